@@ -1,0 +1,2 @@
+//! `mqtt_broker`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `mqtt_pub`.
+fn main() {}

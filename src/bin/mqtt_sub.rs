@@ -1,0 +1,2 @@
+//! `mqtt_sub`.
+fn main() {}
