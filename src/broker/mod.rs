@@ -1,0 +1,180 @@
+//! The broker: the use cases, over sessions and routing, without I/O.
+//!
+//! A [`Broker`] is shared by all shards; a [`shard::Shard`] is one shard's own part of it, and a
+//! [`turn::Turn`] is what a connection has in its hands while it runs. Gateways drive a
+//! [`connection::Connection`] with bytes; the simulator drives the same one.
+//!
+//! One file per use case: [`connect`], [`publish`], [`subscribe`], [`disconnect`], [`expire`].
+
+pub mod card;
+pub mod connect;
+pub mod connection;
+pub mod counters;
+pub mod disconnect;
+pub mod expire;
+pub mod options;
+pub mod publish;
+pub mod registry;
+pub mod replay;
+pub mod routes;
+pub mod shard;
+pub mod subscribe;
+pub mod turn;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::broker::counters::Counters;
+use crate::broker::options::BrokerOptions;
+use crate::broker::registry::Registry;
+use crate::broker::routes::MailboxRef;
+use crate::ports::auth::{Authenticator, Authorizer};
+use crate::ports::message::{Message, SessionKey};
+use crate::routing::index::Index;
+use crate::routing::retained::{RetainedBounds, RetainedStore};
+use crate::session::mailbox::QueueBudget;
+
+/// What all shards of one broker share.
+///
+/// Locks, each held for a handful of lines and never two at a time: the subscription index, the
+/// retained messages, the parts of the registry, each mailbox.
+pub struct Broker {
+    options: BrokerOptions,
+    index: RwLock<Index<MailboxRef>>,
+    /// Goes up with every change of the index; cached routes of an older generation are void.
+    generation: AtomicU64,
+    retained: RwLock<RetainedStore<Arc<Message>>>,
+    registry: Registry,
+    queue_budget: Arc<QueueBudget>,
+    counters: Counters,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    next_session_key: AtomicU64,
+    next_assigned_id: AtomicU64,
+    hash_seed: u64,
+    is_draining: AtomicBool,
+    is_short_of_memory: AtomicBool,
+}
+
+/// Who may come in, and what they may do; without one everybody may do everything.
+#[derive(Clone, Default)]
+pub struct Guards {
+    /// Decides at CONNECT.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// Decides at PUBLISH, SUBSCRIBE and for wills.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+}
+
+impl Broker {
+    /// An empty broker. `hash_seed` is drawn by `node` and fixed by the simulator.
+    #[must_use]
+    pub fn new(options: BrokerOptions, guards: Guards, hash_seed: u64) -> Self {
+        let retained = RetainedStore::new(RetainedBounds {
+            messages_max: options.retained_messages_max,
+            bytes_max: options.retained_bytes_max,
+        });
+        Self {
+            index: RwLock::new(Index::new(hash_seed)),
+            generation: AtomicU64::new(1),
+            retained: RwLock::new(retained),
+            registry: Registry::new(options.sessions_max, hash_seed),
+            queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
+            counters: Counters::default(),
+            authenticator: guards.authenticator,
+            authorizer: guards.authorizer,
+            next_session_key: AtomicU64::new(SessionKey::BROKER.0 + 1),
+            next_assigned_id: AtomicU64::new(1),
+            hash_seed,
+            is_draining: AtomicBool::new(false),
+            is_short_of_memory: AtomicBool::new(false),
+            options,
+        }
+    }
+
+    fn draw_session_key(&self) -> SessionKey {
+        SessionKey(self.next_session_key.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A Client Identifier nobody else has [MQTT-3.1.3-6].
+    fn draw_client_id(&self) -> String {
+        let number = self.next_assigned_id.fetch_add(1, Ordering::Relaxed);
+        format!("auto-{:016x}-{number}", self.hash_seed)
+    }
+
+    fn bump_generation(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Stops taking CONNECTs: they are answered 0x8B.
+    pub fn start_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the broker is on its way out.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Above the memory high-water mark publishers are not read from.
+    pub fn set_short_of_memory(&self, is_short: bool) {
+        self.is_short_of_memory.store(is_short, Ordering::Relaxed);
+    }
+
+    /// Whether memory is above its high-water mark.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        self.is_short_of_memory.load(Ordering::Relaxed)
+    }
+
+    /// The bounds and defaults it runs with.
+    #[must_use]
+    pub fn options(&self) -> &BrokerOptions {
+        &self.options
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Its Sessions.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Subscriptions there are.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.index.read().len()
+    }
+
+    /// Nodes of the subscription index.
+    #[must_use]
+    pub fn index_node_count(&self) -> usize {
+        self.index.read().node_count()
+    }
+
+    /// Retained messages and their bytes.
+    #[must_use]
+    pub fn retained_counts(&self) -> (usize, usize) {
+        let retained = self.retained.read();
+        (retained.len(), retained.bytes())
+    }
+
+    /// Bytes that queues hold or have leased.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.queue_budget.leased()
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Broker").field("options", &self.options).finish_non_exhaustive()
+    }
+}

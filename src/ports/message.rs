@@ -1,0 +1,134 @@
+//! Application Messages on their way through the broker.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::mqtt::properties::MessageProperties;
+use crate::mqtt::qos::QoS;
+use crate::mqtt::topic::TopicName;
+use crate::ports::clock::Tick;
+
+/// Names one Session, and its mailbox, for as long as the process lives. Never used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SessionKey(pub u64);
+
+impl SessionKey {
+    /// Messages that no Session published: `$SYS`, wills of ended Sessions, dead letters.
+    pub const BROKER: Self = Self(0);
+}
+
+/// An Application Message the broker has accepted.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: TopicName,
+    /// What was published.
+    pub payload: Bytes,
+    /// The properties that travel end to end; `None` when the publisher gave none.
+    pub properties: Option<Arc<MessageProperties>>,
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// Whether the publisher set RETAIN.
+    pub retain: bool,
+    /// Who published it, for No Local [MQTT-3.8.3-3].
+    pub publisher: SessionKey,
+    /// When the Message Expiry Interval ends [MQTT-3.3.2-5].
+    pub expires_at: Option<Tick>,
+    /// Whether topic and payload are slices of a read buffer, which holding on to them would pin.
+    pub is_in_transit: bool,
+}
+
+impl Message {
+    /// Bytes a queue is charged for holding this message: content plus bookkeeping.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        let properties = self.properties.as_deref().map_or(0, properties_bytes);
+        self.topic.as_str().len() + self.payload.len() + properties + BOOKKEEPING_BYTES
+    }
+
+    /// Whether the Message Expiry Interval has passed.
+    #[must_use]
+    pub fn is_expired(&self, now: Tick) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// What is left of the Message Expiry Interval, rounded up to seconds [MQTT-3.3.2-6].
+    #[must_use]
+    pub fn expiry_left_secs(&self, now: Tick) -> Option<u32> {
+        let left = self.expires_at?.saturating_since(now).div_ceil(1_000);
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// The same message in buffers of its own, for whatever outlives the turn in which it came:
+    /// a small slice of a read buffer would pin all of that buffer. Large payloads are most of
+    /// theirs and stay.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        if !self.is_in_transit || self.payload.len() > PINNED_BYTES_MAX / 2 {
+            return Self { topic: self.topic.detached(), is_in_transit: false, ..self.clone() };
+        }
+        Self {
+            topic: self.topic.detached(),
+            payload: Bytes::copy_from_slice(&self.payload),
+            is_in_transit: false,
+            ..self.clone()
+        }
+    }
+}
+
+fn properties_bytes(properties: &MessageProperties) -> usize {
+    let users: usize = properties
+        .user_properties
+        .iter()
+        .map(|property| property.name.len() + property.value.len() + BOOKKEEPING_BYTES)
+        .sum();
+    users
+        + properties.content_type.as_ref().map_or(0, |text| text.len())
+        + properties.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+        + properties.correlation_data.as_ref().map_or(0, Bytes::len)
+        + BOOKKEEPING_BYTES
+}
+
+/// One message for one Session.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message, shared by all its receivers.
+    pub message: Arc<Message>,
+    /// What the Subscription adds; `None` when it adds nothing, which is the common case.
+    pub tag: Option<Arc<SubscriptionTag>>,
+    /// The QoS of this delivery: the lower of publish and Subscription [MQTT-3.8.4-8].
+    pub qos: QoS,
+    /// The RETAIN flag as this receiver sees it.
+    pub retain: bool,
+}
+
+/// What the Subscriptions behind a delivery add to it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SubscriptionTag {
+    /// The Subscription Identifiers of all matching Subscriptions [MQTT-3.3.4-4].
+    pub subscription_ids: SmallVec<[u32; 2]>,
+    /// The whole Topic Filter of the Shared Subscription this was chosen for, `$share/` included:
+    /// another member may get the delivery while it has not been sent.
+    pub shared_filter: Option<Arc<str>>,
+}
+
+impl Delivery {
+    /// The Subscription Identifiers to send along.
+    #[must_use]
+    pub fn subscription_ids(&self) -> &[u32] {
+        self.tag.as_deref().map_or(&[], |tag| &tag.subscription_ids)
+    }
+
+    /// The Shared Subscription this delivery was chosen for, if it was one.
+    #[must_use]
+    pub fn shared_filter(&self) -> Option<&Arc<str>> {
+        self.tag.as_deref()?.shared_filter.as_ref()
+    }
+}
+
+/// What a message costs beside its content: the shared header and a place in a queue.
+const BOOKKEEPING_BYTES: usize = 96;
+/// A read buffer, and so what a slice of it pins at most; larger packets have buffers of their own.
+const PINNED_BYTES_MAX: usize = 64 * 1_024;

@@ -1,0 +1,7 @@
+//! The ports: traits towards the world outside the broker, and the values that cross them.
+//!
+//! Nothing here does I/O. A port is *submit + completion*: the caller hands a request over and the
+//! answer comes back as an input, so a simulator can run several brokers in one thread.
+
+pub mod clock;
+pub mod message;

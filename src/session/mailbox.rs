@@ -1,0 +1,639 @@
+//! The mailbox: the queue of one Session and the only part of it that others touch.
+//!
+//! Publishers offer, the one owner takes. It outlives connections: while the client is away, and its
+//! Session lasts, the mailbox goes on accepting. One short lock guards it; no lock is taken inside.
+//!
+//! Invariants: what is counted is what was accepted and not yet acknowledged, so a publisher learns
+//! *full* at once; an owner that found nothing to take and went idle is woken by the next offer it
+//! could take, exactly once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::mqtt::qos::QoS;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::ports::clock::Tick;
+use crate::ports::message::{Delivery, Message, SessionKey};
+
+/// What happens to a QoS 1 or 2 message that finds the mailbox full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Overflow {
+    /// The publish is refused with 0x97; nobody gets it.
+    Reject,
+    /// The oldest message that waits gives way.
+    DropOldest,
+    /// The new message is dropped for this Session.
+    DropNewest,
+    /// The oldest message that waits is published to the dead letter topic instead.
+    DeadLetter,
+    /// The new message is dropped and the client is disconnected with 0x97.
+    Disconnect,
+}
+
+/// The bounds of a mailbox, shared by all mailboxes of one kind.
+#[derive(Clone, Debug)]
+pub struct MailboxOptions {
+    /// QoS 1 and 2 messages from offer to acknowledgement.
+    pub messages_max: usize,
+    /// Bytes of those.
+    pub bytes_max: usize,
+    /// QoS 0 messages that wait.
+    pub qos0_messages_max: usize,
+    /// Bytes of those.
+    pub qos0_bytes_max: usize,
+    /// What gives way when QoS 1 and 2 reach their bounds.
+    pub overflow: Overflow,
+    /// How long a mailbox may refuse before it drops the oldest instead, so that one absent client
+    /// cannot stop a topic for ever.
+    pub full_max_millis: u64,
+}
+
+/// The bytes of all queues of a broker together.
+#[derive(Debug)]
+pub struct QueueBudget {
+    leased: AtomicU64,
+    bytes_max: u64,
+}
+
+impl QueueBudget {
+    /// A budget of `bytes_max` bytes.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        Self { leased: AtomicU64::new(0), bytes_max }
+    }
+
+    /// Bytes that mailboxes hold or may take without asking again.
+    #[must_use]
+    pub fn leased(&self) -> u64 {
+        self.leased.load(Ordering::Relaxed)
+    }
+
+    fn lease(&self, bytes: u64) -> bool {
+        let before = self.leased.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.bytes_max {
+            self.give_back(bytes);
+            return false;
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let before = self.leased.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "more was given back than was leased");
+    }
+}
+
+/// What came of an offer.
+#[must_use]
+#[derive(Debug)]
+pub enum Offer {
+    /// It waits in the mailbox; the waker, if there is one, is to be woken at the end of the turn.
+    Queued(Option<Waker>),
+    /// It waits in the mailbox, and this older one no longer does.
+    Displaced {
+        /// The owner to wake.
+        wake: Option<Waker>,
+        /// The message that gave way.
+        oldest: Delivery,
+        /// Whether `oldest` goes to the dead letter topic.
+        is_dead_letter: bool,
+    },
+    /// It was dropped for this Session: a bound was reached and the policy allows it.
+    Dropped(Option<Waker>),
+    /// It was not kept: QoS 0 for a client that is away, or the Session has ended.
+    NotKept,
+    /// The bound was reached and the policy is to refuse the publish.
+    Full,
+}
+
+/// Why the owner is asked to give its Session up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// Another connection claims the Session [MQTT-3.1.4-3].
+    TakenOver,
+    /// The connection is to end with this Reason Code; the Session goes on.
+    Disconnect(ReasonCode),
+    /// The connection and the Session are to end with this Reason Code.
+    EndSession(ReasonCode),
+}
+
+/// What [`Mailbox::take`] found beside deliveries.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Taken {
+    /// Something takeable is left: come again.
+    pub has_more: bool,
+    /// Somebody wants the Session.
+    pub notice: Option<Notice>,
+}
+
+/// The queue of one Session.
+#[derive(Debug)]
+pub struct Mailbox {
+    key: SessionKey,
+    client_id: Arc<str>,
+    options: Arc<MailboxOptions>,
+    budget: Arc<QueueBudget>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    at_least_once: VecDeque<Queued>,
+    at_most_once: VecDeque<Queued>,
+    next_order: u64,
+    /// QoS 1 and 2, from offer to acknowledgement.
+    messages: usize,
+    bytes: usize,
+    qos0_bytes: usize,
+    /// Bytes of the budget that this mailbox may use up.
+    leased: u64,
+    owner: Owner,
+    notice: Option<Notice>,
+    full_since: Option<Tick>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Queued {
+    /// Tells which of two queues' heads was offered first.
+    order: u64,
+    delivery: Delivery,
+}
+
+#[derive(Debug)]
+enum Owner {
+    /// No connection: QoS 1 and 2 wait.
+    Absent,
+    /// The owner has its turn, or has been woken for one.
+    Working,
+    /// The owner waits. With a closed window only QoS 0 is worth waking it for.
+    Idle { waker: Waker, is_window_closed: bool },
+    /// The Session has ended.
+    Gone,
+}
+
+/// Counts of one mailbox.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MailboxCounts {
+    /// QoS 1 and 2, from offer to acknowledgement.
+    pub messages: usize,
+    /// Bytes of those.
+    pub bytes: usize,
+    /// QoS 0 messages that wait.
+    pub qos0_messages: usize,
+    /// Messages dropped because a bound was reached, ever.
+    pub dropped: u64,
+}
+
+impl Mailbox {
+    /// An empty mailbox whose owner is away.
+    #[must_use]
+    pub fn new(
+        key: SessionKey,
+        client_id: Arc<str>,
+        options: Arc<MailboxOptions>,
+        budget: Arc<QueueBudget>,
+    ) -> Self {
+        let state = State {
+            at_least_once: VecDeque::new(),
+            at_most_once: VecDeque::new(),
+            next_order: 0,
+            messages: 0,
+            bytes: 0,
+            qos0_bytes: 0,
+            leased: 0,
+            owner: Owner::Absent,
+            notice: None,
+            full_since: None,
+            dropped: 0,
+        };
+        Self { key, client_id, options, budget, state: Mutex::new(state) }
+    }
+
+    /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
+    /// when it is first needed and shared by all targets of a publish.
+    pub fn offer(
+        &self,
+        mut delivery: Delivery,
+        now: Tick,
+        detached: &mut Option<Arc<Message>>,
+    ) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        let mut state = self.state.lock();
+        if state.is_backed_up() {
+            delivery.message = detach(&delivery.message, detached);
+        }
+        if delivery.qos == QoS::AtMostOnce {
+            return self.offer_at_most_once(&mut state, delivery, bytes);
+        }
+        if matches!(state.owner, Owner::Gone) {
+            return Offer::NotKept;
+        }
+        if self.has_room(&mut state, bytes) {
+            state.full_since = None;
+            state.charge(bytes);
+            return Offer::Queued(state.push_at_least_once(delivery));
+        }
+        self.overflow(&mut state, delivery, bytes, now)
+    }
+
+    fn offer_at_most_once(&self, state: &mut State, delivery: Delivery, bytes: usize) -> Offer {
+        if matches!(state.owner, Owner::Absent | Owner::Gone) {
+            return Offer::NotKept;
+        }
+        let is_full = state.at_most_once.len() >= self.options.qos0_messages_max
+            || state.qos0_bytes + bytes > self.options.qos0_bytes_max
+            || !self.lease_for(state, bytes);
+        if is_full {
+            state.dropped += 1;
+            return Offer::Dropped(None);
+        }
+        state.qos0_bytes += bytes;
+        let order = state.take_order();
+        state.at_most_once.push_back(Queued { order, delivery });
+        Offer::Queued(state.wake_for(QoS::AtMostOnce))
+    }
+
+    fn overflow(&self, state: &mut State, delivery: Delivery, bytes: usize, now: Tick) -> Offer {
+        let full_since = *state.full_since.get_or_insert(now);
+        let has_refused_too_long = now.saturating_since(full_since) >= self.options.full_max_millis;
+        let policy = match self.options.overflow {
+            Overflow::Reject if has_refused_too_long => Overflow::DropOldest,
+            policy => policy,
+        };
+        match policy {
+            Overflow::Reject => Offer::Full,
+            Overflow::DropNewest => {
+                state.dropped += 1;
+                Offer::Dropped(None)
+            }
+            Overflow::Disconnect => {
+                state.dropped += 1;
+                let notice = Notice::Disconnect(ReasonCode::QuotaExceeded);
+                Offer::Dropped(state.notify(notice))
+            }
+            Overflow::DropOldest => self.displace(state, delivery, bytes, false),
+            Overflow::DeadLetter => self.displace(state, delivery, bytes, true),
+        }
+    }
+
+    /// Makes room by dropping from the front. What is in flight cannot give way: when it alone fills
+    /// the mailbox, or several would have to go for one, the new message is dropped instead.
+    fn displace(
+        &self,
+        state: &mut State,
+        delivery: Delivery,
+        bytes: usize,
+        is_dead_letter: bool,
+    ) -> Offer {
+        state.dropped += 1;
+        let Some(oldest) = state.at_least_once.pop_front().map(|queued| queued.delivery) else {
+            return Offer::Dropped(None);
+        };
+        state.discharge(1, oldest.message.charged_bytes());
+        if !self.has_room(state, bytes) {
+            return Offer::Dropped(None);
+        }
+        state.charge(bytes);
+        let wake = state.push_at_least_once(delivery);
+        Offer::Displaced { wake, oldest, is_dead_letter }
+    }
+
+    /// Sets room for one QoS 1 or 2 message aside, so that a publish can be all or nothing.
+    #[must_use]
+    pub fn reserve(&self, bytes: usize, now: Tick) -> bool {
+        let mut state = self.state.lock();
+        if !self.has_room(&mut state, bytes) {
+            state.full_since.get_or_insert(now);
+            return false;
+        }
+        state.charge(bytes);
+        true
+    }
+
+    /// Queues a delivery that [`Self::reserve`] set room aside for.
+    pub fn commit(
+        &self,
+        mut delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> Option<Waker> {
+        let mut state = self.state.lock();
+        if state.is_backed_up() {
+            delivery.message = detach(&delivery.message, detached);
+        }
+        if matches!(state.owner, Owner::Gone) {
+            state.discharge(1, delivery.message.charged_bytes());
+            return None;
+        }
+        state.full_since = None;
+        state.push_at_least_once(delivery)
+    }
+
+    /// Whether a publish may be refused on behalf of this mailbox at `now`.
+    #[must_use]
+    pub fn may_reject(&self, now: Tick) -> bool {
+        if self.options.overflow != Overflow::Reject {
+            return false;
+        }
+        let full_since = self.state.lock().full_since;
+        full_since.is_none_or(|since| now.saturating_since(since) < self.options.full_max_millis)
+    }
+
+    fn has_room(&self, state: &mut State, bytes: usize) -> bool {
+        state.messages < self.options.messages_max
+            && state.bytes + bytes <= self.options.bytes_max
+            && self.lease_for(state, bytes)
+    }
+
+    fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
+        let needed = (state.bytes + state.qos0_bytes + bytes) as u64;
+        if needed <= state.leased {
+            return true;
+        }
+        let chunks = (needed - state.leased).div_ceil(LEASE_BYTES);
+        if !self.budget.lease(chunks * LEASE_BYTES) {
+            return false;
+        }
+        state.leased += chunks * LEASE_BYTES;
+        true
+    }
+
+    /// Moves what the owner can send to the end of `into`: at most `window` of QoS 1 and 2, at most
+    /// `max` in all, in the order of the offers. When nothing takeable is left the owner counts as
+    /// idle and `waker` is kept for the next offer.
+    pub fn take(
+        &self,
+        window: usize,
+        max: usize,
+        waker: &Waker,
+        into: &mut VecDeque<Delivery>,
+    ) -> Taken {
+        let mut state = self.state.lock();
+        let mut window = window;
+        for _ in 0..max {
+            let Some(delivery) = state.pop_next(window > 0) else { break };
+            if delivery.qos == QoS::AtMostOnce {
+                state.qos0_bytes -= delivery.message.charged_bytes();
+            } else {
+                window -= 1;
+            }
+            into.push_back(delivery);
+        }
+        let has_more = state.has_takeable(window > 0);
+        if !has_more {
+            state.go_idle(waker, window == 0);
+            self.give_lease_back_when_empty(&mut state);
+        }
+        Taken { has_more, notice: state.notice }
+    }
+
+    fn give_lease_back_when_empty(&self, state: &mut State) {
+        if state.leased > 0 && state.bytes == 0 && state.qos0_bytes == 0 {
+            self.budget.give_back(state.leased);
+            state.leased = 0;
+        }
+    }
+
+    /// Puts deliveries that were taken but not sent back to the front.
+    pub fn put_back(&self, deliveries: impl DoubleEndedIterator<Item = Delivery>) {
+        let mut state = self.state.lock();
+        for delivery in deliveries.rev() {
+            if delivery.qos == QoS::AtMostOnce {
+                state.qos0_bytes += delivery.message.charged_bytes();
+                state.at_most_once.push_front(Queued { order: 0, delivery });
+            } else {
+                state.at_least_once.push_front(Queued { order: 0, delivery });
+            }
+        }
+    }
+
+    /// The client acknowledged `messages` deliveries of `bytes` bytes in all.
+    pub fn acknowledge(&self, messages: usize, bytes: usize) {
+        let mut state = self.state.lock();
+        state.discharge(messages, bytes);
+        if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
+            state.full_since = None;
+        }
+        self.give_lease_back_when_empty(&mut state);
+    }
+
+    /// A connection becomes the owner.
+    pub fn attach(&self) {
+        let mut state = self.state.lock();
+        state.owner = Owner::Working;
+        state.notice = None;
+    }
+
+    /// The owner leaves and the Session lasts. QoS 0 is dropped [MQTT-4.5.0-1 covers QoS 1 and 2];
+    /// what was chosen for a Shared Subscription and not sent is handed out for another member.
+    #[must_use]
+    pub fn detach(&self) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        state.owner = Owner::Absent;
+        state.notice = None;
+        state.dropped += state.at_most_once.len() as u64;
+        state.at_most_once = VecDeque::new();
+        state.qos0_bytes = 0;
+        let shared = state.drain_shared();
+        for queued in &mut state.at_least_once {
+            queued.delivery.message = detach(&queued.delivery.message, &mut None);
+        }
+        self.give_lease_back_when_empty(&mut state);
+        shared
+    }
+
+    /// Puts a delivery of a Shared Subscription, for which there was no other member, back.
+    pub fn keep(&self, delivery: Delivery) {
+        let mut state = self.state.lock();
+        if matches!(state.owner, Owner::Gone) {
+            return;
+        }
+        state.charge(delivery.message.charged_bytes());
+        // What was offered meanwhile is younger.
+        state.at_least_once.push_front(Queued { order: 0, delivery });
+    }
+
+    /// The Session ends: nothing is accepted any more. Returns what was chosen for a Shared
+    /// Subscription and not sent.
+    #[must_use]
+    pub fn close(&self) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        state.owner = Owner::Gone;
+        let shared = state.drain_shared();
+        state.at_least_once = VecDeque::new();
+        state.at_most_once = VecDeque::new();
+        state.messages = 0;
+        state.bytes = 0;
+        state.qos0_bytes = 0;
+        self.give_lease_back_when_empty(&mut state);
+        shared
+    }
+
+    /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
+    /// Session as well.
+    pub fn notify(&self, notice: Notice) -> Option<Waker> {
+        self.state.lock().notify(notice)
+    }
+
+    /// Whose mailbox it is.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// The Client Identifier of the Session.
+    #[must_use]
+    pub fn client_id(&self) -> &Arc<str> {
+        &self.client_id
+    }
+
+    /// Whether a connection owns the Session now.
+    #[must_use]
+    pub fn is_attended(&self) -> bool {
+        matches!(self.state.lock().owner, Owner::Working | Owner::Idle { .. })
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn counts(&self) -> MailboxCounts {
+        let state = self.state.lock();
+        MailboxCounts {
+            messages: state.messages,
+            bytes: state.bytes,
+            qos0_messages: state.at_most_once.len(),
+            dropped: state.dropped,
+        }
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        let leased = self.state.get_mut().leased;
+        self.budget.give_back(leased);
+    }
+}
+
+fn detach(message: &Arc<Message>, detached: &mut Option<Arc<Message>>) -> Arc<Message> {
+    if !message.is_in_transit {
+        return Arc::clone(message);
+    }
+    Arc::clone(detached.get_or_insert_with(|| Arc::new(message.detached())))
+}
+
+impl State {
+    /// Whether what is queued now may wait for long.
+    fn is_backed_up(&self) -> bool {
+        matches!(self.owner, Owner::Absent)
+            || self.at_least_once.len() + self.at_most_once.len() >= IN_TRANSIT_MAX
+    }
+
+    fn take_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+
+    fn charge(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    fn discharge(&mut self, messages: usize, bytes: usize) {
+        // A mailbox closed meanwhile holds nothing any more.
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn push_at_least_once(&mut self, delivery: Delivery) -> Option<Waker> {
+        let order = self.take_order();
+        self.at_least_once.push_back(Queued { order, delivery });
+        self.wake_for(QoS::AtLeastOnce)
+    }
+
+    /// The owner's waker, when it is idle and could take a delivery of `qos`.
+    fn wake_for(&mut self, qos: QoS) -> Option<Waker> {
+        match &self.owner {
+            Owner::Idle { is_window_closed, .. } if *is_window_closed && qos > QoS::AtMostOnce => {
+                None
+            }
+            Owner::Idle { .. } => self.wake(),
+            Owner::Absent | Owner::Working | Owner::Gone => None,
+        }
+    }
+
+    fn wake(&mut self) -> Option<Waker> {
+        if !matches!(self.owner, Owner::Idle { .. }) {
+            return None;
+        }
+        match std::mem::replace(&mut self.owner, Owner::Working) {
+            Owner::Idle { waker, .. } => Some(waker),
+            Owner::Absent | Owner::Working | Owner::Gone => None,
+        }
+    }
+
+    fn notify(&mut self, notice: Notice) -> Option<Waker> {
+        let stands = match self.notice {
+            None => false,
+            Some(Notice::EndSession(_)) => true,
+            Some(_) => !matches!(notice, Notice::EndSession(_)),
+        };
+        if !stands {
+            self.notice = Some(notice);
+        }
+        self.wake()
+    }
+
+    fn go_idle(&mut self, waker: &Waker, is_window_closed: bool) {
+        match &mut self.owner {
+            Owner::Working => self.owner = Owner::Idle { waker: waker.clone(), is_window_closed },
+            Owner::Idle { waker: kept, is_window_closed: closed } => {
+                kept.clone_from(waker);
+                *closed = is_window_closed;
+            }
+            Owner::Absent | Owner::Gone => {}
+        }
+    }
+
+    fn has_takeable(&self, is_window_open: bool) -> bool {
+        !self.at_most_once.is_empty() || (is_window_open && !self.at_least_once.is_empty())
+    }
+
+    fn pop_next(&mut self, is_window_open: bool) -> Option<Delivery> {
+        let waiting = if is_window_open { self.at_least_once.front() } else { None };
+        let queue = match (waiting, self.at_most_once.front()) {
+            (Some(first), Some(second)) if first.order > second.order => &mut self.at_most_once,
+            (Some(_), _) => &mut self.at_least_once,
+            (None, _) => &mut self.at_most_once,
+        };
+        let delivery = queue.pop_front()?.delivery;
+        if queue.is_empty() && queue.capacity() > IDLE_CAPACITY {
+            *queue = VecDeque::new();
+        }
+        Some(delivery)
+    }
+
+    fn drain_shared(&mut self) -> Vec<Delivery> {
+        if !self.at_least_once.iter().any(|queued| queued.delivery.shared_filter().is_some()) {
+            return Vec::new();
+        }
+        let (shared, own): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.at_least_once)
+            .into_iter()
+            .partition(|queued| queued.delivery.shared_filter().is_some());
+        self.at_least_once = own;
+        let shared: Vec<_> = shared.into_iter().map(|queued| queued.delivery).collect();
+        for delivery in &shared {
+            self.discharge(1, delivery.message.charged_bytes());
+        }
+        shared
+    }
+}
+
+/// What a mailbox leases of the budget at a time.
+const LEASE_BYTES: u64 = 16 * 1_024;
+/// A queue that has run empty keeps room for this many; more goes back to the allocator.
+const IDLE_CAPACITY: usize = 128;
+/// Messages that may wait as slices of their publishers' read buffers.
+const IN_TRANSIT_MAX: usize = 256;

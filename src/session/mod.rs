@@ -1,0 +1,11 @@
+//! The Session: one client's side of the protocol as a state machine without I/O.
+//!
+//! A [`session::Session`] has exactly one owner and is moved, never shared: from a connection to the
+//! registry when the client leaves, and to the next connection when it returns. What publishers
+//! share with it is its [`mailbox::Mailbox`], the queue of what waits for this client.
+
+pub mod in_flight;
+pub mod mailbox;
+pub mod outbox;
+pub mod session;
+pub mod topic_alias;

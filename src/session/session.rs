@@ -1,0 +1,550 @@
+//! One client's Session: its Subscriptions, what is in flight in both directions, and the rules.
+//!
+//! Each method is one input: a packet of the client, a delivery from the mailbox, a connection that
+//! comes or goes. What is to be sent is encoded into the [`Outbox`] of the turn; what the broker has
+//! to do is the return value. Nothing is queued in between, so a turn copies each byte once.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
+
+use crate::mqtt::packet_id::PacketId;
+use crate::mqtt::puback::Puback;
+use crate::mqtt::pubcomp::Pubcomp;
+use crate::mqtt::publish::{Publish, PublishHead};
+use crate::mqtt::pubrec::Pubrec;
+use crate::mqtt::pubrel::Pubrel;
+use crate::mqtt::qos::QoS;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::mqtt::subscribe::SubscriptionOptions;
+use crate::mqtt::topic::{TopicError, TopicFilter, TopicName};
+use crate::mqtt::version::ProtocolVersion;
+use crate::ports::clock::Tick;
+use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::session::in_flight::{Entry, InFlight};
+use crate::session::mailbox::Mailbox;
+use crate::session::outbox::Outbox;
+use crate::session::topic_alias::{AliasError, InboundAliases, OutboundAliases, TopicForm};
+
+/// The state of one Session [MQTT-4.1.0-1]. It has one owner and is moved, never shared.
+#[derive(Debug)]
+pub struct Session {
+    mailbox: Arc<Mailbox>,
+    subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
+    in_flight: InFlight,
+    /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
+    /// message [MQTT-4.3.3-10].
+    unreleased: HashSet<PacketId, FixedState>,
+    link: Link,
+    /// Acknowledged since the mailbox was last told, so that it is told once a turn.
+    acknowledged_messages: usize,
+    acknowledged_bytes: usize,
+}
+
+/// One Subscription of the Session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Subscription {
+    /// As the client asked for it.
+    pub options: SubscriptionOptions,
+    /// Its Subscription Identifier.
+    pub id: Option<u32>,
+}
+
+/// What was agreed with the client for one Network Connection.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// The version the client speaks.
+    pub version: ProtocolVersion,
+    /// QoS 1 and 2 messages the client takes at a time, our own bound included.
+    pub window_max: usize,
+    /// The largest packet the client takes.
+    pub packet_bytes_max: usize,
+    /// QoS 1 and 2 messages we take at a time; for clients of 3.1.1, which are not told, no bound
+    /// but that of Packet Identifiers.
+    pub receive_maximum: usize,
+    /// The highest Topic Alias we take.
+    pub topic_alias_maximum: u16,
+    /// The highest Topic Alias the client takes.
+    pub client_topic_alias_maximum: u16,
+    /// Whether the client wants Reason Strings on every packet [MQTT-3.1.2-29].
+    pub wants_problem_information: bool,
+}
+
+#[derive(Debug)]
+struct Link {
+    options: LinkOptions,
+    inbound_aliases: InboundAliases,
+    outbound_aliases: Option<Box<OutboundAliases>>,
+}
+
+/// What a PUBLISH of the client amounts to.
+#[derive(Debug)]
+pub enum Published {
+    /// A message to route; QoS 1 and 2 are then answered with [`Session::answer_publish`].
+    New(Message, Option<PacketId>),
+    /// A QoS 2 message that was taken before: only to be answered.
+    Duplicate(PacketId),
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Delivered {
+    /// It was sent.
+    Sent,
+    /// Its Message Expiry Interval had passed [MQTT-3.3.2-5].
+    Expired,
+    /// It is larger than the client takes [MQTT-3.1.2-25].
+    TooLarge,
+}
+
+/// A violation that ends the Network Connection.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Violation {
+    /// More QoS 1 and 2 messages at a time than we take [MQTT-3.3.4-7].
+    #[error("more than {0} messages of QoS 1 and 2 are in flight")]
+    ReceiveMaximumExceeded(usize),
+    /// A Topic Alias that cannot be.
+    #[error(transparent)]
+    TopicAlias(#[from] AliasError),
+    /// A Topic Name that cannot be.
+    #[error(transparent)]
+    TopicName(#[from] TopicError),
+}
+
+impl Violation {
+    /// The Reason Code of the DISCONNECT that answers it.
+    #[must_use]
+    pub fn reason_code(&self) -> ReasonCode {
+        match self {
+            Self::ReceiveMaximumExceeded(_) => ReasonCode::ReceiveMaximumExceeded,
+            Self::TopicAlias(AliasError::TooHigh { .. }) => ReasonCode::TopicAliasInvalid,
+            Self::TopicAlias(AliasError::Unknown(_)) => ReasonCode::ProtocolError,
+            Self::TopicName(_) => ReasonCode::TopicNameInvalid,
+        }
+    }
+}
+
+impl Session {
+    /// A new Session behind `mailbox`. `hash_seed` keeps clients from choosing colliding filters.
+    #[must_use]
+    pub fn new(mailbox: Arc<Mailbox>, hash_seed: u64) -> Self {
+        Self {
+            mailbox,
+            subscriptions: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            in_flight: InFlight::new(),
+            unreleased: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
+            link: Link::new(LinkOptions::unconnected()),
+            acknowledged_messages: 0,
+            acknowledged_bytes: 0,
+        }
+    }
+
+    /// A Network Connection takes the Session: unacknowledged messages will be sent again.
+    pub fn attach(&mut self, options: LinkOptions) {
+        self.link = Link::new(options);
+        self.in_flight.start_resending();
+        self.mailbox.attach();
+    }
+
+    /// The Network Connection is gone: drops what does not outlive it [MQTT-3.3.2-7].
+    pub fn detach(&mut self) {
+        self.settle_acknowledged();
+        self.link = Link::new(LinkOptions::unconnected());
+    }
+
+    /// PUBLISH of the client.
+    #[inline]
+    pub fn handle_publish(&mut self, now: Tick, publish: Publish) -> Result<Published, Violation> {
+        let topic = self.resolve_topic(publish.topic, publish.topic_alias)?;
+        if let Some(id) = publish.packet_id {
+            if publish.qos == QoS::ExactlyOnce && self.unreleased.contains(&id) {
+                return Ok(Published::Duplicate(id));
+            }
+            let receive_maximum = self.link.options.receive_maximum;
+            if self.unreleased.len() >= receive_maximum {
+                return Err(Violation::ReceiveMaximumExceeded(receive_maximum));
+            }
+            if publish.qos == QoS::ExactlyOnce {
+                self.unreleased.insert(id);
+            }
+        }
+        let expiry = publish.properties.as_deref().and_then(|p| p.message_expiry_interval_secs);
+        let message = Message {
+            topic,
+            payload: publish.payload,
+            properties: publish.properties,
+            qos: publish.qos,
+            retain: publish.retain,
+            publisher: self.mailbox.key(),
+            expires_at: expiry.map(|secs| now.plus_secs(secs)),
+            is_in_transit: true,
+        };
+        Ok(Published::New(message, publish.packet_id))
+    }
+
+    #[inline]
+    fn resolve_topic(
+        &mut self,
+        topic: ByteString,
+        alias: Option<NonZeroU16>,
+    ) -> Result<TopicName, Violation> {
+        let maximum = self.link.options.topic_alias_maximum;
+        match alias {
+            None => Ok(TopicName::parse(topic)?),
+            Some(alias) if topic.is_empty() => {
+                Ok(self.link.inbound_aliases.topic(alias, maximum)?.clone())
+            }
+            Some(alias) => {
+                let topic = TopicName::parse(topic)?;
+                self.link.inbound_aliases.set(alias, maximum, &topic)?;
+                Ok(topic)
+            }
+        }
+    }
+
+    /// Answers a PUBLISH of QoS 1 or 2 once its fate is known [MQTT-3.3.4-1].
+    pub fn answer_publish(
+        &mut self,
+        qos: QoS,
+        id: PacketId,
+        reason_code: ReasonCode,
+        reason: Option<&str>,
+        out: &mut Outbox,
+    ) {
+        if qos == QoS::ExactlyOnce {
+            if reason_code.is_error() {
+                // The next PUBLISH with this identifier is a new message [MQTT-4.3.3-9].
+                self.unreleased.remove(&id);
+            }
+            let mut pubrec = Pubrec::new(id, reason_code);
+            pubrec.reason_string = self.reason_string(reason);
+            if pubrec.encoded_len(self.version()) > self.link.options.packet_bytes_max {
+                pubrec.reason_string = None;
+            }
+            pubrec.encode(self.version(), out.buffer());
+        } else {
+            let mut puback = Puback::new(id, reason_code);
+            puback.reason_string = self.reason_string(reason);
+            if puback.encoded_len(self.version()) > self.link.options.packet_bytes_max {
+                puback.reason_string = None;
+            }
+            puback.encode(self.version(), out.buffer());
+        }
+    }
+
+    /// PUBREL of the client: the message is released; answered with PUBCOMP [MQTT-4.3.3-11].
+    pub fn handle_pubrel(&mut self, pubrel: &Pubrel, out: &mut Outbox) {
+        let was_known = self.unreleased.remove(&pubrel.packet_id);
+        let reason_code =
+            if was_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let mut pubcomp = Pubcomp::new(pubrel.packet_id, reason_code);
+        if !was_known {
+            pubcomp.reason_string = self.reason_string(Some(UNKNOWN_ID));
+            if pubcomp.encoded_len(self.version()) > self.link.options.packet_bytes_max {
+                pubcomp.reason_string = None;
+            }
+        }
+        pubcomp.encode(self.version(), out.buffer());
+    }
+
+    /// PUBACK of the client. One that fits nothing in flight changes nothing; `false` says so.
+    pub fn handle_puback(&mut self, puback: &Puback) -> bool {
+        let Ok(delivery) = self.in_flight.puback(puback.packet_id) else { return false };
+        self.note_acknowledged(&delivery);
+        true
+    }
+
+    /// PUBREC of the client; answered with PUBREL [MQTT-4.3.3-4].
+    pub fn handle_pubrec(&mut self, pubrec: &Pubrec, out: &mut Outbox) -> bool {
+        if pubrec.reason_code.is_error() {
+            let Ok(delivery) = self.in_flight.pubrec_refused(pubrec.packet_id) else { return false };
+            self.note_acknowledged(&delivery);
+            return true;
+        }
+        let result = self.in_flight.pubrec(pubrec.packet_id);
+        let reason_code = match &result {
+            Ok(_) => ReasonCode::Success,
+            Err(_) => ReasonCode::PacketIdentifierNotFound,
+        };
+        if let Ok(Some(delivery)) = &result {
+            self.note_acknowledged(delivery);
+        }
+        let mut pubrel = Pubrel::new(pubrec.packet_id, reason_code);
+        if result.is_err() {
+            pubrel.reason_string = self.reason_string(Some(UNKNOWN_ID));
+            if pubrel.encoded_len(self.version()) > self.link.options.packet_bytes_max {
+                pubrel.reason_string = None;
+            }
+        }
+        pubrel.encode(self.version(), out.buffer());
+        result.is_ok()
+    }
+
+    /// PUBCOMP of the client. One that fits nothing in flight changes nothing; `false` says so.
+    pub fn handle_pubcomp(&mut self, pubcomp: &Pubcomp) -> bool {
+        self.in_flight.pubcomp(pubcomp.packet_id).is_ok()
+    }
+
+    fn note_acknowledged(&mut self, delivery: &Delivery) {
+        self.acknowledged_messages += 1;
+        self.acknowledged_bytes += delivery.message.charged_bytes();
+    }
+
+    /// Tells the mailbox what the client acknowledged in this turn.
+    #[inline]
+    pub fn settle_acknowledged(&mut self) {
+        if self.acknowledged_messages > 0 {
+            self.mailbox.acknowledge(self.acknowledged_messages, self.acknowledged_bytes);
+            self.acknowledged_messages = 0;
+            self.acknowledged_bytes = 0;
+        }
+    }
+
+    /// Sends one delivery of the mailbox, or says why it is not sent.
+    #[inline]
+    pub fn deliver(&mut self, now: Tick, delivery: Delivery, out: &mut Outbox) -> Delivered {
+        let is_acknowledged = delivery.qos > QoS::AtMostOnce;
+        let outcome = if delivery.message.is_expired(now) {
+            Delivered::Expired
+        } else if self.link.is_too_large(&delivery) {
+            Delivered::TooLarge
+        } else {
+            let packet_id = is_acknowledged.then(|| self.hold(delivery.clone()));
+            self.link.send(now, &delivery, packet_id, false, out);
+            return Delivered::Sent;
+        };
+        if is_acknowledged {
+            self.note_acknowledged(&delivery);
+        }
+        outcome
+    }
+
+    /// Keeps a delivery until it is acknowledged. A client that lets many wait must not pin the read
+    /// buffers of their publishers.
+    #[inline]
+    fn hold(&mut self, mut delivery: Delivery) -> PacketId {
+        if self.in_flight.len() >= IN_TRANSIT_MAX && delivery.message.is_in_transit {
+            delivery.message = Arc::new(delivery.message.detached());
+        }
+        self.in_flight.push(delivery)
+    }
+
+    /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], as far as the
+    /// client's Receive Maximum allows. `true` when something was sent.
+    pub fn resend(&mut self, now: Tick, out: &mut Outbox) -> bool {
+        let mut has_sent = false;
+        let Self { in_flight, link, .. } = self;
+        while let Some((id, entry)) = in_flight.next_resend(link.options.window_max) {
+            has_sent = true;
+            match entry {
+                // Expiry is not applied to what has been sent once [MQTT-4.3.3-7].
+                Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => {
+                    link.send(now, delivery, Some(id), true, out);
+                }
+                Entry::AwaitsPubcomp => {
+                    Pubrel::new(id, ReasonCode::Success).encode(link.options.version, out.buffer());
+                }
+                Entry::Acknowledged => {}
+            }
+        }
+        has_sent
+    }
+
+    /// Adds or replaces a Subscription; returns the one it replaces [MQTT-3.8.4-3].
+    pub fn subscribe(
+        &mut self,
+        filter: TopicFilter,
+        subscription: Subscription,
+    ) -> Option<Subscription> {
+        self.subscriptions.insert(filter, subscription)
+    }
+
+    /// Removes a Subscription; `false` when there was none.
+    pub fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
+        self.subscriptions.remove(filter).is_some()
+    }
+
+    /// Ends the Session: empties the window and hands out the QoS 1 deliveries of Shared
+    /// Subscriptions that other members may get; QoS 2 stays with its member [MQTT-4.8.2-5].
+    #[must_use]
+    pub fn end(&mut self) -> Vec<Delivery> {
+        self.in_flight
+            .drain()
+            .filter_map(|entry| match entry {
+                Entry::AwaitsPuback(delivery) => Some(delivery),
+                Entry::AwaitsPubrec(_) | Entry::AwaitsPubcomp | Entry::Acknowledged => None,
+            })
+            .filter(|delivery| delivery.shared_filter().is_some())
+            .collect()
+    }
+
+    fn reason_string(&self, reason: Option<&str>) -> Option<ByteString> {
+        let is_wanted = self.link.options.wants_problem_information;
+        reason.filter(|_| is_wanted).map(ByteString::from)
+    }
+
+    /// How many QoS 1 and 2 messages may be sent now.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.in_flight.room(self.link.options.window_max)
+    }
+
+    /// The mailbox of the Session.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Whose Session it is.
+    #[must_use]
+    pub fn client_id(&self) -> &Arc<str> {
+        self.mailbox.client_id()
+    }
+
+    /// The key of its mailbox.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        self.mailbox.key()
+    }
+
+    /// Its Subscriptions, in no particular order.
+    pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = (&TopicFilter, &Subscription)> {
+        self.subscriptions.iter()
+    }
+
+    /// What was agreed for the present connection.
+    #[must_use]
+    pub fn link_options(&self) -> &LinkOptions {
+        &self.link.options
+    }
+
+    /// The version the client speaks.
+    #[must_use]
+    pub fn version(&self) -> ProtocolVersion {
+        self.link.options.version
+    }
+
+    /// Messages sent to the client and not acknowledged.
+    #[must_use]
+    pub fn in_flight_len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// QoS 2 messages of the client that are not released.
+    #[must_use]
+    pub fn unreleased_len(&self) -> usize {
+        self.unreleased.len()
+    }
+}
+
+impl LinkOptions {
+    fn unconnected() -> Self {
+        Self {
+            version: ProtocolVersion::V311,
+            window_max: 0,
+            packet_bytes_max: 0,
+            receive_maximum: 0,
+            topic_alias_maximum: 0,
+            client_topic_alias_maximum: 0,
+            wants_problem_information: false,
+        }
+    }
+}
+
+impl Link {
+    fn new(options: LinkOptions) -> Self {
+        Self { options, inbound_aliases: InboundAliases::default(), outbound_aliases: None }
+    }
+
+    /// Whether the client would not take this delivery [MQTT-3.1.2-24].
+    #[inline]
+    fn is_too_large(&self, delivery: &Delivery) -> bool {
+        if self.options.packet_bytes_max == usize::MAX {
+            return false;
+        }
+        let message = &delivery.message;
+        let head = head(delivery, None, false, message.expires_at.map(|_| 0));
+        head.encoded_len(self.options.version, message.payload.len())
+            > self.options.packet_bytes_max
+    }
+
+    #[inline]
+    fn send(
+        &mut self,
+        now: Tick,
+        delivery: &Delivery,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        out: &mut Outbox,
+    ) {
+        let message = &*delivery.message;
+        let expiry = message.expiry_left_secs(now);
+        let mut head = head(delivery, packet_id, dup, expiry);
+        if self.options.client_topic_alias_maximum > 0 {
+            match self.topic_form(&head, &message.topic, message.payload.len()) {
+                TopicForm::Whole => {}
+                TopicForm::Introduce(alias) => head.topic_alias = Some(alias),
+                TopicForm::Alias(alias) => {
+                    head.topic_alias = Some(alias);
+                    head.topic = "";
+                }
+            }
+        }
+        head.encode(self.options.version, message.payload.len(), out.buffer());
+        out.push_payload(&message.payload);
+    }
+
+    fn topic_form(
+        &mut self,
+        head: &PublishHead<'_>,
+        topic: &TopicName,
+        payload_len: usize,
+    ) -> TopicForm {
+        let whole = head.encoded_len(self.options.version, payload_len);
+        if whole.saturating_add(ALIAS_BYTES) > self.options.packet_bytes_max {
+            return TopicForm::Whole;
+        }
+        if self.outbound_aliases.is_none() {
+            self.outbound_aliases = OutboundAliases::new(self.options.client_topic_alias_maximum);
+        }
+        self.outbound_aliases.as_mut().map_or(TopicForm::Whole, |aliases| aliases.form(topic))
+    }
+}
+
+#[inline]
+fn head(
+    delivery: &Delivery,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    message_expiry_interval_secs: Option<u32>,
+) -> PublishHead<'_> {
+    let packet_id = match delivery.qos {
+        QoS::AtMostOnce => None,
+        // A size is asked for before there is an identifier; all are two bytes.
+        QoS::AtLeastOnce | QoS::ExactlyOnce => Some(packet_id.unwrap_or(PacketId::MIN)),
+    };
+    PublishHead {
+        dup,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        topic: delivery.message.topic.as_str(),
+        packet_id,
+        topic_alias: None,
+        subscription_ids: delivery.subscription_ids(),
+        properties: delivery.message.properties.as_deref(),
+        message_expiry_interval_secs,
+    }
+}
+
+/// The Subscription Identifiers of a delivery, kept in place up to two.
+pub type SubscriptionIds = SmallVec<[u32; 2]>;
+
+/// Messages in flight that may be slices of their publishers' read buffers.
+const IN_TRANSIT_MAX: usize = 64;
+const UNKNOWN_ID: &str = "no message in flight has this packet identifier";
+/// What an alias adds to a packet, a longer Property Length included.
+const ALIAS_BYTES: usize = 5;
