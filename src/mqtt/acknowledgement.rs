@@ -1,0 +1,1 @@
+//! What PUBACK, PUBREC, PUBREL and PUBCOMP have in common: their body.

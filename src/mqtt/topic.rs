@@ -1,0 +1,282 @@
+//! Topic Names and Topic Filters.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+
+use bytestring::ByteString;
+
+/// A Topic Name: at least one byte, at most 65,535, no wildcard character and no U+0000
+/// [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]. Compared byte by byte
+/// [MQTT-4.7.3-4].
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicName(ByteString);
+
+impl TopicName {
+    /// Parses a Topic Name.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule of section 4.7 the string breaks.
+    pub fn parse(name: ByteString) -> Result<Self, TopicError> {
+        check_length(&name)?;
+        if has_nul_or_wildcard(name.as_bytes()) {
+            return Err(name_fault(&name));
+        }
+        Ok(Self(name))
+    }
+
+    /// Takes a string that was checked when its packet was decoded.
+    pub(crate) fn from_checked(name: ByteString) -> Self {
+        debug_assert!(!name.is_empty() && !has_nul_or_wildcard(name.as_bytes()));
+        Self(name)
+    }
+
+    /// The name.
+    #[must_use]
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as the shared bytes it is.
+    #[must_use]
+    #[inline]
+    pub fn as_byte_string(&self) -> &ByteString {
+        &self.0
+    }
+
+    /// The topic levels, in order; empty ones count.
+    pub fn levels(&self) -> impl Iterator<Item = &str> {
+        self.as_str().split('/')
+    }
+
+    /// A copy in an exact buffer of its own, for keeping: the original keeps a whole read buffer.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(self.as_str().to_owned().into())
+    }
+}
+
+impl Deref for TopicName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Borrow<str> for TopicName {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl TryFrom<&str> for TopicName {
+    type Error = TopicError;
+
+    fn try_from(name: &str) -> Result<Self, TopicError> {
+        Self::parse(ByteString::from(name))
+    }
+}
+
+/// A Topic Filter whose wildcards stand where they may [MQTT-4.7.1-1] [MQTT-4.7.1-2] and whose
+/// share part, if it has one, is well-formed [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TopicFilter(ByteString);
+
+/// The two parts of the Topic Filter of a Shared Subscription.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Share<'a> {
+    /// The Share Name.
+    pub name: &'a str,
+    /// The Topic Filter the members share.
+    pub filter: &'a str,
+}
+
+impl TopicFilter {
+    /// Parses a Topic Filter.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule of sections 4.7 and 4.8.2 the string breaks.
+    pub fn parse(filter: ByteString) -> Result<Self, TopicError> {
+        check_length(&filter)?;
+        if filter.as_bytes().contains(&0) {
+            return Err(TopicError::Nul);
+        }
+        check_share(&filter)?;
+        check_wildcards(matcher_of(&filter))?;
+        Ok(Self(filter))
+    }
+
+    /// The whole filter, with its share part.
+    #[must_use]
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The filter as the shared bytes it is.
+    #[must_use]
+    #[inline]
+    pub fn as_byte_string(&self) -> &ByteString {
+        &self.0
+    }
+
+    /// The Share Name and the filter after it, if this is the filter of a Shared Subscription.
+    #[must_use]
+    pub fn share(&self) -> Option<Share<'_>> {
+        let (name, filter) = self.strip_prefix(SHARE_PREFIX)?.split_once('/')?;
+        Some(Share { name, filter })
+    }
+
+    /// What Topic Names are matched against: the filter without the share part.
+    #[must_use]
+    pub fn matcher(&self) -> &str {
+        matcher_of(self)
+    }
+
+    /// Whether a level is a wildcard.
+    #[must_use]
+    pub fn has_wildcards(&self) -> bool {
+        self.matcher().bytes().any(|byte| byte == b'+' || byte == b'#')
+    }
+
+    /// A copy in an exact buffer of its own, for keeping: the original keeps a whole read buffer.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(self.as_str().to_owned().into())
+    }
+
+    /// Whether the filter matches `topic`: the plain reading of section 4.7, which the index is
+    /// tested against. A wildcard in the first level matches no `$` topic [MQTT-4.7.2-1].
+    #[must_use]
+    pub fn matches(&self, topic: &TopicName) -> bool {
+        let mut filter_levels = self.matcher().split('/');
+        let mut topic_levels = topic.levels();
+        if topic.starts_with('$') && self.matcher().starts_with(['+', '#']) {
+            return false;
+        }
+        loop {
+            match (filter_levels.next(), topic_levels.next()) {
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(_)) => {}
+                (Some(filter_level), Some(topic_level)) if filter_level == topic_level => {}
+                (Some(_) | None, Some(_)) | (Some(_), None) => return false,
+            }
+        }
+    }
+}
+
+impl Deref for TopicFilter {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Borrow<str> for TopicFilter {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl TryFrom<&str> for TopicFilter {
+    type Error = TopicError;
+
+    fn try_from(filter: &str) -> Result<Self, TopicError> {
+        Self::parse(ByteString::from(filter))
+    }
+}
+
+/// Why a string is not a Topic Name or not a Topic Filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TopicError {
+    /// At least one character is needed [MQTT-4.7.3-1].
+    #[error("a topic has at least one character")]
+    Empty,
+    /// More bytes than a length of two bytes can say [MQTT-4.7.3-3].
+    #[error("a topic has at most 65,535 bytes")]
+    TooLong,
+    /// U+0000 must not occur [MQTT-4.7.3-2].
+    #[error("a topic does not contain the null character U+0000")]
+    Nul,
+    /// Wildcards belong to Topic Filters [MQTT-4.7.1-1].
+    #[error("a Topic Name does not contain the wildcard characters '+' and '#'")]
+    WildcardInName,
+    /// `#` is alone in the last level [MQTT-4.7.1-1].
+    #[error("'#' occupies the whole last level of a Topic Filter")]
+    MultiLevelWildcard,
+    /// `+` is alone in its level [MQTT-4.7.1-2].
+    #[error("'+' occupies a whole level of a Topic Filter")]
+    SingleLevelWildcard,
+    /// A Share Name has a character at least and none of `/`, `+`, `#` [MQTT-4.8.2-1].
+    #[error("a Share Name has at least one character and no '+' or '#'")]
+    ShareName,
+    /// A filter follows the Share Name [MQTT-4.8.2-2].
+    #[error("a Share Name is followed by '/' and a Topic Filter")]
+    ShareFilter,
+}
+
+/// Whether `bytes` has a byte that no Topic Name has. Without a branch per byte, so that it is
+/// compiled to vector instructions.
+#[inline]
+pub(crate) fn has_nul_or_wildcard(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, &byte| found | (byte == 0) | (byte == b'+') | (byte == b'#'))
+}
+
+fn name_fault(name: &str) -> TopicError {
+    if name.as_bytes().contains(&0) { TopicError::Nul } else { TopicError::WildcardInName }
+}
+
+fn check_length(topic: &str) -> Result<(), TopicError> {
+    match topic.len() {
+        0 => Err(TopicError::Empty),
+        1..=TOPIC_BYTES_MAX => Ok(()),
+        _ => Err(TopicError::TooLong),
+    }
+}
+
+fn check_share(filter: &str) -> Result<(), TopicError> {
+    let Some(rest) = filter.strip_prefix(SHARE_PREFIX) else { return Ok(()) };
+    let (name, filter) = rest.split_once('/').ok_or(TopicError::ShareFilter)?;
+    if name.is_empty() || name.contains(['+', '#']) {
+        return Err(TopicError::ShareName);
+    }
+    if filter.is_empty() { Err(TopicError::ShareFilter) } else { Ok(()) }
+}
+
+fn check_wildcards(matcher: &str) -> Result<(), TopicError> {
+    let mut levels = matcher.split('/').peekable();
+    while let Some(level) = levels.next() {
+        if level.contains('#') && (level != "#" || levels.peek().is_some()) {
+            return Err(TopicError::MultiLevelWildcard);
+        }
+        if level.contains('+') && level != "+" {
+            return Err(TopicError::SingleLevelWildcard);
+        }
+    }
+    Ok(())
+}
+
+fn matcher_of(filter: &str) -> &str {
+    let shared = filter.strip_prefix(SHARE_PREFIX).and_then(|rest| rest.split_once('/'));
+    shared.map_or(filter, |(_, matcher)| matcher)
+}
+
+const SHARE_PREFIX: &str = "$share/";
+const TOPIC_BYTES_MAX: usize = u16::MAX as usize;
