@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::mqtt::version::ProtocolVersion;
+use crate::mqtt::ProtocolVersion;
 use crate::ports::auth::Identity;
 use crate::ports::clock::Tick;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::mqtt::qos::QoS;
+use crate::mqtt::QoS;
 use crate::ports::message::SubscriptionTag;
 use crate::routing::index::{Subscriber, SubscriberKey};
 use crate::routing::route::{Route, Target};

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::mqtt::properties::MessageProperties;
-use crate::mqtt::qos::QoS;
-use crate::mqtt::topic::TopicName;
+use crate::mqtt::{MessageProperties, QoS, TopicFilter, TopicName};
 use crate::ports::clock::Tick;
 
 /// Names one Session, and its mailbox, for as long as the process lives. Never used twice.
@@ -111,7 +109,7 @@ pub struct SubscriptionTag {
     pub subscription_ids: SmallVec<[u32; 2]>,
     /// The whole Topic Filter of the Shared Subscription this was chosen for, `$share/` included:
     /// another member may get the delivery while it has not been sent.
-    pub shared_filter: Option<Arc<str>>,
+    pub shared_filter: Option<TopicFilter>,
 }
 
 impl Delivery {
@@ -123,7 +121,7 @@ impl Delivery {
 
     /// The Shared Subscription this delivery was chosen for, if it was one.
     #[must_use]
-    pub fn shared_filter(&self) -> Option<&Arc<str>> {
+    pub fn shared_filter(&self) -> Option<&TopicFilter> {
         self.tag.as_deref()?.shared_filter.as_ref()
     }
 }

@@ -3,5 +3,6 @@
 //! Nothing here does I/O. A port is *submit + completion*: the caller hands a request over and the
 //! answer comes back as an input, so a simulator can run several brokers in one thread.
 
+pub mod auth;
 pub mod clock;
 pub mod message;

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::mqtt::packet_id::PacketId;
-use crate::mqtt::qos::QoS;
+use crate::mqtt::{PacketId, QoS};
 use crate::ports::message::Delivery;
 
 /// The window of one Session.
@@ -241,7 +240,7 @@ mod tests {
 
     fn delivery(qos: QoS) -> Delivery {
         let message = Message {
-            topic: crate::mqtt::topic::TopicName::parse("t".into()).unwrap(),
+            topic: crate::mqtt::TopicName::parse("t".into()).unwrap(),
             payload: bytes::Bytes::new(),
             properties: None,
             qos,

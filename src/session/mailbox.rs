@@ -14,8 +14,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::mqtt::qos::QoS;
-use crate::mqtt::reason_code::ReasonCode;
+use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
 

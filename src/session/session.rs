@@ -12,17 +12,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
-use crate::mqtt::packet_id::PacketId;
-use crate::mqtt::puback::Puback;
-use crate::mqtt::pubcomp::Pubcomp;
-use crate::mqtt::publish::{Publish, PublishHead};
-use crate::mqtt::pubrec::Pubrec;
-use crate::mqtt::pubrel::Pubrel;
-use crate::mqtt::qos::QoS;
-use crate::mqtt::reason_code::ReasonCode;
-use crate::mqtt::subscribe::SubscriptionOptions;
-use crate::mqtt::topic::{TopicError, TopicFilter, TopicName};
-use crate::mqtt::version::ProtocolVersion;
+use crate::mqtt::{PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS, ReasonCode, SubscriptionOptions, TopicError, TopicFilter, TopicName};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::session::in_flight::{Entry, InFlight};

@@ -4,7 +4,8 @@ use std::num::NonZeroU16;
 
 use hashbrown::HashMap;
 
-use crate::mqtt::topic::TopicName;
+use crate::mqtt::TopicName;
+
 
 /// Aliases the client has set for the topics it publishes to.
 #[derive(Debug, Default)]

@@ -1,0 +1,187 @@
+//! Use case: a connection ends, and with it perhaps its Session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::broker::card::ClientCard;
+use crate::broker::event::Event;
+use crate::broker::registry::Parked;
+use crate::broker::replay::Replay;
+use crate::broker::routes::FanoutTarget;
+use crate::broker::turn::Turn;
+use crate::mqtt::{QoS, ReasonCode, Will};
+use crate::ports::clock::Tick;
+use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::routing::route::SubscriberKey;
+use crate::routing::shared::GroupId;
+use crate::session::session::Session;
+
+/// A Session and what belongs to it: what a connection owns, what the registry parks, what is moved
+/// between them.
+#[derive(Debug)]
+pub struct Client {
+    /// The protocol's state.
+    pub session: Session,
+    /// Retained messages still to be sent for new Subscriptions.
+    pub replays: VecDeque<Replay>,
+    /// The Will Message of the present or last connection.
+    pub will: Option<Box<Will>>,
+    /// Who it is, and where it came from last.
+    pub card: Arc<ClientCard>,
+    /// How long the Session outlives its connection.
+    pub session_expiry_secs: u32,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EndCause {
+    /// As a DISCONNECT would say it.
+    pub reason_code: ReasonCode,
+    /// In words.
+    pub reason: String,
+    /// Whether the will is published.
+    pub will: WillFate,
+    /// Whether the Session ends whatever its expiry says.
+    pub ends_session: bool,
+}
+
+/// Whether the will of a connection that ends is published.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WillFate {
+    /// After its delay [MQTT-3.1.2-8].
+    Published,
+    /// Never: the client said a normal good-bye [MQTT-3.14.4-3].
+    Discarded,
+}
+
+impl EndCause {
+    /// An end that publishes the will and leaves the Session alone.
+    #[must_use]
+    pub fn new(reason_code: ReasonCode, reason: impl Into<String>) -> Self {
+        Self { reason_code, reason: reason.into(), will: WillFate::Published, ends_session: false }
+    }
+}
+
+impl Turn<'_> {
+    /// Gives a client up whose connection has ended: to another connection that waits for it, to
+    /// the registry, or to nobody when its Session ends.
+    pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
+        client.session.detach();
+        if cause.will == WillFate::Discarded {
+            client.will = None;
+        }
+        let client_id = Arc::clone(client.session.client_id());
+        let has_ended = cause.ends_session || client.session_expiry_secs == 0;
+        self.shard.events.push(Event::Disconnected {
+            card: Arc::clone(&client.card),
+            reason_code: cause.reason_code,
+            reason: cause.reason,
+        });
+        let parked = if has_ended {
+            self.end_session(*client);
+            None
+        } else {
+            Some(self.park(client))
+        };
+        let successor = self.broker.registry.release(&client_id, parked);
+        self.shard.wake_later(successor);
+    }
+
+    fn park(&mut self, mut client: Box<Client>) -> Box<Parked> {
+        if client.will.as_ref().is_some_and(|will| will.delay_interval_secs == 0)
+            && let Some(will) = client.will.take()
+        {
+            self.publish_will(&will);
+        }
+        let expiry = client.session_expiry_secs;
+        let expires_at = (expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry));
+        let will_at = client.will.as_ref().map(|will| {
+            self.now.plus_secs(will.delay_interval_secs.min(expiry))
+        });
+        self.broker.timers.schedule(client.session.client_id(), [expires_at, will_at]);
+        for delivery in client.session.mailbox().detach() {
+            if !self.reroute(&delivery, client.session.key()) {
+                client.session.mailbox().keep(delivery);
+            }
+        }
+        Box::new(Parked { client, expires_at, will_at })
+    }
+
+    /// Ends a Session: nothing of it is left, its will is published, and what it had of Shared
+    /// Subscriptions goes to other members.
+    pub fn end_session(&mut self, mut client: Client) {
+        if let Some(will) = client.will.take() {
+            self.publish_will(&will);
+        }
+        self.withdraw_subscriptions(&client.session);
+        let unsent = client.session.mailbox().close();
+        let unacknowledged = client.session.end();
+        for delivery in unacknowledged.into_iter().chain(unsent) {
+            if !self.reroute(&delivery, client.session.key()) {
+                self.shard.counters.deliveries_dropped.increment();
+            }
+        }
+    }
+
+    fn withdraw_subscriptions(&mut self, session: &Session) {
+        if session.subscriptions().len() == 0 {
+            return;
+        }
+        let key = SubscriberKey(session.key().0);
+        let mut index = self.broker.index.write();
+        for (filter, _) in session.subscriptions() {
+            index.unsubscribe(key, filter);
+        }
+        drop(index);
+        self.broker.bump_generation();
+    }
+
+    /// Offers a delivery that `from` has not finished to another member of its group.
+    fn reroute(&mut self, delivery: &Delivery, from: SessionKey) -> bool {
+        let Some(filter) = delivery.shared_filter() else { return false };
+        let Some(id) = GroupId::of(filter) else { return false };
+        let Some(group) = self.broker.index.read().group(&id) else { return false };
+        let bytes = delivery.message.charged_bytes();
+        let others = || group.in_turn().filter(|member| member.subscriber.0.key() != from);
+        let attended = others().find(|member| {
+            member.subscriber.0.is_attended() && member.subscriber.0.reserve(bytes, self.now)
+        });
+        let Some(member) = attended else { return false };
+        let target = FanoutTarget::new(member, Some(filter));
+        let qos = delivery.message.qos.min(target.qos);
+        let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
+        if qos == QoS::AtMostOnce {
+            target.mailbox.acknowledge(1, bytes);
+            let _dropped_when_full = target.mailbox.offer(again, self.now, &mut None);
+            return true;
+        }
+        let wake = target.mailbox.commit(again, &mut None);
+        self.shard.wake_later(wake);
+        true
+    }
+
+    /// Publishes a Will Message [MQTT-3.1.2-8].
+    pub(crate) fn publish_will(&mut self, will: &Will) {
+        self.shard.counters.wills_published.increment();
+        let expiry = will.properties.as_deref().and_then(|p| p.message_expiry_interval_secs);
+        self.publish_own(Message {
+            topic: will.topic.clone(),
+            payload: will.payload.clone(),
+            properties: will.properties.clone(),
+            qos: will.qos,
+            retain: will.retain,
+            publisher: SessionKey::BROKER,
+            expires_at: expiry.map(|secs| self.now.plus_secs(secs)),
+            is_in_transit: false,
+        });
+    }
+}
+
+/// The Session Expiry Interval that never ends.
+pub const NEVER_SECS: u32 = u32::MAX;
+
+/// Earliest of the times a parked Session waits for.
+#[must_use]
+pub fn next_due(parked: &Parked) -> Option<Tick> {
+    [parked.expires_at, parked.will_at].into_iter().flatten().min()
+}

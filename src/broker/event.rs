@@ -1,0 +1,61 @@
+//! What happened that somebody outside wants to know: log lines, and later the activity log.
+
+use std::sync::Arc;
+
+use crate::broker::card::{ClientCard, Origin};
+use crate::mqtt::ReasonCode;
+
+/// Something worth a line.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client got a successful CONNACK.
+    Connected {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// Whether it found its Session.
+        session_present: bool,
+    },
+    /// A CONNECT was refused, or what came instead of one.
+    Refused {
+        /// Where it came from.
+        origin: Origin,
+        /// The Client Identifier, if it got that far.
+        client_id: Option<Arc<str>>,
+        /// The Reason Code of the CONNACK.
+        reason_code: ReasonCode,
+        /// Why.
+        reason: String,
+    },
+    /// A connection ended that had been accepted.
+    Disconnected {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// Why.
+        reason_code: ReasonCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A connection ended before it sent anything.
+    Silent {
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// A client was not allowed to publish or subscribe.
+    Denied {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// `publish`, `subscribe` or `will`.
+        action: &'static str,
+        /// The Topic Name or Topic Filter.
+        topic: String,
+    },
+    /// A publish was refused because a bound was reached.
+    PublishRefused {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// The Topic Name.
+        topic: String,
+        /// Why.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,52 @@
+//! Use case: time passes. Sessions end, delayed wills are published, retained messages expire.
+
+use std::sync::Arc;
+
+use crate::broker::disconnect::next_due;
+use crate::broker::registry::{Fate, Parked};
+use crate::broker::turn::Turn;
+use crate::mqtt::Will;
+use crate::ports::clock::Tick;
+
+impl Turn<'_> {
+    /// Does what is due at the time of this turn, in a bounded batch. `true` when more is due.
+    pub fn expire(&mut self) -> bool {
+        let due = self.broker.timers.take_due(self.now, BATCH_MAX);
+        for client_id in &due {
+            self.expire_parked(client_id);
+        }
+        let millis = self.now.as_millis();
+        let retained = self.broker.retained.write().remove_expired(millis, BATCH_MAX);
+        due.len() == BATCH_MAX || retained.len() == BATCH_MAX
+    }
+
+    fn expire_parked(&mut self, client_id: &Arc<str>) {
+        let now = self.now;
+        let decided = self.broker.registry.decide_parked(client_id, |parked| due(parked, now));
+        // A client that came back has cancelled its timers, or is about to.
+        let Some((will, ended)) = decided else { return };
+        if let Some(will) = will {
+            self.publish_will(&will);
+        }
+        if let Some(client) = ended {
+            self.shard.counters.sessions_expired.increment();
+            self.end_session(*client);
+        }
+    }
+}
+
+/// What is due of a parked Session: its will, taken out, or its end.
+fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Box<Will>>> {
+    debug_assert!(next_due(parked).is_some(), "a timer without a time");
+    if parked.expires_at.is_some_and(|at| at <= now) {
+        return Fate::Ends(None);
+    }
+    if parked.will_at.is_some_and(|at| at <= now) {
+        parked.will_at = None;
+        return Fate::Stays(parked.client.will.take());
+    }
+    Fate::Stays(None)
+}
+
+/// Sessions, and retained messages, that one turn ends at most.
+const BATCH_MAX: usize = 256;

@@ -1,0 +1,307 @@
+//! Use case: a message is published.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget};
+use crate::broker::turn::Turn;
+use crate::mqtt::{QoS, ReasonCode, TopicName};
+use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::routing::retained::Put;
+use crate::session::mailbox::Offer;
+
+/// What came of a publish.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PublishOutcome {
+    /// Everybody who wants it has it in a queue.
+    Accepted,
+    /// Nobody wants it.
+    NoMatchingSubscribers,
+    /// Nobody has it.
+    Refused {
+        /// What the publisher is told.
+        reason_code: ReasonCode,
+        /// In words.
+        reason: &'static str,
+    },
+}
+
+/// A mailbox with room set aside: nothing but success can follow.
+struct Reserved<'a> {
+    target: &'a FanoutTarget,
+    qos: QoS,
+}
+
+/// One reservation for each target of a publish that may refuse.
+type Reservations<'a> = SmallVec<[Reserved<'a>; 4]>;
+
+impl Turn<'_> {
+    /// Publishes `message` to everybody who wants it. All or nothing: when one queue whose policy is
+    /// to refuse has no room, nobody gets it.
+    #[inline]
+    pub fn publish(&mut self, message: Message) -> PublishOutcome {
+        let Some(fanout) = self.fanout(&message.topic) else {
+            return refused(ReasonCode::TopicNameInvalid, TOO_MANY_LEVELS);
+        };
+        let message = Arc::new(message);
+        let outcome = if !message.retain && fanout.groups.is_empty() && fanout.targets.len() <= 1 {
+            self.publish_to_one(&message, fanout.targets.first())
+        } else {
+            self.publish_to_all(&message, &fanout)
+        };
+        self.publish_dead_letters();
+        outcome
+    }
+
+    /// Who gets messages of `topic`; `None` when it has more levels than we take.
+    #[inline]
+    fn fanout(&mut self, topic: &TopicName) -> Option<Arc<Fanout>> {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        if let Some(fanout) = self.shard.routes.lookup(topic.as_str(), generation) {
+            self.shard.counters.route_hits.increment();
+            return Some(Arc::clone(fanout));
+        }
+        self.shard.counters.route_misses.increment();
+        if topic.levels().count() > self.broker.options.topic_levels_max {
+            return None;
+        }
+        let fanout = Arc::new(Fanout::new(&self.broker.index.read().route(topic.as_str())));
+        self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
+        Some(fanout)
+    }
+
+    #[inline]
+    fn publish_to_one(
+        &mut self,
+        message: &Arc<Message>,
+        target: Option<&FanoutTarget>,
+    ) -> PublishOutcome {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
+            self.shard.counters.publishes_unmatched.increment();
+            return PublishOutcome::NoMatchingSubscribers;
+        };
+        if self.offer(target, message, qos, &mut None) {
+            PublishOutcome::Accepted
+        } else {
+            self.shard.counters.publishes_refused.increment();
+            refused(ReasonCode::QuotaExceeded, QUEUE_FULL)
+        }
+    }
+
+    fn publish_to_all(&mut self, message: &Arc<Message>, fanout: &Fanout) -> PublishOutcome {
+        let mut reservations = Reservations::new();
+        let reserved = self.reserve(message, fanout, &mut reservations);
+        let refusal = match reserved {
+            Err(Full) => Some(QUEUE_FULL),
+            Ok(()) => (!self.retain(message)).then_some(RETAINED_FULL),
+        };
+        if let Some(reason) = refusal {
+            for Reserved { target, .. } in &reservations {
+                target.mailbox.acknowledge(1, message.charged_bytes());
+            }
+            self.shard.counters.publishes_refused.increment();
+            return refused(ReasonCode::QuotaExceeded, reason);
+        }
+        let matched = self.commit(message, fanout, &reservations);
+        if matched {
+            return PublishOutcome::Accepted;
+        }
+        self.shard.counters.publishes_unmatched.increment();
+        PublishOutcome::NoMatchingSubscribers
+    }
+
+    /// Sets room aside in every mailbox that may refuse, and chooses a member of every group.
+    fn reserve<'a>(
+        &mut self,
+        message: &Message,
+        fanout: &'a Fanout,
+        reservations: &mut Reservations<'a>,
+    ) -> Result<(), Full> {
+        let bytes = message.charged_bytes();
+        for target in &fanout.targets {
+            let Some((target, qos)) = wanted(target, message) else { continue };
+            if qos > QoS::AtMostOnce && target.mailbox.may_reject(self.now) {
+                if !target.mailbox.reserve(bytes, self.now) {
+                    return Err(Full);
+                }
+                reservations.push(Reserved { target, qos });
+            }
+        }
+        for group in &fanout.groups {
+            let attended = |target: &FanoutTarget| target.mailbox.is_attended();
+            let chosen = self.choose(group, message, bytes, attended);
+            let chosen = match chosen {
+                Some(chosen) => Some(chosen),
+                None => self.choose(group, message, bytes, |target| !attended(target)),
+            };
+            match chosen {
+                Some(chosen) => reservations.push(chosen),
+                None if message.qos > QoS::AtMostOnce && group.has_qos() => return Err(Full),
+                None => self.shard.counters.deliveries_dropped.increment(),
+            }
+        }
+        Ok(())
+    }
+
+    /// The first member in turn that qualifies and has room.
+    fn choose<'a>(
+        &self,
+        group: &'a FanoutGroup,
+        message: &Message,
+        bytes: usize,
+        qualifies: impl Fn(&FanoutTarget) -> bool,
+    ) -> Option<Reserved<'a>> {
+        group.in_turn().filter(|target| qualifies(target)).find_map(|target| {
+            let qos = message.qos.min(target.qos);
+            let is_taken = match qos {
+                QoS::AtMostOnce => target.mailbox.is_attended(),
+                QoS::AtLeastOnce | QoS::ExactlyOnce => target.mailbox.reserve(bytes, self.now),
+            };
+            is_taken.then_some(Reserved { target, qos })
+        })
+    }
+
+    /// Hands the message out. `true` when anybody wanted it.
+    fn commit(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Fanout,
+        reservations: &Reservations<'_>,
+    ) -> bool {
+        let mut detached = None;
+        let mut matched = !fanout.groups.is_empty();
+        let mut reserved = reservations.iter().peekable();
+        for target in &fanout.targets {
+            let Some((target, qos)) = wanted(target, message) else { continue };
+            matched = true;
+            // Reservations stand in the order of the targets.
+            if reserved.next_if(|reserved| std::ptr::eq(reserved.target, target)).is_some() {
+                let wake = target.mailbox.commit(delivery(target, message, qos), &mut detached);
+                self.shard.wake_later(wake);
+            } else {
+                // Its policy is not to refuse: it always takes what it can.
+                let _always = self.offer(target, message, qos, &mut detached);
+            }
+        }
+        for Reserved { target, qos } in reserved {
+            if *qos == QoS::AtMostOnce {
+                let _always = self.offer(target, message, *qos, &mut detached);
+                continue;
+            }
+            let wake = target.mailbox.commit(delivery(target, message, *qos), &mut detached);
+            self.shard.wake_later(wake);
+        }
+        matched
+    }
+
+    /// Offers to one mailbox. `false` when its policy is to refuse the publish.
+    #[inline]
+    fn offer(
+        &mut self,
+        target: &FanoutTarget,
+        message: &Arc<Message>,
+        qos: QoS,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
+        let delivery = delivery(target, message, qos);
+        match target.mailbox.offer(delivery, self.now, detached) {
+            Offer::Queued(wake) => self.shard.wake_later(wake),
+            Offer::Displaced { wake, oldest, is_dead_letter } => {
+                self.shard.wake_later(wake);
+                self.shard.counters.deliveries_dropped.increment();
+                if is_dead_letter {
+                    self.shard.dead_letters.push(oldest);
+                }
+            }
+            Offer::Dropped(wake) => {
+                self.shard.wake_later(wake);
+                self.shard.counters.deliveries_dropped.increment();
+            }
+            Offer::NotKept => {}
+            Offer::Full => return false,
+        }
+        true
+    }
+
+    /// Keeps or deletes the retained message [MQTT-3.3.1-5, MQTT-3.3.1-6]. `false` when there is no
+    /// room for it.
+    fn retain(&mut self, message: &Arc<Message>) -> bool {
+        if !message.retain {
+            return true;
+        }
+        let mut retained = self.broker.retained.write();
+        if message.payload.is_empty() {
+            retained.remove(message.topic.as_str());
+            return true;
+        }
+        let kept = Arc::new(message.detached());
+        let expires_at = kept.expires_at.map(crate::ports::clock::Tick::as_millis);
+        let bytes = kept.charged_bytes();
+        match retained.put(kept.topic.clone(), kept, bytes, expires_at) {
+            Ok(Put::New | Put::Replaced) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Publishes what gave way in a full queue. It is never dead-lettered again.
+    fn publish_dead_letters(&mut self) {
+        if self.shard.dead_letters.is_empty() {
+            return;
+        }
+        for delivery in std::mem::take(&mut self.shard.dead_letters) {
+            let topic = format!("{DEAD_LETTER_PREFIX}{}", delivery.message.topic.as_str());
+            let Ok(topic) = TopicName::parse(topic.into()) else { continue };
+            let message =
+                Arc::new(Message { topic, retain: false, ..Message::clone(&delivery.message) });
+            let Some(fanout) = self.fanout(&message.topic) else { continue };
+            self.shard.counters.dead_letters.increment();
+            if let PublishOutcome::Refused { .. } = self.publish_to_all(&message, &fanout) {
+                self.shard.counters.deliveries_dropped.increment();
+            }
+        }
+        self.shard.dead_letters.clear();
+    }
+
+    /// Publishes a message of the broker itself; nobody can be told of a refusal.
+    pub fn publish_own(&mut self, message: Message) {
+        debug_assert_eq!(message.publisher, SessionKey::BROKER, "a client's message");
+        if let PublishOutcome::Refused { .. } = self.publish(message) {
+            self.shard.counters.deliveries_dropped.increment();
+        }
+    }
+}
+
+/// A queue that may refuse has no room.
+struct Full;
+
+fn refused(reason_code: ReasonCode, reason: &'static str) -> PublishOutcome {
+    PublishOutcome::Refused { reason_code, reason }
+}
+
+/// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
+#[inline]
+fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a FanoutTarget, QoS)> {
+    if target.no_local && target.mailbox.key() == message.publisher {
+        return None;
+    }
+    Some((target, message.qos.min(target.qos)))
+}
+
+/// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
+#[inline]
+pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) -> Delivery {
+    Delivery {
+        message: Arc::clone(message),
+        tag: target.tag.clone(),
+        qos,
+        retain: target.retain_as_published && message.retain,
+    }
+}
+
+const TOO_MANY_LEVELS: &str = "the topic name has too many levels";
+const QUEUE_FULL: &str = "the queue of a subscriber is full";
+const RETAINED_FULL: &str = "there is no room for another retained message";
+/// Where dead letters go; hidden from wildcards at the first level.
+const DEAD_LETTER_PREFIX: &str = "$dead-letter/";

@@ -1,0 +1,298 @@
+//! Who owns which Session: one owner per Client Identifier at any time.
+//!
+//! A Session is owned by a connection or parked here. A connection that wants one that another
+//! connection owns leaves a claim; the owner gives the Session up at its next turn and the claim is
+//! granted. Of several claims the newest stands, the others are told to go.
+
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::broker::card::ClientCard;
+use crate::broker::disconnect::Client;
+use crate::ports::clock::Tick;
+use crate::session::mailbox::{Mailbox, Notice};
+
+/// The Sessions of one broker.
+pub struct Registry {
+    parts: Box<[Mutex<Part>]>,
+    hashing: FixedState,
+    count: AtomicUsize,
+    sessions_max: usize,
+}
+
+type Part = HashMap<Arc<str>, Entry, FixedState>;
+
+enum Entry {
+    Owned {
+        /// `None` between a claim's grant and the moment its connection has the Session in hand.
+        mailbox: Option<Arc<Mailbox>>,
+        card: Option<Arc<ClientCard>>,
+        successor: Option<Arc<Claim>>,
+    },
+    Parked(Box<Parked>),
+}
+
+/// A Session without a connection.
+#[derive(Debug)]
+pub struct Parked {
+    /// The Session and what belongs to it.
+    pub client: Box<Client>,
+    /// When the Session ends.
+    pub expires_at: Option<Tick>,
+    /// When its will is published.
+    pub will_at: Option<Tick>,
+}
+
+/// A connection's wish for a Session that another one owns.
+pub struct Claim(Mutex<ClaimState>);
+
+enum ClaimState {
+    Waiting(Waker),
+    /// The Session, or nothing when it ended with its owner's connection.
+    Granted(Option<Box<Client>>),
+    Superseded,
+    Taken,
+}
+
+/// What asking for a Client Identifier came to.
+pub enum Claimed {
+    /// Nobody has it; the caller owns it now.
+    Free,
+    /// It was parked; the caller owns it now.
+    Parked(Box<Parked>),
+    /// Another connection owns it: ask the claim when woken, and wake the owner.
+    Waiting(Arc<Claim>, Option<Waker>),
+    /// There are as many Sessions as there may be.
+    Full,
+}
+
+/// What a claim has come to.
+pub enum ClaimProgress {
+    /// Not yet.
+    Waiting,
+    /// The caller owns the Client Identifier, and the Session if there is one.
+    Granted(Option<Box<Client>>),
+    /// A newer connection wants it: give up.
+    Superseded,
+}
+
+/// What the registry knows of one Client Identifier, for the admin port.
+pub struct Listed {
+    /// The Client Identifier.
+    pub client_id: Arc<str>,
+    /// The connection, if there is one.
+    pub card: Option<Arc<ClientCard>>,
+    /// The mailbox.
+    pub mailbox: Option<Arc<Mailbox>>,
+    /// When a parked Session ends.
+    pub expires_at: Option<Tick>,
+}
+
+impl Claim {
+    /// What it has come to; `waker` is kept while it waits.
+    pub fn poll(&self, waker: &Waker) -> ClaimProgress {
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut *state, ClaimState::Taken) {
+            ClaimState::Waiting(_) => {
+                *state = ClaimState::Waiting(waker.clone());
+                ClaimProgress::Waiting
+            }
+            ClaimState::Granted(client) => ClaimProgress::Granted(client),
+            ClaimState::Superseded | ClaimState::Taken => ClaimProgress::Superseded,
+        }
+    }
+
+    fn settle(&self, settled: ClaimState) -> Option<Waker> {
+        match std::mem::replace(&mut *self.0.lock(), settled) {
+            ClaimState::Waiting(waker) => Some(waker),
+            ClaimState::Granted(_) | ClaimState::Superseded | ClaimState::Taken => None,
+        }
+    }
+}
+
+impl Registry {
+    /// An empty registry for at most `sessions_max` Sessions.
+    #[must_use]
+    pub fn new(sessions_max: usize, hash_seed: u64) -> Self {
+        let hashing = FixedState::with_seed(hash_seed);
+        let part = || Mutex::new(HashMap::with_hasher(hashing.clone()));
+        Self {
+            parts: (0..PARTS).map(|_| part()).collect(),
+            count: AtomicUsize::new(0),
+            sessions_max,
+            hashing,
+        }
+    }
+
+    fn part(&self, client_id: &str) -> &Mutex<Part> {
+        let hash = self.hashing.hash_one(client_id);
+        let place = usize::try_from(hash >> 48).unwrap_or(0) % PARTS;
+        self.parts.get(place).expect("a remainder is in range")
+    }
+
+    /// Asks for `client_id` on behalf of a connection that `waker` wakes.
+    pub fn claim(&self, client_id: &Arc<str>, waker: &Waker) -> Claimed {
+        let mut part = self.part(client_id).lock();
+        let Some(entry) = part.get_mut(client_id) else {
+            if self.count.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return Claimed::Full;
+            }
+            part.insert(Arc::clone(client_id), Entry::in_transition());
+            return Claimed::Free;
+        };
+        if let Entry::Owned { mailbox, successor, .. } = entry {
+            let claim = Arc::new(Claim(Mutex::new(ClaimState::Waiting(waker.clone()))));
+            let earlier = successor.replace(Arc::clone(&claim));
+            let owner = mailbox.as_ref().and_then(|mailbox| mailbox.notify(Notice::TakenOver));
+            let waker = match earlier {
+                // The owner knows already.
+                Some(earlier) => earlier.settle(ClaimState::Superseded).or(owner),
+                None => owner,
+            };
+            return Claimed::Waiting(claim, waker);
+        }
+        match std::mem::replace(entry, Entry::in_transition()) {
+            Entry::Parked(parked) => Claimed::Parked(parked),
+            Entry::Owned { .. } => Claimed::Free,
+        }
+    }
+
+    /// The claimant has its Session in hand: later claims reach it through `mailbox`.
+    pub fn settle(&self, client_id: &str, mailbox: &Arc<Mailbox>, card: Arc<ClientCard>) {
+        let mut part = self.part(client_id).lock();
+        let Some(Entry::Owned { mailbox: kept, card: kept_card, successor }) =
+            part.get_mut(client_id)
+        else {
+            return;
+        };
+        *kept = Some(Arc::clone(mailbox));
+        *kept_card = Some(card);
+        if successor.is_some() {
+            // The owner has its turn now; it looks before it sleeps.
+            let _working = mailbox.notify(Notice::TakenOver);
+        }
+    }
+
+    /// The owner gives the Client Identifier up: to the claim that waits, if any, else the Session
+    /// is parked, or forgotten when there is none. Returns whom to wake.
+    pub fn release(&self, client_id: &str, parked: Option<Box<Parked>>) -> Option<Waker> {
+        let mut part = self.part(client_id).lock();
+        let entry = part.get_mut(client_id)?;
+        if let Entry::Owned { successor, .. } = entry
+            && let Some(claim) = successor.take()
+        {
+            *entry = Entry::in_transition();
+            return claim.settle(ClaimState::Granted(parked.map(|parked| parked.client)));
+        }
+        match parked {
+            Some(parked) => *entry = Entry::Parked(parked),
+            None => {
+                part.remove(client_id);
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        None
+    }
+
+    /// Takes a claim back whose connection has gone. When the Session was granted meanwhile it is
+    /// returned, and the caller owns it.
+    pub fn withdraw(&self, client_id: &str, claim: &Arc<Claim>) -> Option<Option<Box<Client>>> {
+        let mut part = self.part(client_id).lock();
+        if let Some(Entry::Owned { successor, .. }) = part.get_mut(client_id)
+            && successor.as_ref().is_some_and(|waiting| Arc::ptr_eq(waiting, claim))
+        {
+            *successor = None;
+            return None;
+        }
+        drop(part);
+        match std::mem::replace(&mut *claim.0.lock(), ClaimState::Taken) {
+            ClaimState::Granted(client) => Some(client),
+            ClaimState::Waiting(_) | ClaimState::Superseded | ClaimState::Taken => None,
+        }
+    }
+
+    /// Takes a parked Session out whose `decide` says so; it is forgotten. Otherwise `decide` may
+    /// have changed it in place.
+    pub fn decide_parked<R>(
+        &self,
+        client_id: &str,
+        decide: impl FnOnce(&mut Parked) -> Fate<R>,
+    ) -> Option<(R, Option<Box<Client>>)> {
+        let mut part = self.part(client_id).lock();
+        let Some(Entry::Parked(parked)) = part.get_mut(client_id) else { return None };
+        match decide(parked) {
+            Fate::Stays(result) => Some((result, None)),
+            Fate::Ends(result) => {
+                let Some(Entry::Parked(parked)) = part.remove(client_id) else { return None };
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                Some((result, Some(parked.client)))
+            }
+        }
+    }
+
+    /// Sessions there are, connected or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is known of one Client Identifier.
+    #[must_use]
+    pub fn find(&self, client_id: &str) -> Option<Listed> {
+        let part = self.part(client_id).lock();
+        part.get_key_value(client_id).map(|(id, entry)| entry.listed(id))
+    }
+
+    /// Calls `each` for every Client Identifier, part by part, in no particular order.
+    pub fn for_each(&self, mut each: impl FnMut(Listed)) {
+        for part in &self.parts {
+            let listed: Vec<_> = part.lock().iter().map(|(id, entry)| entry.listed(id)).collect();
+            listed.into_iter().for_each(&mut each);
+        }
+    }
+}
+
+/// What becomes of a parked Session.
+pub enum Fate<R> {
+    /// It goes on being parked.
+    Stays(R),
+    /// It ends.
+    Ends(R),
+}
+
+impl Entry {
+    fn in_transition() -> Self {
+        Self::Owned { mailbox: None, card: None, successor: None }
+    }
+
+    fn listed(&self, client_id: &Arc<str>) -> Listed {
+        let client_id = Arc::clone(client_id);
+        match self {
+            Self::Owned { mailbox, card, .. } => {
+                Listed { client_id, card: card.clone(), mailbox: mailbox.clone(), expires_at: None }
+            }
+            Self::Parked(parked) => Listed {
+                client_id,
+                card: None,
+                mailbox: Some(Arc::clone(parked.client.session.mailbox())),
+                expires_at: parked.expires_at,
+            },
+        }
+    }
+}
+
+/// Parts of the registry, each with a lock of its own.
+const PARTS: usize = 64;

@@ -1,0 +1,74 @@
+//! Use case: a new Subscription is sent the retained messages it matches [MQTT-3.3.1-9].
+//!
+//! A replay is a cursor that feeds the window of its Session, never a copy of what it matches.
+
+use std::sync::Arc;
+
+use crate::broker::disconnect::Client;
+use crate::broker::turn::Turn;
+use crate::mqtt::QoS;
+use crate::ports::message::{Delivery, Message, SubscriptionTag};
+use crate::routing::retained_cursor::RetainedCursor;
+use crate::session::session::Delivered;
+
+/// Retained messages on their way to one Subscription.
+#[derive(Debug)]
+pub struct Replay {
+    /// How far it has come.
+    pub cursor: RetainedCursor,
+    /// The QoS granted.
+    pub qos: QoS,
+    /// The Subscription Identifier.
+    pub tag: Option<Arc<SubscriptionTag>>,
+}
+
+impl Turn<'_> {
+    /// Sends some of what `client` is to be replayed; returns how many deliveries that were.
+    pub(crate) fn replay(&mut self, client: &mut Client, max: usize) -> usize {
+        let mut sent = 0;
+        while sent < max
+            && let Some(replay) = client.replays.front_mut()
+        {
+            let window = client.session.window();
+            if replay.qos > QoS::AtMostOnce && window == 0 {
+                break;
+            }
+            let room = if replay.qos > QoS::AtMostOnce { window } else { max - sent };
+            let batch_max = room.min(max - sent).min(BATCH_MAX);
+            let millis = self.now.as_millis();
+            let batch = self.broker.retained.read().scan(&mut replay.cursor, batch_max, millis);
+            let (qos, tag) = (replay.qos, replay.tag.clone());
+            if replay.cursor.is_done() {
+                client.replays.pop_front();
+            }
+            sent += batch.len();
+            for (_, message) in batch {
+                self.replay_one(client, message, qos, tag.clone());
+            }
+        }
+        sent
+    }
+
+    fn replay_one(
+        &mut self,
+        client: &mut Client,
+        message: Arc<Message>,
+        qos: QoS,
+        tag: Option<Arc<SubscriptionTag>>,
+    ) {
+        let qos = qos.min(message.qos);
+        if qos > QoS::AtMostOnce {
+            client.session.mailbox().charge(message.charged_bytes());
+        }
+        // A message sent because of a new Subscription has RETAIN set [MQTT-3.3.1-8 of 3.1.1].
+        let delivery = Delivery { message, tag, qos, retain: true };
+        match client.session.deliver(self.now, delivery, self.outbox) {
+            Delivered::Sent => self.shard.counters.publishes_sent.increment(),
+            Delivered::Expired => self.shard.counters.deliveries_expired.increment(),
+            Delivered::TooLarge => self.shard.counters.deliveries_too_large.increment(),
+        }
+    }
+}
+
+/// Retained messages taken out under one lock.
+const BATCH_MAX: usize = 64;
