@@ -78,14 +78,11 @@ impl<T> FilterTree<T> {
                 name => at = self.child_or_new(at, name.as_bytes()),
             }
         }
-        let id = match self.nodes.at(at).value(place) {
-            Some(id) => id,
-            None => {
-                let id = self.values.insert(T::default());
-                *self.nodes.at_mut(at).value_mut(place) = Some(id);
-                id
-            }
-        };
+        if let Some(id) = self.nodes.at(at).value(place) {
+            return self.values.at_mut(id);
+        }
+        let id = self.values.insert(T::default());
+        *self.nodes.at_mut(at).value_mut(place) = Some(id);
         self.values.at_mut(id)
     }
 

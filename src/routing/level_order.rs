@@ -99,3 +99,15 @@ pub(super) fn leave_subtree(bytes: &mut Vec<u8>) {
 pub(super) fn enter_subtree(bytes: &mut Vec<u8>) {
     bytes.push(b'/');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_a_level_stands_together() {
+        let mut topics = ["b", "a!", "a/c", "a", "a/b!", "a/", "a/b/c", "/", "a/b", "a\u{1}"];
+        topics.sort_by(|one, other| compare(one.as_bytes(), other.as_bytes()));
+        assert_eq!(topics, ["/", "a", "a/", "a/b", "a/b/c", "a/b!", "a/c", "a\u{1}", "a!", "b"]);
+    }
+}

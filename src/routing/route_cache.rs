@@ -225,3 +225,107 @@ fn entry_at<S>(entries: &[Entry<S>], at: u32) -> &Entry<S> {
 }
 
 const HAND_STEPS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_route_is_found_for_its_topic_and_generation_only() {
+        let mut cache = cache(10, 1000);
+        let route = Arc::new(Route::default());
+        cache.insert("a", 1, Arc::clone(&route));
+        assert!(Arc::ptr_eq(cache.lookup("a", 1).unwrap(), &route));
+        assert!(cache.lookup("a", 2).is_none());
+        assert!(cache.lookup("b", 1).is_none());
+        cache.insert("a", 2, route);
+        assert!(cache.lookup("a", 1).is_none());
+        assert!(cache.lookup("a", 2).is_some());
+        assert_eq!(cache.counters(), RouteCacheCounters { hits: 2, misses: 3, evicted: 0 });
+        assert_eq!((cache.len(), cache.topic_bytes()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_not_used_makes_room() {
+        let mut cache = cache(3, 1000);
+        for topic in ["a", "b", "c"] {
+            cache.insert(topic, 1, Arc::default());
+        }
+        assert!(cache.lookup("a", 1).is_some());
+        assert!(cache.lookup("c", 1).is_some());
+        cache.insert("d", 1, Arc::default());
+        assert!(cache.lookup("b", 1).is_none());
+        for topic in ["a", "c", "d"] {
+            assert!(cache.lookup(topic, 1).is_some(), "{topic}");
+        }
+        assert_eq!(cache.counters().evicted, 1);
+    }
+
+    #[test]
+    fn the_bytes_of_topics_are_bounded() {
+        let mut cache = cache(100, 10);
+        for topic in ["four", "also", "2b", "eleven-byte"] {
+            cache.insert(topic, 1, Arc::default());
+        }
+        assert_eq!((cache.len(), cache.topic_bytes()), (3, 10));
+        cache.insert("ten-bytes!", 1, Arc::default());
+        assert_eq!((cache.len(), cache.topic_bytes()), (1, 10));
+        cache.clear();
+        assert_eq!((cache.len(), cache.topic_bytes(), cache.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn a_sweep_lets_outdated_routes_go() {
+        let mut cache = cache(100, 1000);
+        let route = Arc::new(Route::default());
+        for number in 0..20_u64 {
+            cache.insert(&number.to_string(), number % 2, Arc::clone(&route));
+        }
+        for _ in 0..5 {
+            cache.sweep(1, 10);
+        }
+        assert_eq!((cache.len(), Arc::strong_count(&route)), (10, 11));
+        assert_eq!(cache.counters().evicted, 0);
+    }
+
+    proptest! {
+        /// Whatever is evicted: what is found is what was put there last, of this generation, and
+        /// the bounds hold.
+        #[test]
+        fn the_cache_never_answers_for_another_topic_or_generation(
+            steps in prop::collection::vec((0..4_u8, 0..30_u64, 0..3_u64), 1..300),
+            entries_max in 1..20_usize,
+            topic_bytes_max in 1..60_usize,
+        ) {
+            let mut cache = cache(entries_max, topic_bytes_max);
+            let mut latest: HashMap<u64, (u64, Arc<Route<()>>)> = HashMap::new();
+            for (kind, number, generation) in steps {
+                let topic = "t".repeat(1 + usize::try_from(number % 5)?) + &number.to_string();
+                match kind {
+                    0 => {
+                        let route = Arc::new(Route::default());
+                        latest.insert(number, (generation, Arc::clone(&route)));
+                        cache.insert(&topic, generation, route);
+                    }
+                    1 => cache.sweep(generation, 3),
+                    _ => if let Some(route) = cache.lookup(&topic, generation) {
+                        let (latest_generation, latest_route) = &latest[&number];
+                        prop_assert_eq!(*latest_generation, generation);
+                        prop_assert!(Arc::ptr_eq(route, latest_route));
+                    }
+                }
+                prop_assert!(cache.len() <= entries_max);
+                prop_assert!(cache.topic_bytes() <= topic_bytes_max);
+                prop_assert_eq!(cache.positions.len(), cache.len());
+            }
+        }
+    }
+
+    fn cache(entries_max: usize, topic_bytes_max: usize) -> RouteCache<()> {
+        RouteCache::new(3, RouteCacheLimits { entries_max, topic_bytes_max })
+    }
+}

@@ -113,3 +113,54 @@ impl<'a, S> Iterator for InTurn<'a, S> {
 }
 
 impl<S> ExactSizeIterator for InTurn<'_, S> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::SubscriptionOptions;
+
+    #[test]
+    fn members_take_turns_and_a_member_that_is_away_is_passed_over() {
+        let group = group_of(3);
+        let everyone_is_there = [true, true, true];
+        assert_eq!(takers(&group, everyone_is_there, 4), [0, 1, 2, 0]);
+        // Member 1 is away: what it would get goes to its neighbour, whose turn that was then.
+        assert_eq!(takers(&group, [true, false, true], 4), [2, 0, 2, 0]);
+        assert_eq!(takers(&group, [false, false, false], 1), [u8::MAX]);
+    }
+
+    #[test]
+    fn each_member_is_offered_once_even_if_the_turn_moves_meanwhile() {
+        let group = group_of(3);
+        let mut first = group.in_turn();
+        let mut offered = vec![first.next().unwrap().subscriber];
+        let _ = group.in_turn().next();
+        offered.extend(first.map(|member| member.subscriber));
+        offered.sort_unstable();
+        assert_eq!(offered, [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_parts_of_a_group_id() {
+        let filter = TopicFilter::try_from("$share/consumers/a/+/#").unwrap();
+        let id = GroupId::of(&filter).unwrap().detached();
+        assert_eq!((id.share_name(), id.filter().matcher()), ("consumers", "a/+/#"));
+        assert_eq!(GroupId::of(&TopicFilter::try_from("a").unwrap()), None);
+    }
+
+    /// Who takes each of `count` messages.
+    fn takers(group: &SharedGroup<u8>, is_there: [bool; 3], count: usize) -> Vec<u8> {
+        let taker = |_| {
+            let mut members = group.in_turn().map(|member| member.subscriber);
+            members.find(|&member| is_there[usize::from(member)]).unwrap_or(u8::MAX)
+        };
+        (0..count).map(taker).collect()
+    }
+
+    fn group_of(count: u8) -> SharedGroup<u8> {
+        let options = SubscriptionOptions::default();
+        let member = |number| Arc::new(Target::new(number, options, None));
+        let id = GroupId::of(&TopicFilter::try_from("$share/s/a").unwrap()).unwrap();
+        SharedGroup::new(id, (0..count).map(member).collect(), Arc::default())
+    }
+}

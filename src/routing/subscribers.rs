@@ -9,8 +9,10 @@ use super::shared::{GroupId, SharedGroup};
 
 /// Mostly there is one subscriber and no group, so that is the case that costs sixteen bytes and
 /// the target.
+#[derive(Default)]
 pub(super) enum Subscribers<S> {
     /// Nobody: only while a subscription is being added or taken away.
+    #[default]
     Nobody,
     /// One, with a subscription of its own.
     One(Arc<Target<S>>),
@@ -34,12 +36,6 @@ pub(super) struct Group<S> {
     turn: Arc<AtomicUsize>,
     /// What routes hold: made when one is asked for, given up when the members change.
     snapshot: OnceLock<Arc<SharedGroup<S>>>,
-}
-
-impl<S> Default for Subscribers<S> {
-    fn default() -> Self {
-        Self::Nobody
-    }
 }
 
 impl<S: Subscriber> Subscribers<S> {
@@ -81,12 +77,11 @@ impl<S: Subscriber> Subscribers<S> {
     /// Takes a subscriber away; says whether it was there.
     pub(super) fn remove(&mut self, key: SubscriberKey) -> bool {
         match self {
-            Self::Nobody => false,
             Self::One(one) if one.subscriber.key() == key => {
                 *self = Self::Nobody;
                 true
             }
-            Self::One(_) => false,
+            Self::Nobody | Self::One(_) => false,
             Self::Crowd(crowd) => {
                 let was_there = crowd.members.remove(&key).is_some();
                 self.simplify();
