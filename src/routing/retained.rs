@@ -1,0 +1,432 @@
+//! The retained messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use super::level_order::{OrderedTopic, Probe};
+use super::retained_cursor::RetainedCursor;
+use crate::mqtt::TopicName;
+
+/// One message a topic, within bounds, in an order in which the matches of a filter are found
+/// without walking over the others.
+///
+/// The store keeps the names it is given, and what they are slices of: the caller detaches.
+pub struct RetainedStore<M> {
+    messages: BTreeMap<OrderedTopic, Retained<M>>,
+    expiries: BTreeSet<(u64, OrderedTopic)>,
+    bytes: usize,
+    limits: RetainedLimits,
+}
+
+/// How much a [`RetainedStore`] holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RetainedLimits {
+    /// Messages.
+    pub messages_max: usize,
+    /// Bytes they pin.
+    pub bytes_max: usize,
+}
+
+/// What keeping a message did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Put {
+    /// The topic had none.
+    New,
+    /// It is in the place of the topic's former message [MQTT-3.3.1-5].
+    Replaced,
+}
+
+/// Why a message was not kept; the topic's former message, if any, still is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Full {
+    /// There are as many as there may be.
+    #[error("no more retained messages are allowed")]
+    Messages,
+    /// It would pin more memory than is allowed.
+    #[error("no more memory is allowed for retained messages")]
+    Bytes,
+}
+
+struct Retained<M> {
+    message: M,
+    bytes_pinned: usize,
+    expires_at_ms: Option<u64>,
+}
+
+impl<M: Clone> RetainedStore<M> {
+    /// An empty store.
+    #[must_use]
+    pub fn new(limits: RetainedLimits) -> Self {
+        Self { messages: BTreeMap::new(), expiries: BTreeSet::new(), bytes: 0, limits }
+    }
+
+    /// Keeps `message` for `topic` in place of the former one. `bytes_pinned` is all the memory
+    /// that is kept because of it.
+    ///
+    /// # Errors
+    ///
+    /// A bound forbids it, and nothing has changed.
+    pub fn put(
+        &mut self,
+        topic: TopicName,
+        message: M,
+        bytes_pinned: usize,
+        expires_at_ms: Option<u64>,
+    ) -> Result<Put, Full> {
+        let topic = OrderedTopic(topic);
+        let former = self.messages.get(&topic);
+        let bytes_after =
+            self.bytes - former.map_or(0, |former| former.bytes_pinned) + bytes_pinned;
+        if bytes_after > self.limits.bytes_max {
+            return Err(Full::Bytes);
+        }
+        if former.is_none() && self.messages.len() >= self.limits.messages_max {
+            return Err(Full::Messages);
+        }
+        self.bytes = bytes_after;
+        if let Some(at_ms) = expires_at_ms {
+            self.expiries.insert((at_ms, topic.clone()));
+        }
+        let retained = Retained { message, bytes_pinned, expires_at_ms };
+        let former = self.messages.insert(topic.clone(), retained);
+        let Some(former) = former else { return Ok(Put::New) };
+        if let Some(at_ms) = former.expires_at_ms
+            && former.expires_at_ms != expires_at_ms
+        {
+            self.expiries.remove(&(at_ms, topic));
+        }
+        Ok(Put::Replaced)
+    }
+
+    /// Takes the topic's message away, as a zero-length payload asks for [MQTT-3.3.1-6].
+    pub fn remove(&mut self, topic: &str) -> Option<M> {
+        let (topic, retained) = self.messages.remove_entry(probe(&topic.as_bytes()))?;
+        self.bytes -= retained.bytes_pinned;
+        if let Some(at_ms) = retained.expires_at_ms {
+            self.expiries.remove(&(at_ms, topic));
+        }
+        Some(retained.message)
+    }
+
+    /// Takes up to `max` messages away whose time has come, and names their topics. Fewer than
+    /// `max` mean that there are no more.
+    pub fn remove_expired(&mut self, now_ms: u64, max: usize) -> Vec<TopicName> {
+        let mut removed = Vec::new();
+        while removed.len() < max
+            && self.next_expiry_ms().is_some_and(|at_ms| at_ms <= now_ms)
+            && let Some((_, topic)) = self.expiries.pop_first()
+        {
+            let retained = self.messages.remove(&topic);
+            self.bytes -= retained.expect("what expires is in the store").bytes_pinned;
+            removed.push(topic.0);
+        }
+        removed
+    }
+
+    /// The topic's message, unless its time has come.
+    #[must_use]
+    pub fn get(&self, topic: &str, now_ms: u64) -> Option<&M> {
+        let retained = self.messages.get(probe(&topic.as_bytes()))?;
+        (!retained.is_expired(now_ms)).then_some(&retained.message)
+    }
+
+    /// The next messages that match the cursor's filter, up to `max`, in order.
+    ///
+    /// The work is bounded, too: a batch may be short or empty although more follow, so ask until
+    /// [`RetainedCursor::is_done`]. What was there all the time between two batches is found once;
+    /// what came or went meanwhile, once or not at all.
+    #[must_use]
+    pub fn scan(
+        &self,
+        cursor: &mut RetainedCursor,
+        max: usize,
+        now_ms: u64,
+    ) -> Vec<(TopicName, M)> {
+        let mut found = Vec::new();
+        let mut steps_left = max.saturating_add(SCAN_STEPS_MAX);
+        while !cursor.is_done() && found.len() < max && steps_left > 0 {
+            self.scan_from_place(cursor, max, now_ms, &mut steps_left, &mut found);
+        }
+        found
+    }
+
+    /// How many messages there are, expired ones that were not removed yet included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The bytes they pin.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the next message expires: when to call [`Self::remove_expired`].
+    #[must_use]
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiries.first().map(|&(at_ms, _)| at_ms)
+    }
+
+    /// Seeks the cursor's place and walks from there until the cursor is so far ahead that another
+    /// seek is cheaper.
+    fn scan_from_place(
+        &self,
+        cursor: &mut RetainedCursor,
+        max: usize,
+        now_ms: u64,
+        steps_left: &mut usize,
+        found: &mut Vec<(TopicName, M)>,
+    ) {
+        let place = cursor.place();
+        let from = (Bound::Included(probe(&place)), Bound::Unbounded);
+        let mut steps_behind = 0;
+        for (OrderedTopic(topic), retained) in self.messages.range::<dyn Probe, _>(from) {
+            if cursor.is_done() || found.len() == max || *steps_left == 0 {
+                return;
+            }
+            *steps_left -= 1;
+            if cursor.is_before_place(topic) {
+                steps_behind += 1;
+                if steps_behind > STEPS_BEHIND_MAX {
+                    return;
+                }
+                continue;
+            }
+            steps_behind = 0;
+            if cursor.show(topic) && !retained.is_expired(now_ms) {
+                found.push((topic.clone(), retained.message.clone()));
+            }
+        }
+        cursor.finish();
+    }
+}
+
+impl<M> Retained<M> {
+    fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+    }
+}
+
+fn probe<'a>(bytes: &'a &'a [u8]) -> &'a dyn Probe {
+    bytes
+}
+
+/// How many topics a batch looks at beyond those it returns.
+const SCAN_STEPS_MAX: usize = 1024;
+/// How many topics are walked over before a seek.
+const STEPS_BEHIND_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mqtt::TopicFilter;
+
+    #[test]
+    fn a_message_replaces_that_of_its_topic_and_the_bytes_are_counted() {
+        let mut store = store_of(&[]);
+        assert_eq!(store.put(topic("a"), 1, 10, None), Ok(Put::New));
+        assert_eq!(store.put(topic("b"), 2, 20, Some(5)), Ok(Put::New));
+        assert_eq!(store.put(topic("a"), 3, 15, Some(9)), Ok(Put::Replaced));
+        assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (2, 35, Some(5)));
+        assert_eq!(store.get("a", 0), Some(&3));
+        assert_eq!(store.remove("b"), Some(2));
+        assert_eq!(store.remove("b"), None);
+        assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (1, 15, Some(9)));
+        assert_eq!(store.put(topic("a"), 4, 15, None), Ok(Put::Replaced));
+        assert_eq!((store.next_expiry_ms(), store.is_empty()), (None, false));
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_keeps_what_it_had() {
+        let mut store = RetainedStore::new(RetainedLimits { messages_max: 2, bytes_max: 100 });
+        assert_eq!(store.put(topic("a"), 1, 50, None), Ok(Put::New));
+        assert_eq!(store.put(topic("b"), 2, 51, None), Err(Full::Bytes));
+        assert_eq!(store.put(topic("a"), 2, 101, None), Err(Full::Bytes));
+        assert_eq!(store.put(topic("b"), 2, 1, None), Ok(Put::New));
+        assert_eq!(store.put(topic("c"), 3, 1, None), Err(Full::Messages));
+        assert_eq!(store.put(topic("a"), 4, 99, None), Ok(Put::Replaced));
+        assert_eq!((store.len(), store.bytes(), store.get("a", 0)), (2, 100, Some(&4)));
+    }
+
+    #[test]
+    fn what_has_expired_is_not_found_and_leaves_in_batches() {
+        let mut store = store_of(&[]);
+        for (name, expires_at_ms) in [("a", 30), ("b", 10), ("c", 20), ("d", 40)] {
+            let _ = store.put(topic(name), 0, 1, Some(expires_at_ms));
+        }
+        assert_eq!(store.get("c", 19), Some(&0));
+        assert_eq!(store.get("c", 20), None);
+        assert_eq!(scan_all(&store, "#", 30, 9), ["d"]);
+        assert_eq!(store.remove_expired(30, 2), [topic("b"), topic("c")]);
+        assert_eq!(store.remove_expired(30, 2), [topic("a")]);
+        assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (1, 1, Some(40)));
+    }
+
+    #[test]
+    fn a_scan_finds_the_matches_in_order() {
+        let store = store_of(&[
+            "a", "a/b", "a/b/c", "a/c", "a!", "b/b", "b/c/b", "/b", "$SYS/b", "$SYS", "c//b", "%/b",
+        ]);
+        check(&store, "a/#", "a a/b a/b/c a/c");
+        check(&store, "+/b", "/b %/b a/b b/b");
+        check(&store, "+/+/b", "b/c/b c//b");
+        check(&store, "#", "/b %/b a a/b a/b/c a/c a! b/b b/c/b c//b");
+        check(&store, "$SYS/#", "$SYS $SYS/b");
+        check(&store, "$SYS/+", "$SYS/b");
+        check(&store, "a/b", "a/b");
+        check(&store, "a/x", "");
+        check(&store, "+", "a a!");
+    }
+
+    /// The work of a batch is bounded although nothing matches.
+    #[test]
+    fn a_scan_in_vain_gives_up_and_goes_on_where_it_was() {
+        let mut store = store_of(&[]);
+        for number in 0..5000 {
+            let _ = store.put(topic(&format!("{number}/y")), 0, 1, None);
+        }
+        let _ = store.put(topic("z/x"), 0, 1, None);
+        let mut cursor = RetainedCursor::new(filter("+/x"));
+        let mut batches = 0;
+        let mut found = Vec::new();
+        while !cursor.is_done() {
+            found.extend(store.scan(&mut cursor, 10, 0));
+            batches += 1;
+        }
+        assert_eq!(found, [(topic("z/x"), 0)]);
+        assert!(batches > 4, "{batches} batches");
+    }
+
+    /// A `+` costs a step or two for each of its values, and not one for each topic below them.
+    #[test]
+    fn a_scan_leaps_over_what_cannot_match() {
+        let mut store = store_of(&[]);
+        for device in 0..20 {
+            for number in 0..1000 {
+                let _ = store.put(topic(&format!("{device:02}/m/{number}")), 0, 1, None);
+            }
+            let _ = store.put(topic(&format!("{device:02}/status")), 0, 1, None);
+        }
+        let mut cursor = RetainedCursor::new(filter("+/status"));
+        assert_eq!(store.scan(&mut cursor, 100, 0).len(), 20, "in one batch");
+        assert!(cursor.is_done());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn a_scan_is_the_naive_filter(
+            topics in prop::collection::btree_set(topics(), 0..60),
+            filter in filters(),
+            max in 1..5_usize,
+        ) {
+            let mut store = store_of(&[]);
+            for topic in &topics {
+                let _ = store.put(topic.clone(), 0, 1, None);
+            }
+            let mut expected: Vec<_> =
+                topics.into_iter().filter(|topic| filter.matches(topic)).map(OrderedTopic).collect();
+            expected.sort();
+            let found = scan_all(&store, &filter, 0, max);
+            let expected: Vec<_> = expected.iter().map(|topic| topic.0.as_str()).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        /// Between batches messages come and go. What stays is found exactly once, what is gone
+        /// is not found, and the order holds.
+        #[test]
+        fn a_scan_survives_changes(
+            before in prop::collection::btree_set(topics(), 0..40),
+            changes in prop::collection::vec((any::<bool>(), topics()), 0..40),
+            filter in filters(),
+        ) {
+            let mut store = store_of(&[]);
+            for topic in &before {
+                let _ = store.put(topic.clone(), 0, 1, None);
+            }
+            let mut untouched = before;
+            let mut cursor = RetainedCursor::new(filter.clone());
+            let mut found: Vec<OrderedTopic> = Vec::new();
+            let mut changes = changes.into_iter();
+            while !cursor.is_done() {
+                for (found_topic, _) in store.scan(&mut cursor, 2, 0) {
+                    prop_assert!(store.get(&found_topic, 0).is_some());
+                    prop_assert!(filter.matches(&found_topic));
+                    found.push(OrderedTopic(found_topic));
+                }
+                for (is_put, topic) in changes.by_ref().take(3) {
+                    untouched.remove(&topic);
+                    if is_put {
+                        let _ = store.put(topic, 0, 1, None);
+                    } else {
+                        store.remove(&topic);
+                    }
+                }
+            }
+            prop_assert!(found.is_sorted_by(|one, other| one < other), "{found:?}");
+            for topic in untouched.into_iter().filter(|topic| filter.matches(topic)) {
+                prop_assert!(found.contains(&OrderedTopic(topic)));
+            }
+        }
+    }
+
+    fn topics() -> impl Strategy<Value = TopicName> {
+        "[$]?(|a|b|a!)(/(|a|b|a!)){0,3}"
+            .prop_filter_map("a topic", |topic| TopicName::try_from(topic.as_str()).ok())
+    }
+
+    fn filters() -> impl Strategy<Value = TopicFilter> {
+        "([$]?(|a|b|a!)|[+])(/(|a|b|a!|[+])){0,3}(/#)?|#"
+            .prop_filter_map("a filter", |filter| TopicFilter::try_from(filter.as_str()).ok())
+    }
+
+    fn check(store: &RetainedStore<u8>, filter: &str, expected: &str) {
+        for max in [1, 2, 100] {
+            assert_eq!(scan_all(store, filter, 0, max).join(" "), expected, "{filter}");
+        }
+    }
+
+    fn scan_all(
+        store: &RetainedStore<u8>,
+        filter_name: &str,
+        now_ms: u64,
+        max: usize,
+    ) -> Vec<String> {
+        let mut cursor = RetainedCursor::new(filter(filter_name));
+        let mut found = Vec::new();
+        while !cursor.is_done() {
+            let batch = store.scan(&mut cursor, max, now_ms);
+            assert!(batch.len() <= max);
+            found.extend(batch.into_iter().map(|(topic, _)| topic.to_string()));
+        }
+        found
+    }
+
+    fn store_of(topics: &[&str]) -> RetainedStore<u8> {
+        let limits = RetainedLimits { messages_max: 100_000, bytes_max: 1_000_000 };
+        let mut store = RetainedStore::new(limits);
+        for name in topics {
+            let _ = store.put(topic(name), 0, 1, None);
+        }
+        store
+    }
+
+    fn topic(topic: &str) -> TopicName {
+        TopicName::try_from(topic).unwrap()
+    }
+
+    fn filter(filter: &str) -> TopicFilter {
+        TopicFilter::try_from(filter).unwrap()
+    }
+}
