@@ -3,7 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
-use super::{ProtocolVersion, ReasonCode, UserProperty};
+use super::properties::{PropertyReader, PropertySink, id};
+use super::reader::Reader;
+use super::writer::{Sink, WireForm, encode_packet, packet_len};
+use super::{DecodeError, ProtocolVersion, ReasonCode, Sender, UserProperty};
 
 /// A step of enhanced authentication. The packet does not exist before MQTT 5.0.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,16 +24,100 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Success, without a word.
+    #[must_use]
+    pub const fn success() -> Self {
+        Self {
+            reason_code: ReasonCode::Success,
+            authentication_method: None,
+            authentication_data: None,
+            reason_string: None,
+            user_properties: Vec::new(),
+        }
+    }
+
+    /// Reads the body. Only Success may leave everything out, the Authentication Method included.
+    pub(crate) fn decode(sender: Sender, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut auth = Self::success();
+        let allowed = match sender {
+            Sender::Client => CLIENT_REASON_CODES,
+            Sender::Server => SERVER_REASON_CODES,
+        };
+        if reader.is_empty() {
+            let success = ReasonCode::Success.as_u8();
+            let not_allowed = DecodeError::ReasonCodeNotAllowed(success);
+            return if sender == Sender::Server { Ok(auth) } else { Err(not_allowed) };
+        }
+        auth.reason_code = reader.reason_code(allowed)?;
+        auth.read_properties(reader)?;
+        if auth.authentication_method.is_none() {
+            return Err(DecodeError::NoAuthenticationMethod);
+        }
+        Ok(auth)
+    }
+
     /// Appends the whole packet to `out`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+        encode_packet(FIRST_BYTE, self, version, out);
     }
 
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+        packet_len(self.wire_len(version))
+    }
+
+    fn read_properties(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let mut properties = PropertyReader::new(reader)?;
+        while let Some(id) = properties.next_id()? {
+            match id {
+                id::AUTHENTICATION_METHOD => {
+                    self.authentication_method = Some(properties.string()?);
+                }
+                id::AUTHENTICATION_DATA => self.authentication_data = Some(properties.binary()?),
+                id::REASON_STRING => self.reason_string = Some(properties.string()?),
+                id::USER_PROPERTY => self.user_properties.push(properties.user_property()?),
+                other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
+            }
+        }
+        Ok(())
     }
 }
+
+impl WireForm for Auth {
+    fn write(&self, version: ProtocolVersion, sink: &mut impl Sink) {
+        if *self == Self::success() {
+            return;
+        }
+        sink.u8(self.reason_code.as_u8());
+        sink.properties(version, &AuthProperties(self));
+    }
+}
+
+struct AuthProperties<'a>(&'a Auth);
+
+impl WireForm for AuthProperties<'_> {
+    fn write(&self, _version: ProtocolVersion, sink: &mut impl Sink) {
+        let Auth {
+            reason_code: _,
+            authentication_method,
+            authentication_data,
+            reason_string,
+            user_properties,
+        } = self.0;
+        sink.string_property(id::AUTHENTICATION_METHOD, authentication_method.as_deref());
+        sink.binary_property(id::AUTHENTICATION_DATA, authentication_data.as_deref());
+        sink.string_property(id::REASON_STRING, reason_string.as_deref());
+        sink.user_properties(user_properties);
+    }
+}
+
+const FIRST_BYTE: u8 = 0xF0;
+
+/// The Reason Codes a Client may send [MQTT-3.15.2-1].
+const CLIENT_REASON_CODES: &[ReasonCode] =
+    &[ReasonCode::ContinueAuthentication, ReasonCode::ReAuthenticate];
+
+/// The Reason Codes a Server may send [MQTT-3.15.2-1].
+const SERVER_REASON_CODES: &[ReasonCode] =
+    &[ReasonCode::Success, ReasonCode::ContinueAuthentication];

@@ -5,7 +5,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
-use super::{ProtocolVersion, QoS, ReasonCode, UserProperty};
+use super::properties::{PropertyReader, PropertySink, id};
+use super::reader::Reader;
+use super::writer::{Sink, WireForm, encode_packet, packet_len};
+use super::{DecodeError, ProtocolVersion, QoS, ReasonCode, UserProperty};
 
 /// The answer to CONNECT.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,16 +61,169 @@ pub struct ConnackProperties {
 }
 
 impl Connack {
+    pub(crate) fn decode(
+        version: ProtocolVersion,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let session_present = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::ConnackFlags),
+        };
+        let (reason_code, properties) = if version.has_properties() {
+            (reader.reason_code(REASON_CODES)?, ConnackProperties::read(reader)?)
+        } else {
+            let byte = reader.u8()?;
+            let known = ReasonCode::from_connack_v3(byte);
+            let reason_code = known.ok_or(DecodeError::ReasonCodeNotAllowed(byte))?;
+            (reason_code, ConnackProperties::default())
+        };
+        if session_present && reason_code.is_error() {
+            return Err(DecodeError::SessionPresentInRefusal);
+        }
+        Ok(Self { session_present, reason_code, properties })
+    }
+
     /// Appends the whole packet to `out`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+        encode_packet(FIRST_BYTE, self, version, out);
     }
 
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+        packet_len(self.wire_len(version))
     }
 }
+
+impl WireForm for Connack {
+    fn write(&self, version: ProtocolVersion, sink: &mut impl Sink) {
+        sink.u8(u8::from(self.session_present && !self.reason_code.is_error()));
+        if version.has_properties() {
+            sink.u8(self.reason_code.as_u8());
+            sink.properties(version, &self.properties);
+        } else {
+            sink.u8(self.reason_code.connack_v3());
+        }
+    }
+}
+
+impl ConnackProperties {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut properties = PropertyReader::new(reader)?;
+        let mut connack = Self::default();
+        while let Some(id) = properties.next_id()? {
+            connack.read_one(id, &mut properties)?;
+        }
+        if connack.authentication_data.is_some() && connack.authentication_method.is_none() {
+            return Err(DecodeError::NoAuthenticationMethod);
+        }
+        Ok(connack)
+    }
+
+    fn read_one(&mut self, id: u8, from: &mut PropertyReader<'_>) -> Result<(), DecodeError> {
+        match id {
+            id::SESSION_EXPIRY_INTERVAL => self.session_expiry_interval_secs = Some(from.u32()?),
+            id::RECEIVE_MAXIMUM => self.receive_maximum = Some(from.non_zero_u16()?),
+            id::MAXIMUM_QOS => self.maximum_qos = Some(read_maximum_qos(from)?),
+            id::RETAIN_AVAILABLE => self.retain_available = Some(from.boolean()?),
+            id::MAXIMUM_PACKET_SIZE => self.maximum_packet_size = Some(from.non_zero_u32()?),
+            id::ASSIGNED_CLIENT_IDENTIFIER => self.assigned_client_id = Some(from.string()?),
+            id::TOPIC_ALIAS_MAXIMUM => self.topic_alias_maximum = Some(from.u16()?),
+            id::REASON_STRING => self.reason_string = Some(from.string()?),
+            id::USER_PROPERTY => self.user_properties.push(from.user_property()?),
+            id::WILDCARD_SUBSCRIPTION_AVAILABLE => {
+                self.wildcard_subscription_available = Some(from.boolean()?);
+            }
+            id::SUBSCRIPTION_IDENTIFIER_AVAILABLE => {
+                self.subscription_identifiers_available = Some(from.boolean()?);
+            }
+            id::SHARED_SUBSCRIPTION_AVAILABLE => {
+                self.shared_subscription_available = Some(from.boolean()?);
+            }
+            id::SERVER_KEEP_ALIVE => self.server_keep_alive_secs = Some(from.u16()?),
+            id::RESPONSE_INFORMATION => self.response_information = Some(from.string()?),
+            id::SERVER_REFERENCE => self.server_reference = Some(from.string()?),
+            id::AUTHENTICATION_METHOD => self.authentication_method = Some(from.string()?),
+            id::AUTHENTICATION_DATA => self.authentication_data = Some(from.binary()?),
+            other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
+        }
+        Ok(())
+    }
+}
+
+impl WireForm for ConnackProperties {
+    fn write(&self, _version: ProtocolVersion, sink: &mut impl Sink) {
+        sink.u32_property(id::SESSION_EXPIRY_INTERVAL, self.session_expiry_interval_secs);
+        sink.u16_property(id::RECEIVE_MAXIMUM, self.receive_maximum.map(NonZeroU16::get));
+        sink.boolean_property(id::MAXIMUM_QOS, self.maximum_qos.and_then(maximum_qos_bit));
+        sink.boolean_property(id::RETAIN_AVAILABLE, self.retain_available);
+        sink.u32_property(id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size.map(NonZeroU32::get));
+        sink.string_property(id::ASSIGNED_CLIENT_IDENTIFIER, self.assigned_client_id.as_deref());
+        sink.u16_property(id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
+        sink.string_property(id::REASON_STRING, self.reason_string.as_deref());
+        sink.user_properties(&self.user_properties);
+        sink.boolean_property(
+            id::WILDCARD_SUBSCRIPTION_AVAILABLE,
+            self.wildcard_subscription_available,
+        );
+        sink.boolean_property(
+            id::SUBSCRIPTION_IDENTIFIER_AVAILABLE,
+            self.subscription_identifiers_available,
+        );
+        sink.boolean_property(
+            id::SHARED_SUBSCRIPTION_AVAILABLE,
+            self.shared_subscription_available,
+        );
+        sink.u16_property(id::SERVER_KEEP_ALIVE, self.server_keep_alive_secs);
+        sink.string_property(id::RESPONSE_INFORMATION, self.response_information.as_deref());
+        sink.string_property(id::SERVER_REFERENCE, self.server_reference.as_deref());
+        sink.string_property(id::AUTHENTICATION_METHOD, self.authentication_method.as_deref());
+        sink.binary_property(id::AUTHENTICATION_DATA, self.authentication_data.as_deref());
+    }
+}
+
+/// A Maximum QoS is 0 or 1; that QoS 2 is the maximum is said by leaving it out.
+fn read_maximum_qos(from: &mut PropertyReader<'_>) -> Result<QoS, DecodeError> {
+    match from.u8()? {
+        0 => Ok(QoS::AtMostOnce),
+        1 => Ok(QoS::AtLeastOnce),
+        _ => Err(DecodeError::MaximumQoS),
+    }
+}
+
+const fn maximum_qos_bit(maximum_qos: QoS) -> Option<bool> {
+    match maximum_qos {
+        QoS::AtMostOnce => Some(false),
+        QoS::AtLeastOnce => Some(true),
+        QoS::ExactlyOnce => None,
+    }
+}
+
+const FIRST_BYTE: u8 = 0x20;
+
+/// The Connect Reason Codes [MQTT-3.2.2-8].
+const REASON_CODES: &[ReasonCode] = &[
+    ReasonCode::Success,
+    ReasonCode::UnspecifiedError,
+    ReasonCode::MalformedPacket,
+    ReasonCode::ProtocolError,
+    ReasonCode::ImplementationSpecificError,
+    ReasonCode::UnsupportedProtocolVersion,
+    ReasonCode::ClientIdentifierNotValid,
+    ReasonCode::BadUserNameOrPassword,
+    ReasonCode::NotAuthorized,
+    ReasonCode::ServerUnavailable,
+    ReasonCode::ServerBusy,
+    ReasonCode::Banned,
+    ReasonCode::BadAuthenticationMethod,
+    ReasonCode::TopicNameInvalid,
+    ReasonCode::PacketTooLarge,
+    ReasonCode::QuotaExceeded,
+    ReasonCode::PayloadFormatInvalid,
+    ReasonCode::RetainNotSupported,
+    ReasonCode::QoSNotSupported,
+    ReasonCode::UseAnotherServer,
+    ReasonCode::ServerMoved,
+    ReasonCode::ConnectionRateExceeded,
+];

@@ -3,7 +3,10 @@
 use bytes::BytesMut;
 use bytestring::ByteString;
 
-use super::{ProtocolVersion, ReasonCode, UserProperty};
+use super::properties::{PropertyReader, PropertySink, id};
+use super::reader::Reader;
+use super::writer::{Sink, WireForm, encode_packet, packet_len};
+use super::{DecodeError, ProtocolVersion, ReasonCode, Sender, UserProperty};
 
 /// The last packet of a Network Connection; in MQTT 3.1.1 only a Client sends it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,19 +35,153 @@ impl Disconnect {
             server_reference: None,
         }
     }
-}
 
-impl Disconnect {
+    /// Reads the body. Absent properties are none, an absent Reason Code is Normal disconnection.
+    pub(crate) fn decode(
+        version: ProtocolVersion,
+        sender: Sender,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let mut disconnect = Self::new(ReasonCode::NORMAL_DISCONNECTION);
+        if !version.has_properties() {
+            return Ok(disconnect);
+        }
+        let allowed = match sender {
+            Sender::Client => CLIENT_REASON_CODES,
+            Sender::Server => SERVER_REASON_CODES,
+        };
+        if reader.is_empty() {
+            return Ok(disconnect);
+        }
+        disconnect.reason_code = reader.reason_code(allowed)?;
+        if !reader.is_empty() {
+            disconnect.read_properties(sender, reader)?;
+        }
+        Ok(disconnect)
+    }
+
     /// Appends the whole packet to `out`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+        encode_packet(FIRST_BYTE, self, version, out);
     }
 
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+        packet_len(self.wire_len(version))
+    }
+
+    fn read_properties(
+        &mut self,
+        sender: Sender,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), DecodeError> {
+        let mut properties = PropertyReader::new(reader)?;
+        while let Some(id) = properties.next_id()? {
+            match id {
+                id::SESSION_EXPIRY_INTERVAL if sender == Sender::Server => {
+                    return Err(DecodeError::SessionExpiryFromServer);
+                }
+                id::SESSION_EXPIRY_INTERVAL => {
+                    self.session_expiry_interval_secs = Some(properties.u32()?);
+                }
+                id::REASON_STRING => self.reason_string = Some(properties.string()?),
+                id::USER_PROPERTY => self.user_properties.push(properties.user_property()?),
+                id::SERVER_REFERENCE => self.server_reference = Some(properties.string()?),
+                other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_properties(&self) -> bool {
+        self.session_expiry_interval_secs.is_some()
+            || self.reason_string.is_some()
+            || !self.user_properties.is_empty()
+            || self.server_reference.is_some()
     }
 }
+
+impl WireForm for Disconnect {
+    fn write(&self, version: ProtocolVersion, sink: &mut impl Sink) {
+        let is_normal = self.reason_code == ReasonCode::NORMAL_DISCONNECTION;
+        if !version.has_properties() || (is_normal && !self.has_properties()) {
+            return;
+        }
+        sink.u8(self.reason_code.as_u8());
+        if self.has_properties() {
+            sink.properties(version, &DisconnectProperties(self));
+        }
+    }
+}
+
+struct DisconnectProperties<'a>(&'a Disconnect);
+
+impl WireForm for DisconnectProperties<'_> {
+    fn write(&self, _version: ProtocolVersion, sink: &mut impl Sink) {
+        let Disconnect {
+            reason_code: _,
+            session_expiry_interval_secs,
+            reason_string,
+            user_properties,
+            server_reference,
+        } = self.0;
+        sink.u32_property(id::SESSION_EXPIRY_INTERVAL, *session_expiry_interval_secs);
+        sink.string_property(id::REASON_STRING, reason_string.as_deref());
+        sink.user_properties(user_properties);
+        sink.string_property(id::SERVER_REFERENCE, server_reference.as_deref());
+    }
+}
+
+const FIRST_BYTE: u8 = 0xE0;
+
+/// The Reason Codes a Client may send [MQTT-3.14.2-1].
+const CLIENT_REASON_CODES: &[ReasonCode] = &[
+    ReasonCode::NORMAL_DISCONNECTION,
+    ReasonCode::DisconnectWithWillMessage,
+    ReasonCode::UnspecifiedError,
+    ReasonCode::MalformedPacket,
+    ReasonCode::ProtocolError,
+    ReasonCode::ImplementationSpecificError,
+    ReasonCode::TopicNameInvalid,
+    ReasonCode::ReceiveMaximumExceeded,
+    ReasonCode::TopicAliasInvalid,
+    ReasonCode::PacketTooLarge,
+    ReasonCode::MessageRateTooHigh,
+    ReasonCode::QuotaExceeded,
+    ReasonCode::AdministrativeAction,
+    ReasonCode::PayloadFormatInvalid,
+];
+
+/// The Reason Codes a Server may send [MQTT-3.14.2-1].
+const SERVER_REASON_CODES: &[ReasonCode] = &[
+    ReasonCode::NORMAL_DISCONNECTION,
+    ReasonCode::UnspecifiedError,
+    ReasonCode::MalformedPacket,
+    ReasonCode::ProtocolError,
+    ReasonCode::ImplementationSpecificError,
+    ReasonCode::NotAuthorized,
+    ReasonCode::ServerBusy,
+    ReasonCode::ServerShuttingDown,
+    ReasonCode::BadAuthenticationMethod,
+    ReasonCode::KeepAliveTimeout,
+    ReasonCode::SessionTakenOver,
+    ReasonCode::TopicFilterInvalid,
+    ReasonCode::TopicNameInvalid,
+    ReasonCode::ReceiveMaximumExceeded,
+    ReasonCode::TopicAliasInvalid,
+    ReasonCode::PacketTooLarge,
+    ReasonCode::MessageRateTooHigh,
+    ReasonCode::QuotaExceeded,
+    ReasonCode::AdministrativeAction,
+    ReasonCode::PayloadFormatInvalid,
+    ReasonCode::RetainNotSupported,
+    ReasonCode::QoSNotSupported,
+    ReasonCode::UseAnotherServer,
+    ReasonCode::ServerMoved,
+    ReasonCode::SharedSubscriptionsNotSupported,
+    ReasonCode::ConnectionRateExceeded,
+    ReasonCode::MaximumConnectTime,
+    ReasonCode::SubscriptionIdentifiersNotSupported,
+    ReasonCode::WildcardSubscriptionsNotSupported,
+];

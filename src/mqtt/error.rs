@@ -83,7 +83,7 @@ pub enum DecodeError {
     /// The Will QoS is 3 [MQTT-3.1.2-12].
     #[error("the Will QoS is 3")]
     WillQoS,
-    /// The Will Topic is no Topic Name [MQTT-4.7.1-1].
+    /// The Will Topic is no Topic Name [MQTT-4.7.0-1].
     #[error("the Will Topic is invalid: {0}")]
     WillTopic(TopicError),
     /// There is a Password without a User Name [MQTT-3.1.2-22 of 3.1.1].

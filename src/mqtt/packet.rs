@@ -2,9 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::frame::{Frame, PACKET_SIZE_MAX};
+use super::reader::Reader;
 use super::{
-    Auth, Connack, Connect, DecodeError, Disconnect, ProtocolVersion, Puback, Pubcomp, Publish,
-    Pubrec, Pubrel, Suback, Subscribe, Unsuback, Unsubscribe,
+    Auth, Connack, Connect, DecodeError, Disconnect, Pingreq, Pingresp, ProtocolVersion, Puback,
+    Pubcomp, Publish, Pubrec, Pubrel, Suback, Subscribe, Unsuback, Unsubscribe,
 };
 
 /// Who sent a packet. Some packets, properties and Reason Codes travel in one direction only.
@@ -63,21 +65,87 @@ impl Packet {
         sender: Sender,
         frame: &Bytes,
     ) -> Result<Self, DecodeError> {
-        let _ = (version, sender, frame);
-        todo!()
+        let whole = Frame::peek(frame, PACKET_SIZE_MAX)?;
+        let header = whole.filter(|header| header.total_len == frame.len());
+        let Frame { first_byte, header_len, .. } = header.ok_or(DecodeError::LengthMismatch)?;
+        let mut reader = Reader::new(frame, header_len);
+        let packet = Self::decode_body(version, sender, first_byte, &mut reader)?;
+        reader.finish()?;
+        Ok(packet)
+    }
+
+    #[inline]
+    fn decode_body(
+        version: ProtocolVersion,
+        sender: Sender,
+        first_byte: u8,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let packet_type = first_byte >> 4;
+        if packet_type == 3 {
+            return Publish::decode(version, sender, first_byte, reader).map(Self::Publish);
+        }
+        check_fixed_header(version, sender, first_byte)?;
+        match packet_type {
+            1 => Connect::decode(reader).map(Box::new).map(Self::Connect),
+            2 => Connack::decode(version, reader).map(Box::new).map(Self::Connack),
+            4 => Puback::decode(version, reader).map(Self::Puback),
+            5 => Pubrec::decode(version, reader).map(Self::Pubrec),
+            6 => Pubrel::decode(version, reader).map(Self::Pubrel),
+            7 => Pubcomp::decode(version, reader).map(Self::Pubcomp),
+            8 => Subscribe::decode(version, reader).map(Self::Subscribe),
+            9 => Suback::decode(version, reader).map(Self::Suback),
+            10 => Unsubscribe::decode(version, reader).map(Self::Unsubscribe),
+            11 => Unsuback::decode(version, reader).map(Self::Unsuback),
+            12 => Ok(Self::Pingreq),
+            13 => Ok(Self::Pingresp),
+            14 => Disconnect::decode(version, sender, reader).map(Box::new).map(Self::Disconnect),
+            15 => Auth::decode(sender, reader).map(Box::new).map(Self::Auth),
+            reserved => Err(DecodeError::ReservedPacketType(reserved)),
+        }
     }
 
     /// Appends the whole packet to `out`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+        match self {
+            Self::Connect(packet) => packet.encode(version, out),
+            Self::Connack(packet) => packet.encode(version, out),
+            Self::Publish(packet) => packet.encode(version, out),
+            Self::Puback(packet) => packet.encode(version, out),
+            Self::Pubrec(packet) => packet.encode(version, out),
+            Self::Pubrel(packet) => packet.encode(version, out),
+            Self::Pubcomp(packet) => packet.encode(version, out),
+            Self::Subscribe(packet) => packet.encode(version, out),
+            Self::Suback(packet) => packet.encode(version, out),
+            Self::Unsubscribe(packet) => packet.encode(version, out),
+            Self::Unsuback(packet) => packet.encode(version, out),
+            Self::Pingreq => Pingreq.encode(version, out),
+            Self::Pingresp => Pingresp.encode(version, out),
+            Self::Disconnect(packet) => packet.encode(version, out),
+            Self::Auth(packet) => packet.encode(version, out),
+        }
     }
 
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+        match self {
+            Self::Connect(packet) => packet.encoded_len(version),
+            Self::Connack(packet) => packet.encoded_len(version),
+            Self::Publish(packet) => packet.encoded_len(version),
+            Self::Puback(packet) => packet.encoded_len(version),
+            Self::Pubrec(packet) => packet.encoded_len(version),
+            Self::Pubrel(packet) => packet.encoded_len(version),
+            Self::Pubcomp(packet) => packet.encoded_len(version),
+            Self::Subscribe(packet) => packet.encoded_len(version),
+            Self::Suback(packet) => packet.encoded_len(version),
+            Self::Unsubscribe(packet) => packet.encoded_len(version),
+            Self::Unsuback(packet) => packet.encoded_len(version),
+            Self::Pingreq => Pingreq.encoded_len(version),
+            Self::Pingresp => Pingresp.encoded_len(version),
+            Self::Disconnect(packet) => packet.encoded_len(version),
+            Self::Auth(packet) => packet.encoded_len(version),
+        }
     }
 
     /// The name of the packet, as the standard writes it.
@@ -101,4 +169,35 @@ impl Packet {
             Self::Auth(_) => "AUTH",
         }
     }
+}
+
+/// Checks everything the first byte says, for packets other than PUBLISH.
+fn check_fixed_header(
+    version: ProtocolVersion,
+    sender: Sender,
+    first_byte: u8,
+) -> Result<(), DecodeError> {
+    let (packet_type, flags) = (first_byte >> 4, first_byte & 0x0F);
+    if packet_type == 0 || (packet_type == 15 && !version.has_properties()) {
+        return Err(DecodeError::ReservedPacketType(packet_type));
+    }
+    // PUBREL, SUBSCRIBE and UNSUBSCRIBE have a flag set [MQTT-3.6.1-1] [MQTT-3.8.1-1]
+    // [MQTT-3.10.1-1], the others none [MQTT-2.1.3-1].
+    let expected_flags = if matches!(packet_type, 6 | 8 | 10) { 0b0010 } else { 0 };
+    if flags != expected_flags {
+        return Err(DecodeError::FixedHeaderFlags);
+    }
+    let wrong = match (packet_type, sender) {
+        (1, Sender::Server) => Some("CONNECT"),
+        (2, Sender::Client) => Some("CONNACK"),
+        (8, Sender::Server) => Some("SUBSCRIBE"),
+        (9, Sender::Client) => Some("SUBACK"),
+        (10, Sender::Server) => Some("UNSUBSCRIBE"),
+        (11, Sender::Client) => Some("UNSUBACK"),
+        (12, Sender::Server) => Some("PINGREQ"),
+        (13, Sender::Client) => Some("PINGRESP"),
+        (14, Sender::Server) if !version.has_properties() => Some("DISCONNECT"),
+        _ => None,
+    };
+    wrong.map_or(Ok(()), |name| Err(DecodeError::WrongDirection(name)))
 }

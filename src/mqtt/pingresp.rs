@@ -1,6 +1,6 @@
 //! PINGRESP: the Server is alive
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 
 use super::ProtocolVersion;
 
@@ -10,15 +10,15 @@ pub struct Pingresp;
 
 impl Pingresp {
     /// Appends the whole packet to `out`.
-    pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+    pub fn encode(self, _version: ProtocolVersion, out: &mut BytesMut) {
+        out.put_slice(BYTES);
     }
 
     /// The bytes of the whole packet.
     #[must_use]
-    pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+    pub const fn encoded_len(self, _version: ProtocolVersion) -> usize {
+        BYTES.len()
     }
 }
+
+const BYTES: &[u8] = &[0xD0, 0];

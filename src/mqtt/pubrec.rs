@@ -3,7 +3,10 @@
 use bytes::BytesMut;
 use bytestring::ByteString;
 
-use super::{PacketId, ProtocolVersion, ReasonCode, UserProperty};
+use super::acknowledgement::{Body, Fields};
+use super::properties::ReasonPropertiesRef;
+use super::reader::Reader;
+use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
 
 /// The first answer to a PUBLISH at QoS 2.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,19 +27,47 @@ impl Pubrec {
     pub const fn new(packet_id: PacketId, reason_code: ReasonCode) -> Self {
         Self { packet_id, reason_code, reason_string: None, user_properties: Vec::new() }
     }
-}
 
-impl Pubrec {
+    pub(crate) fn decode(
+        version: ProtocolVersion,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let Fields { packet_id, reason_code, reason_string, user_properties } =
+            Fields::read(version, reader, REASON_CODES)?;
+        Ok(Self { packet_id, reason_code, reason_string, user_properties })
+    }
+
     /// Appends the whole packet to `out`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+        self.body().encode(FIRST_BYTE, version, out);
     }
 
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+        self.body().encoded_len(version)
+    }
+
+    fn body(&self) -> Body<'_> {
+        let properties = ReasonPropertiesRef {
+            reason_string: self.reason_string.as_deref(),
+            user_properties: &self.user_properties,
+        };
+        Body { packet_id: self.packet_id, reason_code: self.reason_code, properties }
     }
 }
+
+const FIRST_BYTE: u8 = 0x50;
+
+/// The Reason Codes this packet may have [MQTT-3.5.2-1].
+const REASON_CODES: &[ReasonCode] = &[
+    ReasonCode::Success,
+    ReasonCode::NoMatchingSubscribers,
+    ReasonCode::UnspecifiedError,
+    ReasonCode::ImplementationSpecificError,
+    ReasonCode::NotAuthorized,
+    ReasonCode::TopicNameInvalid,
+    ReasonCode::PacketIdentifierInUse,
+    ReasonCode::QuotaExceeded,
+    ReasonCode::PayloadFormatInvalid,
+];

@@ -5,8 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::topic::has_nul_or_wildcard;
-use super::{DecodeError, PacketId};
+use super::topic::{has_nul, has_nul_or_wildcard};
+use super::{DecodeError, PacketId, ReasonCode};
 
 /// A position in a frame. Every read either moves it forward or fails.
 pub(crate) struct Reader<'a> {
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn string(&mut self) -> Result<ByteString, DecodeError> {
         let string = self.utf8()?;
-        if string.as_bytes().iter().fold(false, |found, &byte| found | (byte == 0)) {
+        if has_nul(string.as_bytes()) {
             return Err(DecodeError::NulInString);
         }
         Ok(string)
@@ -82,11 +82,22 @@ impl<'a> Reader<'a> {
     pub(crate) fn topic_name_or_empty(&mut self) -> Result<ByteString, DecodeError> {
         let topic = self.utf8()?;
         if has_nul_or_wildcard(topic.as_bytes()) {
-            let has_nul = topic.as_bytes().contains(&0);
-            let nul_or_wildcard = (DecodeError::NulInString, DecodeError::WildcardInTopicName);
-            return Err(if has_nul { nul_or_wildcard.0 } else { nul_or_wildcard.1 });
+            if has_nul(topic.as_bytes()) {
+                return Err(DecodeError::NulInString);
+            }
+            return Err(DecodeError::WildcardInTopicName);
         }
         Ok(topic)
+    }
+
+    /// A Reason Code, if it is among those that are `allowed` here.
+    pub(crate) fn reason_code(
+        &mut self,
+        allowed: &[ReasonCode],
+    ) -> Result<ReasonCode, DecodeError> {
+        let byte = self.u8()?;
+        let known = ReasonCode::from_u8(byte).filter(|code| allowed.contains(code));
+        known.ok_or(DecodeError::ReasonCodeNotAllowed(byte))
     }
 
     /// What is left.

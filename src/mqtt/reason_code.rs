@@ -107,38 +107,16 @@ impl ReasonCode {
     /// Where none is applicable the standard asks to close without a CONNACK [MQTT-3.2.2-6 of
     /// 3.1.1]; a refusal that is said helps more, so every failure has one here.
     #[must_use]
-    pub const fn connack_v3(self) -> u8 {
-        if !self.is_error() {
-            return 0;
-        }
-        match self {
-            Self::UnsupportedProtocolVersion => 1,
-            Self::ClientIdentifierNotValid => 2,
-            Self::BadUserNameOrPassword => 4,
-            Self::NotAuthorized
-            | Self::Banned
-            | Self::BadAuthenticationMethod
-            | Self::TopicNameInvalid
-            | Self::AdministrativeAction
-            | Self::PacketTooLarge
-            | Self::PayloadFormatInvalid
-            | Self::RetainNotSupported
-            | Self::QoSNotSupported => 5,
-            _ => 3,
-        }
+    pub fn connack_v3(self) -> u8 {
+        let row = CONNACK_V3.iter().find(|&&(code, _)| code == self);
+        let otherwise = if self.is_error() { SERVER_UNAVAILABLE_V3 } else { 0 };
+        row.map_or(otherwise, |&(_, return_code)| return_code)
     }
 
     /// Reads a Connect Return code of MQTT 3.1.1.
-    pub(crate) const fn from_connack_v3(return_code: u8) -> Option<Self> {
-        match return_code {
-            0 => Some(Self::Success),
-            1 => Some(Self::UnsupportedProtocolVersion),
-            2 => Some(Self::ClientIdentifierNotValid),
-            3 => Some(Self::ServerUnavailable),
-            4 => Some(Self::BadUserNameOrPassword),
-            5 => Some(Self::NotAuthorized),
-            _ => None,
-        }
+    pub(crate) fn from_connack_v3(return_code: u8) -> Option<Self> {
+        let row = CONNACK_V3.iter().find(|&&(_, candidate)| candidate == return_code);
+        row.map(|&(code, _)| code)
     }
 }
 
@@ -147,3 +125,23 @@ impl fmt::Display for ReasonCode {
         f.write_str(self.name())
     }
 }
+
+const SERVER_UNAVAILABLE_V3: u8 = 3;
+
+/// Connect Return codes of MQTT 3.1.1. Where several codes share one, the first is what it means.
+const CONNACK_V3: &[(ReasonCode, u8)] = &[
+    (ReasonCode::Success, 0),
+    (ReasonCode::UnsupportedProtocolVersion, 1),
+    (ReasonCode::ClientIdentifierNotValid, 2),
+    (ReasonCode::ServerUnavailable, SERVER_UNAVAILABLE_V3),
+    (ReasonCode::BadUserNameOrPassword, 4),
+    (ReasonCode::NotAuthorized, 5),
+    (ReasonCode::Banned, 5),
+    (ReasonCode::BadAuthenticationMethod, 5),
+    (ReasonCode::TopicNameInvalid, 5),
+    (ReasonCode::AdministrativeAction, 5),
+    (ReasonCode::PacketTooLarge, 5),
+    (ReasonCode::PayloadFormatInvalid, 5),
+    (ReasonCode::RetainNotSupported, 5),
+    (ReasonCode::QoSNotSupported, 5),
+];

@@ -3,7 +3,10 @@
 use bytes::BytesMut;
 use bytestring::ByteString;
 
-use super::{PacketId, ProtocolVersion, QoS, UserProperty};
+use super::properties::{PropertyReader, PropertySink, id};
+use super::reader::Reader;
+use super::writer::{Sink, WireForm, encode_packet, packet_len};
+use super::{DecodeError, PacketId, ProtocolVersion, QoS, UserProperty};
 
 /// Asks for Application Messages.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,16 +58,124 @@ pub enum RetainHandling {
 }
 
 impl Subscribe {
+    pub(crate) fn decode(
+        version: ProtocolVersion,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let packet_id = reader.packet_id()?;
+        let mut subscription_id = None;
+        let mut user_properties = Vec::new();
+        if version.has_properties() {
+            let mut properties = PropertyReader::new(reader)?;
+            while let Some(id) = properties.next_id()? {
+                match id {
+                    id::SUBSCRIPTION_IDENTIFIER if subscription_id.is_some() => {
+                        return Err(DecodeError::DuplicateProperty(id));
+                    }
+                    id::SUBSCRIPTION_IDENTIFIER => {
+                        subscription_id = Some(properties.subscription_id()?);
+                    }
+                    id::USER_PROPERTY => user_properties.push(properties.user_property()?),
+                    other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
+                }
+            }
+        }
+        let filters = read_filters(version, reader)?;
+        Ok(Self { packet_id, subscription_id, user_properties, filters })
+    }
+
     /// Appends the whole packet to `out`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        let _ = (version, out);
-        todo!()
+        encode_packet(FIRST_BYTE, self, version, out);
     }
 
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let _ = version;
-        todo!()
+        packet_len(self.wire_len(version))
     }
 }
+
+impl WireForm for Subscribe {
+    fn write(&self, version: ProtocolVersion, sink: &mut impl Sink) {
+        sink.u16(self.packet_id.get());
+        if version.has_properties() {
+            sink.properties(version, &SubscribeProperties(self));
+        }
+        for subscription in &self.filters {
+            sink.string(&subscription.filter);
+            sink.u8(subscription.options.bits(version));
+        }
+    }
+}
+
+struct SubscribeProperties<'a>(&'a Subscribe);
+
+impl WireForm for SubscribeProperties<'_> {
+    fn write(&self, _version: ProtocolVersion, sink: &mut impl Sink) {
+        if let Some(subscription_id) = self.0.subscription_id {
+            sink.subscription_id_property(subscription_id);
+        }
+        sink.user_properties(&self.0.user_properties);
+    }
+}
+
+impl SubscriptionOptions {
+    /// Reads the byte after a Topic Filter. Before MQTT 5.0 all of it but the QoS is reserved
+    /// (section 3.8.3 of 3.1.1).
+    fn from_bits(version: ProtocolVersion, bits: u8) -> Result<Self, DecodeError> {
+        let reserved = if version.has_properties() { 0b1100_0000 } else { 0b1111_1100 };
+        if bits & reserved != 0 {
+            return Err(DecodeError::SubscriptionOptionsReserved);
+        }
+        Ok(Self {
+            qos: QoS::from_bits(bits & 0b11).ok_or(DecodeError::SubscriptionQoS)?,
+            no_local: bits & NO_LOCAL != 0,
+            retain_as_published: bits & RETAIN_AS_PUBLISHED != 0,
+            retain_handling: RetainHandling::from_bits(bits >> 4)?,
+        })
+    }
+
+    fn bits(self, version: ProtocolVersion) -> u8 {
+        if !version.has_properties() {
+            return self.qos.bits();
+        }
+        let no_local = if self.no_local { NO_LOCAL } else { 0 };
+        let retain_as_published = if self.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
+        self.qos.bits() | no_local | retain_as_published | (self.retain_handling as u8) << 4
+    }
+}
+
+impl RetainHandling {
+    const fn from_bits(bits: u8) -> Result<Self, DecodeError> {
+        match bits {
+            0 => Ok(Self::SendAtSubscribe),
+            1 => Ok(Self::SendIfNew),
+            2 => Ok(Self::DoNotSend),
+            _ => Err(DecodeError::RetainHandling),
+        }
+    }
+}
+
+fn read_filters(
+    version: ProtocolVersion,
+    reader: &mut Reader<'_>,
+) -> Result<Vec<SubscribeFilter>, DecodeError> {
+    if reader.is_empty() {
+        return Err(DecodeError::NoTopicFilter);
+    }
+    let mut filters = Vec::new();
+    while !reader.is_empty() {
+        let filter = reader.string()?;
+        let options = SubscriptionOptions::from_bits(version, reader.u8()?)?;
+        if options.no_local && filter.starts_with("$share/") {
+            return Err(DecodeError::NoLocalOnSharedSubscription);
+        }
+        filters.push(SubscribeFilter { filter, options });
+    }
+    Ok(filters)
+}
+
+const FIRST_BYTE: u8 = 0x82;
+const NO_LOCAL: u8 = 0b0100;
+const RETAIN_AS_PUBLISHED: u8 = 0b1000;

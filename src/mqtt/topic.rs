@@ -7,7 +7,7 @@ use std::ops::Deref;
 use bytestring::ByteString;
 
 /// A Topic Name: at least one byte, at most 65,535, no wildcard character and no U+0000
-/// [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]. Compared byte by byte
+/// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]. Compared byte by byte
 /// [MQTT-4.7.3-4].
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TopicName(ByteString);
@@ -108,7 +108,7 @@ impl TopicFilter {
     /// Says which rule of sections 4.7 and 4.8.2 the string breaks.
     pub fn parse(filter: ByteString) -> Result<Self, TopicError> {
         check_length(&filter)?;
-        if filter.as_bytes().contains(&0) {
+        if has_nul(filter.as_bytes()) {
             return Err(TopicError::Nul);
         }
         check_share(&filter)?;
@@ -215,7 +215,7 @@ pub enum TopicError {
     /// U+0000 must not occur [MQTT-4.7.3-2].
     #[error("a topic does not contain the null character U+0000")]
     Nul,
-    /// Wildcards belong to Topic Filters [MQTT-4.7.1-1].
+    /// Wildcards belong to Topic Filters [MQTT-4.7.0-1].
     #[error("a Topic Name does not contain the wildcard characters '+' and '#'")]
     WildcardInName,
     /// `#` is alone in the last level [MQTT-4.7.1-1].
@@ -236,11 +236,18 @@ pub enum TopicError {
 /// compiled to vector instructions.
 #[inline]
 pub(crate) fn has_nul_or_wildcard(bytes: &[u8]) -> bool {
-    bytes.iter().fold(false, |found, &byte| found | (byte == 0) | (byte == b'+') | (byte == b'#'))
+    let is_refused = |byte: u8| u8::from(byte == 0) | u8::from(byte == b'+' || byte == b'#');
+    bytes.iter().fold(0, |found, &byte| found | is_refused(byte)) != 0
+}
+
+/// Whether `bytes` has U+0000, found in the same way.
+#[inline]
+pub(crate) fn has_nul(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |found, &byte| found | u8::from(byte == 0)) != 0
 }
 
 fn name_fault(name: &str) -> TopicError {
-    if name.as_bytes().contains(&0) { TopicError::Nul } else { TopicError::WildcardInName }
+    if has_nul(name.as_bytes()) { TopicError::Nul } else { TopicError::WildcardInName }
 }
 
 fn check_length(topic: &str) -> Result<(), TopicError> {
