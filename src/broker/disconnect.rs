@@ -12,8 +12,7 @@ use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
-use crate::routing::route::SubscriberKey;
-use crate::routing::shared::GroupId;
+use crate::routing::{GroupId, SubscriberKey};
 use crate::session::session::Session;
 
 /// A Session and what belongs to it: what a connection owns, what the registry parks, what is moved
@@ -142,11 +141,14 @@ impl Turn<'_> {
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
         let bytes = delivery.message.charged_bytes();
-        let others = || group.in_turn().filter(|member| member.subscriber.0.key() != from);
-        let attended = others().find(|member| {
+        let mut others = group
+            .in_turn()
+            .filter_map(|place| group.members().get(place))
+            .filter(|member| member.subscriber.0.key() != from);
+        let taken = others.find(|member| {
             member.subscriber.0.is_attended() && member.subscriber.0.reserve(bytes, self.now)
         });
-        let Some(member) = attended else { return false };
+        let Some(member) = taken else { return false };
         let target = FanoutTarget::new(member, Some(filter));
         let qos = delivery.message.qos.min(target.qos);
         let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod connection;
 pub mod counters;
 pub mod disconnect;
+pub mod event;
 pub mod expire;
 pub mod options;
 pub mod publish;
@@ -19,6 +20,8 @@ pub mod replay;
 pub mod routes;
 pub mod shard;
 pub mod subscribe;
+pub mod throttle;
+pub mod timers;
 pub mod turn;
 
 use std::sync::Arc;
@@ -30,10 +33,10 @@ use crate::broker::counters::Counters;
 use crate::broker::options::BrokerOptions;
 use crate::broker::registry::Registry;
 use crate::broker::routes::MailboxRef;
+use crate::broker::timers::Timers;
 use crate::ports::auth::{Authenticator, Authorizer};
 use crate::ports::message::{Message, SessionKey};
-use crate::routing::index::Index;
-use crate::routing::retained::{RetainedBounds, RetainedStore};
+use crate::routing::{Index, RetainedLimits, RetainedStore};
 use crate::session::mailbox::QueueBudget;
 
 /// What all shards of one broker share.
@@ -47,6 +50,7 @@ pub struct Broker {
     generation: AtomicU64,
     retained: RwLock<RetainedStore<Arc<Message>>>,
     registry: Registry,
+    timers: Timers,
     queue_budget: Arc<QueueBudget>,
     counters: Counters,
     authenticator: Option<Arc<dyn Authenticator>>,
@@ -71,7 +75,7 @@ impl Broker {
     /// An empty broker. `hash_seed` is drawn by `node` and fixed by the simulator.
     #[must_use]
     pub fn new(options: BrokerOptions, guards: Guards, hash_seed: u64) -> Self {
-        let retained = RetainedStore::new(RetainedBounds {
+        let retained = RetainedStore::new(RetainedLimits {
             messages_max: options.retained_messages_max,
             bytes_max: options.retained_bytes_max,
         });
@@ -81,6 +85,7 @@ impl Broker {
             retained: RwLock::new(retained),
             registry: Registry::new(options.sessions_max, hash_seed),
             queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
+            timers: Timers::default(),
             counters: Counters::default(),
             authenticator: guards.authenticator,
             authorizer: guards.authorizer,
@@ -145,6 +150,12 @@ impl Broker {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Times that parked Sessions wait for.
+    #[must_use]
+    pub fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     /// Subscriptions there are.

@@ -8,7 +8,7 @@ use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicName};
 use crate::ports::message::{Delivery, Message, SessionKey};
-use crate::routing::retained::Put;
+use crate::routing::Put;
 use crate::session::mailbox::Offer;
 
 /// What came of a publish.

@@ -8,7 +8,7 @@ use crate::broker::disconnect::Client;
 use crate::broker::turn::Turn;
 use crate::mqtt::QoS;
 use crate::ports::message::{Delivery, Message, SubscriptionTag};
-use crate::routing::retained_cursor::RetainedCursor;
+use crate::routing::RetainedCursor;
 use crate::session::session::Delivered;
 
 /// Retained messages on their way to one Subscription.

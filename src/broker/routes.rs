@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::mqtt::QoS;
+use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::SubscriptionTag;
-use crate::routing::index::{Subscriber, SubscriberKey};
-use crate::routing::route::{Route, Target};
-use crate::routing::shared::SharedGroup;
+use crate::routing::{Route, SharedGroup, Subscriber, SubscriberKey, Target};
 use crate::session::mailbox::Mailbox;
 
 /// A mailbox as the index holds it.
@@ -49,10 +47,29 @@ pub struct FanoutTarget {
 /// A Shared Subscription that matches.
 #[derive(Debug)]
 pub struct FanoutGroup {
-    /// The group; its members change under us.
-    pub group: Arc<SharedGroup<MailboxRef>>,
-    /// `$share/NAME/FILTER`.
-    pub filter: Arc<str>,
+    /// Whose turn it is.
+    group: Arc<SharedGroup<MailboxRef>>,
+    /// The members, in the group's order.
+    members: Box<[FanoutTarget]>,
+}
+
+impl FanoutGroup {
+    fn new(group: &Arc<SharedGroup<MailboxRef>>) -> Self {
+        let filter = group.id().filter();
+        let member = |target: &Arc<Target<MailboxRef>>| FanoutTarget::new(target, Some(filter));
+        Self { members: group.members().iter().map(member).collect(), group: Arc::clone(group) }
+    }
+
+    /// The members to try for one message; the caller stops at the one that takes it.
+    pub fn in_turn(&self) -> impl Iterator<Item = &FanoutTarget> {
+        self.group.in_turn().filter_map(|place| self.members.get(place))
+    }
+
+    /// Whether any member was granted more than QoS 0.
+    #[must_use]
+    pub fn has_qos(&self) -> bool {
+        self.members.iter().any(|member| member.qos > QoS::AtMostOnce)
+    }
 }
 
 impl Fanout {
@@ -60,11 +77,7 @@ impl Fanout {
     #[must_use]
     pub fn new(route: &Route<MailboxRef>) -> Self {
         let targets = route.targets.iter().map(|target| FanoutTarget::new(target, None)).collect();
-        let groups = route
-            .groups
-            .iter()
-            .map(|group| FanoutGroup { filter: group.filter(), group: Arc::clone(group) })
-            .collect();
+        let groups = route.groups.iter().map(FanoutGroup::new).collect();
         Self { targets, groups }
     }
 }
@@ -72,7 +85,7 @@ impl Fanout {
 impl FanoutTarget {
     /// The target of a Subscription, or of a member of the Shared Subscription `shared_filter`.
     #[must_use]
-    pub fn new(target: &Target<MailboxRef>, shared_filter: Option<&Arc<str>>) -> Self {
+    pub fn new(target: &Target<MailboxRef>, shared_filter: Option<&TopicFilter>) -> Self {
         let has_tag = shared_filter.is_some() || !target.subscription_ids.is_empty();
         let tag = has_tag.then(|| {
             Arc::new(SubscriptionTag {

@@ -6,9 +6,10 @@ use std::task::Waker;
 
 use crate::broker::Broker;
 use crate::broker::counters::ShardCounters;
+use crate::broker::event::Event;
 use crate::broker::routes::Fanout;
 use crate::ports::message::Delivery;
-use crate::routing::route_cache::RouteCache;
+use crate::routing::{RouteCache, RouteCacheLimits};
 
 /// The state of one shard.
 pub struct Shard {
@@ -18,6 +19,10 @@ pub struct Shard {
     wakes: Vec<Waker>,
     /// Deliveries between a mailbox and its Session; empty between turns.
     pub(crate) inbox: VecDeque<Delivery>,
+    /// What gave way in a queue whose policy is to publish it elsewhere; empty between publishes.
+    pub(crate) dead_letters: Vec<Delivery>,
+    /// What happened since somebody last asked.
+    pub(crate) events: Vec<Event>,
 }
 
 impl Shard {
@@ -27,13 +32,17 @@ impl Shard {
         let options = broker.options();
         Self {
             routes: RouteCache::new(
-                options.cached_routes_max,
-                options.cached_topic_bytes_max,
                 broker.hash_seed,
+                RouteCacheLimits {
+                    entries_max: options.cached_routes_max,
+                    topic_bytes_max: options.cached_topic_bytes_max,
+                },
             ),
             counters: broker.counters().register(),
             wakes: Vec::new(),
             inbox: VecDeque::new(),
+            dead_letters: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -53,9 +62,23 @@ impl Shard {
         }
     }
 
+    /// What happened since this was last called.
+    pub fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
+        self.events.drain(..)
+    }
+
+    /// Lets outdated routes go, a few at a time, so that they do not keep ended Sessions.
+    pub fn sweep_routes(&mut self, broker: &Broker) {
+        let generation = broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        self.routes.sweep(generation, SWEEP_MAX);
+    }
+
     /// What this shard has counted.
     #[must_use]
     pub fn counters(&self) -> &ShardCounters {
         &self.counters
     }
 }
+
+/// Routes looked at in one sweep.
+const SWEEP_MAX: usize = 4_096;

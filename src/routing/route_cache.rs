@@ -6,17 +6,16 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use super::route::Route;
 
 /// Routes by topic, each valid for the generation of the index it was made from. Bounded in
 /// entries and in bytes of topics; what was not used since the hand of the clock last passed goes
 /// first.
 ///
 /// A cached route keeps handles of subscribers alive: [`Self::sweep`] lets outdated ones go.
-pub struct RouteCache<S> {
+pub struct RouteCache<R> {
     /// Positions in `entries`, by the hash of the topic.
     positions: HashTable<u32>,
-    entries: Vec<Entry<S>>,
+    entries: Vec<Entry<R>>,
     hand: usize,
     topic_bytes: usize,
     limits: RouteCacheLimits,
@@ -44,16 +43,16 @@ pub struct RouteCacheCounters {
     pub evicted: u64,
 }
 
-struct Entry<S> {
+struct Entry<R> {
     hash: u64,
     generation: u64,
     topic: Box<str>,
-    route: Arc<Route<S>>,
+    route: Arc<R>,
     /// Found since the hand last passed.
     is_used: bool,
 }
 
-impl<S> RouteCache<S> {
+impl<R> RouteCache<R> {
     /// An empty cache. The seed should not be known to clients.
     #[must_use]
     pub fn new(seed: u64, limits: RouteCacheLimits) -> Self {
@@ -71,7 +70,7 @@ impl<S> RouteCache<S> {
 
     /// The route of `topic` if it was made from this generation of the index.
     #[inline]
-    pub fn lookup(&mut self, topic: &str, generation: u64) -> Option<&Arc<Route<S>>> {
+    pub fn lookup(&mut self, topic: &str, generation: u64) -> Option<&Arc<R>> {
         let hash = self.hash(topic);
         let Some(position) = self.find(topic, hash) else {
             self.counters.misses += 1;
@@ -88,7 +87,7 @@ impl<S> RouteCache<S> {
     }
 
     /// Keeps a route, in place of an older one of the same topic.
-    pub fn insert(&mut self, topic: &str, generation: u64, route: Arc<Route<S>>) {
+    pub fn insert(&mut self, topic: &str, generation: u64, route: Arc<R>) {
         let hash = self.hash(topic);
         if let Some(entry) = self.find(topic, hash).and_then(|at| self.entries.get_mut(at)) {
             (entry.generation, entry.route) = (generation, route);
@@ -220,7 +219,7 @@ impl<S> RouteCache<S> {
 }
 
 #[inline]
-fn entry_at<S>(entries: &[Entry<S>], at: u32) -> &Entry<S> {
+fn entry_at<R>(entries: &[Entry<R>], at: u32) -> &Entry<R> {
     entries.get(at as usize).expect("the table names entries")
 }
 

@@ -20,11 +20,11 @@ pub struct SharedGroup<S> {
     turn: Arc<AtomicUsize>,
 }
 
-/// The members of a group, each once, whose turn it is first.
+/// The places of a group's members, each once, whose turn it is first.
 #[derive(Debug)]
-pub struct InTurn<'a, S> {
-    members: &'a [Arc<Target<S>>],
+pub struct InTurn<'a> {
     turn: &'a AtomicUsize,
+    members: usize,
     /// Where the first one was found.
     start: usize,
     offered: usize,
@@ -79,41 +79,40 @@ impl<S> SharedGroup<S> {
         &self.members
     }
 
-    /// The members to try for one message, starting after the one that was tried last. The caller
-    /// stops at the one that takes it: every further step moves the turn on, so that the
-    /// neighbour of a member that is away does not get twice its share.
+    /// The places in [`Self::members`] to try for one message, starting after the one that was
+    /// tried last. The caller stops at the one that takes it: every further step moves the turn
+    /// on, so that the neighbour of a member that is away does not get twice its share.
     #[must_use]
-    pub fn in_turn(&self) -> InTurn<'_, S> {
-        InTurn { members: &self.members, turn: &self.turn, start: 0, offered: 0 }
+    pub fn in_turn(&self) -> InTurn<'_> {
+        InTurn { turn: &self.turn, members: self.members.len(), start: 0, offered: 0 }
     }
 }
 
-impl<'a, S> Iterator for InTurn<'a, S> {
-    type Item = &'a Arc<Target<S>>;
+impl Iterator for InTurn<'_> {
+    type Item = usize;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.offered == self.members.len() {
+        if self.offered == self.members {
             return None;
         }
-        // The positions are counted from the first one and not read again, so that each member is
+        // The places are counted from the first one and not read again, so that each member is
         // offered once although other shards move the turn meanwhile.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         if self.offered == 0 {
-            self.start = turn % self.members.len();
+            self.start = turn % self.members;
         }
-        let position = (self.start + self.offered) % self.members.len();
+        let place = (self.start + self.offered) % self.members;
         self.offered += 1;
-        self.members.get(position)
+        Some(place)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.members.len() - self.offered;
+        let left = self.members - self.offered;
         (left, Some(left))
     }
 }
 
-impl<S> ExactSizeIterator for InTurn<'_, S> {}
-
+impl ExactSizeIterator for InTurn<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -420,6 +420,11 @@ impl Mailbox {
         self.give_lease_back_when_empty(&mut state);
     }
 
+    /// Counts a message that is sent without having waited, so that its acknowledgement fits.
+    pub fn charge(&self, bytes: usize) {
+        self.state.lock().charge(bytes);
+    }
+
     /// A connection becomes the owner.
     pub fn attach(&self) {
         let mut state = self.state.lock();

@@ -1,0 +1,342 @@
+//! Use case: a client connects.
+//!
+//! CONNECT is checked, the authenticator is asked, the Client Identifier is claimed; each step may
+//! wait. Then the Session is in the connection's hands and CONNACK goes out.
+
+use std::collections::VecDeque;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use crate::broker::card::{ClientCard, Origin};
+use crate::broker::disconnect::Client;
+use crate::broker::event::Event;
+use crate::broker::turn::Turn;
+use crate::mqtt::{
+    Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will,
+};
+use crate::ports::auth::{Identity, RefusalReason};
+use crate::session::mailbox::Mailbox;
+use crate::session::session::{LinkOptions, Session};
+
+/// Why a CONNECT is refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConnectError {
+    /// The broker is on its way out.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+    /// Enhanced authentication with a method we do not know [MQTT-4.12.0-1].
+    #[error("authentication method {0:?} is not supported")]
+    AuthenticationMethod(String),
+    /// An empty Client Identifier that asks for a Session to be kept [MQTT-3.1.3-8 of 3.1.1].
+    #[error("an empty client identifier needs a clean session")]
+    EmptyClientId,
+    /// User Name or Password is wrong.
+    #[error("user name or password is wrong")]
+    BadUserNameOrPassword,
+    /// Known, but not welcome.
+    #[error("not authorized")]
+    NotAuthorized,
+    /// May not publish its will.
+    #[error("not authorized to publish the will to {0}")]
+    WillNotAuthorized(String),
+    /// The Will Topic cannot be published to.
+    #[error("the will topic has too many levels")]
+    WillTopic,
+    /// The will is larger than we keep.
+    #[error("the will is larger than {0} bytes")]
+    WillTooLarge(usize),
+    /// The authenticator cannot answer.
+    #[error("authentication is not available now")]
+    AuthenticationUnavailable,
+    /// As many clients are being authenticated as may be.
+    #[error("too many clients are connecting, try again")]
+    Busy,
+    /// There are as many Sessions as there may be.
+    #[error("there are as many sessions as there may be")]
+    TooManySessions,
+    /// Another connection with this Client Identifier came in meanwhile.
+    #[error("another connection with this client identifier came in")]
+    Superseded,
+}
+
+impl ConnectError {
+    /// The Reason Code of the CONNACK.
+    #[must_use]
+    pub fn reason_code(&self) -> ReasonCode {
+        match self {
+            Self::ShuttingDown => ReasonCode::ServerShuttingDown,
+            Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
+            Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
+            Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
+            Self::NotAuthorized | Self::WillNotAuthorized(_) => ReasonCode::NotAuthorized,
+            Self::WillTopic => ReasonCode::TopicNameInvalid,
+            Self::WillTooLarge(_) | Self::TooManySessions => ReasonCode::QuotaExceeded,
+            Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
+            Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
+        }
+    }
+}
+
+impl From<RefusalReason> for ConnectError {
+    fn from(reason: RefusalReason) -> Self {
+        match reason {
+            RefusalReason::BadUserNameOrPassword => Self::BadUserNameOrPassword,
+            RefusalReason::NotAuthorized => Self::NotAuthorized,
+            RefusalReason::Unavailable => Self::AuthenticationUnavailable,
+        }
+    }
+}
+
+/// What became of the Session that was there before.
+pub enum Former {
+    /// There was none.
+    None,
+    /// It was parked, or another connection gave it up.
+    Kept(Box<Client>),
+}
+
+impl Turn<'_> {
+    /// Checks what a CONNECT asks for, before anybody is asked who it is.
+    pub(crate) fn check_connect(&self, connect: &Connect) -> Result<(), ConnectError> {
+        if self.broker.is_draining() {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if let Some(method) = &connect.properties.authentication_method {
+            return Err(ConnectError::AuthenticationMethod(method.to_string()));
+        }
+        let is_v5 = connect.protocol_version == ProtocolVersion::V5;
+        if connect.client_id.is_empty() && !connect.clean_start && !is_v5 {
+            return Err(ConnectError::EmptyClientId);
+        }
+        match &connect.will {
+            Some(will) => self.check_will(will),
+            None => Ok(()),
+        }
+    }
+
+    fn check_will(&self, will: &Will) -> Result<(), ConnectError> {
+        let options = &self.broker.options;
+        if will.topic.levels().count() > options.topic_levels_max {
+            return Err(ConnectError::WillTopic);
+        }
+        if will.payload.len() + will.topic.as_str().len() > options.will_bytes_max {
+            return Err(ConnectError::WillTooLarge(options.will_bytes_max));
+        }
+        Ok(())
+    }
+
+    /// Checks what only a known client may ask for.
+    pub(crate) fn authorize_connect(
+        &self,
+        connect: &Connect,
+        identity: &Identity,
+    ) -> Result<(), ConnectError> {
+        let (Some(will), Some(authorizer)) = (&connect.will, &self.broker.authorizer) else {
+            return Ok(());
+        };
+        if authorizer.may_publish(identity, will.topic.as_str()) {
+            return Ok(());
+        }
+        Err(ConnectError::WillNotAuthorized(will.topic.as_str().to_owned()))
+    }
+
+    /// The Client Identifier a CONNECT goes by: its own, or a new one [MQTT-3.1.3-6].
+    pub(crate) fn client_id_for(&self, connect: &Connect) -> Arc<str> {
+        if connect.client_id.is_empty() {
+            return Arc::from(self.broker.draw_client_id());
+        }
+        Arc::from(&*connect.client_id)
+    }
+
+    /// Starts or resumes the Session and answers with CONNACK.
+    pub(crate) fn open(
+        &mut self,
+        connect: Box<Connect>,
+        identity: Identity,
+        origin: Origin,
+        former: Former,
+    ) -> Box<Client> {
+        let agreed = Agreed::new(&connect, self);
+        let card = Arc::new(ClientCard {
+            identity,
+            origin,
+            version: connect.protocol_version,
+            keep_alive_secs: agreed.keep_alive_secs,
+            session_expiry_secs: agreed.session_expiry_secs,
+            connected_at: self.now,
+        });
+        let (mut client, session_present) = self.resume_or_start(&connect, &card, &agreed, former);
+        client.session.attach(agreed.link.clone());
+        client.will = connect.will.as_ref().map(|will| Box::new(detached_will(will)));
+        client.session_expiry_secs = agreed.session_expiry_secs;
+        client.card = Arc::clone(&card);
+        let client_id = Arc::clone(client.session.client_id());
+        self.broker.registry.settle(&client_id, client.session.mailbox(), Arc::clone(&card));
+        self.acknowledge_connect(&connect, &agreed, &client_id, session_present);
+        self.shard.counters.connects_accepted.increment();
+        self.shard.events.push(Event::Connected { card, session_present });
+        client
+    }
+
+    fn resume_or_start(
+        &mut self,
+        connect: &Connect,
+        card: &Arc<ClientCard>,
+        agreed: &Agreed,
+        former: Former,
+    ) -> (Box<Client>, bool) {
+        match former {
+            Former::Kept(mut client) if !connect.clean_start => {
+                // The client is back before its will was due [MQTT-3.1.3-9].
+                client.will = None;
+                return (client, true);
+            }
+            Former::Kept(client) => self.end_session(*client),
+            Former::None => {}
+        }
+        let options = &self.broker.options;
+        let queue = if agreed.session_expiry_secs > 0 {
+            &options.persistent_queue
+        } else {
+            &options.clean_queue
+        };
+        let mailbox = Arc::new(Mailbox::new(
+            self.broker.draw_session_key(),
+            Arc::clone(&card.identity.client_id),
+            Arc::clone(queue),
+            Arc::clone(&self.broker.queue_budget),
+        ));
+        let client = Box::new(Client {
+            session: Session::new(mailbox, self.broker.hash_seed),
+            replays: VecDeque::new(),
+            will: None,
+            card: Arc::clone(card),
+            session_expiry_secs: agreed.session_expiry_secs,
+        });
+        (client, false)
+    }
+
+    fn acknowledge_connect(
+        &mut self,
+        connect: &Connect,
+        agreed: &Agreed,
+        client_id: &Arc<str>,
+        session_present: bool,
+    ) {
+        let mut connack = Connack {
+            session_present,
+            reason_code: ReasonCode::Success,
+            properties: ConnackProperties::default(),
+        };
+        if connect.protocol_version == ProtocolVersion::V5 {
+            connack.properties = self.connack_properties(connect, agreed, client_id);
+        }
+        connack.encode(connect.protocol_version, self.outbox.buffer());
+        self.shard.counters.packets_sent.increment();
+    }
+
+    fn connack_properties(
+        &self,
+        connect: &Connect,
+        agreed: &Agreed,
+        client_id: &Arc<str>,
+    ) -> ConnackProperties {
+        let options = &self.broker.options;
+        let asked = connect.properties.session_expiry_interval_secs.unwrap_or(0);
+        let packet_bytes_max = u32::try_from(options.packet_bytes_max).unwrap_or(u32::MAX);
+        ConnackProperties {
+            session_expiry_interval_secs: (asked != agreed.session_expiry_secs)
+                .then_some(agreed.session_expiry_secs),
+            receive_maximum: NonZeroU16::new(options.receive_maximum),
+            maximum_packet_size: NonZeroU32::new(packet_bytes_max),
+            assigned_client_id: connect
+                .client_id
+                .is_empty()
+                .then(|| ByteString::from(&**client_id)),
+            topic_alias_maximum: (options.topic_alias_maximum > 0)
+                .then_some(options.topic_alias_maximum),
+            server_keep_alive_secs: (connect.keep_alive_secs != agreed.keep_alive_secs)
+                .then_some(agreed.keep_alive_secs),
+            ..ConnackProperties::default()
+        }
+    }
+
+    /// Answers a CONNECT with a refusal [MQTT-3.2.2-6].
+    pub(crate) fn refuse_connect(
+        &mut self,
+        version: ProtocolVersion,
+        origin: &Origin,
+        client_id: Option<Arc<str>>,
+        refusal: (ReasonCode, String),
+    ) {
+        let (reason_code, reason) = refusal;
+        let mut connack = Connack {
+            session_present: false,
+            reason_code,
+            properties: ConnackProperties::default(),
+        };
+        if version == ProtocolVersion::V5 {
+            connack.properties.reason_string = Some(ByteString::from(reason.as_str()));
+        }
+        connack.encode(version, self.outbox.buffer());
+        self.shard.counters.packets_sent.increment();
+        self.shard.counters.connects_refused.increment();
+        let origin = origin.clone();
+        self.shard.events.push(Event::Refused { origin, client_id, reason_code, reason });
+    }
+}
+
+/// What a client asked for, brought within our bounds.
+struct Agreed {
+    link: LinkOptions,
+    keep_alive_secs: u16,
+    session_expiry_secs: u32,
+}
+
+impl Agreed {
+    fn new(connect: &Connect, turn: &Turn<'_>) -> Self {
+        let options = &turn.broker.options;
+        let properties = &connect.properties;
+        let is_v5 = connect.protocol_version == ProtocolVersion::V5;
+        let asked_expiry = match (is_v5, connect.clean_start) {
+            (true, _) => properties.session_expiry_interval_secs.unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => u32::MAX,
+        };
+        let window = properties.receive_maximum.map_or(usize::from(u16::MAX), |max| max.get().into());
+        let packet_bytes_max =
+            properties.maximum_packet_size.map_or(usize::MAX, |max| max.get() as usize);
+        let link = LinkOptions {
+            version: connect.protocol_version,
+            window_max: window.min(options.in_flight_max),
+            packet_bytes_max,
+            receive_maximum: if is_v5 { options.receive_maximum.into() } else { usize::MAX },
+            topic_alias_maximum: options.topic_alias_maximum,
+            client_topic_alias_maximum: properties.topic_alias_maximum,
+            wants_problem_information: is_v5 && properties.request_problem_information,
+        };
+        Self {
+            link,
+            keep_alive_secs: agreed_keep_alive(connect, options.keep_alive_max_secs),
+            session_expiry_secs: asked_expiry.min(options.session_expiry_max_secs),
+        }
+    }
+}
+
+/// The client's Keep Alive, or ours when it asks for more than we allow. A client of 3.1.1 cannot be
+/// told and keeps its own.
+fn agreed_keep_alive(connect: &Connect, max_secs: u16) -> u16 {
+    let asked = connect.keep_alive_secs;
+    let is_too_long = max_secs > 0 && (asked == 0 || asked > max_secs);
+    if is_too_long && connect.protocol_version == ProtocolVersion::V5 { max_secs } else { asked }
+}
+
+fn detached_will(will: &Will) -> Will {
+    Will {
+        topic: will.topic.detached(),
+        payload: bytes::Bytes::copy_from_slice(&will.payload),
+        ..will.clone()
+    }
+}

@@ -1,0 +1,726 @@
+//! One Network Connection as a state machine: bytes and deliveries in, bytes out.
+//!
+//! A gateway drives it in turns: [`Connection::receive`] with what the socket gave,
+//! [`Connection::advance`] for what others have for it, then it writes the outbox. The simulator does
+//! the same without a socket.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use parking_lot::Mutex;
+
+use crate::broker::card::Origin;
+use crate::broker::connect::{ConnectError, Former};
+use crate::broker::disconnect::{Client, EndCause, WillFate};
+use crate::broker::event::Event;
+use crate::broker::publish::PublishOutcome;
+use crate::broker::registry::{Claim, ClaimProgress, Claimed};
+use crate::broker::throttle::Throttle;
+use crate::broker::turn::Turn;
+use crate::mqtt::{
+    Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
+    QoS, ReasonCode, Sender, connect_version,
+};
+use crate::ports::auth::{AuthRequest, AuthVerdict, Identity};
+use crate::ports::clock::Tick;
+use crate::ports::message::Message;
+use crate::session::mailbox::Notice;
+use crate::session::session::{Delivered, Published};
+
+/// The broker's side of one Network Connection.
+pub struct Connection {
+    stage: Stage,
+    origin: Origin,
+    /// When something last came from the client.
+    heard_at: Tick,
+    throttle: Throttle,
+}
+
+enum Stage {
+    /// Nothing but a CONNECT is welcome, and only until the deadline.
+    Greeting { deadline: Tick, has_spoken: bool },
+    /// The authenticator has been asked.
+    Authenticating { connect: Box<Connect>, answer: Arc<Answer>, deadline: Tick },
+    /// Another connection is to give the Session up.
+    Claiming { connect: Box<Connect>, identity: Identity, claim: Arc<Claim>, deadline: Tick },
+    /// Connected.
+    Open(Box<Client>),
+    /// Nothing more is read; what is in the outbox goes out.
+    Closed,
+}
+
+/// Where the authenticator leaves its answer.
+#[derive(Default)]
+struct Answer(Mutex<AnswerState>);
+
+#[derive(Default)]
+struct AnswerState {
+    verdict: Option<AuthVerdict>,
+    waker: Option<Waker>,
+}
+
+/// What a turn of deliveries left to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// Nothing more can be done until somebody wakes the connection.
+    Idle,
+    /// There is more; it was only enough for one turn.
+    More,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    #[must_use]
+    pub fn new(origin: Origin, turn: &Turn<'_>) -> Self {
+        let deadline = turn.now.plus_millis(turn.broker.options().connect_timeout_millis);
+        Self {
+            stage: Stage::Greeting { deadline, has_spoken: false },
+            origin,
+            heard_at: turn.now,
+            throttle: Throttle::new(turn.broker.options().publish_rate_max, turn.now),
+        }
+    }
+
+    /// Takes packets from the front of `chunk`, at most `packets_max`, and leaves what is not yet a
+    /// whole packet. Returns how many were taken.
+    pub fn receive(
+        &mut self,
+        turn: &mut Turn<'_>,
+        chunk: &mut Bytes,
+        packets_max: usize,
+        waker: &Waker,
+    ) -> usize {
+        let mut taken = 0;
+        while taken < packets_max && self.is_reading() && !chunk.is_empty() {
+            if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
+                *has_spoken = true;
+            }
+            let packet_bytes_max = turn.broker.options().packet_bytes_max;
+            let frame = match Frame::peek(chunk, packet_bytes_max) {
+                Ok(Some(frame)) if frame.total_len <= chunk.len() => frame,
+                Ok(_) => break,
+                Err(error) => {
+                    self.refuse_packet(turn, chunk, &error);
+                    break;
+                }
+            };
+            let bytes = chunk.split_to(frame.total_len);
+            taken += 1;
+            self.handle_frame(turn, &bytes, waker);
+        }
+        if taken > 0 {
+            self.heard_at = turn.now;
+            turn.shard.counters.packets_received.add(taken as u64);
+        }
+        taken
+    }
+
+    #[inline]
+    fn handle_frame(&mut self, turn: &mut Turn<'_>, bytes: &Bytes, waker: &Waker) {
+        match &mut self.stage {
+            Stage::Open(client) => {
+                let version = client.session.version();
+                match Packet::decode(version, Sender::Client, bytes) {
+                    Ok(Packet::Publish(publish)) => {
+                        self.throttle.note();
+                        if let Err(cause) = handle_publish(turn, client, publish) {
+                            self.close(turn, cause);
+                        }
+                    }
+                    Ok(packet) => self.handle_packet(turn, packet),
+                    Err(error) => self.refuse_packet(turn, bytes, &error),
+                }
+            }
+            Stage::Greeting { .. } => self.handle_greeting(turn, bytes, waker),
+            Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => {}
+        }
+    }
+
+    fn handle_packet(&mut self, turn: &mut Turn<'_>, packet: Packet) {
+        let Stage::Open(client) = &mut self.stage else { return };
+        let is_known = match packet {
+            Packet::Publish(publish) => {
+                return match handle_publish(turn, client, publish) {
+                    Ok(()) => {}
+                    Err(cause) => self.close(turn, cause),
+                };
+            }
+            Packet::Puback(puback) => client.session.handle_puback(&puback),
+            Packet::Pubrec(pubrec) => {
+                turn.shard.counters.packets_sent.increment();
+                client.session.handle_pubrec(&pubrec, turn.outbox)
+            }
+            Packet::Pubrel(pubrel) => {
+                turn.shard.counters.packets_sent.increment();
+                client.session.handle_pubrel(&pubrel, turn.outbox);
+                true
+            }
+            Packet::Pubcomp(pubcomp) => client.session.handle_pubcomp(&pubcomp),
+            Packet::Subscribe(subscribe) => match turn.subscribe(client, &subscribe) {
+                Ok(()) => true,
+                Err(cause) => return self.close(turn, cause),
+            },
+            Packet::Unsubscribe(unsubscribe) => {
+                turn.unsubscribe(client, &unsubscribe);
+                true
+            }
+            Packet::Pingreq => {
+                Pingresp.encode(client.session.version(), turn.outbox.buffer());
+                turn.shard.counters.packets_sent.increment();
+                true
+            }
+            Packet::Disconnect(disconnect) => return self.handle_disconnect(turn, &disconnect),
+            Packet::Connect(_) => return self.violate(turn, "a second CONNECT"),
+            Packet::Auth(_) => {
+                return self.violate(turn, "AUTH without an authentication method");
+            }
+            Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => return self.violate(turn, "a packet that only a server sends"),
+        };
+        if !is_known {
+            turn.shard.counters.acknowledgements_unknown.increment();
+        }
+    }
+
+    fn violate(&mut self, turn: &mut Turn<'_>, reason: &'static str) {
+        turn.shard.counters.violations.increment();
+        self.close(turn, EndCause::new(ReasonCode::ProtocolError, reason));
+    }
+
+    /// DISCONNECT of the client [MQTT-3.14.4-3].
+    fn handle_disconnect(&mut self, turn: &mut Turn<'_>, disconnect: &Disconnect) {
+        let Stage::Open(client) = &mut self.stage else { return };
+        if let Some(asked) = disconnect.session_expiry_interval_secs {
+            if client.session_expiry_secs == 0 && asked > 0 {
+                let reason = "a session that ends with its connection cannot be prolonged";
+                return self.violate(turn, reason);
+            }
+            client.session_expiry_secs = asked.min(turn.broker.options().session_expiry_max_secs);
+        }
+        let will = if disconnect.reason_code == ReasonCode::Success {
+            WillFate::Discarded
+        } else {
+            WillFate::Published
+        };
+        let reason = disconnect.reason_string.as_deref().unwrap_or("the client said good-bye");
+        let cause = EndCause { will, ..EndCause::new(disconnect.reason_code, reason) };
+        turn.shard.counters.disconnects_normal.increment();
+        self.finish(turn, cause);
+    }
+
+    fn handle_greeting(&mut self, turn: &mut Turn<'_>, bytes: &Bytes, waker: &Waker) {
+        match Packet::decode(ProtocolVersion::V5, Sender::Client, bytes) {
+            Ok(Packet::Connect(connect)) => self.handle_connect(turn, connect, waker),
+            Ok(packet) => {
+                let reason = format!("{} came before CONNECT", packet.name());
+                self.give_up_greeting(turn, ReasonCode::ProtocolError, reason);
+            }
+            Err(error) => self.refuse_packet(turn, bytes, &error),
+        }
+    }
+
+    fn handle_connect(&mut self, turn: &mut Turn<'_>, connect: Box<Connect>, waker: &Waker) {
+        if let Err(error) = turn.check_connect(&connect) {
+            return self.refuse(turn, &connect, &error);
+        }
+        let client_id = turn.client_id_for(&connect);
+        let Some(authenticator) = &turn.broker.authenticator else {
+            let identity = Identity { client_id, user_name: None, anonymous: true };
+            return self.admit(turn, connect, identity, waker);
+        };
+        let answer = Arc::new(Answer::default());
+        let slot = Arc::clone(&answer);
+        let request = AuthRequest {
+            client_id,
+            user_name: connect.user_name.as_deref().map(Arc::from),
+            password: connect.password.clone(),
+            peer: Arc::clone(&self.origin.address),
+            tls_common_name: self.origin.tls_common_name.clone(),
+        };
+        if authenticator.submit(request, Box::new(move |verdict| slot.give(verdict))).is_err() {
+            return self.refuse(turn, &connect, &ConnectError::Busy);
+        }
+        let deadline = turn.now.plus_millis(turn.broker.options().auth_timeout_millis);
+        self.stage = Stage::Authenticating { connect, answer, deadline };
+        self.poll_authentication(turn, waker);
+    }
+
+    fn poll_authentication(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let Stage::Authenticating { answer, .. } = &self.stage else { return };
+        let Some(verdict) = answer.poll(waker) else { return };
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        let Stage::Authenticating { connect, .. } = stage else { return };
+        match verdict {
+            AuthVerdict::Granted(identity) => self.admit(turn, connect, identity, waker),
+            AuthVerdict::Refused(reason) => self.refuse(turn, &connect, &reason.into()),
+        }
+    }
+
+    /// The client is who it says: claims its Client Identifier.
+    fn admit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connect: Box<Connect>,
+        identity: Identity,
+        waker: &Waker,
+    ) {
+        if let Err(error) = turn.authorize_connect(&connect, &identity) {
+            turn.shard.counters.publishes_denied.increment();
+            return self.refuse(turn, &connect, &error);
+        }
+        match turn.broker.registry().claim(&identity.client_id, waker) {
+            Claimed::Free => self.open(turn, connect, identity, Former::None),
+            Claimed::Parked(parked) => {
+                let times = [parked.expires_at, parked.will_at];
+                turn.broker.timers.cancel(&identity.client_id, times);
+                self.open(turn, connect, identity, Former::Kept(parked.client));
+            }
+            Claimed::Waiting(claim, owner) => {
+                turn.shard.wake_later(owner);
+                let deadline = turn.now.plus_millis(turn.broker.options().auth_timeout_millis);
+                self.stage = Stage::Claiming { connect, identity, claim, deadline };
+            }
+            Claimed::Full => self.refuse(turn, &connect, &ConnectError::TooManySessions),
+        }
+    }
+
+    fn poll_claim(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let Stage::Claiming { claim, .. } = &self.stage else { return };
+        let progress = claim.poll(waker);
+        if matches!(progress, ClaimProgress::Waiting) {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        let Stage::Claiming { connect, identity, .. } = stage else { return };
+        match progress {
+            ClaimProgress::Granted(Some(client)) => {
+                self.open(turn, connect, identity, Former::Kept(client));
+            }
+            ClaimProgress::Granted(None) => self.open(turn, connect, identity, Former::None),
+            ClaimProgress::Superseded | ClaimProgress::Waiting => {
+                self.refuse(turn, &connect, &ConnectError::Superseded);
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connect: Box<Connect>,
+        identity: Identity,
+        former: Former,
+    ) {
+        let client = turn.open(connect, identity, self.origin.clone(), former);
+        self.heard_at = turn.now;
+        self.stage = Stage::Open(client);
+    }
+
+    fn refuse(&mut self, turn: &mut Turn<'_>, connect: &Connect, error: &ConnectError) {
+        let client_id = (!connect.client_id.is_empty()).then(|| Arc::from(&*connect.client_id));
+        let refusal = (error.reason_code(), error.to_string());
+        turn.refuse_connect(connect.protocol_version, &self.origin, client_id, refusal);
+        self.stage = Stage::Closed;
+    }
+
+    /// A packet that cannot be decoded [MQTT-4.13.1-1].
+    fn refuse_packet(&mut self, turn: &mut Turn<'_>, bytes: &[u8], error: &DecodeError) {
+        turn.shard.counters.violations.increment();
+        let (reason_code, reason) = (error.reason_code(), error.to_string());
+        match &self.stage {
+            Stage::Open(_) => self.close(turn, EndCause::new(reason_code, reason)),
+            Stage::Greeting { .. } => {
+                // A CONNECT that shows its version is answered in it.
+                if let Some(version) = connect_version(bytes)
+                    && (version == ProtocolVersion::V5 || has_v3_code(reason_code))
+                {
+                    turn.refuse_connect(version, &self.origin, None, (reason_code, reason));
+                    self.stage = Stage::Closed;
+                } else {
+                    self.give_up_greeting(turn, reason_code, reason);
+                }
+            }
+            Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => {}
+        }
+    }
+
+    fn give_up_greeting(&mut self, turn: &mut Turn<'_>, reason_code: ReasonCode, reason: String) {
+        turn.shard.counters.connects_refused.increment();
+        let origin = self.origin.clone();
+        turn.shard.events.push(Event::Refused { origin, client_id: None, reason_code, reason });
+        self.stage = Stage::Closed;
+    }
+
+    /// Ends an open connection from our side: a client of 5.0 is told why [MQTT-4.13.2-1].
+    fn close(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
+        let Stage::Open(client) = &self.stage else { return };
+        let link = client.session.link_options();
+        if link.version == ProtocolVersion::V5 {
+            let mut disconnect = Disconnect {
+                reason_code: cause.reason_code,
+                session_expiry_interval_secs: None,
+                reason_string: Some(ByteString::from(cause.reason.as_str())),
+                user_properties: Vec::new(),
+                server_reference: None,
+            };
+            if disconnect.encoded_len(link.version) > link.packet_bytes_max {
+                disconnect.reason_string = None;
+            }
+            disconnect.encode(link.version, turn.outbox.buffer());
+            turn.shard.counters.packets_sent.increment();
+        }
+        turn.shard.counters.disconnects_other.increment();
+        self.finish(turn, cause);
+    }
+
+    fn finish(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
+        if let Stage::Open(client) = std::mem::replace(&mut self.stage, Stage::Closed) {
+            turn.release(client, cause);
+        }
+    }
+
+    /// The Network Connection is gone, whatever the state.
+    pub fn handle_lost(&mut self, turn: &mut Turn<'_>, reason: &str) {
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Open(client) => {
+                turn.shard.counters.disconnects_other.increment();
+                turn.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
+            }
+            Stage::Greeting { has_spoken: false, .. } => {
+                turn.shard.events.push(Event::Silent { origin: self.origin.clone() });
+            }
+            Stage::Greeting { .. } => {
+                let reason = format!("{reason} before CONNECT was whole");
+                self.give_up_greeting(turn, ReasonCode::UnspecifiedError, reason);
+            }
+            Stage::Claiming { claim, identity, .. } => {
+                self.withdraw(turn, &claim, &identity);
+            }
+            Stage::Authenticating { .. } | Stage::Closed => {}
+        }
+    }
+
+    /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
+    fn withdraw(&mut self, turn: &mut Turn<'_>, claim: &Arc<Claim>, identity: &Identity) {
+        let granted = turn.broker.registry().withdraw(&identity.client_id, claim);
+        match granted {
+            None => {}
+            Some(None) => {
+                let successor = turn.broker.registry().release(&identity.client_id, None);
+                turn.shard.wake_later(successor);
+            }
+            Some(Some(client)) => {
+                let reason = "the connection that took the session over is gone";
+                turn.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
+            }
+        }
+    }
+
+    /// Does what others have for this connection: an answer of the authenticator, a Session that
+    /// was claimed, messages. Deliveries stop at `deliveries_max` and when the outbox has
+    /// `outbox_max` bytes.
+    pub fn advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        deliveries_max: usize,
+        outbox_max: usize,
+        waker: &Waker,
+    ) -> Progress {
+        self.poll_authentication(turn, waker);
+        self.poll_claim(turn, waker);
+        let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
+        client.session.settle_acknowledged();
+        if client.session.resend(turn.now, turn.outbox) {
+            turn.shard.counters.packets_sent.increment();
+        }
+        let mut left = deliveries_max;
+        if !client.replays.is_empty() {
+            left -= turn.replay(client, left.min(REPLAYS_MAX)).min(left);
+        }
+        loop {
+            if turn.outbox.len() >= outbox_max || left == 0 {
+                // Notices are not put off by a full outbox.
+                let taken = client.session.mailbox().take(0, 0, waker, &mut turn.shard.inbox);
+                return match taken.notice {
+                    Some(notice) => self.obey(turn, notice),
+                    None => Progress::More,
+                };
+            }
+            let window = client.session.window();
+            let max = left.min(TAKE_MAX);
+            let taken = client.session.mailbox().take(window, max, waker, &mut turn.shard.inbox);
+            left -= turn.shard.inbox.len();
+            deliver_inbox(turn, client);
+            if let Some(notice) = taken.notice {
+                return self.obey(turn, notice);
+            }
+            if !taken.has_more {
+                client.session.settle_acknowledged();
+                let can_replay = client.replays.front().is_some_and(|replay| {
+                    replay.qos == QoS::AtMostOnce || client.session.window() > 0
+                });
+                return if can_replay { Progress::More } else { Progress::Idle };
+            }
+        }
+    }
+
+    fn obey(&mut self, turn: &mut Turn<'_>, notice: Notice) -> Progress {
+        let cause = match notice {
+            Notice::TakenOver => {
+                turn.shard.counters.takeovers.increment();
+                let reason = "another connection took the session over";
+                EndCause::new(ReasonCode::SessionTakenOver, reason)
+            }
+            Notice::Disconnect(reason_code) => EndCause::new(reason_code, "the broker decided so"),
+            Notice::EndSession(reason_code) => EndCause {
+                ends_session: true,
+                ..EndCause::new(reason_code, "the session was ended by an operator")
+            },
+        };
+        self.close(turn, cause);
+        Progress::Idle
+    }
+
+    /// A deadline may have passed.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        if self.deadline().is_none_or(|deadline| turn.now < deadline) {
+            return;
+        }
+        match &self.stage {
+            Stage::Greeting { has_spoken, .. } => {
+                let reason =
+                    if *has_spoken { "half a CONNECT came in time" } else { "no CONNECT came in time" };
+                self.give_up_greeting(turn, ReasonCode::KeepAliveTimeout, reason.to_owned());
+            }
+            Stage::Authenticating { .. } => self.refuse_late(turn),
+            Stage::Claiming { claim, identity, .. } => {
+                let (claim, identity) = (Arc::clone(claim), identity.clone());
+                self.withdraw(turn, &claim, &identity);
+                self.refuse_late(turn);
+            }
+            Stage::Open(_) => {
+                turn.shard.counters.keep_alive_timeouts.increment();
+                let reason = "nothing came within one and a half times the keep alive";
+                self.close(turn, EndCause::new(ReasonCode::KeepAliveTimeout, reason));
+            }
+            Stage::Closed => {}
+        }
+    }
+
+    fn refuse_late(&mut self, turn: &mut Turn<'_>) {
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Authenticating { connect, .. } => {
+                self.refuse(turn, &connect, &ConnectError::AuthenticationUnavailable);
+            }
+            Stage::Claiming { connect, .. } => self.refuse(turn, &connect, &ConnectError::Busy),
+            Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => {}
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due next [MQTT-3.1.2-22].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        match &self.stage {
+            Stage::Greeting { deadline, .. }
+            | Stage::Authenticating { deadline, .. }
+            | Stage::Claiming { deadline, .. } => Some(*deadline),
+            Stage::Open(client) => {
+                let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
+                (keep_alive_millis > 0).then(|| self.heard_at.plus_millis(keep_alive_millis))
+            }
+            Stage::Closed => None,
+        }
+    }
+
+    /// Whether packets are taken at all.
+    #[must_use]
+    fn is_reading(&self) -> bool {
+        match &self.stage {
+            Stage::Greeting { .. } => true,
+            Stage::Open(client) => client.replays.len() <= REPLAYS_WAITING_MAX,
+            Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => false,
+        }
+    }
+
+    /// Whether the socket is to be read now; if not because of the publish rate, until when not.
+    pub fn may_read(&mut self, turn: &mut Turn<'_>) -> Result<(), Option<Tick>> {
+        if !self.is_reading() {
+            return Err(None);
+        }
+        if let Some(until) = self.throttle.until(turn.now) {
+            turn.shard.counters.reads_deferred.increment();
+            return Err(Some(until));
+        }
+        if self.throttle.has_published() && turn.broker.is_short_of_memory() {
+            turn.shard.counters.reads_deferred.increment();
+            return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
+        }
+        Ok(())
+    }
+
+    /// Whether the connection is to be closed once the outbox is written.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.stage, Stage::Closed)
+    }
+
+    /// Whether a CONNECT has been accepted and the connection lasts.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl Answer {
+    fn give(&self, verdict: AuthVerdict) {
+        let waker = {
+            let mut state = self.0.lock();
+            state.verdict = Some(verdict);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<AuthVerdict> {
+        let mut state = self.0.lock();
+        let verdict = state.verdict.take();
+        if verdict.is_none() {
+            state.waker = Some(waker.clone());
+        }
+        verdict
+    }
+}
+
+#[inline]
+fn handle_publish(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    publish: Publish,
+) -> Result<(), EndCause> {
+    turn.shard.counters.publishes_received.increment();
+    turn.shard.counters.publish_bytes_received.add(publish.payload.len() as u64);
+    let qos = publish.qos;
+    let published = client.session.handle_publish(turn.now, publish).map_err(|violation| {
+        turn.shard.counters.violations.increment();
+        EndCause::new(violation.reason_code(), violation.to_string())
+    })?;
+    match published {
+        Published::New(message, None) => {
+            publish_at_most_once(turn, client, message);
+            Ok(())
+        }
+        Published::New(message, Some(id)) => publish_answered(turn, client, message, qos, id),
+        Published::Duplicate(id) => {
+            client.session.answer_publish(qos, id, ReasonCode::Success, None, turn.outbox);
+            turn.shard.counters.packets_sent.increment();
+            Ok(())
+        }
+    }
+}
+
+#[inline]
+fn publish_at_most_once(turn: &mut Turn<'_>, client: &Client, message: Message) {
+    if may_publish(turn, client, &message) {
+        // There is nobody to tell; the counters have it.
+        let _outcome = turn.publish(message);
+    }
+}
+
+#[inline]
+fn publish_answered(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    message: Message,
+    qos: QoS,
+    id: PacketId,
+) -> Result<(), EndCause> {
+    let (reason_code, reason) = if may_publish(turn, client, &message) {
+        let topic = message.topic.clone();
+        match turn.publish(message) {
+            PublishOutcome::Accepted => (ReasonCode::Success, None),
+            PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
+            PublishOutcome::Refused { reason_code, reason } => {
+                turn.shard.events.push(Event::PublishRefused {
+                    card: Arc::clone(&client.card),
+                    topic: topic.as_str().to_owned(),
+                    reason,
+                });
+                (reason_code, Some(reason))
+            }
+        }
+    } else {
+        (ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
+    };
+    if reason_code.is_error() && client.session.version() != ProtocolVersion::V5 {
+        // A client of 3.1.1 cannot be told: it is not acknowledged and comes again.
+        return Err(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED)));
+    }
+    client.session.answer_publish(qos, id, reason_code, reason, turn.outbox);
+    turn.shard.counters.packets_sent.increment();
+    Ok(())
+}
+
+#[inline]
+fn may_publish(turn: &mut Turn<'_>, client: &Client, message: &Message) -> bool {
+    let topic = message.topic.as_str();
+    let is_ours = topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
+    let is_allowed = !is_ours
+        && turn
+            .broker
+            .authorizer
+            .as_ref()
+            .is_none_or(|authorizer| authorizer.may_publish(&client.card.identity, topic));
+    if !is_allowed {
+        turn.shard.counters.publishes_denied.increment();
+        turn.shard.events.push(Event::Denied {
+            card: Arc::clone(&client.card),
+            action: "publish",
+            topic: topic.to_owned(),
+        });
+    }
+    is_allowed
+}
+
+#[inline]
+fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) {
+    while let Some(delivery) = turn.shard.inbox.pop_front() {
+        let payload_bytes = delivery.message.payload.len() as u64;
+        match client.session.deliver(turn.now, delivery, turn.outbox) {
+            Delivered::Sent => {
+                turn.shard.counters.publishes_sent.increment();
+                turn.shard.counters.publish_bytes_sent.add(payload_bytes);
+            }
+            Delivered::Expired => turn.shard.counters.deliveries_expired.increment(),
+            Delivered::TooLarge => turn.shard.counters.deliveries_too_large.increment(),
+        }
+    }
+}
+
+/// Whether a client of 3.1.1 has a return code for it; otherwise the connection is just closed.
+fn has_v3_code(reason_code: ReasonCode) -> bool {
+    matches!(
+        reason_code,
+        ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid
+    )
+}
+
+const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";
+/// Deliveries taken out of a mailbox under one lock.
+const TAKE_MAX: usize = 256;
+/// Retained messages sent in a turn before the mailbox has its share.
+const REPLAYS_MAX: usize = 1_024;
+/// Replays that may wait before the client is not read any more.
+const REPLAYS_WAITING_MAX: usize = 1_024;
+/// How long a publisher is not read when memory is short.
+const MEMORY_RETRY_MILLIS: u64 = 100;

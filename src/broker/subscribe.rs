@@ -1,0 +1,223 @@
+//! Use cases: a client subscribes and unsubscribes.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use crate::broker::disconnect::{Client, EndCause};
+use crate::broker::event::Event;
+use crate::broker::replay::Replay;
+use crate::broker::routes::MailboxRef;
+use crate::broker::turn::Turn;
+use crate::mqtt::{
+    QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeFilter, TopicFilter, Unsuback,
+    Unsubscribe,
+};
+use crate::ports::message::SubscriptionTag;
+use crate::routing::{RetainedCursor, SubscriberKey};
+use crate::session::session::Subscription;
+
+/// A filter that may be subscribed to.
+struct Granted {
+    filter: TopicFilter,
+    subscription: Subscription,
+    is_new: bool,
+}
+
+impl Turn<'_> {
+    /// SUBSCRIBE: adds or replaces Subscriptions and answers each [MQTT-3.8.4-6].
+    pub(crate) fn subscribe(
+        &mut self,
+        client: &mut Client,
+        subscribe: &Subscribe,
+    ) -> Result<(), EndCause> {
+        if subscribe.filters.iter().any(is_local_excluding_share) {
+            return Err(EndCause::new(ReasonCode::ProtocolError, NO_LOCAL_SHARED));
+        }
+        let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
+        let mut granted = Vec::new();
+        let mut refusal = None;
+        for asked in &subscribe.filters {
+            match self.grant(client, asked, subscribe.subscription_id) {
+                Ok(grant) => {
+                    reason_codes.push(granted_code(grant.subscription.options.qos));
+                    granted.push(grant);
+                }
+                Err(Refusal { reason_code, reason }) => {
+                    self.shard.counters.subscribes_refused.increment();
+                    reason_codes.push(reason_code);
+                    refusal = Some(reason);
+                }
+            }
+        }
+        self.announce(client, &granted);
+        self.acknowledge_subscribe(client, subscribe, reason_codes, refusal);
+        for grant in granted {
+            start_replay(client, &grant);
+        }
+        Ok(())
+    }
+
+    fn grant(
+        &mut self,
+        client: &mut Client,
+        asked: &SubscribeFilter,
+        id: Option<u32>,
+    ) -> Result<Granted, Refusal> {
+        let Ok(filter) = TopicFilter::parse(asked.filter.clone()) else {
+            return Err(Refusal::new(ReasonCode::TopicFilterInvalid, FILTER_INVALID));
+        };
+        let options = &self.broker.options;
+        if filter.matcher().split('/').count() > options.topic_levels_max {
+            return Err(Refusal::new(ReasonCode::TopicFilterInvalid, TOO_MANY_LEVELS));
+        }
+        if let Some(authorizer) = &self.broker.authorizer
+            && !authorizer.may_subscribe(&client.card.identity, filter.matcher())
+        {
+            self.shard.events.push(Event::Denied {
+                card: Arc::clone(&client.card),
+                action: "subscribe",
+                topic: filter.as_str().to_owned(),
+            });
+            return Err(Refusal::new(ReasonCode::NotAuthorized, NOT_AUTHORIZED));
+        }
+        let filter = filter.detached();
+        let subscription = Subscription { options: asked.options, id };
+        let count = client.session.subscriptions().len();
+        let is_new = client.session.subscribe(filter.clone(), subscription).is_none();
+        if is_new && count >= options.subscriptions_per_client_max {
+            client.session.unsubscribe(&filter);
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY));
+        }
+        Ok(Granted { filter, subscription, is_new })
+    }
+
+    /// Tells the index; from here on publishes reach the client.
+    fn announce(&self, client: &Client, granted: &[Granted]) {
+        if granted.is_empty() {
+            return;
+        }
+        let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
+        let mut index = self.broker.index.write();
+        for Granted { filter, subscription, .. } in granted {
+            let _new_or_replaced =
+                index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+        }
+        drop(index);
+        self.broker.bump_generation();
+    }
+
+    fn acknowledge_subscribe(
+        &mut self,
+        client: &Client,
+        subscribe: &Subscribe,
+        reason_codes: Vec<ReasonCode>,
+        refusal: Option<&'static str>,
+    ) {
+        let link = client.session.link_options();
+        let mut suback = Suback {
+            packet_id: subscribe.packet_id,
+            reason_codes,
+            reason_string: refusal
+                .filter(|_| link.wants_problem_information)
+                .map(ByteString::from_static),
+            user_properties: Vec::new(),
+        };
+        if suback.encoded_len(link.version) > link.packet_bytes_max {
+            suback.reason_string = None;
+        }
+        suback.encode(link.version, self.outbox.buffer());
+        self.shard.counters.packets_sent.increment();
+    }
+
+    /// UNSUBSCRIBE: removes Subscriptions and answers each [MQTT-3.10.4-4].
+    pub(crate) fn unsubscribe(&mut self, client: &mut Client, unsubscribe: &Unsubscribe) {
+        let mut removed: SmallVec<[TopicFilter; 4]> = SmallVec::new();
+        let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
+        for asked in &unsubscribe.filters {
+            let Ok(filter) = TopicFilter::parse(asked.clone()) else {
+                reason_codes.push(ReasonCode::TopicFilterInvalid);
+                continue;
+            };
+            if client.session.unsubscribe(&filter) {
+                reason_codes.push(ReasonCode::Success);
+                removed.push(filter);
+            } else {
+                reason_codes.push(ReasonCode::NoSubscriptionExisted);
+            }
+        }
+        if !removed.is_empty() {
+            let key = SubscriberKey(client.session.key().0);
+            let mut index = self.broker.index.write();
+            for filter in &removed {
+                index.unsubscribe(key, filter);
+            }
+            drop(index);
+            self.broker.bump_generation();
+            client.replays.retain(|replay| !removed.contains(replay.cursor.filter()));
+        }
+        let unsuback = Unsuback {
+            packet_id: unsubscribe.packet_id,
+            reason_codes,
+            reason_string: None,
+            user_properties: Vec::new(),
+        };
+        unsuback.encode(client.session.version(), self.outbox.buffer());
+        self.shard.counters.packets_sent.increment();
+    }
+}
+
+/// Queues the replay a new Subscription asks for. One for the same filter starts again.
+fn start_replay(client: &mut Client, grant: &Granted) {
+    let is_wanted = match grant.subscription.options.retain_handling {
+        RetainHandling::SendAtSubscribe => true,
+        RetainHandling::SendIfNew => grant.is_new,
+        RetainHandling::DoNotSend => false,
+    };
+    // A Shared Subscription gets none: which member would it be for?
+    if !is_wanted || grant.filter.share().is_some() {
+        return;
+    }
+    client.replays.retain(|replay| *replay.cursor.filter() != grant.filter);
+    let tag = grant.subscription.id.map(|id| {
+        let subscription_ids = SmallVec::from_slice(&[id]);
+        Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
+    });
+    client.replays.push_back(Replay {
+        cursor: RetainedCursor::new(grant.filter.clone()),
+        qos: grant.subscription.options.qos,
+        tag,
+    });
+}
+
+/// Why a filter is not subscribed to; SUBACK says so.
+struct Refusal {
+    reason_code: ReasonCode,
+    reason: &'static str,
+}
+
+impl Refusal {
+    fn new(reason_code: ReasonCode, reason: &'static str) -> Self {
+        Self { reason_code, reason }
+    }
+}
+
+/// No Local on a Shared Subscription is a Protocol Error [MQTT-3.8.3-4].
+fn is_local_excluding_share(asked: &SubscribeFilter) -> bool {
+    asked.options.no_local && asked.filter.starts_with("$share/")
+}
+
+fn granted_code(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
+
+const FILTER_INVALID: &str = "the topic filter is not valid";
+const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
+const TOO_MANY: &str = "this client has as many subscriptions as it may";
+const NOT_AUTHORIZED: &str = "not authorized to subscribe to this topic filter";
+const NO_LOCAL_SHARED: &str = "no local is not allowed on a shared subscription";
