@@ -20,11 +20,12 @@ pub(super) struct FilterTree<T> {
     nodes: Slab<Node<T>>,
     edges: HashTable<Id<Node<T>>>,
     long_names: LongNames,
-    values: Slab<T>,
+    len: usize,
     hashing: FixedState,
 }
 
-/// Forty bytes.
+/// A cache line, if a value is sixteen bytes.
+#[repr(align(64))]
 struct Node<T> {
     name: LevelName,
     /// None in the root only.
@@ -33,9 +34,9 @@ struct Node<T> {
     named_children: u32,
     plus: Option<Id<Node<T>>>,
     /// The value of the filter that ends here.
-    here: Option<Id<T>>,
+    here: Option<T>,
     /// The value of the filter that ends with `#` below this level; it matches this level, too.
-    below: Option<Id<T>>,
+    below: Option<T>,
 }
 
 /// Which of the values of a node.
@@ -59,7 +60,7 @@ impl<T> FilterTree<T> {
             nodes,
             edges: HashTable::new(),
             long_names: LongNames::new(),
-            values: Slab::new(),
+            len: 0,
             hashing: FixedState::with_seed(seed),
         }
     }
@@ -78,32 +79,28 @@ impl<T> FilterTree<T> {
                 name => at = self.child_or_new(at, name.as_bytes()),
             }
         }
-        if let Some(id) = self.nodes.at(at).value(place) {
-            return self.values.at_mut(id);
-        }
-        let id = self.values.insert(T::default());
-        *self.nodes.at_mut(at).value_mut(place) = Some(id);
-        self.values.at_mut(id)
+        let value = self.nodes.at_mut(at).value_mut(place);
+        self.len += usize::from(value.is_none());
+        value.get_or_insert_default()
     }
 
     pub(super) fn value_mut(&mut self, filter: &str) -> Option<&mut T> {
         let (at, place) = self.locate(filter)?;
-        let id = self.nodes.at(at).value(place)?;
-        Some(self.values.at_mut(id))
+        self.nodes.at_mut(at).value_mut(place).as_mut()
     }
 
     pub(super) fn value(&self, filter: &str) -> Option<&T> {
         let (at, place) = self.locate(filter)?;
-        let id = self.nodes.at(at).value(place)?;
-        Some(self.values.at(id))
+        self.nodes.at(at).value(place).as_ref()
     }
 
     /// Takes the value of `filter` out, and the nodes that were there for it alone.
     pub(super) fn remove(&mut self, filter: &str) -> Option<T> {
         let (at, place) = self.locate(filter)?;
-        let id = self.nodes.at_mut(at).value_mut(place).take()?;
+        let value = self.nodes.at_mut(at).value_mut(place).take()?;
+        self.len -= 1;
         self.prune(at);
-        Some(self.values.remove(id))
+        Some(value)
     }
 
     /// Shows `visit` the value of every filter that matches `topic`. Wildcards in the first level
@@ -119,12 +116,12 @@ impl<T> FilterTree<T> {
         while let Some((at, depth)) = pending.pop() {
             let node = self.nodes.at(at);
             let wildcards_count = depth > 0 || !is_hidden;
-            if wildcards_count && let Some(id) = node.below {
-                visit(self.values.at(id));
+            if wildcards_count && let Some(value) = &node.below {
+                visit(value);
             }
             let Some(level) = levels.get(depth) else {
-                if let Some(id) = node.here {
-                    visit(self.values.at(id));
+                if let Some(value) = &node.here {
+                    visit(value);
                 }
                 continue;
             };
@@ -141,7 +138,7 @@ impl<T> FilterTree<T> {
 
     /// How many filters have a value.
     pub(super) fn len(&self) -> usize {
-        self.values.len()
+        self.len
     }
 
     /// How many nodes there are beside the root.
@@ -151,10 +148,7 @@ impl<T> FilterTree<T> {
 
     /// The bytes held by the tree, without what its values own.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.nodes.memory_bytes()
-            + self.values.memory_bytes()
-            + self.long_names.memory_bytes()
-            + self.edges.allocation_size()
+        self.nodes.memory_bytes() + self.long_names.memory_bytes() + self.edges.allocation_size()
     }
 
     fn plus_or_new(&mut self, parent: Id<Node<T>>) -> Id<Node<T>> {
@@ -261,14 +255,14 @@ impl<T> Node<T> {
             && self.named_children == 0
     }
 
-    fn value(&self, place: Place) -> Option<Id<T>> {
+    fn value(&self, place: Place) -> &Option<T> {
         match place {
-            Place::Here => self.here,
-            Place::Below => self.below,
+            Place::Here => &self.here,
+            Place::Below => &self.below,
         }
     }
 
-    fn value_mut(&mut self, place: Place) -> &mut Option<Id<T>> {
+    fn value_mut(&mut self, place: Place) -> &mut Option<T> {
         match place {
             Place::Here => &mut self.here,
             Place::Below => &mut self.below,
@@ -291,4 +285,4 @@ fn edge_hash<T>(hashing: &FixedState, parent: Id<Node<T>>, name_hash: u64) -> u6
     hasher.finish()
 }
 
-const _: () = assert!(size_of::<Node<u8>>() == 40);
+const _: () = assert!(size_of::<Node<Box<[u8]>>>() == 64);

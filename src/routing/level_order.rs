@@ -78,11 +78,21 @@ impl Eq for OrderedTopic {}
 
 /// Compares two topics, or beginnings of topics.
 pub(super) fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    let same_len = same_words_len(one, other);
+    let (one, other) = (one.get(same_len..), other.get(same_len..));
+    let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
     let differing = one.iter().zip(other).find(|(byte, other_byte)| byte != other_byte);
     differing.map_or_else(
         || one.len().cmp(&other.len()),
         |(&byte, &other_byte)| rank(byte).cmp(&rank(other_byte)),
     )
+}
+
+/// How many bytes are the same at the beginning, in words of eight: topics mostly differ late.
+fn same_words_len(one: &[u8], other: &[u8]) -> usize {
+    let (words, _) = one.as_chunks::<8>();
+    let (other_words, _) = other.as_chunks::<8>();
+    8 * words.iter().zip(other_words).take_while(|(word, other_word)| word == other_word).count()
 }
 
 fn rank(byte: u8) -> u8 {
