@@ -1,7 +1,10 @@
 //! `mqttzoo`: an MQTT 3.1.1 and 5.0 broker whose nodes coordinate through Apache ZooKeeper.
 
 pub mod broker;
+pub mod config;
 pub mod mqtt;
+pub mod node;
 pub mod ports;
 pub mod routing;
+pub mod runtime;
 pub mod session;

@@ -6,3 +6,5 @@
 pub mod auth;
 pub mod clock;
 pub mod message;
+
+pub use clock::Tick;

@@ -1,0 +1,214 @@
+//! Spawning: every task has a name, is counted while it lives, and can be waited for.
+//!
+//! A spawned future is wrapped in eight bytes more than it has, because an idle connection is a
+//! task and there may be a million of them.
+
+use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// The tasks of one runtime.
+///
+/// Clones share the counts. There is one count for each name; names are literals in the source,
+/// which bounds their number.
+#[derive(Clone, Debug)]
+pub(super) struct Tasks {
+    handle: Handle,
+    counters: Arc<Mutex<Vec<Arc<Counter>>>>,
+    ended: Arc<Notify>,
+}
+
+/// How many tasks of one name are alive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TaskCount {
+    /// What the tasks do.
+    pub name: &'static str,
+    /// How many of them have not ended.
+    pub running: usize,
+}
+
+/// Tasks that had not ended when the time for it was up.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("tasks have not ended in time: {}", list(.0))]
+pub struct UnfinishedTasks(pub Vec<TaskCount>);
+
+impl Tasks {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle, counters: Arc::default(), ended: Arc::default() }
+    }
+
+    /// Starts `future` as a task. A task that panics ends; it takes nothing else down.
+    pub(super) fn spawn<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let alive = Alive::new(self.counter(name));
+        // The handle to join is dropped: the count is what shutdown waits for.
+        drop(self.handle.spawn(Counted { future, _alive: alive }));
+    }
+
+    /// Waits until no task is left, at most for `limit`.
+    pub(super) async fn join(&self, limit: Duration) -> Result<(), UnfinishedTasks> {
+        let all_ended = async {
+            loop {
+                let ended = self.ended.notified();
+                tokio::pin!(ended);
+                // Listen first, look second: an end in between is not missed.
+                ended.as_mut().enable();
+                if self.running() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        tokio::time::timeout(limit, all_ended).await.map_err(|_| UnfinishedTasks(self.alive()))
+    }
+
+    /// The count of every name, also of those that have ended.
+    pub(super) fn counts(&self) -> Vec<TaskCount> {
+        self.counters.lock().iter().map(|counter| counter.count()).collect()
+    }
+
+    /// Runs `f` where sockets and timers register with this runtime.
+    pub(super) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _context = self.handle.enter();
+        f()
+    }
+
+    fn running(&self) -> usize {
+        self.counters.lock().iter().map(|counter| counter.running.load(Ordering::Acquire)).sum()
+    }
+
+    fn alive(&self) -> Vec<TaskCount> {
+        self.counts().into_iter().filter(|count| count.running > 0).collect()
+    }
+
+    fn counter(&self, name: &'static str) -> Arc<Counter> {
+        let mut counters = self.counters.lock();
+        if let Some(counter) = counters.iter().find(|counter| counter.name == name) {
+            return counter.clone();
+        }
+        let counter =
+            Arc::new(Counter { name, running: AtomicUsize::new(0), ended: self.ended.clone() });
+        counters.push(counter.clone());
+        counter
+    }
+}
+
+/// Adds up the counts of several runtimes by name.
+pub(super) fn sum_by_name(counts: impl IntoIterator<Item = TaskCount>) -> Vec<TaskCount> {
+    let mut sums: Vec<TaskCount> = Vec::new();
+    for count in counts {
+        match sums.iter_mut().find(|sum| sum.name == count.name) {
+            Some(sum) => sum.running += count.running,
+            None => sums.push(count),
+        }
+    }
+    sums
+}
+
+fn list(counts: &[TaskCount]) -> String {
+    let each: Vec<_> =
+        counts.iter().map(|count| format!("{} of {}", count.running, count.name)).collect();
+    each.join(", ")
+}
+
+#[derive(Debug)]
+struct Counter {
+    name: &'static str,
+    running: AtomicUsize,
+    ended: Arc<Notify>,
+}
+
+impl Counter {
+    fn count(&self) -> TaskCount {
+        TaskCount { name: self.name, running: self.running.load(Ordering::Acquire) }
+    }
+}
+
+/// One task of the count, from spawning until its future is dropped.
+struct Alive(Arc<Counter>);
+
+impl Alive {
+    fn new(counter: Arc<Counter>) -> Self {
+        counter.running.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+pin_project! {
+    // An `async` block around the future would hold it twice, as captured and as awaited.
+    struct Counted<F> {
+        #[pin]
+        future: F,
+        // Dropped after the future: what is not counted has let go of everything.
+        _alive: Alive,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().future.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn join_waits_for_every_task_and_names_those_that_do_not_end() {
+        let tasks = Tasks::new(Handle::current());
+        let (stop, stopped) = oneshot::channel::<()>();
+        tasks.spawn("waits", async move {
+            let _ = stopped.await;
+        });
+        tasks.spawn("ends", async {});
+
+        let unfinished = tasks.join(Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(unfinished.0, [TaskCount { name: "waits", running: 1 }]);
+        assert_eq!(unfinished.to_string(), "tasks have not ended in time: 1 of waits");
+
+        stop.send(()).unwrap();
+        tasks.join(Duration::from_secs(10)).await.unwrap();
+        assert!(tasks.counts().iter().all(|count| count.running == 0));
+    }
+
+    #[tokio::test]
+    async fn a_panicking_task_is_not_counted_for_ever() {
+        let tasks = Tasks::new(Handle::current());
+        tasks.spawn("panics", async { panic!("as the test wants it") });
+        tasks.join(Duration::from_secs(10)).await.unwrap();
+    }
+
+    #[test]
+    fn the_count_costs_eight_bytes_a_task() {
+        assert_eq!(size_of::<Counted<[u64; 8]>>(), size_of::<[u64; 8]>() + 8);
+    }
+
+    #[test]
+    fn sums_are_by_name() {
+        let one = TaskCount { name: "a", running: 1 };
+        let other = TaskCount { name: "b", running: 2 };
+        let sums = sum_by_name([one, other, one]);
+        assert_eq!(sums, [TaskCount { name: "a", running: 2 }, other]);
+    }
+}
