@@ -1,2 +1,42 @@
-//! `mqtt_broker`.
-fn main() {}
+//! `mqtt_broker`: the broker.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use mqttzoo::{
+    config::{self, Request, Surroundings},
+    node,
+};
+
+fn main() -> ExitCode {
+    match config::load(&Surroundings::of_this_process()) {
+        Ok((Request::Run(config), _warnings)) => node::run(*config),
+        Ok((Request::Show(text), _)) => show(&text),
+        Ok((Request::Passwd(_), _)) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Prints `text`. Whoever reads may have had enough before its end.
+fn show(text: &str) -> ExitCode {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Says in one line what failed, and what that came from.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let mut line = format!("mqtt_broker: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    // Nobody is left to tell when standard error is closed.
+    let _unheard = writeln!(io::stderr().lock(), "{line}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,111 @@
+//! The bounds: the `[limits]` table of the file.
+
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+
+use super::{
+    option::options,
+    value::{ByteSize, Percent, above_zero, choices, count},
+};
+
+options! {
+    /// What a client, and all of them together, may cost. Each bound has a counter in `/metrics` and
+    /// an answer. `off` is written where a bound may be absent.
+    #[heading = "Limits"]
+    #[table = "limits"]
+    pub struct Limits {
+        /// Connections of the whole broker. As many as file descriptors allow when off. One more is
+        /// closed at once.
+        connections_max: Option<NonZeroUsize> as "N" = None,
+        /// Connections from one IP address. One more is closed at once.
+        connections_per_address_max: Option<NonZeroUsize> as "N" = None,
+        /// New connections per second from one IP address. One more is closed at once.
+        connect_rate_max: Option<NonZeroU32> as "N" = None,
+        /// PUBLISH packets per second from one client. The broker reads no more from it until the
+        /// second is over.
+        publish_rate_max: Option<NonZeroU32> as "N" = None,
+        /// Connections that have not finished TLS, WebSocket or CONNECT. The one that has waited
+        /// longest is closed.
+        half_open_max: NonZeroUsize as "N" = count(10_000),
+        /// Seconds from accepting a connection to the last byte of its CONNECT. Then it is closed.
+        handshake_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(10),
+        /// Seconds from the first byte of a packet to its last. Then the connection is closed.
+        packet_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(60),
+        /// Seconds for which sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`). Then the
+        /// connection is closed.
+        write_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(60),
+        /// Seconds of silence after which TCP itself asks whether the peer is there.
+        tcp_keep_alive_secs: NonZeroU32 as "SECONDS" = above_zero(60),
+        /// The longest keep alive, in seconds. A longer one, and none at all, is cut to this; MQTT
+        /// 5.0 clients are told in CONNACK.
+        keep_alive_max_secs: Option<NonZeroU16> as "SECONDS" = None,
+
+        /// The largest packet accepted; told in CONNACK. A larger one is answered with 0x95 (packet
+        /// too large) and the connection closed.
+        packet_bytes_max: ByteSize as "SIZE" = ByteSize::mib(1),
+        /// Levels of a topic name or filter. More are refused with 0x90 or 0x8F (invalid).
+        topic_levels_max: NonZeroUsize as "N" = count(128),
+        /// QoS 1 and 2 messages in flight to a client, and from one; told as Receive Maximum. A
+        /// client that sends more is disconnected with 0x93.
+        in_flight_max: NonZeroU16 as "N" = NonZeroU16::new(1_024).expect("it is above zero"),
+        /// Topic aliases a client may use; told in CONNACK.
+        topic_alias_max: u16 as "N" = 32,
+        /// Subscriptions of one client. One more is refused with 0x97 (quota exceeded).
+        subscriptions_per_client_max: NonZeroUsize as "N" = count(200_000),
+
+        /// Sessions, connected and parked. A CONNECT that needs one more is refused with 0x97.
+        sessions_max: NonZeroUsize as "N" = count(1_000_000),
+        /// The longest session expiry, in seconds; told in CONNACK. A longer one is cut to this.
+        session_expiry_max_secs: NonZeroU32 as "SECONDS" = above_zero(604_800),
+        /// QoS 1 and 2 messages queued for one Session. The overflow policy answers the next one.
+        queue_messages_max: NonZeroUsize as "N" = count(100_000),
+        /// Bytes of the QoS 1 and 2 messages queued for one Session. The overflow policy answers the
+        /// next one.
+        queue_bytes_max: ByteSize as "SIZE" = ByteSize::mib(64),
+        /// QoS 0 messages waiting for one connection. The next one is dropped and counted.
+        queue_qos0_messages_max: NonZeroUsize as "N" = count(65_536),
+        /// Bytes of the QoS 0 messages waiting for one connection. The next one is dropped and
+        /// counted.
+        queue_qos0_bytes_max: ByteSize as "SIZE" = ByteSize::mib(16),
+        /// Bytes of all queues together. Half of the memory the broker may use when off. Beyond it
+        /// every queue is full.
+        queues_bytes_max: Option<ByteSize> as "SIZE" = None,
+        /// What happens to a QoS 1 or 2 message for a full queue of a Session that outlives its
+        /// connection: `reject` (the publisher is told 0x97), `drop_oldest`, `drop_newest`,
+        /// `dead_letter`, `disconnect` (the slow client). Every policy but `reject` may lose
+        /// acknowledged messages.
+        overflow_persistent: OverflowPolicy as "POLICY" = OverflowPolicy::Reject,
+        /// The same for a Session that ends with its connection.
+        overflow_clean: OverflowPolicy as "POLICY" = OverflowPolicy::DropOldest,
+        /// Seconds after which a queue that stayed full falls back from `reject` to `drop_oldest`,
+        /// so that one absent client cannot stop a topic for ever.
+        queue_full_max_secs: NonZeroU32 as "SECONDS" = above_zero(3_600),
+
+        /// Retained messages. One more is refused with 0x97.
+        retained_messages_max: NonZeroUsize as "N" = count(1_000_000),
+        /// Bytes of the retained messages. What goes beyond is refused with 0x97.
+        retained_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
+        /// Bytes of the will messages of all Sessions. A CONNECT that goes beyond is refused with
+        /// 0x97.
+        wills_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
+        /// The share of the memory of the machine or cgroup, in percent, above which the broker
+        /// stops reading from publishers until it has sunk again.
+        memory_high_water_percent: Percent as "PERCENT" = Percent(70),
+    }
+}
+
+choices! {
+    /// What happens to a QoS 1 or 2 message for a full queue.
+    pub enum OverflowPolicy {
+        /// It is refused; the publisher is told 0x97.
+        Reject = "reject",
+        /// The oldest message of the queue makes room.
+        DropOldest = "drop_oldest",
+        /// It is dropped.
+        DropNewest = "drop_newest",
+        /// It goes to the dead letters.
+        DeadLetter = "dead_letter",
+        /// The slow client is disconnected.
+        Disconnect = "disconnect",
+    }
+    expected "reject, drop_oldest, drop_newest, dead_letter, disconnect"
+}

@@ -1,0 +1,307 @@
+//! The listeners: one list made from the flags of the common ones and the `[[listener]]` tables.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
+
+use super::{
+    Config, ConfigError,
+    option::options,
+    value::{ByteSize, LOOPBACK, choices},
+};
+
+options! {
+    /// One listener more. What is absent is as at the top level and in `[limits]`.
+    #[heading = "Listener tables"]
+    #[table = "listener"]
+    pub struct ListenerTable {
+        /// What is spoken: `tcp`, `tls`, `ws`, `wss`, or `unix`.
+        kind: ListenerKind as "KIND" = ListenerKind::Tcp,
+        /// The IP addresses to listen on.
+        host: Vec<IpAddr> as "ADDR" = Vec::new(),
+        /// The port; 0 is any free port. Every kind but `unix` needs one.
+        port: Option<u16> as "PORT" = None,
+        /// The path of the socket of a `unix` listener.
+        path: Option<PathBuf> as "PATH" = None,
+        /// The certificate chain, in PEM.
+        cert: Option<PathBuf> as "FILE" = None,
+        /// The private key, in PEM.
+        key: Option<PathBuf> as "FILE" = None,
+        /// The authorities of client certificates, in PEM.
+        cafile: Option<PathBuf> as "FILE" = None,
+        /// The only path at which WebSocket is answered.
+        ws_path: Option<String> as "PATH" = None,
+        /// Whether connections open with a PROXY protocol header.
+        proxy_protocol: Option<bool> as "BOOL" = None,
+        /// Whether clients without a user name are let in.
+        allow_anonymous: Option<bool> as "BOOL" = None,
+        /// Connections of this listener. One more is closed at once.
+        connections_max: Option<NonZeroUsize> as "N" = None,
+        /// Connections from one IP address.
+        connections_per_address_max: Option<NonZeroUsize> as "N" = None,
+        /// New connections per second from one IP address.
+        connect_rate_max: Option<NonZeroU32> as "N" = None,
+        /// PUBLISH packets per second from one client.
+        publish_rate_max: Option<NonZeroU32> as "N" = None,
+        /// The largest packet accepted.
+        packet_bytes_max: Option<ByteSize> as "SIZE" = None,
+        /// The longest keep alive, in seconds.
+        keep_alive_max_secs: Option<NonZeroU16> as "SECONDS" = None,
+        /// Messages in flight to a client, and from one.
+        in_flight_max: Option<NonZeroU16> as "N" = None,
+        /// Topic aliases a client may use.
+        topic_alias_max: Option<u16> as "N" = None,
+    }
+}
+
+choices! {
+    /// What is spoken on a listener.
+    pub enum ListenerKind {
+        /// MQTT over TCP.
+        Tcp = "tcp",
+        /// MQTT over TLS.
+        Tls = "tls",
+        /// MQTT over WebSocket.
+        Ws = "ws",
+        /// MQTT over WebSocket over TLS.
+        Wss = "wss",
+        /// MQTT over a Unix socket.
+        Unix = "unix",
+    }
+    expected "tcp, tls, ws, wss, unix"
+}
+
+/// A listener to open, with everything it needs to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listener {
+    /// What is spoken.
+    pub kind: ListenerKind,
+    /// Where.
+    pub address: ListenerAddress,
+    /// The files of TLS, for the kinds that speak it.
+    pub tls: Option<TlsFiles>,
+    /// The only path at which WebSocket is answered; any if absent.
+    pub ws_path: Option<String>,
+    /// Whether connections open with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Whether clients without a user name are let in.
+    pub allow_anonymous: bool,
+    /// Whether the machine may lack the address: `::1` of the defaults where IPv6 is switched off.
+    pub is_optional: bool,
+    /// The bounds of its connections.
+    pub limits: ListenerLimits,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.address)
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum ListenerAddress {
+    /// On an address of the network; port 0 is any free port.
+    Inet(SocketAddr),
+    /// On a Unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl ListenerAddress {
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Inet(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The files of a listener that speaks TLS, all in PEM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// The authorities of client certificates. When given, clients must present one.
+    pub cafile: Option<PathBuf>,
+}
+
+/// The bounds that a listener may set for itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListenerLimits {
+    /// Connections of this listener; those of the whole broker have a bound beside.
+    pub connections_max: Option<NonZeroUsize>,
+    /// Connections from one IP address.
+    pub connections_per_address_max: Option<NonZeroUsize>,
+    /// New connections per second from one IP address.
+    pub connect_rate_max: Option<NonZeroU32>,
+    /// PUBLISH packets per second from one client.
+    pub publish_rate_max: Option<NonZeroU32>,
+    /// The largest packet accepted.
+    pub packet_bytes_max: ByteSize,
+    /// The longest keep alive, in seconds.
+    pub keep_alive_max_secs: Option<NonZeroU16>,
+    /// Messages in flight to a client, and from one.
+    pub in_flight_max: NonZeroU16,
+    /// Topic aliases a client may use.
+    pub topic_alias_max: u16,
+}
+
+/// Every listener of `config`, checked one by one and against each other.
+pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>, ConfigError> {
+    let tables = common_tables(config).into_iter().chain(config.tables.iter().cloned());
+    let mut listeners = Vec::new();
+    for table in tables {
+        resolve(config, &table, &mut listeners)?;
+    }
+    require_distinct(&listeners)?;
+    Ok(listeners)
+}
+
+/// The listeners that have a flag of their own, as tables.
+fn common_tables(config: &Config) -> Vec<ListenerTable> {
+    let listen = &config.listen;
+    let with_port = [
+        (ListenerKind::Tcp, listen.port),
+        (ListenerKind::Tls, listen.tls_port),
+        (ListenerKind::Ws, listen.ws_port),
+        (ListenerKind::Wss, listen.wss_port),
+    ];
+    let with_port = with_port
+        .into_iter()
+        .filter(|(_, port)| port.is_some())
+        .map(|(kind, port)| ListenerTable { kind, port, ..ListenerTable::default() });
+    let unix = listen.unix.iter().map(|path| ListenerTable {
+        kind: ListenerKind::Unix,
+        path: Some(path.clone()),
+        ..ListenerTable::default()
+    });
+    with_port.chain(unix).collect()
+}
+
+/// Adds the listeners of one table: one for each of its addresses.
+fn resolve(
+    config: &Config,
+    table: &ListenerTable,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), ConfigError> {
+    let tls = tls_files(config, table)?;
+    for address in addresses(config, table)? {
+        let is_ipv6_of_defaults = matches!(address, ListenerAddress::Inet(at) if at.is_ipv6())
+            && table.host.is_empty()
+            && config.listen.host == LOOPBACK;
+        let listener = Listener {
+            kind: table.kind,
+            tls: tls.clone(),
+            ws_path: table.ws_path.clone().or_else(|| config.listen.ws_path.clone()),
+            proxy_protocol: table.proxy_protocol.unwrap_or(config.listen.proxy_protocol),
+            allow_anonymous: table
+                .allow_anonymous
+                .or(config.auth.allow_anonymous)
+                .unwrap_or_else(|| address.is_local() && config.auth.password_file.is_none()),
+            is_optional: is_ipv6_of_defaults,
+            limits: limits(config, table),
+            address,
+        };
+        require_a_way_in(config, &listener)?;
+        listeners.push(listener);
+    }
+    Ok(())
+}
+
+fn addresses(config: &Config, table: &ListenerTable) -> Result<Vec<ListenerAddress>, ConfigError> {
+    let kind = table.kind;
+    match (kind, table.port, &table.path) {
+        (ListenerKind::Unix, None, Some(path)) => Ok(vec![ListenerAddress::Unix(path.clone())]),
+        (ListenerKind::Unix, ..) => Err(ConfigError::Contradiction(
+            "a [[listener]] of kind unix needs a path, and has no port".to_owned(),
+        )),
+        (_, Some(port), None) => {
+            let hosts = if table.host.is_empty() { &config.listen.host } else { &table.host };
+            let at = |host: &IpAddr| ListenerAddress::Inet(SocketAddr::new(*host, port));
+            Ok(hosts.iter().map(at).collect())
+        }
+        (_, Some(_) | None, _) => Err(ConfigError::Contradiction(format!(
+            "a [[listener]] of kind {kind} needs a port, and has no path (ws_path is the one of \
+             WebSocket)"
+        ))),
+    }
+}
+
+fn tls_files(config: &Config, table: &ListenerTable) -> Result<Option<TlsFiles>, ConfigError> {
+    match table.kind {
+        ListenerKind::Tcp | ListenerKind::Ws | ListenerKind::Unix => return Ok(None),
+        ListenerKind::Tls | ListenerKind::Wss => {}
+    }
+    let choose = |own: &Option<PathBuf>, common: &Option<PathBuf>| own.clone().or(common.clone());
+    let cert = choose(&table.cert, &config.listen.cert);
+    let key = choose(&table.key, &config.listen.key);
+    let (Some(cert), Some(key)) = (cert, key) else {
+        return Err(ConfigError::Contradiction(format!(
+            "the {} listener needs a certificate and its key: give --cert FILE and --key FILE",
+            table.kind
+        )));
+    };
+    Ok(Some(TlsFiles { cert, key, cafile: choose(&table.cafile, &config.listen.cafile) }))
+}
+
+fn limits(config: &Config, table: &ListenerTable) -> ListenerLimits {
+    let common = &config.limits;
+    ListenerLimits {
+        connections_max: table.connections_max,
+        connections_per_address_max: table
+            .connections_per_address_max
+            .or(common.connections_per_address_max),
+        connect_rate_max: table.connect_rate_max.or(common.connect_rate_max),
+        publish_rate_max: table.publish_rate_max.or(common.publish_rate_max),
+        packet_bytes_max: table.packet_bytes_max.unwrap_or(common.packet_bytes_max),
+        keep_alive_max_secs: table.keep_alive_max_secs.or(common.keep_alive_max_secs),
+        in_flight_max: table.in_flight_max.unwrap_or(common.in_flight_max),
+        topic_alias_max: table.topic_alias_max.unwrap_or(common.topic_alias_max),
+    }
+}
+
+/// A listener that other machines reach must say who may come in.
+fn require_a_way_in(config: &Config, listener: &Listener) -> Result<(), ConfigError> {
+    let asks_for_certificate = listener.tls.as_ref().is_some_and(|tls| tls.cafile.is_some());
+    let has_source = config.auth.password_file.is_some() || asks_for_certificate;
+    if listener.allow_anonymous || has_source {
+        return Ok(());
+    }
+    Err(ConfigError::Contradiction(format!(
+        "listener {listener} would let nobody in: set allow_anonymous = true (--allow-anonymous) \
+         to let everybody in, or password_file (--password-file FILE) to let in those who know a \
+         password"
+    )))
+}
+
+fn require_distinct(listeners: &[Listener]) -> Result<(), ConfigError> {
+    let mut taken = BTreeSet::new();
+    for listener in listeners {
+        let is_any_port =
+            matches!(listener.address, ListenerAddress::Inet(address) if address.port() == 0);
+        if !is_any_port && !taken.insert(&listener.address) {
+            return Err(ConfigError::Contradiction(format!(
+                "two listeners share {}: give one of them another port or path",
+                listener.address
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Every option of the top level of the file, group by group.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
+
+use super::{
+    option::options,
+    value::{LOOPBACK, above_zero, choices, count},
+};
+
+options! {
+    /// What the broker is called, where it keeps its state, how many cores it uses.
+    #[heading = "Broker"]
+    pub struct Broker {
+        /// The name of this broker, in logs and metrics. The name of the machine when absent.
+        name: Option<String> as "NAME" = None,
+        /// Where the broker keeps its state, and `ports.json` with the ports it bound. When absent:
+        /// `$XDG_STATE_HOME/mqttzoo`, else `~/.local/state/mqttzoo`; for root `/var/lib/mqttzoo`.
+        data_dir: PathBuf as "DIR" = PathBuf::new(),
+        /// How many shards (threads that serve connections) there are. One per core when off.
+        threads: Option<NonZeroUsize> as "N" = None,
+        /// Seconds between two rounds of `$SYS` messages.
+        sys_interval_secs: Option<NonZeroU32> as "SECONDS" = Some(above_zero(10)),
+    }
+}
+
+options! {
+    /// The ways in. With no configuration only `port` listens, on both loopback addresses; each
+    /// other listener opens when its port or path is given. `[[listener]]` tables add more, each
+    /// with bounds of its own.
+    #[heading = "Listeners"]
+    pub struct Listen {
+        /// The IP address to listen on; may be repeated. `localhost` is both loopback addresses.
+        /// Any other address needs `allow_anonymous` or a source of authentication.
+        host: Vec<IpAddr> as "ADDR" = LOOPBACK.to_vec(),
+        /// The port of plain TCP; 0 is any free port. Off by default when the file has
+        /// `[[listener]]` tables.
+        port: Option<u16> as "PORT" = Some(1883),
+        /// The port of TLS, 8883 by custom. Needs `cert` and `key`.
+        tls_port: Option<u16> as "PORT" = None,
+        /// The port of WebSocket, 8083 by custom.
+        ws_port: Option<u16> as "PORT" = None,
+        /// The port of secure WebSocket, 8084 by custom. Needs `cert` and `key`.
+        wss_port: Option<u16> as "PORT" = None,
+        /// The path of a Unix socket.
+        unix: Option<PathBuf> as "PATH" = None,
+        /// The PEM file with the certificate chain of the broker, its own certificate first.
+        cert: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the private key that belongs to `cert`.
+        key: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the authorities whose client certificates are accepted. When given,
+        /// TLS clients must present one (mutual TLS), and its common name is their user name.
+        cafile: Option<PathBuf> as "FILE" = None,
+        /// The only path at which WebSocket is answered, such as `/mqtt`. Any path when absent.
+        ws_path: Option<String> as "PATH" = None,
+        /// Whether every connection opens with a PROXY protocol header (version 1 or 2) that names
+        /// the true peer. Only for listeners that nobody but the proxy can reach.
+        proxy_protocol: bool as "BOOL" = false,
+    }
+}
+
+options! {
+    /// Who may come in. A secret never stands in the configuration itself: the options name the
+    /// file that holds it.
+    #[heading = "Authentication and authorisation"]
+    pub struct Auth {
+        /// Whether clients without a user name are let in. When absent: on loopback addresses and
+        /// Unix sockets, as long as there is no `password_file`.
+        allow_anonymous: Option<bool> as "BOOL" = None,
+        /// The password file, written by `mqtt_broker passwd FILE USER`. Read again on SIGHUP.
+        password_file: Option<PathBuf> as "FILE" = None,
+        /// The file that says who may publish and subscribe to what, in Mosquitto's syntax. Read
+        /// again on SIGHUP. Everything is allowed when absent.
+        acl_file: Option<PathBuf> as "FILE" = None,
+        /// How long a CONNECT waits for its password to be checked, in seconds. Then it is refused
+        /// with 0x88 (server unavailable).
+        auth_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(10),
+        /// How many CONNECTs may wait for their password to be checked. One more is refused with
+        /// 0x97 (quota exceeded).
+        auth_waiting_max: NonZeroUsize as "N" = count(1_024),
+    }
+}
+
+options! {
+    /// What the broker says about itself.
+    #[heading = "Logging"]
+    pub struct Log {
+        /// The least important events that are logged: `error`, `warn`, `info`, `debug`, `trace`,
+        /// or `off`. Read again on SIGHUP.
+        log: LogLevel as "LEVEL" = LogLevel::Info,
+        /// How an event is written: `human` or `json` (one object per line).
+        log_format: LogFormat as "FORMAT" = LogFormat::Human,
+        /// The file the log is appended to; opened anew on SIGHUP. Standard error when absent.
+        log_file: Option<PathBuf> as "FILE" = None,
+    }
+}
+
+options! {
+    /// HTTP for the operator: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/clients`. It knows no
+    /// passwords: whoever reaches it can end connections.
+    #[heading = "Administration"]
+    pub struct Admin {
+        /// The IP address the administration listens on.
+        admin_host: IpAddr as "ADDR" = IpAddr::V4(Ipv4Addr::LOCALHOST),
+        /// The port of the administration; 0 is any free port.
+        admin_port: Option<u16> as "PORT" = None,
+    }
+}
+
+options! {
+    /// How the broker stops on SIGTERM: it stops accepting, sends each client a DISCONNECT with a
+    /// reason, flushes what is buffered, and ends with exit code 0.
+    #[heading = "Stopping"]
+    pub struct Drain {
+        /// How long stopping may take, in seconds. Connections that are left then are cut.
+        drain_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(25),
+        /// How many clients are sent away per second, so that they do not all return at once
+        /// elsewhere. All at once when off.
+        drain_rate_max: Option<NonZeroU32> as "N" = None,
+    }
+}
+
+choices! {
+    /// The least important events that are logged.
+    pub enum LogLevel {
+        /// Nothing.
+        Off = "off",
+        /// What failed and needs somebody.
+        Error = "error",
+        /// What is wrong and was coped with.
+        Warn = "warn",
+        /// What happens: starts, connects, disconnects.
+        Info = "info",
+        /// What explains why it happens.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+    expected "error, warn, info, debug, trace, off"
+}
+
+choices! {
+    /// How an event is written.
+    pub enum LogFormat {
+        /// A line for people, coloured on a terminal.
+        Human = "human",
+        /// One JSON object per line.
+        Json = "json",
+    }
+    expected "human, json"
+}
