@@ -1,0 +1,128 @@
+//! The runner behind `bin/bench`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+use mqttzoo_load::{
+    brokers::Broker,
+    child::Pinning,
+    cli::Cli,
+    measure::Timing,
+    report::{self, Setting},
+    rows::ROWS,
+    runner::Schedule,
+    self_test,
+    stop::Stop,
+    table::OURS,
+    two_shards,
+};
+
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = if cli.list {
+        list()
+    } else if cli.self_test {
+        check(&cli)
+    } else if cli.two_shards {
+        compare(&cli)
+    } else {
+        run(&cli)
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("bench: {error}");
+        ExitCode::from(1)
+    })
+}
+
+fn run(cli: &Cli) -> Outcome {
+    let stop = Stop::on_signals()?;
+    let (timing, repetitions) = timing(cli);
+    let pinning = Pinning::from_machine()?;
+    let schedule = Schedule {
+        rows: cli.chosen_rows()?,
+        brokers: cli.chosen_brokers()?,
+        repetitions,
+        timing,
+        pinning,
+    };
+    let setting = Setting::new(pinning, timing, repetitions);
+    let table = schedule.run(&stop);
+    let text = report::text::render(&table, &setting);
+    say(&text)?;
+    write(cli.text.as_deref(), &text)?;
+    write(cli.json.as_deref(), &report::json::render(&table, &setting))?;
+    write(cli.svg.as_deref(), &report::chart::render(&table, &setting))?;
+    if stop.is_raised() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(if table.has_failed(OURS) { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn compare(cli: &Cli) -> Outcome {
+    let stop = Stop::on_signals()?;
+    let (timing, repetitions) = timing(cli);
+    let brokers = [cli.ours_with(1), cli.ours_with(2)];
+    if !cli.ours.exists() {
+        return Err(format!("there is no {}: build it first", cli.ours.display()).into());
+    }
+    let [one, two] = &brokers;
+    let mut is_met = true;
+    for comparison in two_shards::compare([one, two], repetitions, timing, &stop)? {
+        let ratio = comparison.ratio();
+        is_met &= ratio <= two_shards::RATIO_MAX;
+        let verdict = if ratio <= two_shards::RATIO_MAX { "ok" } else { "miss" };
+        say(&format!(
+            "{:<14} one shard {:.3} us, two {:.3} us: {ratio:.2} of {} {verdict}\n",
+            comparison.row,
+            comparison.one,
+            comparison.two,
+            two_shards::RATIO_MAX
+        ))?;
+    }
+    Ok(if is_met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn check(cli: &Cli) -> Outcome {
+    let stop = Stop::on_signals()?;
+    let mosquitto = Broker::Mosquitto { program: cli.mosquitto.clone() };
+    let broker = if cli.mosquitto.exists() { mosquitto } else { cli.ours_with(1) };
+    let is_right = self_test::run(&broker, &stop)?;
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn list() -> Outcome {
+    for row in ROWS {
+        say(&format!("{:<16} {}\n", row.id, row.title))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn timing(cli: &Cli) -> (Timing, u32) {
+    let millis = Duration::from_millis;
+    if cli.quick {
+        return (Timing { warm: millis(200), steady: millis(600), divisor: 5 }, 1);
+    }
+    (Timing { warm: millis(500), steady: millis(2000), divisor: 1 }, cli.repetitions)
+}
+
+fn say(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}
+
+fn write(path: Option<&Path>, text: &str) -> io::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(path, text)
+}
+
+const INTERRUPTED: u8 = 130;

@@ -1,0 +1,36 @@
+//! What `bin/bench` is made of.
+//!
+//! * The load: [`engine`] (the closed loop) on [`conn`], [`poll`], [`frames`], [`wire`]; [`stamp`]
+//!   and [`check`] make loss, duplicates and order exact; [`target`] and [`transport`] open
+//!   connections.
+//! * The other end: [`brokers`] starts and ends them, [`floor`] is the byte copier, [`relay`]
+//!   misbehaves for the self-test.
+//! * The run: [`rows`] says what is measured, [`measure`] and [`usage`] measure, [`runner`]
+//!   interleaves, [`table`] condenses, [`report`] prints.
+
+pub mod brokers;
+pub mod check;
+pub mod child;
+pub mod cli;
+pub mod clock;
+pub mod conn;
+pub mod engine;
+pub mod error;
+pub mod floor;
+pub mod frames;
+pub mod measure;
+pub mod number;
+pub mod poll;
+pub mod relay;
+pub mod report;
+pub mod rows;
+pub mod runner;
+pub mod self_test;
+pub mod stamp;
+pub mod stop;
+pub mod table;
+pub mod target;
+pub mod transport;
+pub mod two_shards;
+pub mod usage;
+pub mod wire;

@@ -1,0 +1,93 @@
+//! Memory: of connections that do nothing, and of subscriptions.
+
+use std::{net::TcpStream, time::Duration};
+
+use crate::{
+    brokers::{Running, Transport},
+    clock,
+    error::LoadError,
+    floor::Side,
+    frames::Version,
+    measure::{self, Failure, Measured, SETUP_MAX, Timing},
+    number::{count, float},
+    target::{Opening, Session, Target, hello},
+    transport::Door,
+    wire::{Start, digits},
+};
+
+/// Bytes of resident memory per connection.
+pub(super) fn connections(
+    running: &Running,
+    transport: Transport,
+    timing: Timing,
+) -> Result<Measured, Failure> {
+    let target = running.target(SETUP_MAX);
+    let full = match transport {
+        Transport::Plain => PLAIN,
+        // A handshake takes a hundred times as long.
+        Transport::Tls | Transport::WebSocket => DRESSED,
+    };
+    let number = full / timing.divisor;
+    let door = Door::new(running.launch().ports.extra)?;
+    let mut held: Vec<TcpStream> = Vec::new();
+    for at in 0..WARM {
+        held.push(door.open(&target, &format!("load-warm-{at}"))?);
+    }
+    let before = settled(running)?;
+    for at in 0..number {
+        held.push(door.open(&target, &format!("load-idle-{at}"))?);
+    }
+    let after = settled(running)?;
+    per_thing(running, after.saturating_sub(before), number)
+}
+
+/// Bytes of resident memory per subscription.
+pub(super) fn filters(running: &Running, timing: Timing) -> Result<Measured, Failure> {
+    let target = running.target(SETUP_MAX);
+    let number = FILTERS / timing.divisor / count(HOLDERS);
+    let mut held = Vec::new();
+    for at in 0..HOLDERS {
+        held.push(holder(&target, at)?);
+    }
+    let before = settled(running)?;
+    for (at, session) in held.iter_mut().enumerate() {
+        let filters: Vec<_> =
+            (0..number).map(|filter| format!("load/{at:02}/{}/+", digits(filter))).collect();
+        session.subscribe(&filters, 0)?;
+    }
+    let after = settled(running)?;
+    per_thing(running, after.saturating_sub(before), number * count(HOLDERS))
+}
+
+fn holder(target: &Target, at: usize) -> Result<Session, LoadError> {
+    target.open(&Opening {
+        version: Version::V311,
+        client_id: &format!("load-holder-{at}"),
+        start: Start::Clean,
+        hello: hello(Side::Subscriber, at, 0),
+    })
+}
+
+/// Resident memory once the broker has had a moment for what it does later.
+fn settled(running: &Running) -> Result<u64, LoadError> {
+    clock::pause(SETTLE);
+    measure::resident(running)
+}
+
+fn per_thing(running: &Running, bytes: u64, things: u64) -> Result<Measured, Failure> {
+    Ok(Measured {
+        value: float(bytes) / float(things.max(1)),
+        throughput: None,
+        latency: None,
+        peak: measure::peak(running)?,
+        load_cores: 0.0,
+        load_cost: None,
+    })
+}
+
+const WARM: u64 = 100;
+const PLAIN: u64 = 10_000;
+const DRESSED: u64 = 2_000;
+const FILTERS: u64 = 100_000;
+const HOLDERS: usize = 10;
+const SETTLE: Duration = Duration::from_millis(400);
