@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
+use crate::broker::options::ConnectionOptions;
 use crate::broker::turn::Turn;
 use crate::mqtt::{
     Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will,
@@ -156,9 +157,10 @@ impl Turn<'_> {
         connect: Box<Connect>,
         identity: Identity,
         origin: Origin,
+        options: &ConnectionOptions,
         former: Former,
     ) -> Box<Client> {
-        let agreed = Agreed::new(&connect, self);
+        let agreed = Agreed::new(&connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
             identity,
             origin,
@@ -174,7 +176,8 @@ impl Turn<'_> {
         client.card = Arc::clone(&card);
         let client_id = Arc::clone(client.session.client_id());
         self.broker.registry.settle(&client_id, client.session.mailbox(), Arc::clone(&card));
-        self.acknowledge_connect(&connect, &agreed, &client_id, session_present);
+        let agreed = Agreed { client_id, ..agreed };
+        self.acknowledge_connect(&connect, &agreed, options, session_present);
         self.shard.counters.connects_accepted.increment();
         self.shard.events.push(Event::Connected { card, session_present });
         client
@@ -222,7 +225,7 @@ impl Turn<'_> {
         &mut self,
         connect: &Connect,
         agreed: &Agreed,
-        client_id: &Arc<str>,
+        options: &ConnectionOptions,
         session_present: bool,
     ) {
         let mut connack = Connack {
@@ -231,36 +234,10 @@ impl Turn<'_> {
             properties: ConnackProperties::default(),
         };
         if connect.protocol_version == ProtocolVersion::V5 {
-            connack.properties = self.connack_properties(connect, agreed, client_id);
+            connack.properties = connack_properties(connect, agreed, options);
         }
         connack.encode(connect.protocol_version, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
-    }
-
-    fn connack_properties(
-        &self,
-        connect: &Connect,
-        agreed: &Agreed,
-        client_id: &Arc<str>,
-    ) -> ConnackProperties {
-        let options = &self.broker.options;
-        let asked = connect.properties.session_expiry_interval_secs.unwrap_or(0);
-        let packet_bytes_max = u32::try_from(options.packet_bytes_max).unwrap_or(u32::MAX);
-        ConnackProperties {
-            session_expiry_interval_secs: (asked != agreed.session_expiry_secs)
-                .then_some(agreed.session_expiry_secs),
-            receive_maximum: NonZeroU16::new(options.receive_maximum),
-            maximum_packet_size: NonZeroU32::new(packet_bytes_max),
-            assigned_client_id: connect
-                .client_id
-                .is_empty()
-                .then(|| ByteString::from(&**client_id)),
-            topic_alias_maximum: (options.topic_alias_maximum > 0)
-                .then_some(options.topic_alias_maximum),
-            server_keep_alive_secs: (connect.keep_alive_secs != agreed.keep_alive_secs)
-                .then_some(agreed.keep_alive_secs),
-            ..ConnackProperties::default()
-        }
     }
 
     /// Answers a CONNECT with a refusal [MQTT-3.2.2-6].
@@ -288,16 +265,38 @@ impl Turn<'_> {
     }
 }
 
+fn connack_properties(
+    connect: &Connect,
+    agreed: &Agreed,
+    options: &ConnectionOptions,
+) -> ConnackProperties {
+    let asked = connect.properties.session_expiry_interval_secs.unwrap_or(0);
+    let is_expiry_ours = asked != agreed.session_expiry_secs;
+    let is_keep_alive_ours = connect.keep_alive_secs != agreed.keep_alive_secs;
+    let packet_bytes_max = u32::try_from(options.packet_bytes_max).unwrap_or(u32::MAX);
+    let is_id_ours = connect.client_id.is_empty();
+    ConnackProperties {
+        session_expiry_interval_secs: is_expiry_ours.then_some(agreed.session_expiry_secs),
+        receive_maximum: NonZeroU16::new(options.receive_maximum),
+        maximum_packet_size: NonZeroU32::new(packet_bytes_max),
+        assigned_client_id: is_id_ours.then(|| ByteString::from(&*agreed.client_id)),
+        topic_alias_maximum: (options.topic_alias_maximum > 0)
+            .then_some(options.topic_alias_maximum),
+        server_keep_alive_secs: is_keep_alive_ours.then_some(agreed.keep_alive_secs),
+        ..ConnackProperties::default()
+    }
+}
+
 /// What a client asked for, brought within our bounds.
 struct Agreed {
+    client_id: Arc<str>,
     link: LinkOptions,
     keep_alive_secs: u16,
     session_expiry_secs: u32,
 }
 
 impl Agreed {
-    fn new(connect: &Connect, turn: &Turn<'_>) -> Self {
-        let options = &turn.broker.options;
+    fn new(connect: &Connect, options: &ConnectionOptions, expiry_max_secs: u32) -> Self {
         let properties = &connect.properties;
         let is_v5 = connect.protocol_version == ProtocolVersion::V5;
         let asked_expiry = match (is_v5, connect.clean_start) {
@@ -318,9 +317,10 @@ impl Agreed {
             wants_problem_information: is_v5 && properties.request_problem_information,
         };
         Self {
+            client_id: Arc::from(&*connect.client_id),
             link,
             keep_alive_secs: agreed_keep_alive(connect, options.keep_alive_max_secs),
-            session_expiry_secs: asked_expiry.min(options.session_expiry_max_secs),
+            session_expiry_secs: asked_expiry.min(expiry_max_secs),
         }
     }
 }

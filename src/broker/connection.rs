@@ -23,7 +23,8 @@ use crate::mqtt::{
     Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
     QoS, ReasonCode, Sender, connect_version,
 };
-use crate::ports::auth::{AuthRequest, AuthVerdict, Identity};
+use crate::broker::options::ConnectionOptions;
+use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Identity};
 use crate::ports::clock::Tick;
 use crate::ports::message::Message;
 use crate::session::mailbox::Notice;
@@ -33,8 +34,11 @@ use crate::session::session::{Delivered, Published};
 pub struct Connection {
     stage: Stage,
     origin: Origin,
-    /// When something last came from the client.
+    options: Arc<ConnectionOptions>,
+    /// When a whole packet last came from the client.
     heard_at: Tick,
+    /// When the first byte of a packet came that is not whole.
+    partial_since: Option<Tick>,
     throttle: Throttle,
 }
 
@@ -49,6 +53,15 @@ enum Stage {
     Open(Box<Client>),
     /// Nothing more is read; what is in the outbox goes out.
     Closed,
+}
+
+/// Who a client is.
+enum Identified {
+    Known(Identity),
+    /// The authenticator is to be asked.
+    Claims(Arc<str>, Arc<dyn Authenticator>),
+    /// It says nothing, and those who say nothing may not come in.
+    Unwelcome,
 }
 
 /// Where the authenticator leaves its answer.
@@ -73,13 +86,15 @@ pub enum Progress {
 impl Connection {
     /// A connection that has just been accepted.
     #[must_use]
-    pub fn new(origin: Origin, turn: &Turn<'_>) -> Self {
-        let deadline = turn.now.plus_millis(turn.broker.options().connect_timeout_millis);
+    pub fn new(origin: Origin, options: Arc<ConnectionOptions>, now: Tick) -> Self {
+        let deadline = now.plus_millis(options.connect_timeout_millis);
         Self {
             stage: Stage::Greeting { deadline, has_spoken: false },
             origin,
-            heard_at: turn.now,
-            throttle: Throttle::new(turn.broker.options().publish_rate_max, turn.now),
+            heard_at: now,
+            partial_since: None,
+            throttle: Throttle::new(options.publish_rate_max, now),
+            options,
         }
     }
 
@@ -97,8 +112,7 @@ impl Connection {
             if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
                 *has_spoken = true;
             }
-            let packet_bytes_max = turn.broker.options().packet_bytes_max;
-            let frame = match Frame::peek(chunk, packet_bytes_max) {
+            let frame = match Frame::peek(chunk, self.options.packet_bytes_max) {
                 Ok(Some(frame)) if frame.total_len <= chunk.len() => frame,
                 Ok(_) => break,
                 Err(error) => {
@@ -112,7 +126,11 @@ impl Connection {
         }
         if taken > 0 {
             self.heard_at = turn.now;
+            self.partial_since = None;
             turn.shard.counters.packets_received.add(taken as u64);
+        }
+        if !chunk.is_empty() {
+            self.partial_since.get_or_insert(turn.now);
         }
         taken
     }
@@ -228,10 +246,41 @@ impl Connection {
             return self.refuse(turn, &connect, &error);
         }
         let client_id = turn.client_id_for(&connect);
-        let Some(authenticator) = &turn.broker.authenticator else {
-            let identity = Identity { client_id, user_name: None, anonymous: true };
-            return self.admit(turn, connect, identity, waker);
-        };
+        match self.identify(turn, &connect, client_id) {
+            Identified::Known(identity) => self.admit(turn, connect, identity, waker),
+            Identified::Unwelcome => self.refuse(turn, &connect, &ConnectError::NotAuthorized),
+            Identified::Claims(client_id, authenticator) => {
+                self.authenticate(turn, connect, client_id, &*authenticator, waker);
+            }
+        }
+    }
+
+    /// Who a client is: what its certificate proves, nobody in particular, or what the authenticator
+    /// has to say.
+    fn identify(&self, turn: &Turn<'_>, connect: &Connect, client_id: Arc<str>) -> Identified {
+        if let Some(common_name) = &self.origin.tls_common_name {
+            let user_name = Some(Arc::clone(common_name));
+            return Identified::Known(Identity { client_id, user_name, anonymous: false });
+        }
+        match &turn.broker.authenticator {
+            Some(authenticator) if connect.user_name.is_some() => {
+                Identified::Claims(client_id, Arc::clone(authenticator))
+            }
+            _ if self.options.allow_anonymous => {
+                Identified::Known(Identity { client_id, user_name: None, anonymous: true })
+            }
+            _ => Identified::Unwelcome,
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connect: Box<Connect>,
+        client_id: Arc<str>,
+        authenticator: &dyn Authenticator,
+        waker: &Waker,
+    ) {
         let answer = Arc::new(Answer::default());
         let slot = Arc::clone(&answer);
         let request = AuthRequest {
@@ -244,7 +293,7 @@ impl Connection {
         if authenticator.submit(request, Box::new(move |verdict| slot.give(verdict))).is_err() {
             return self.refuse(turn, &connect, &ConnectError::Busy);
         }
-        let deadline = turn.now.plus_millis(turn.broker.options().auth_timeout_millis);
+        let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
         self.stage = Stage::Authenticating { connect, answer, deadline };
         self.poll_authentication(turn, waker);
     }
@@ -281,7 +330,7 @@ impl Connection {
             }
             Claimed::Waiting(claim, owner) => {
                 turn.shard.wake_later(owner);
-                let deadline = turn.now.plus_millis(turn.broker.options().auth_timeout_millis);
+                let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
                 self.stage = Stage::Claiming { connect, identity, claim, deadline };
             }
             Claimed::Full => self.refuse(turn, &connect, &ConnectError::TooManySessions),
@@ -314,7 +363,7 @@ impl Connection {
         identity: Identity,
         former: Former,
     ) {
-        let client = turn.open(connect, identity, self.origin.clone(), former);
+        let client = turn.open(connect, identity, self.origin.clone(), &self.options, former);
         self.heard_at = turn.now;
         self.stage = Stage::Open(client);
     }
@@ -443,8 +492,7 @@ impl Connection {
         loop {
             if turn.outbox.len() >= outbox_max || left == 0 {
                 // Notices are not put off by a full outbox.
-                let taken = client.session.mailbox().take(0, 0, waker, &mut turn.shard.inbox);
-                return match taken.notice {
+                return match client.session.mailbox().rest(waker) {
                     Some(notice) => self.obey(turn, notice),
                     None => Progress::More,
                 };
@@ -503,7 +551,10 @@ impl Connection {
             }
             Stage::Open(_) => {
                 turn.shard.counters.keep_alive_timeouts.increment();
-                let reason = "nothing came within one and a half times the keep alive";
+                let reason = match self.partial_since {
+                    Some(_) => "a packet did not come whole in time",
+                    None => "nothing came within one and a half times the keep alive",
+                };
                 self.close(turn, EndCause::new(ReasonCode::KeepAliveTimeout, reason));
             }
             Stage::Closed => {}
@@ -529,7 +580,11 @@ impl Connection {
             | Stage::Claiming { deadline, .. } => Some(*deadline),
             Stage::Open(client) => {
                 let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
-                (keep_alive_millis > 0).then(|| self.heard_at.plus_millis(keep_alive_millis))
+                let silent =
+                    (keep_alive_millis > 0).then(|| self.heard_at.plus_millis(keep_alive_millis));
+                let packet_timeout = self.options.packet_timeout_millis;
+                let partial = self.partial_since.map(|since| since.plus_millis(packet_timeout));
+                silent.into_iter().chain(partial).min()
             }
             Stage::Closed => None,
         }

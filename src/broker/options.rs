@@ -8,22 +8,8 @@ use crate::session::mailbox::{MailboxOptions, Overflow};
 /// Bounds and defaults of one broker; what the configuration calls `[limits]`.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
-    /// Largest packet taken, fixed header included. Larger: 0x95 and close.
-    pub packet_bytes_max: usize,
-    /// QoS 1 and 2 messages taken at a time from one client: our Receive Maximum.
-    pub receive_maximum: u16,
-    /// QoS 1 and 2 messages sent at a time to one client, whatever it would take.
-    pub in_flight_max: usize,
-    /// Highest Topic Alias taken.
-    pub topic_alias_maximum: u16,
     /// Longest Session Expiry Interval; a longer one is shortened and CONNACK says so.
     pub session_expiry_max_secs: u32,
-    /// Longest Keep Alive, zero for no bound; a longer one is shortened and CONNACK says so.
-    pub keep_alive_max_secs: u16,
-    /// Milliseconds from the first byte of a connection to its whole CONNECT.
-    pub connect_timeout_millis: u64,
-    /// Milliseconds the authenticator has for an answer.
-    pub auth_timeout_millis: u64,
     /// Subscriptions of one client. More: SUBACK 0x97.
     pub subscriptions_per_client_max: usize,
     /// Sessions, connected or not. More: CONNACK 0x97.
@@ -36,8 +22,6 @@ pub struct BrokerOptions {
     pub retained_bytes_max: usize,
     /// Bytes of one will. More: CONNACK 0x97.
     pub will_bytes_max: usize,
-    /// Publishes a second taken from one client, zero for no bound. Faster: it is read later.
-    pub publish_rate_max: u32,
     /// Bytes of all queues together.
     pub queued_bytes_max: u64,
     /// Queues of Sessions that outlive their connection.
@@ -63,26 +47,60 @@ impl Default for BrokerOptions {
             })
         };
         Self {
-            packet_bytes_max: MIB,
-            receive_maximum: 1_024,
-            in_flight_max: 1_024,
-            topic_alias_maximum: 64,
             session_expiry_max_secs: 7 * 24 * 3_600,
-            keep_alive_max_secs: 0,
-            connect_timeout_millis: 10_000,
-            auth_timeout_millis: 10_000,
             subscriptions_per_client_max: 200_000,
             sessions_max: 1_000_000,
             topic_levels_max: 128,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 * MIB,
             will_bytes_max: 256 * 1_024,
-            publish_rate_max: 0,
             queued_bytes_max: 4 * 1_024 * MIB as u64,
             persistent_queue: queue(Overflow::Reject),
             clean_queue: queue(Overflow::DropOldest),
             cached_routes_max: 65_536,
             cached_topic_bytes_max: 8 * MIB,
+        }
+    }
+}
+
+/// The bounds of one connection; a listener may have its own.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// Whether clients that say nothing of who they are may come in.
+    pub allow_anonymous: bool,
+    /// Largest packet taken, fixed header included. Larger: 0x95 and close.
+    pub packet_bytes_max: usize,
+    /// QoS 1 and 2 messages taken at a time from one client: our Receive Maximum.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages sent at a time to one client, whatever it would take.
+    pub in_flight_max: usize,
+    /// Highest Topic Alias taken.
+    pub topic_alias_maximum: u16,
+    /// Longest Keep Alive, zero for no bound; a longer one is shortened and CONNACK says so.
+    pub keep_alive_max_secs: u16,
+    /// Milliseconds from the connection to its whole CONNECT.
+    pub connect_timeout_millis: u64,
+    /// Milliseconds from the first byte of a packet to its last.
+    pub packet_timeout_millis: u64,
+    /// Milliseconds the authenticator, or the owner of a claimed Session, has for an answer.
+    pub auth_timeout_millis: u64,
+    /// Publishes a second taken from one client, zero for no bound. Faster: it is read later.
+    pub publish_rate_max: u32,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            allow_anonymous: true,
+            packet_bytes_max: MIB,
+            receive_maximum: 1_024,
+            in_flight_max: 1_024,
+            topic_alias_maximum: 32,
+            keep_alive_max_secs: 0,
+            connect_timeout_millis: 10_000,
+            packet_timeout_millis: 60_000,
+            auth_timeout_millis: 10_000,
+            publish_rate_max: 0,
         }
     }
 }

@@ -169,10 +169,21 @@ enum Owner {
     Absent,
     /// The owner has its turn, or has been woken for one.
     Working,
-    /// The owner waits. With a closed window only QoS 0 is worth waking it for.
-    Idle { waker: Waker, is_window_closed: bool },
+    /// The owner waits, for what is worth waking it.
+    Idle { waker: Waker, appetite: Appetite },
     /// The Session has ended.
     Gone,
+}
+
+/// What an idle owner is woken for. Notices always wake it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Appetite {
+    /// Any message.
+    Everything,
+    /// QoS 0: as much is in flight as may be.
+    AtMostOnce,
+    /// No message: the socket takes no more.
+    Nothing,
 }
 
 /// Counts of one mailbox.
@@ -384,10 +395,18 @@ impl Mailbox {
         }
         let has_more = state.has_takeable(window > 0);
         if !has_more {
-            state.go_idle(waker, window == 0);
+            let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
+            state.go_idle(waker, appetite);
             self.give_lease_back_when_empty(&mut state);
         }
         Taken { has_more, notice: state.notice }
+    }
+
+    /// The owner can send nothing now: only a notice wakes it, which is returned when there is one.
+    pub fn rest(&self, waker: &Waker) -> Option<Notice> {
+        let mut state = self.state.lock();
+        state.go_idle(waker, Appetite::Nothing);
+        state.notice
     }
 
     fn give_lease_back_when_empty(&self, state: &mut State) {
@@ -560,10 +579,11 @@ impl State {
     /// The owner's waker, when it is idle and could take a delivery of `qos`.
     fn wake_for(&mut self, qos: QoS) -> Option<Waker> {
         match &self.owner {
-            Owner::Idle { is_window_closed, .. } if *is_window_closed && qos > QoS::AtMostOnce => {
-                None
-            }
-            Owner::Idle { .. } => self.wake(),
+            Owner::Idle { appetite, .. } => match appetite {
+                Appetite::Nothing => None,
+                Appetite::AtMostOnce if qos > QoS::AtMostOnce => None,
+                Appetite::AtMostOnce | Appetite::Everything => self.wake(),
+            },
             Owner::Absent | Owner::Working | Owner::Gone => None,
         }
     }
@@ -590,12 +610,12 @@ impl State {
         self.wake()
     }
 
-    fn go_idle(&mut self, waker: &Waker, is_window_closed: bool) {
+    fn go_idle(&mut self, waker: &Waker, appetite: Appetite) {
         match &mut self.owner {
-            Owner::Working => self.owner = Owner::Idle { waker: waker.clone(), is_window_closed },
-            Owner::Idle { waker: kept, is_window_closed: closed } => {
+            Owner::Working => self.owner = Owner::Idle { waker: waker.clone(), appetite },
+            Owner::Idle { waker: kept, appetite: kept_appetite } => {
                 kept.clone_from(waker);
-                *closed = is_window_closed;
+                *kept_appetite = appetite;
             }
             Owner::Absent | Owner::Gone => {}
         }
