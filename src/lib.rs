@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod config;
+pub mod gateway;
 pub mod mqtt;
 pub mod node;
 pub mod ports;

@@ -396,6 +396,11 @@ impl Connection {
         }
     }
 
+    /// The first bytes show that the client speaks something else.
+    pub fn refuse_stranger(&mut self, turn: &mut Turn<'_>, diagnosis: &str) {
+        self.give_up_greeting(turn, ReasonCode::ProtocolError, diagnosis.to_owned());
+    }
+
     fn give_up_greeting(&mut self, turn: &mut Turn<'_>, reason_code: ReasonCode, reason: String) {
         turn.shard.counters.connects_refused.increment();
         let origin = self.origin.clone();

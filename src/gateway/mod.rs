@@ -1,0 +1,3 @@
+//! The gateways: protocols of the outside, each over the same broker verbs.
+
+pub mod mqtt;

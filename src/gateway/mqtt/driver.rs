@@ -1,0 +1,439 @@
+//! The driver of one connection: a future that owns a socket and a state machine.
+//!
+//! A poll is a turn: read once, let the state machine work, write once. The turn is bounded; what is
+//! left goes on in the next one. The buffers belong to the shard; a connection holds bytes of its own
+//! only while a packet is not whole or the socket takes no more.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
+
+use crate::broker::Broker;
+use crate::broker::card::Origin;
+use crate::broker::connection::{Connection, Progress};
+use crate::broker::options::ConnectionOptions;
+use crate::broker::turn::Turn;
+use crate::gateway::mqtt::shard_context::{READ_BYTES_MAX, ShardContext, Workbench};
+use crate::mqtt::Frame;
+use crate::ports::clock::Tick;
+use crate::runtime::Clock;
+use crate::session::outbox::Outbox;
+
+/// A byte stream to a client.
+pub trait Link: AsyncRead + AsyncWrite + Unpin + Send {
+    /// The client has been let in: the connection is no longer half open.
+    fn mark_established(&mut self) {}
+}
+
+/// What all connections of a listener have in common.
+#[derive(Clone)]
+pub struct DriverOptions {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The time.
+    pub clock: Clock,
+    /// The bounds of a connection.
+    pub connection: Arc<ConnectionOptions>,
+    /// Says what a client speaks whose first bytes are no MQTT.
+    pub diagnose: fn(&[u8]) -> Option<&'static str>,
+}
+
+/// Serves one connection until it ends.
+pub struct Driver<S> {
+    stream: S,
+    connection: Connection,
+    options: Arc<DriverOptions>,
+    context: Arc<ShardContext>,
+    /// Bytes read and not yet handled: part of a packet, or what the last turn had no room for.
+    unread: Unread,
+    /// What the socket did not take.
+    backlog: Option<Box<Outbox>>,
+    timer: Option<Pin<Box<Sleep>>>,
+    timer_at: Option<Tick>,
+    phase: Phase,
+}
+
+enum Unread {
+    Nothing,
+    /// The beginning of a packet, in a buffer as large as the packet.
+    Part(BytesMut),
+    /// Whole packets, for the next turn.
+    Whole(Bytes),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// Nothing has been heard.
+    First,
+    Serving,
+    /// The state machine is closed: what is left is written, and until the client closes its side
+    /// what it sends is thrown away. Closing at once would reset the connection and take the last
+    /// packet with it.
+    Lingering,
+}
+
+/// What a read came to.
+enum Read {
+    /// Bytes to handle, the last `fresh` of which the socket just gave.
+    Chunk { chunk: Bytes, fresh: usize },
+    Ended(&'static str),
+}
+
+impl<S: Link> Driver<S> {
+    /// A driver for a connection that has just come through its handshakes.
+    #[must_use]
+    pub fn new(
+        stream: S,
+        origin: Origin,
+        options: Arc<DriverOptions>,
+        context: Arc<ShardContext>,
+    ) -> Self {
+        let now = options.clock.now();
+        let connection = Connection::new(origin, Arc::clone(&options.connection), now);
+        Self {
+            stream,
+            connection,
+            options,
+            context,
+            unread: Unread::Nothing,
+            backlog: None,
+            timer: None,
+            timer_at: None,
+            phase: Phase::First,
+        }
+    }
+
+    /// One turn. `Ready` when the connection is over.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let context = Arc::clone(&self.context);
+        let mut bench = context.lock();
+        let Workbench { shard, read_buffer, outbox } = &mut *bench;
+        let options = Arc::clone(&self.options);
+        let now = options.clock.now();
+        let turn = &mut Turn { broker: &options.broker, shard, now, outbox };
+        let was_open = self.connection.is_open();
+        if self.timer_at.is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(turn);
+        }
+        let wants_turn = self.work(cx, turn, read_buffer);
+        let is_broken = self.flush(cx, turn).is_err();
+        if is_broken {
+            self.connection.handle_lost(turn, "the connection broke");
+        }
+        if !was_open && self.connection.is_open() {
+            self.stream.mark_established();
+        }
+        bench.finish_turn();
+        drop(bench);
+        if is_broken {
+            return Poll::Ready(());
+        }
+        if self.connection.is_closed() {
+            return self.start_lingering(cx, now);
+        }
+        self.arm_timer(cx, now);
+        if wants_turn && self.backlog.is_none() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Reads and lets the state machine work. `true` when there is more to do at once.
+    fn work(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>, buffer: &mut BytesMut) -> bool {
+        let mut wants_turn = false;
+        let mut left = PACKETS_MAX;
+        let mut bytes_left = READ_BYTES_MAX;
+        while left > 0 && bytes_left > 0 && self.may_read(cx, turn) {
+            let Poll::Ready(read) = self.read(cx, buffer) else { break };
+            let mut chunk = match read {
+                Ok(Read::Chunk { chunk, fresh }) => {
+                    turn.shard.counters().bytes_received.add(fresh as u64);
+                    chunk
+                }
+                Ok(Read::Ended(reason)) => {
+                    self.connection.handle_lost(turn, reason);
+                    return false;
+                }
+                Err(error) => {
+                    self.connection.handle_lost(turn, &broken(&error));
+                    return false;
+                }
+            };
+            bytes_left = bytes_left.saturating_sub(chunk.len());
+            if self.is_not_mqtt(turn, &chunk) {
+                return false;
+            }
+            left -= self.connection.receive(turn, &mut chunk, left, cx.waker());
+            self.keep_unread(chunk);
+            wants_turn = matches!(self.unread, Unread::Whole(_));
+            if wants_turn {
+                break;
+            }
+        }
+        wants_turn |= bytes_left == 0 || left == 0;
+        let outbox_max = if self.backlog.is_some() { 0 } else { OUTBOX_MAX };
+        let progress = self.connection.advance(turn, DELIVERIES_MAX, outbox_max, cx.waker());
+        wants_turn | (progress == Progress::More)
+    }
+
+    fn may_read(&mut self, cx: &Context<'_>, turn: &mut Turn<'_>) -> bool {
+        // A client that does not read its answers is not asked for more.
+        if self.backlog.is_some() || turn.outbox.len() >= OUTBOX_MAX {
+            return false;
+        }
+        match self.connection.may_read(turn) {
+            Ok(()) => true,
+            Err(until) => {
+                if let Some(until) = until {
+                    self.set_timer(cx, until);
+                }
+                false
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<Read>> {
+        match std::mem::replace(&mut self.unread, Unread::Nothing) {
+            Unread::Whole(chunk) => Poll::Ready(Ok(Read::Chunk { chunk, fresh: 0 })),
+            Unread::Nothing => {
+                let room = Workbench::room(buffer);
+                let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, room))?;
+                if count == 0 {
+                    return Poll::Ready(Ok(Read::Ended(CLOSED)));
+                }
+                Poll::Ready(Ok(Read::Chunk { chunk: Workbench::chunk(buffer), fresh: count }))
+            }
+            Unread::Part(mut part) => {
+                let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut part);
+                let Poll::Ready(count) = polled else {
+                    self.unread = Unread::Part(part);
+                    return Poll::Pending;
+                };
+                match count? {
+                    0 => Poll::Ready(Ok(Read::Ended(CLOSED_MIDWAY))),
+                    fresh => Poll::Ready(Ok(Read::Chunk { chunk: part.freeze(), fresh })),
+                }
+            }
+        }
+    }
+
+    /// Keeps what was not handled: whole packets as they are, part of one in a buffer of its own.
+    fn keep_unread(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        let bytes_max = self.options.connection.packet_bytes_max;
+        let missing = match Frame::peek(&chunk, bytes_max) {
+            Ok(Some(frame)) => frame.total_len.saturating_sub(chunk.len()),
+            Ok(None) => HEADER_BYTES_MAX,
+            // The state machine has refused it or will.
+            Err(_) => 0,
+        };
+        if missing == 0 {
+            self.unread = Unread::Whole(chunk);
+            return;
+        }
+        // Not more than twice what has come: a length is easily claimed.
+        let room = missing.min(chunk.len().max(PART_ROOM_MIN));
+        let mut part = BytesMut::with_capacity(chunk.len() + room);
+        part.extend_from_slice(&chunk);
+        self.unread = Unread::Part(part);
+    }
+
+    /// Whether the first bytes show that the client speaks something else.
+    fn is_not_mqtt(&mut self, turn: &mut Turn<'_>, chunk: &[u8]) -> bool {
+        if self.phase != Phase::First {
+            return false;
+        }
+        self.phase = Phase::Serving;
+        let Some(diagnosis) = (self.options.diagnose)(chunk) else { return false };
+        self.connection.refuse_stranger(turn, diagnosis);
+        true
+    }
+
+    /// Writes what there is; what the socket does not take becomes the backlog.
+    fn flush(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> io::Result<()> {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.append(turn.outbox);
+            let written = write_out(&mut self.stream, cx, backlog)?;
+            turn.shard.counters().bytes_sent.add(written);
+            if backlog.is_empty() {
+                self.backlog = None;
+                // There may be deliveries that had to wait.
+                cx.waker().wake_by_ref();
+            }
+            return Ok(());
+        }
+        if turn.outbox.is_empty() {
+            return Ok(());
+        }
+        let written = write_out(&mut self.stream, cx, turn.outbox)?;
+        turn.shard.counters().bytes_sent.add(written);
+        if !turn.outbox.is_empty() {
+            let mut backlog = Box::new(Outbox::new());
+            backlog.append(turn.outbox);
+            self.backlog = Some(backlog);
+        }
+        Ok(())
+    }
+
+    fn start_lingering(&mut self, cx: &mut Context<'_>, now: Tick) -> Poll<()> {
+        self.phase = Phase::Lingering;
+        self.unread = Unread::Nothing;
+        self.timer_at = None;
+        self.set_timer(cx, now.plus_millis(LINGER_MILLIS));
+        self.linger(cx)
+    }
+
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer_at.is_some_and(|at| at <= self.options.clock.now()) {
+            return Poll::Ready(());
+        }
+        if let Some(backlog) = &mut self.backlog {
+            match write_out(&mut self.stream, cx, backlog) {
+                Err(_) => return Poll::Ready(()),
+                Ok(_) if !backlog.is_empty() => return self.poll_timer(cx),
+                Ok(_) => self.backlog = None,
+            }
+        }
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        if matches!(shut, Poll::Ready(Err(_))) {
+            return Poll::Ready(());
+        }
+        let mut scrap = [0; 1_024];
+        loop {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut scrap) {
+                Poll::Pending => return self.poll_timer(cx),
+                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Arms the timer for the deadline of the state machine. A timer that goes off early is cheaper
+    /// than one that is moved with every packet.
+    fn arm_timer(&mut self, cx: &mut Context<'_>, now: Tick) {
+        if self.timer_at.is_some_and(|at| at <= now) {
+            self.timer_at = None;
+        }
+        if let Some(deadline) = self.connection.deadline() {
+            self.set_timer(cx, deadline);
+        }
+    }
+
+    fn set_timer(&mut self, cx: &Context<'_>, at: Tick) {
+        if self.timer_at.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        self.timer_at = Some(at);
+        let instant = self.options.clock.instant_at(at);
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(instant),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(instant))),
+        }
+        let mut cx = Context::from_waker(cx.waker());
+        let _due = self.poll_timer(&mut cx);
+    }
+
+    /// Lets the timer know whom to wake.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: Link> Future for Driver<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        match this.phase {
+            Phase::First | Phase::Serving => this.turn(cx),
+            Phase::Lingering => this.linger(cx),
+        }
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    /// A task that is dropped before its connection ended, at the end of a shutdown.
+    fn drop(&mut self) {
+        if self.connection.is_closed() {
+            return;
+        }
+        let now = self.options.clock.now();
+        let connection = &mut self.connection;
+        self.context.run(&self.options.broker, now, |turn| {
+            connection.handle_lost(turn, "the broker has stopped");
+        });
+    }
+}
+
+/// Writes as much as the socket takes; returns how much that was.
+fn write_out<S: Link>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    outbox: &mut Outbox,
+) -> io::Result<u64> {
+    let mut total = 0;
+    while !outbox.is_empty() {
+        let polled = match outbox.contiguous() {
+            Some(bytes) => Pin::new(&mut *stream).poll_write(cx, bytes),
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = outbox.slices(&mut slices);
+                let slices = slices.get(..count).unwrap_or_default();
+                Pin::new(&mut *stream).poll_write_vectored(cx, slices)
+            }
+        };
+        match polled {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => {
+                outbox.advance(count);
+                total += count as u64;
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+    // TLS and WebSocket hold bytes back until they are told.
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(total),
+    }
+}
+
+fn broken(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "the client reset the connection".to_owned(),
+        io::ErrorKind::TimedOut => "the client stopped acknowledging what was sent".to_owned(),
+        _ => format!("the connection broke: {error}"),
+    }
+}
+
+/// Packets handled in a turn.
+const PACKETS_MAX: usize = 128;
+/// Messages sent in a turn.
+const DELIVERIES_MAX: usize = 4_096;
+/// Bytes encoded before they are written.
+const OUTBOX_MAX: usize = 256 * 1_024;
+/// Pieces of one write.
+const SLICES_MAX: usize = 64;
+/// A fixed header is two to five bytes.
+const HEADER_BYTES_MAX: usize = 5;
+/// Room for the rest of a small packet.
+const PART_ROOM_MIN: usize = 4 * 1_024;
+/// How long the last packet of a connection has to arrive.
+const LINGER_MILLIS: u64 = 1_000;
+const CLOSED: &str = "the client closed the connection";
+const CLOSED_MIDWAY: &str = "the client closed the connection in the middle of a packet";

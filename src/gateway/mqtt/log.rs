@@ -1,0 +1,58 @@
+//! Events of the broker as log lines: one structured line for each connect and disconnect.
+
+use crate::broker::event::Event;
+use crate::mqtt::ReasonCode;
+
+/// Logs one event.
+pub fn log(event: &Event) {
+    match event {
+        Event::Connected { card, session_present } => tracing::info!(
+            client_id = &*card.identity.client_id,
+            user_name = card.identity.user_name.as_deref(),
+            address = &*card.origin.address,
+            listener = &*card.origin.listener,
+            version = %card.version,
+            keep_alive_secs = card.keep_alive_secs,
+            session_expiry_secs = card.session_expiry_secs,
+            session_present,
+            "client connected"
+        ),
+        Event::Refused { origin, client_id, reason_code, reason } => tracing::info!(
+            client_id = client_id.as_deref(),
+            address = &*origin.address,
+            listener = &*origin.listener,
+            reason_code = format_args!("{:#04x}", *reason_code as u8),
+            reason = reason.as_str(),
+            "connection refused"
+        ),
+        Event::Disconnected { card, reason_code, reason } => {
+            let client_id = &*card.identity.client_id;
+            let address = &*card.origin.address;
+            let reason = reason.as_str();
+            if *reason_code == ReasonCode::Success {
+                tracing::info!(client_id, address, reason, "client disconnected");
+            } else {
+                let reason_code = format_args!("{:#04x}", *reason_code as u8);
+                tracing::info!(client_id, address, reason_code, reason, "client disconnected");
+            }
+        }
+        Event::Silent { origin } => tracing::debug!(
+            address = &*origin.address,
+            listener = &*origin.listener,
+            "connection ended before any byte"
+        ),
+        Event::Denied { card, action, topic } => tracing::info!(
+            client_id = &*card.identity.client_id,
+            user_name = card.identity.user_name.as_deref(),
+            action,
+            topic = topic.as_str(),
+            "not authorized"
+        ),
+        Event::PublishRefused { card, topic, reason } => tracing::warn!(
+            client_id = &*card.identity.client_id,
+            topic = topic.as_str(),
+            reason,
+            "publish refused"
+        ),
+    }
+}

@@ -1,0 +1,8 @@
+//! MQTT over any byte stream: a socket's driver around [`crate::broker::connection::Connection`].
+
+pub mod driver;
+pub mod log;
+pub mod shard_context;
+
+pub use driver::{Driver, DriverOptions, Link};
+pub use shard_context::ShardContext;

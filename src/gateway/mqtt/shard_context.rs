@@ -1,0 +1,82 @@
+//! What the connections of one shard share: only one of them has its turn at a time.
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use crate::broker::Broker;
+use crate::broker::shard::Shard;
+use crate::broker::turn::Turn;
+use crate::ports::clock::Tick;
+use crate::session::outbox::Outbox;
+
+/// The shard's part of the broker, and the buffers a turn works in, so that an idle connection owns
+/// none. The lock is never contended: only the shard's own thread takes it.
+pub struct ShardContext(Mutex<Workbench>);
+
+/// The content of a [`ShardContext`].
+pub struct Workbench {
+    pub(super) shard: Shard,
+    pub(super) read_buffer: BytesMut,
+    pub(super) outbox: Outbox,
+}
+
+impl ShardContext {
+    /// The context of a new shard of `broker`.
+    #[must_use]
+    pub fn new(broker: &Broker) -> Self {
+        Self(Mutex::new(Workbench {
+            shard: Shard::new(broker),
+            read_buffer: BytesMut::new(),
+            outbox: Outbox::new(),
+        }))
+    }
+
+    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, Workbench> {
+        self.0.lock()
+    }
+
+    /// Runs `work` as a turn that belongs to no connection, then wakes whom it concerns.
+    pub fn run<R>(&self, broker: &Broker, now: Tick, work: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        let mut bench = self.lock();
+        let Workbench { shard, outbox, .. } = &mut *bench;
+        let result = work(&mut Turn { broker, shard, now, outbox });
+        outbox.clear();
+        bench.finish_turn();
+        result
+    }
+
+    /// Lets routes go that are out of date.
+    pub fn sweep_routes(&self, broker: &Broker) {
+        self.lock().shard.sweep_routes(broker);
+    }
+}
+
+impl Workbench {
+    /// Logs what happened in the turn and wakes everybody who has got something.
+    pub(super) fn finish_turn(&mut self) {
+        for event in self.shard.take_events() {
+            super::log::log(&event);
+        }
+        self.shard.wake_all();
+    }
+
+    /// Room to read into. What was read stays alive as long as somebody holds a slice of it, so the
+    /// block is used up before a new one is taken.
+    pub(super) fn room(read_buffer: &mut BytesMut) -> &mut BytesMut {
+        debug_assert!(read_buffer.is_empty(), "what was read has been taken");
+        if read_buffer.capacity() < ROOM_MIN {
+            read_buffer.reserve(READ_BYTES_MAX);
+        }
+        read_buffer
+    }
+
+    /// What was just read.
+    pub(super) fn chunk(read_buffer: &mut BytesMut) -> Bytes {
+        read_buffer.split().freeze()
+    }
+}
+
+/// A block of the read buffer.
+pub(super) const READ_BYTES_MAX: usize = 64 * 1_024;
+/// Less room than this is not worth a system call.
+const ROOM_MIN: usize = 16 * 1_024;
