@@ -1,11 +1,14 @@
 //! Authentication and authorisation: who may come in, and what they may do.
+//!
+//! A CONNECT waits for its answer without holding anything but itself: the request is handed over,
+//! and the answer comes back through its completion.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 /// What a CONNECT says of who is there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuthRequest {
     /// The Client Identifier.
     pub client_id: Arc<str>,
@@ -15,8 +18,24 @@ pub struct AuthRequest {
     pub password: Option<Bytes>,
     /// Where the connection comes from.
     pub peer: Arc<str>,
-    /// The common name of its TLS certificate.
+    /// The common name of its TLS certificate, which TLS has verified.
     pub tls_common_name: Option<Arc<str>>,
+    /// Whether its listener lets in who proves nothing.
+    pub is_anonymous_allowed: bool,
+}
+
+/// The password stays out of every log.
+impl fmt::Debug for AuthRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthRequest")
+            .field("client_id", &self.client_id)
+            .field("user_name", &self.user_name)
+            .field("has_password", &self.password.is_some())
+            .field("peer", &self.peer)
+            .field("tls_common_name", &self.tls_common_name)
+            .field("is_anonymous_allowed", &self.is_anonymous_allowed)
+            .finish()
+    }
 }
 
 /// Who a client was found to be.
@@ -44,7 +63,7 @@ pub enum AuthVerdict {
 pub enum RefusalReason {
     /// User Name or Password is wrong: 0x86.
     BadUserNameOrPassword,
-    /// Known, but not welcome here: 0x87.
+    /// Nothing was proven where something has to be: 0x87.
     NotAuthorized,
     /// The source cannot answer now: 0x88.
     Unavailable,
@@ -53,23 +72,27 @@ pub enum RefusalReason {
 /// Takes the answer.
 pub type Completion = Box<dyn FnOnce(AuthVerdict) + Send>;
 
-/// The authenticator has as many requests as it takes.
+/// The authenticator has as many requests as it takes. The CONNECT is refused with 0x97.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("too many clients are being authenticated")]
 pub struct AuthBusy;
 
 /// Decides who may come in.
 pub trait Authenticator: Send + Sync {
-    /// Hands a request over; `completion` is called once, from any thread, possibly at once.
+    /// Hands a request over. `completion` is called once, from any thread, possibly before this
+    /// returns; it must not block. It is never called when the request was not taken.
+    ///
+    /// # Errors
+    /// As many requests are waiting as may.
     fn submit(&self, request: AuthRequest, completion: Completion) -> Result<(), AuthBusy>;
 }
 
 /// Decides what a client may do.
 pub trait Authorizer: Send + Sync {
-    /// Whether `who` may publish to `topic`.
+    /// Whether `who` may publish to `topic`; asked of will messages too.
     fn may_publish(&self, who: &Identity, topic: &str) -> bool;
-    /// Whether `who` may subscribe to `filter`.
+    /// Whether `who` may subscribe to `filter`, which may be one of a shared subscription.
     fn may_subscribe(&self, who: &Identity, filter: &str) -> bool;
-    /// Goes up whenever earlier answers may be void.
+    /// Goes up whenever earlier answers may be void, so that they can be kept until then.
     fn generation(&self) -> u64;
 }

@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# Sourced by the commands beside it: where they stand, and how they come by the tools they need.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mqttzoo
+PATH=$PATH:$cache/tools/bin
+cd "$root" || exit
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+# Says that something is left out. On the machine of CI nothing is.
+skip() {
+    printf 'skipped: %s\n' "$*"
+    if [[ ${CI:-} == true ]]; then
+        printf 'CI leaves nothing out.\n' >&2
+        exit 1
+    fi
+}
+
+# Whether the cargo subcommand $1 is there; tries to install it once if it is not.
+cargo_tool() {
+    command -v "cargo-$1" >/dev/null && return
+    say "installing cargo-$1"
+    cargo install --quiet --locked --root "$cache/tools" "cargo-$1"
+}
+
+# Whether the command $1 is there; tries to install the Debian package $2 if it is not.
+system_tool() {
+    command -v "$1" >/dev/null && return
+    command -v apt-get >/dev/null || return
+    local as_root=()
+    if [[ $(id -u) != 0 ]]; then
+        sudo -n true 2>/dev/null || return
+        as_root=(sudo)
+    fi
+    say "installing $2"
+    # Run level 1: a server that is installed for its program is not started as a service.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install --yes --quiet=2 --no-install-recommends "$2" >/dev/null ||
+        {
+            "${as_root[@]}" apt-get update --quiet=2 &&
+                "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+                    apt-get install --yes --quiet=2 --no-install-recommends "$2" >/dev/null
+        }
+}
