@@ -4,6 +4,7 @@ pub mod broker;
 pub mod config;
 pub mod gateway;
 pub mod mqtt;
+pub mod net;
 pub mod node;
 pub mod ports;
 pub mod routing;

@@ -11,8 +11,9 @@ use mqttzoo::{
 };
 
 fn main() -> ExitCode {
-    match config::load(&Surroundings::of_this_process()) {
-        Ok((Request::Run(config), _warnings)) => node::run(*config),
+    let surroundings = Surroundings::of_this_process();
+    match config::load(&surroundings) {
+        Ok((Request::Run(config), warnings)) => node::run(*config, surroundings, &warnings),
         Ok((Request::Show(text), _)) => show(&text),
         Ok((Request::Passwd(_), _)) => ExitCode::FAILURE,
         Err(error) => fail(&error),

@@ -14,6 +14,7 @@ use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::turn::Turn;
+use crate::broker::wills::KeptWill;
 use crate::mqtt::{
     Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will,
 };
@@ -45,9 +46,9 @@ pub enum ConnectError {
     /// The Will Topic cannot be published to.
     #[error("the will topic has too many levels")]
     WillTopic,
-    /// The will is larger than we keep.
-    #[error("the will is larger than {0} bytes")]
-    WillTooLarge(usize),
+    /// There is no room for another will.
+    #[error("there is no room for another will message")]
+    NoRoomForWill,
     /// The authenticator cannot answer.
     #[error("authentication is not available now")]
     AuthenticationUnavailable,
@@ -73,7 +74,7 @@ impl ConnectError {
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
             Self::NotAuthorized | Self::WillNotAuthorized(_) => ReasonCode::NotAuthorized,
             Self::WillTopic => ReasonCode::TopicNameInvalid,
-            Self::WillTooLarge(_) | Self::TooManySessions => ReasonCode::QuotaExceeded,
+            Self::NoRoomForWill | Self::TooManySessions => ReasonCode::QuotaExceeded,
             Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
         }
@@ -122,9 +123,6 @@ impl Turn<'_> {
         if will.topic.levels().count() > options.topic_levels_max {
             return Err(ConnectError::WillTopic);
         }
-        if will.payload.len() + will.topic.as_str().len() > options.will_bytes_max {
-            return Err(ConnectError::WillTooLarge(options.will_bytes_max));
-        }
         Ok(())
     }
 
@@ -143,6 +141,16 @@ impl Turn<'_> {
         Err(ConnectError::WillNotAuthorized(will.topic.as_str().to_owned()))
     }
 
+    /// Keeps the will of a CONNECT [MQTT-3.1.2-7].
+    pub(crate) fn keep_will(
+        &self,
+        connect: &Connect,
+    ) -> Result<Option<Box<KeptWill>>, ConnectError> {
+        let Some(will) = &connect.will else { return Ok(None) };
+        let kept = self.broker.will_budget.keep(will).ok_or(ConnectError::NoRoomForWill)?;
+        Ok(Some(kept))
+    }
+
     /// The Client Identifier a CONNECT goes by: its own, or a new one [MQTT-3.1.3-6].
     pub(crate) fn client_id_for(&self, connect: &Connect) -> Arc<str> {
         if connect.client_id.is_empty() {
@@ -158,7 +166,7 @@ impl Turn<'_> {
         identity: Identity,
         origin: Origin,
         options: &ConnectionOptions,
-        former: Former,
+        (former, will): (Former, Option<Box<KeptWill>>),
     ) -> Box<Client> {
         let agreed = Agreed::new(&connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
@@ -171,7 +179,7 @@ impl Turn<'_> {
         });
         let (mut client, session_present) = self.resume_or_start(&connect, &card, &agreed, former);
         client.session.attach(agreed.link.clone());
-        client.will = connect.will.as_ref().map(|will| Box::new(detached_will(will)));
+        client.will = will;
         client.session_expiry_secs = agreed.session_expiry_secs;
         client.card = Arc::clone(&card);
         let client_id = Arc::clone(client.session.client_id());
@@ -331,12 +339,4 @@ fn agreed_keep_alive(connect: &Connect, max_secs: u16) -> u16 {
     let asked = connect.keep_alive_secs;
     let is_too_long = max_secs > 0 && (asked == 0 || asked > max_secs);
     if is_too_long && connect.protocol_version == ProtocolVersion::V5 { max_secs } else { asked }
-}
-
-fn detached_will(will: &Will) -> Will {
-    Will {
-        topic: will.topic.detached(),
-        payload: bytes::Bytes::copy_from_slice(&will.payload),
-        ..will.clone()
-    }
 }

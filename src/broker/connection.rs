@@ -246,7 +246,7 @@ impl Connection {
             return self.refuse(turn, &connect, &error);
         }
         let client_id = turn.client_id_for(&connect);
-        match self.identify(turn, &connect, client_id) {
+        match self.identify(turn, client_id) {
             Identified::Known(identity) => self.admit(turn, connect, identity, waker),
             Identified::Unwelcome => self.refuse(turn, &connect, &ConnectError::NotAuthorized),
             Identified::Claims(client_id, authenticator) => {
@@ -255,22 +255,18 @@ impl Connection {
         }
     }
 
-    /// Who a client is: what its certificate proves, nobody in particular, or what the authenticator
-    /// has to say.
-    fn identify(&self, turn: &Turn<'_>, connect: &Connect, client_id: Arc<str>) -> Identified {
-        if let Some(common_name) = &self.origin.tls_common_name {
-            let user_name = Some(Arc::clone(common_name));
-            return Identified::Known(Identity { client_id, user_name, anonymous: false });
+    /// Who a client is: what the authenticator has to say, or without one what its certificate
+    /// proves, or nobody in particular.
+    fn identify(&self, turn: &Turn<'_>, client_id: Arc<str>) -> Identified {
+        if let Some(authenticator) = &turn.broker.authenticator {
+            return Identified::Claims(client_id, Arc::clone(authenticator));
         }
-        match &turn.broker.authenticator {
-            Some(authenticator) if connect.user_name.is_some() => {
-                Identified::Claims(client_id, Arc::clone(authenticator))
-            }
-            _ if self.options.allow_anonymous => {
-                Identified::Known(Identity { client_id, user_name: None, anonymous: true })
-            }
-            _ => Identified::Unwelcome,
+        let user_name = self.origin.tls_common_name.clone();
+        let anonymous = user_name.is_none();
+        if anonymous && !self.options.allow_anonymous {
+            return Identified::Unwelcome;
         }
+        Identified::Known(Identity { client_id, user_name, anonymous })
     }
 
     fn authenticate(
@@ -287,6 +283,7 @@ impl Connection {
             client_id,
             user_name: connect.user_name.as_deref().map(Arc::from),
             password: connect.password.clone(),
+            is_anonymous_allowed: self.options.allow_anonymous,
             peer: Arc::clone(&self.origin.address),
             tls_common_name: self.origin.tls_common_name.clone(),
         };
@@ -363,7 +360,15 @@ impl Connection {
         identity: Identity,
         former: Former,
     ) {
-        let client = turn.open(connect, identity, self.origin.clone(), &self.options, former);
+        let will = match turn.keep_will(&connect) {
+            Ok(will) => will,
+            Err(error) => {
+                turn.abandon_claim(&identity.client_id, former);
+                return self.refuse(turn, &connect, &error);
+            }
+        };
+        let origin = self.origin.clone();
+        let client = turn.open(connect, identity, origin, &self.options, (former, will));
         self.heard_at = turn.now;
         self.stage = Stage::Open(client);
     }
@@ -460,16 +465,8 @@ impl Connection {
     /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
     fn withdraw(&mut self, turn: &mut Turn<'_>, claim: &Arc<Claim>, identity: &Identity) {
         let granted = turn.broker.registry().withdraw(&identity.client_id, claim);
-        match granted {
-            None => {}
-            Some(None) => {
-                let successor = turn.broker.registry().release(&identity.client_id, None);
-                turn.shard.wake_later(successor);
-            }
-            Some(Some(client)) => {
-                let reason = "the connection that took the session over is gone";
-                turn.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
-            }
+        if let Some(granted) = granted {
+            turn.abandon_claim(&identity.client_id, granted.map_or(Former::None, Former::Kept));
         }
     }
 

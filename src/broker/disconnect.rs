@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::card::ClientCard;
+use crate::broker::connect::Former;
 use crate::broker::event::Event;
 use crate::broker::registry::Parked;
 use crate::broker::replay::Replay;
 use crate::broker::routes::FanoutTarget;
 use crate::broker::turn::Turn;
+use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
@@ -24,7 +26,7 @@ pub struct Client {
     /// Retained messages still to be sent for new Subscriptions.
     pub replays: VecDeque<Replay>,
     /// The Will Message of the present or last connection.
-    pub will: Option<Box<Will>>,
+    pub will: Option<Box<KeptWill>>,
     /// Who it is, and where it came from last.
     pub card: Arc<ClientCard>,
     /// How long the Session outlives its connection.
@@ -84,6 +86,20 @@ impl Turn<'_> {
         };
         let successor = self.broker.registry.release(&client_id, parked);
         self.shard.wake_later(successor);
+    }
+
+    /// Gives a Client Identifier up again that was claimed in vain.
+    pub(crate) fn abandon_claim(&mut self, client_id: &Arc<str>, former: Former) {
+        match former {
+            Former::None => {
+                let successor = self.broker.registry.release(client_id, None);
+                self.shard.wake_later(successor);
+            }
+            Former::Kept(client) => {
+                let reason = "the connection that took the session over is gone";
+                self.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
+            }
+        }
     }
 
     fn park(&mut self, mut client: Box<Client>) -> Box<Parked> {

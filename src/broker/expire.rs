@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::disconnect::next_due;
 use crate::broker::registry::{Fate, Parked};
 use crate::broker::turn::Turn;
-use crate::mqtt::Will;
+use crate::broker::wills::KeptWill;
 use crate::ports::clock::Tick;
 
 impl Turn<'_> {
@@ -36,7 +36,7 @@ impl Turn<'_> {
 }
 
 /// What is due of a parked Session: its will, taken out, or its end.
-fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Box<Will>>> {
+fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Box<KeptWill>>> {
     debug_assert!(next_due(parked).is_some(), "a timer without a time");
     if parked.expires_at.is_some_and(|at| at <= now) {
         return Fate::Ends(None);

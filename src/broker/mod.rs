@@ -23,6 +23,7 @@ pub mod subscribe;
 pub mod throttle;
 pub mod timers;
 pub mod turn;
+pub mod wills;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ use crate::broker::options::BrokerOptions;
 use crate::broker::registry::Registry;
 use crate::broker::routes::MailboxRef;
 use crate::broker::timers::Timers;
+use crate::broker::wills::WillBudget;
 use crate::ports::auth::{Authenticator, Authorizer};
 use crate::ports::message::{Message, SessionKey};
 use crate::routing::{Index, RetainedLimits, RetainedStore};
@@ -52,6 +54,7 @@ pub struct Broker {
     registry: Registry,
     timers: Timers,
     queue_budget: Arc<QueueBudget>,
+    will_budget: Arc<WillBudget>,
     counters: Counters,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
@@ -85,6 +88,7 @@ impl Broker {
             retained: RwLock::new(retained),
             registry: Registry::new(options.sessions_max, hash_seed),
             queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
+            will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
             timers: Timers::default(),
             counters: Counters::default(),
             authenticator: guards.authenticator,
@@ -175,6 +179,12 @@ impl Broker {
     pub fn retained_counts(&self) -> (usize, usize) {
         let retained = self.retained.read();
         (retained.len(), retained.bytes())
+    }
+
+    /// Bytes of the wills that are kept.
+    #[must_use]
+    pub fn will_bytes(&self) -> u64 {
+        self.will_budget.used()
     }
 
     /// Bytes that queues hold or have leased.

@@ -1,12 +1,226 @@
 //! The composition root: a broker put together from its configuration.
+//!
+//! [`Node::start`] reads like a list: the order in which things come up. [`Node::run`] is what goes on
+//! until a signal, [`Node::stop`] the order in which they go down.
 
+mod data_dir;
+mod drain;
+mod housekeeping;
+mod options;
+mod serve;
+mod signals;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
+use crate::broker::Broker;
+use crate::config::{Config, Surroundings, Warning};
+use crate::gateway::mqtt::ShardContext;
+use crate::net::{
+    AcceptContext, BindError, BoundListener, ConnectionBudget, ListenAddress, NetCounters,
+    TlsReloader, bind,
+};
+use crate::node::data_dir::{DataDir, DataDirError, Ports};
+use crate::node::serve::Server;
+use crate::runtime::limits::{OpenFiles, raise_open_files};
+use crate::runtime::logging::{Logging, LoggingError};
+use crate::runtime::{Background, Clock, Shards, Shutdown};
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be written.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A thread, a timer or a signal cannot be had.
+    #[error("the system refuses what a broker needs")]
+    System(#[source] io::Error),
+}
+
+/// A broker that runs.
+pub struct Node {
+    config: Config,
+    surroundings: Surroundings,
+    broker: Arc<Broker>,
+    clock: Clock,
+    logging: Logging,
+    background: Background,
+    shards: Shards,
+    contexts: Arc<[Arc<ShardContext>]>,
+    reloaders: Vec<Arc<TlsReloader>>,
+    shutdown: Shutdown,
+    /// Held as long as the broker runs.
+    _data_dir: DataDir,
+}
 
 /// Runs a broker until it is told to stop.
 #[must_use]
-pub fn run(config: Config) -> ExitCode {
-    drop(config);
-    ExitCode::FAILURE
+pub fn run(config: Config, surroundings: Surroundings, warnings: &[Warning]) -> ExitCode {
+    match Node::start(config, surroundings, warnings) {
+        Ok(node) => {
+            node.run();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed.
+            let _unheard = writeln!(io::stderr().lock(), "mqtt_broker: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
 }
+
+impl Node {
+    /// Brings a broker up. When this returns it accepts connections.
+    ///
+    /// # Errors
+    /// The first thing that cannot be had, in one line.
+    pub fn start(
+        config: Config,
+        surroundings: Surroundings,
+        warnings: &[Warning],
+    ) -> Result<Self, StartError> {
+        let logging = Logging::start(options::logging(&config))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let data_dir = DataDir::lock(&config.broker.data_dir)?;
+        let open_files = raise_open_files().map_err(StartError::System)?;
+        let clock = Clock::start();
+        let seed = draw_seed();
+        let background = Background::start(BACKGROUND_THREADS).map_err(StartError::System)?;
+        let threads = options::threads(&config);
+        let shards = Shards::start(threads, seed).map_err(StartError::System)?;
+        let broker = Arc::new(Broker::new(options::broker(&config), options::guards(), seed));
+        let contexts: Arc<[_]> =
+            (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
+        let mut node = Self {
+            broker,
+            clock,
+            logging,
+            background,
+            shards,
+            contexts,
+            reloaders: Vec::new(),
+            shutdown: Shutdown::new(),
+            _data_dir: data_dir,
+            config,
+            surroundings,
+        };
+        let ports = node.open(open_files)?;
+        node._data_dir.write_ports(&ports)?;
+        node.start_housekeeping();
+        Ok(node)
+    }
+
+    /// Opens all listeners, and only then serves any of them.
+    fn open(&mut self, open_files: OpenFiles) -> Result<Ports, StartError> {
+        let mut ports = Ports::default();
+        let mut bound = Vec::new();
+        for (listener, connection) in options::listeners(&self.config) {
+            let opened = bind(listener)?;
+            ports.note(&opened);
+            self.reloaders.extend(opened.tls());
+            bound.push((opened, connection));
+        }
+        let connections_max = options::connections_max(&self.config, open_files);
+        let budget = ConnectionBudget::new(connections_max);
+        let counters = Arc::new(NetCounters::default());
+        for (listener, connection) in bound {
+            let server = Server::new(
+                Arc::clone(&self.broker),
+                self.clock,
+                Arc::new(connection),
+                Arc::clone(&self.contexts),
+            );
+            let context = AcceptContext {
+                server: Arc::new(server),
+                shards: self.shards.handles(),
+                counters: Arc::clone(&counters),
+                budget: Arc::clone(&budget),
+                clock: self.clock,
+                shutdown: self.shutdown.clone(),
+            };
+            accept(listener, context, &self.background)?;
+        }
+        tracing::info!(
+            name = self.config.broker.name.as_deref(),
+            threads = self.shards.handles().count(),
+            ports = %ports,
+            connections_max,
+            open_files = open_files.after,
+            store = "memory: sessions and retained messages end with this process",
+            "mqttzoo {} accepts connections",
+            env!("CARGO_PKG_VERSION"),
+        );
+        Ok(ports)
+    }
+
+    fn run(self) {
+        let signals = signals::Signals::new(&self.background);
+        let signals = match signals {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be heard: stop this broker with SIGKILL");
+                return;
+            }
+        };
+        self.background.block_on(signals.serve(&self));
+        self.stop();
+    }
+
+    /// Brings a broker down: no more connections, good-bye to every client, then the threads.
+    fn stop(self) {
+        self.shutdown.begin();
+        let timeout = Duration::from_secs(self.config.drain.drain_timeout_secs.get().into());
+        self.background.block_on(self.drain(timeout));
+        self.shards.stop();
+        self.background.stop(STOP_TIMEOUT);
+        tracing::info!("mqttzoo has stopped");
+        drop(self.logging);
+    }
+}
+
+fn accept(
+    listener: BoundListener,
+    context: AcceptContext<Server>,
+    background: &Background,
+) -> Result<(), StartError> {
+    listener.accept(context, &background.handle()).map_err(StartError::System)
+}
+
+/// An address as `ports.json` and the start-up line show it.
+fn shown(address: &ListenAddress) -> Result<SocketAddr, String> {
+    match address {
+        ListenAddress::Ip(address) => Ok(*address),
+        ListenAddress::Unix(path) => Err(path.display().to_string()),
+    }
+}
+
+/// An error and what it came from, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}
+
+/// A seed that clients cannot know.
+fn draw_seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()))
+}
+
+/// Threads for what is not the data path.
+const BACKGROUND_THREADS: usize = 2;
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);

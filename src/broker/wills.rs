@@ -1,0 +1,67 @@
+//! The wills the broker keeps, and the bound on all of them together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::mqtt::Will;
+
+/// The bytes of all wills.
+#[derive(Debug)]
+pub struct WillBudget {
+    used: AtomicU64,
+    bytes_max: u64,
+}
+
+/// A will that is kept: it counts until it is dropped.
+#[derive(Debug)]
+pub struct KeptWill {
+    will: Will,
+    bytes: u64,
+    budget: Arc<WillBudget>,
+}
+
+impl WillBudget {
+    /// Room for `bytes_max` bytes.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        Self { used: AtomicU64::new(0), bytes_max }
+    }
+
+    /// Keeps a copy of `will`; `None` when there is no room.
+    #[must_use]
+    pub fn keep(self: &Arc<Self>, will: &Will) -> Option<Box<KeptWill>> {
+        let bytes = (will.topic.as_str().len() + will.payload.len()) as u64;
+        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return None;
+        }
+        let will = Will {
+            topic: will.topic.detached(),
+            payload: Bytes::copy_from_slice(&will.payload),
+            ..will.clone()
+        };
+        Some(Box::new(KeptWill { will, bytes, budget: Arc::clone(self) }))
+    }
+
+    /// Bytes that are kept now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl std::ops::Deref for KeptWill {
+    type Target = Will;
+
+    fn deref(&self) -> &Will {
+        &self.will
+    }
+}
+
+impl Drop for KeptWill {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

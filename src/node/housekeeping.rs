@@ -1,0 +1,68 @@
+//! What a broker does by itself: ends what has expired, lets routes go, watches its memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Node;
+use crate::runtime::limits::{memory_limit_bytes, resident_bytes};
+
+impl Node {
+    pub(super) fn start_housekeeping(&self) {
+        self.expire_what_is_due();
+        self.watch_memory();
+        for (shard, context) in self.shards.handles().iter().zip(&*self.contexts) {
+            let (context, broker) = (Arc::clone(context), Arc::clone(&self.broker));
+            let shutdown = self.shutdown.clone();
+            shard.spawn("sweeper", async move {
+                while !ended(&shutdown, SWEEP_PERIOD).await {
+                    context.sweep_routes(&broker);
+                }
+            });
+        }
+    }
+
+    /// Wills that are due, Sessions and retained messages that expire: on the first shard, as one
+    /// more turn among those of its connections.
+    fn expire_what_is_due(&self) {
+        let shards = self.shards.handles();
+        let (Some(shard), Some(context)) = (shards.iter().next(), self.contexts.first()) else {
+            return;
+        };
+        let (context, broker) = (Arc::clone(context), Arc::clone(&self.broker));
+        let (clock, shutdown) = (self.clock, self.shutdown.clone());
+        shard.spawn("expirer", async move {
+            while !ended(&shutdown, EXPIRE_PERIOD).await {
+                while context.run(&broker, clock.now(), |turn| turn.expire()) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+
+    /// Publishers wait while memory is above its high-water mark.
+    fn watch_memory(&self) {
+        let percent = u64::from(self.config.limits.memory_high_water_percent.0);
+        let Some(limit) = memory_limit_bytes() else { return };
+        let mark = limit / 100 * percent;
+        let (broker, shutdown) = (Arc::clone(&self.broker), self.shutdown.clone());
+        self.background.handle().spawn("memory watcher", async move {
+            while !ended(&shutdown, MEMORY_PERIOD).await {
+                let Some(resident) = resident_bytes() else { continue };
+                let is_short = resident > mark;
+                if is_short != broker.is_short_of_memory() {
+                    broker.set_short_of_memory(is_short);
+                    tracing::warn!(resident, mark, is_short, "memory and its high-water mark");
+                }
+            }
+        });
+    }
+}
+
+/// Waits for one period; `true` when the broker ends instead.
+async fn ended(shutdown: &crate::runtime::Shutdown, period: Duration) -> bool {
+    tokio::time::timeout(period, shutdown.begun()).await.is_ok()
+}
+
+const EXPIRE_PERIOD: Duration = Duration::from_millis(100);
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+const MEMORY_PERIOD: Duration = Duration::from_secs(1);

@@ -1,0 +1,195 @@
+//! From the configuration to the options of each part. Only here do both meet.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::broker::Guards;
+use crate::broker::options::{BrokerOptions, ConnectionOptions};
+use crate::config::{
+    Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel, OverflowPolicy,
+};
+use crate::net::{
+    ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
+};
+use crate::runtime::limits::{OpenFiles, memory_limit_bytes};
+use crate::runtime::logging;
+use crate::session::mailbox::{MailboxOptions, Overflow};
+
+/// One shard per core unless told otherwise.
+pub(super) fn threads(config: &Config) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    config.broker.threads.map_or_else(cores, usize::from)
+}
+
+pub(super) fn logging(config: &Config) -> logging::Options {
+    logging::Options {
+        level: level(config.log.log),
+        form: match config.log.log_format {
+            LogFormat::Human => logging::Form::Human,
+            LogFormat::Json => logging::Form::Json,
+        },
+        file: config.log.log_file.clone(),
+    }
+}
+
+pub(super) fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+pub(super) fn guards() -> Guards {
+    Guards::default()
+}
+
+pub(super) fn broker(config: &Config) -> BrokerOptions {
+    let limits = &config.limits;
+    let queued_bytes_max = limits.queues_bytes_max.map_or_else(half_of_memory, |size| size.0 as u64);
+    BrokerOptions {
+        session_expiry_max_secs: limits.session_expiry_max_secs.get(),
+        subscriptions_per_client_max: limits.subscriptions_per_client_max.get(),
+        sessions_max: limits.sessions_max.get(),
+        topic_levels_max: limits.topic_levels_max.get(),
+        retained_messages_max: limits.retained_messages_max.get(),
+        retained_bytes_max: limits.retained_bytes_max.0,
+        wills_bytes_max: limits.wills_bytes_max.0 as u64,
+        queued_bytes_max,
+        persistent_queue: Arc::new(mailbox(limits, limits.overflow_persistent)),
+        clean_queue: Arc::new(mailbox(limits, limits.overflow_clean)),
+        ..BrokerOptions::default()
+    }
+}
+
+fn mailbox(limits: &Limits, overflow: OverflowPolicy) -> MailboxOptions {
+    MailboxOptions {
+        messages_max: limits.queue_messages_max.get(),
+        bytes_max: limits.queue_bytes_max.0,
+        qos0_messages_max: limits.queue_qos0_messages_max.get(),
+        qos0_bytes_max: limits.queue_qos0_bytes_max.0,
+        overflow: match overflow {
+            OverflowPolicy::Reject => Overflow::Reject,
+            OverflowPolicy::DropOldest => Overflow::DropOldest,
+            OverflowPolicy::DropNewest => Overflow::DropNewest,
+            OverflowPolicy::DeadLetter => Overflow::DeadLetter,
+            OverflowPolicy::Disconnect => Overflow::Disconnect,
+        },
+        full_max_millis: u64::from(limits.queue_full_max_secs.get()) * 1_000,
+    }
+}
+
+/// Every listener with the bounds of its connections. Those that differ by nothing but the address
+/// are one listener, so that a port the system chooses is the same on all of them.
+pub(super) fn listeners(config: &Config) -> Vec<(ListenerOptions, ConnectionOptions)> {
+    let mut groups: Vec<Vec<&Listener>> = Vec::new();
+    for listener in &config.listeners {
+        match groups.iter_mut().find(|group| group.first().is_some_and(|one| alike(one, listener))) {
+            Some(group) => group.push(listener),
+            None => groups.push(vec![listener]),
+        }
+    }
+    groups
+        .iter()
+        .filter_map(|group| {
+            let first = group.first()?;
+            Some((listener(config, first, group), connection(config, first)))
+        })
+        .collect()
+}
+
+fn alike(one: &Listener, other: &Listener) -> bool {
+    let port = |listener: &Listener| match listener.address {
+        ListenerAddress::Inet(address) => Some(address.port()),
+        ListenerAddress::Unix(_) => None,
+    };
+    let of_one = Listener { address: other.address.clone(), is_optional: false, ..one.clone() };
+    let of_other = Listener { is_optional: false, ..other.clone() };
+    port(one).is_some() && port(one) == port(other) && of_one == of_other
+}
+
+fn listener(config: &Config, first: &Listener, group: &[&Listener]) -> ListenerOptions {
+    let mut hosts = Vec::new();
+    let mut endpoint = None;
+    for listener in group {
+        match &listener.address {
+            ListenerAddress::Unix(path) => endpoint = Some(Endpoint::Unix { path: path.clone() }),
+            ListenerAddress::Inet(address) => {
+                hosts.push(address.ip().to_string());
+                endpoint = Some(Endpoint::Tcp { hosts: hosts.clone(), port: address.port() });
+            }
+        }
+    }
+    let speaks_websocket = matches!(first.kind, ListenerKind::Ws | ListenerKind::Wss);
+    ListenerOptions {
+        name: first.to_string(),
+        endpoint: endpoint.expect("a group has a member"),
+        tls: first.tls.as_ref().map(|files| TlsOptions {
+            certificate: files.cert.clone(),
+            key: files.key.clone(),
+            client_ca: files.cafile.clone(),
+        }),
+        websocket: speaks_websocket.then(|| WebSocketOptions { path: first.ws_path.clone() }),
+        proxy_protocol: first.proxy_protocol,
+        limits: listener_limits(&config.limits, first),
+    }
+}
+
+fn listener_limits(limits: &Limits, listener: &Listener) -> ListenerLimits {
+    let secs = |secs: NonZeroU32| Duration::from_secs(secs.get().into());
+    let own = &listener.limits;
+    ListenerLimits {
+        connections_max: own.connections_max.map_or(usize::MAX, usize::from),
+        half_open_max: limits.half_open_max.get(),
+        handshake_timeout: secs(limits.handshake_timeout_secs),
+        connections_per_address_max: own
+            .connections_per_address_max
+            .map(|max| u32::try_from(max.get()).unwrap_or(u32::MAX)),
+        connect_rate_per_address: own
+            .connect_rate_max
+            .map(|rate| ConnectRate { per_sec: rate.get(), burst: rate.get() }),
+        tcp_keep_alive: secs(limits.tcp_keep_alive_secs),
+        tcp_user_timeout: secs(limits.write_timeout_secs),
+    }
+}
+
+fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
+    let limits = &config.limits;
+    let own = &listener.limits;
+    let millis = |secs: NonZeroU32| u64::from(secs.get()) * 1_000;
+    ConnectionOptions {
+        allow_anonymous: listener.allow_anonymous,
+        packet_bytes_max: own.packet_bytes_max.0,
+        receive_maximum: own.in_flight_max.get(),
+        in_flight_max: own.in_flight_max.get().into(),
+        topic_alias_maximum: own.topic_alias_max,
+        keep_alive_max_secs: own.keep_alive_max_secs.map_or(0, NonZeroU16::get),
+        connect_timeout_millis: millis(limits.handshake_timeout_secs),
+        packet_timeout_millis: millis(limits.packet_timeout_secs),
+        auth_timeout_millis: millis(config.auth.auth_timeout_secs),
+        publish_rate_max: own.publish_rate_max.map_or(0, NonZeroU32::get),
+    }
+}
+
+/// As many connections as the configuration says, or as file descriptors allow.
+pub(super) fn connections_max(config: &Config, open_files: OpenFiles) -> usize {
+    let files = open_files.after.unwrap_or(u64::MAX).saturating_sub(OWN_FILES);
+    let allowed = usize::try_from(files).unwrap_or(usize::MAX);
+    config.limits.connections_max.map_or(allowed, |max| allowed.min(max.get()))
+}
+
+fn half_of_memory() -> u64 {
+    memory_limit_bytes().map_or(QUEUED_BYTES_DEFAULT, |bytes| bytes / 2)
+}
+
+/// File descriptors a broker needs for itself.
+const OWN_FILES: u64 = 64;
+/// Where the machine does not tell how much memory it has.
+const QUEUED_BYTES_DEFAULT: u64 = 1 << 30;

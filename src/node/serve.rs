@@ -1,0 +1,52 @@
+//! Where net and gateway meet: a transport becomes a driven connection.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::broker::card::Origin;
+use crate::broker::options::ConnectionOptions;
+use crate::gateway::mqtt::{Driver, DriverOptions, Link, ShardContext};
+use crate::net::{Peer, Serve, Transport, diagnose_first_bytes};
+use crate::runtime::{Clock, ShardHandle};
+
+/// Serves the connections of one listener.
+pub(super) struct Server {
+    options: Arc<DriverOptions>,
+    contexts: Arc<[Arc<ShardContext>]>,
+}
+
+impl Server {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        clock: Clock,
+        connection: Arc<ConnectionOptions>,
+        contexts: Arc<[Arc<ShardContext>]>,
+    ) -> Self {
+        let options = DriverOptions { broker, clock, connection, diagnose: diagnose_first_bytes };
+        Self { options: Arc::new(options), contexts }
+    }
+}
+
+impl Serve for Server {
+    fn serve(
+        self: Arc<Self>,
+        transport: Transport,
+        peer: Peer,
+        shard: ShardHandle,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let origin = Origin {
+            address: Arc::from(peer.address.to_string()),
+            listener: peer.listener,
+            tls_common_name: peer.tls_common_name.map(Arc::from),
+        };
+        let context = self.contexts.get(shard.id()).expect("a context for every shard");
+        Driver::new(transport, origin, Arc::clone(&self.options), Arc::clone(context))
+    }
+}
+
+impl Link for Transport {
+    fn mark_established(&mut self) {
+        Self::mark_established(self);
+    }
+}
