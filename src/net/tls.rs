@@ -1,0 +1,313 @@
+//! TLS of a listener: the files it is made of, and how they are changed while connections stand.
+
+use super::options::TlsOptions;
+use arc_swap::ArcSwap;
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The TLS of one listener, from files that can be read again.
+///
+/// Connections keep what they began with; the next handshake takes what was loaded last.
+#[derive(Debug)]
+pub struct TlsReloader {
+    options: TlsOptions,
+    protocol: &'static [u8],
+    current: ArcSwap<ServerConfig>,
+}
+
+/// Why TLS cannot be set up. Each names its file and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {what} {}: check the path and its permissions", path.display())]
+    Read {
+        /// What the file is for.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not PEM, or cut off.
+    #[error("{what} {} is damaged: it should be PEM text", path.display())]
+    Damaged {
+        /// What the file is for.
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A file has nothing of what it is for.
+    #[error("{what} {} contains no {expected}", path.display())]
+    Empty {
+        /// What the file is for.
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What it should contain.
+        expected: &'static str,
+    },
+    /// The key is encrypted.
+    #[error(
+        "the key {} is encrypted: decrypt it with `openssl pkey -in {} -out NEW_FILE`",
+        .0.display(), .0.display()
+    )]
+    EncryptedKey(PathBuf),
+    /// Key and certificate are not a pair, or not what TLS can use.
+    #[error(
+        "the certificate {} and the key {} cannot be used together",
+        certificate.display(), key.display()
+    )]
+    Unusable {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// What TLS said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// A certificate of the CA file is not one.
+    #[error("the CA file {} has a certificate that cannot be used", path.display())]
+    ClientCa {
+        /// The CA file.
+        path: PathBuf,
+        /// What TLS said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The system has no random numbers, or the library lacks a cipher suite.
+    #[error("TLS is not available on this machine")]
+    Provider(#[source] rustls::Error),
+}
+
+impl TlsReloader {
+    /// Loads the files. `protocol` is offered to clients that ask for one (ALPN).
+    pub(super) fn load(options: TlsOptions, protocol: &'static [u8]) -> Result<Self, TlsError> {
+        let current = ArcSwap::from(load(&options, protocol)?);
+        Ok(Self { options, protocol, current })
+    }
+
+    /// Reads key, chain and CA again. After an error everything stays as it was.
+    ///
+    /// Sessions cannot be resumed across a reload, so that a new CA is asked about every client.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(load(&self.options, self.protocol)?);
+        Ok(())
+    }
+
+    /// The files.
+    #[must_use]
+    pub fn options(&self) -> &TlsOptions {
+        &self.options
+    }
+
+    /// What the next handshake uses.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+}
+
+fn load(options: &TlsOptions, protocol: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = certificates("the certificate", &options.certificate)?;
+    let key = private_key(&options.key)?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?;
+    let builder = match &options.client_ca {
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let unusable = |source| TlsError::Unusable {
+        certificate: options.certificate.clone(),
+        key: options.key.clone(),
+        source,
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
+    config.alpn_protocols = vec![protocol.to_vec()];
+    // Tickets keep the state of a session with the client; the keys are drawn anew each time.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Provider)?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+fn client_verifier(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let unusable = |source| TlsError::ClientCa { path: path.to_owned(), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("the CA file", path)? {
+        roots.add(certificate).map_err(unusable)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| unusable(rustls::Error::General(error.to_string())))
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(what, path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let all = all.map_err(|source| TlsError::Damaged { what, path: path.to_owned(), source })?;
+    if all.is_empty() {
+        let expected = "certificate (a block that begins with -----BEGIN CERTIFICATE-----)";
+        return Err(TlsError::Empty { what, path: path.to_owned(), expected });
+    }
+    Ok(all)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let what = "the key";
+    let pem = read(what, path)?;
+    match PrivateKeyDer::from_pem_slice(&pem) {
+        Ok(key) => Ok(key),
+        Err(rustls_pki_types::pem::Error::NoItemsFound) if is_encrypted(&pem) => {
+            Err(TlsError::EncryptedKey(path.to_owned()))
+        }
+        Err(rustls_pki_types::pem::Error::NoItemsFound) => {
+            let expected = "private key (a block that begins with -----BEGIN PRIVATE KEY-----)";
+            Err(TlsError::Empty { what, path: path.to_owned(), expected })
+        }
+        Err(source) => Err(TlsError::Damaged { what, path: path.to_owned(), source }),
+    }
+}
+
+fn is_encrypted(pem: &[u8]) -> bool {
+    let word = b"BEGIN ENCRYPTED PRIVATE KEY";
+    pem.windows(word.len()).any(|window| window == word)
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { what, path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A directory of certificates that goes away with the test.
+    pub(in crate::net) struct Files {
+        pub(in crate::net) directory: PathBuf,
+        ca: Issuer<'static, KeyPair>,
+        pub(in crate::net) ca_pem: String,
+    }
+
+    impl Files {
+        pub(in crate::net) fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("mqttzoo-tls-{}-{number}", std::process::id());
+            let directory = std::env::temp_dir().join(name);
+            fs::create_dir_all(&directory).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec![]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, format!("test CA {number}"));
+            let ca_pem = params.self_signed(&key).unwrap().pem();
+            let files = Self { directory, ca: Issuer::new(params, key), ca_pem };
+            files.write("ca.pem", &files.ca_pem);
+            files.issue("server");
+            files
+        }
+
+        /// Writes NAME.pem and NAME.key, signed by the CA.
+        pub(in crate::net) fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
+            let key = KeyPair::generate().unwrap();
+            let names = vec!["localhost".to_owned()];
+            let mut params = CertificateParams::new(names).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            let certificate = params.signed_by(&key, &self.ca).unwrap();
+            let chain = certificate.pem() + &self.ca_pem;
+            (
+                self.write(&format!("{name}.pem"), &chain),
+                self.write(&format!("{name}.key"), &key.serialize_pem()),
+            )
+        }
+
+        pub(in crate::net) fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.directory.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        }
+
+        pub(in crate::net) fn options(&self) -> TlsOptions {
+            TlsOptions {
+                certificate: self.directory.join("server.pem"),
+                key: self.directory.join("server.key"),
+                client_ca: None,
+            }
+        }
+
+        pub(in crate::net) fn mutual(&self) -> TlsOptions {
+            TlsOptions { client_ca: Some(self.directory.join("ca.pem")), ..self.options() }
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+
+    fn check(change: impl FnOnce(&Files), expected: &str) {
+        let files = Files::new();
+        change(&files);
+        let error = TlsReloader::load(files.mutual(), b"mqtt").unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!error.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn every_mistake_with_the_files_has_its_line() {
+        check(
+            |files| fs::remove_file(files.directory.join("server.key")).unwrap(),
+            "server.key: check the path and its permissions",
+        );
+        check(|files| drop(files.write("server.pem", "hello")), "server.pem contains no cert");
+        check(|files| drop(files.write("server.key", "hello")), "server.key contains no private");
+        check(|files| drop(files.write("ca.pem", "")), "the CA file");
+        check(
+            |files| drop(files.write("server.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n")),
+            "server.pem is damaged",
+        );
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
+                         -----END ENCRYPTED PRIVATE KEY-----\n";
+        check(|files| drop(files.write("server.key", encrypted)), "openssl pkey -in");
+        check(
+            |files| {
+                let (_, key) = files.issue("other");
+                fs::copy(key, files.directory.join("server.key")).unwrap();
+            },
+            "cannot be used together",
+        );
+    }
+
+    #[test]
+    fn a_failed_reload_changes_nothing() {
+        let files = Files::new();
+        let tls = TlsReloader::load(files.mutual(), b"mqtt").unwrap();
+        let before = tls.current();
+        files.write("ca.pem", "nonsense");
+        tls.reload().unwrap_err();
+        assert!(Arc::ptr_eq(&before, &tls.current()));
+        files.write("ca.pem", &files.ca_pem);
+        tls.reload().unwrap();
+        assert!(!Arc::ptr_eq(&before, &tls.current()));
+    }
+}
