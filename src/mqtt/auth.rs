@@ -115,9 +115,83 @@ impl WireForm for AuthProperties<'_> {
 const FIRST_BYTE: u8 = 0xF0;
 
 /// The Reason Codes a Client may send [MQTT-3.15.2-1].
-const CLIENT_REASON_CODES: &[ReasonCode] =
+pub(super) const CLIENT_REASON_CODES: &[ReasonCode] =
     &[ReasonCode::ContinueAuthentication, ReasonCode::ReAuthenticate];
 
 /// The Reason Codes a Server may send [MQTT-3.15.2-1].
-const SERVER_REASON_CODES: &[ReasonCode] =
+pub(super) const SERVER_REASON_CODES: &[ReasonCode] =
     &[ReasonCode::Success, ReasonCode::ContinueAuthentication];
+
+#[cfg(test)]
+mod tests {
+    use super::super::Packet;
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        let full = Auth {
+            reason_code: ReasonCode::ContinueAuthentication,
+            authentication_method: Some(text("M")),
+            authentication_data: Some(Bytes::from_static(&[0x00, 0xFF])),
+            reason_string: Some(text("why")),
+            user_properties: vec![user_property("k", "v")],
+        };
+        let again = Auth {
+            reason_code: ReasonCode::ReAuthenticate,
+            authentication_method: Some(text("M")),
+            ..Auth::success()
+        };
+        let bytes = "F0 [ 18 [ 15 s'M' 16 0002 00FF 1F s'why' 26 s'k' s'v' ] ]";
+        check_both_ways(
+            Sender::Client,
+            &[(V5, bytes, packet(full)), (V5, "F0 06 19 04 15 0001 'M'", packet(again))],
+        );
+        check_both_ways(Sender::Server, &[(V5, "F0 00", packet(Auth::success()))]);
+    }
+
+    #[test]
+    fn success_may_name_its_method() {
+        let method = Some(text("M"));
+        let auth = Auth { authentication_method: method, ..Auth::success() };
+        check_one_way(Sender::Server, &[(V5, "F0 [ 00 [ 15 s'M' ] ]", packet(auth))]);
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V31, "F0 00", E::ReservedPacketType(15), R::MalformedPacket),
+                (V311, "F0 00", E::ReservedPacketType(15), R::MalformedPacket),
+                (V5, "F1 06 19 04 15 0001 'M'", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "F0 00", E::ReasonCodeNotAllowed(0), R::ProtocolError),
+                (V5, "F0 [ 00 [ 15 s'M' ] ]", E::ReasonCodeNotAllowed(0), R::ProtocolError),
+                (V5, "F0 01 18", E::Truncated, R::MalformedPacket),
+                (V5, "F0 02 18 00", E::NoAuthenticationMethod, R::ProtocolError),
+                (V5, "F0 [ 18 [ 16 0001 00 ] ]", E::NoAuthenticationMethod, R::ProtocolError),
+                (V5, "F0 [ 18 [ 15 s'M' ] 00 ]", E::TrailingBytes, R::MalformedPacket),
+                (V5, "F0 [ 18 [ 15 s'M' 15 s'M' ] ]", E::DuplicateProperty(0x15), R::ProtocolError),
+                (
+                    V5,
+                    "F0 [ 18 [ 15 s'M' 1C s'' ] ]",
+                    E::PropertyNotAllowed(0x1C),
+                    R::MalformedPacket,
+                ),
+            ],
+        );
+        check_refused(
+            Sender::Server,
+            &[(V5, "F0 [ 19 [ 15 s'M' ] ]", E::ReasonCodeNotAllowed(0x19), R::ProtocolError)],
+        );
+    }
+
+    fn packet(auth: Auth) -> Packet {
+        Packet::Auth(Box::new(auth))
+    }
+}

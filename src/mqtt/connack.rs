@@ -203,7 +203,7 @@ const fn maximum_qos_bit(maximum_qos: QoS) -> Option<bool> {
 const FIRST_BYTE: u8 = 0x20;
 
 /// The Connect Reason Codes [MQTT-3.2.2-8].
-const REASON_CODES: &[ReasonCode] = &[
+pub(super) const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::Success,
     ReasonCode::UnspecifiedError,
     ReasonCode::MalformedPacket,
@@ -227,3 +227,139 @@ const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::ServerMoved,
     ReasonCode::ConnectionRateExceeded,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::super::{Packet, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        check_both_ways(
+            Sender::Server,
+            &[
+                (V31, "20 02 00 00", connack(false, ReasonCode::Success)),
+                (V311, "20 02 01 00", connack(true, ReasonCode::Success)),
+                (V311, "20 02 00 01", connack(false, ReasonCode::UnsupportedProtocolVersion)),
+                (V311, "20 02 00 02", connack(false, ReasonCode::ClientIdentifierNotValid)),
+                (V311, "20 02 00 03", connack(false, ReasonCode::ServerUnavailable)),
+                (V311, "20 02 00 04", connack(false, ReasonCode::BadUserNameOrPassword)),
+                (V311, "20 02 00 05", connack(false, ReasonCode::NotAuthorized)),
+                (V5, "20 03 01 00 00", connack(true, ReasonCode::Success)),
+                (V5, "20 03 00 9F 00", connack(false, ReasonCode::ConnectionRateExceeded)),
+                (
+                    V5,
+                    "20 [ 00 00 [ 11 00000E10 21 0400 24 01 25 01 27 00100000 12 s'zoo-1' 22 0010
+                        1F s'why' 26 s'k' s'v' 28 01 29 00 2A 01 13 001E 1A s'base' 1C s'other'
+                        15 s'M' 16 0001 07 ] ]",
+                    all_properties(),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn refusals_without_a_return_code_of_their_own_get_the_nearest() {
+        let rows = [
+            (ReasonCode::Banned, 5),
+            (ReasonCode::QoSNotSupported, 5),
+            (ReasonCode::ServerBusy, 3),
+            (ReasonCode::QuotaExceeded, 3),
+            (ReasonCode::UseAnotherServer, 3),
+        ];
+        for (reason_code, return_code) in rows {
+            let mut written = BytesMut::new();
+            connack(true, reason_code).encode(V311, &mut written);
+            assert_eq!(&written[..], &[0x20, 2, 0, return_code], "{reason_code}");
+        }
+    }
+
+    #[test]
+    fn properties_come_in_any_order() {
+        let packet = Connack {
+            session_present: false,
+            reason_code: ReasonCode::Success,
+            properties: ConnackProperties {
+                maximum_qos: Some(QoS::AtMostOnce),
+                topic_alias_maximum: Some(1),
+                ..ConnackProperties::default()
+            },
+        };
+        let row = (V5, "20 [ 00 00 [ 22 0001 24 00 ] ]", Packet::Connack(Box::new(packet)));
+        check_one_way(Sender::Server, &[row]);
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Server,
+            &[
+                (V311, "21 02 00 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "20 02 02 00", E::ConnackFlags, R::MalformedPacket),
+                (V311, "20 02 00 06", E::ReasonCodeNotAllowed(6), R::ProtocolError),
+                (V311, "20 02 01 05", E::SessionPresentInRefusal, R::ProtocolError),
+                (V311, "20 01 00", E::Truncated, R::MalformedPacket),
+                (V311, "20 03 00 00 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "20 02 00 00", E::Truncated, R::MalformedPacket),
+                (V5, "20 04 00 00 00 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "20 03 80 00 00", E::ConnackFlags, R::MalformedPacket),
+                (V5, "20 03 00 01 00", E::ReasonCodeNotAllowed(1), R::ProtocolError),
+                (V5, "20 03 00 8E 00", E::ReasonCodeNotAllowed(0x8E), R::ProtocolError),
+                (V5, "20 03 01 87 00", E::SessionPresentInRefusal, R::ProtocolError),
+                (V5, "20 [ 00 00 [ 21 0000 ] ]", E::PropertyZero(0x21), R::ProtocolError),
+                (V5, "20 [ 00 00 [ 27 00000000 ] ]", E::PropertyZero(0x27), R::ProtocolError),
+                (V5, "20 [ 00 00 [ 24 02 ] ]", E::MaximumQoS, R::ProtocolError),
+                (V5, "20 [ 00 00 [ 25 02 ] ]", E::PropertyNotBoolean(0x25), R::ProtocolError),
+                (V5, "20 [ 00 00 [ 2A 02 ] ]", E::PropertyNotBoolean(0x2A), R::ProtocolError),
+                (
+                    V5,
+                    "20 [ 00 00 [ 12 s'a' 12 s'a' ] ]",
+                    E::DuplicateProperty(0x12),
+                    R::ProtocolError,
+                ),
+                (V5, "20 [ 00 00 [ 16 0000 ] ]", E::NoAuthenticationMethod, R::ProtocolError),
+                (V5, "20 [ 00 00 [ 23 0001 ] ]", E::PropertyNotAllowed(0x23), R::MalformedPacket),
+                (V5, "20 [ 00 00 [ 1F 0001 00 ] ]", E::NulInString, R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            &[(V5, "20 03 00 00 00", E::WrongDirection("CONNACK"), R::ProtocolError)],
+        );
+    }
+
+    fn connack(session_present: bool, reason_code: ReasonCode) -> Packet {
+        let properties = ConnackProperties::default();
+        Packet::Connack(Box::new(Connack { session_present, reason_code, properties }))
+    }
+
+    fn all_properties() -> Packet {
+        let properties = ConnackProperties {
+            session_expiry_interval_secs: Some(3600),
+            receive_maximum: NonZeroU16::new(1024),
+            maximum_qos: Some(QoS::AtLeastOnce),
+            retain_available: Some(true),
+            maximum_packet_size: NonZeroU32::new(1_048_576),
+            assigned_client_id: Some(text("zoo-1")),
+            topic_alias_maximum: Some(16),
+            reason_string: Some(text("why")),
+            user_properties: vec![user_property("k", "v")],
+            wildcard_subscription_available: Some(true),
+            subscription_identifiers_available: Some(false),
+            shared_subscription_available: Some(true),
+            server_keep_alive_secs: Some(30),
+            response_information: Some(text("base")),
+            server_reference: Some(text("other")),
+            authentication_method: Some(text("M")),
+            authentication_data: Some(Bytes::from_static(&[7])),
+        };
+        let reason_code = ReasonCode::Success;
+        Packet::Connack(Box::new(Connack { session_present: false, reason_code, properties }))
+    }
+}

@@ -136,7 +136,7 @@ impl WireForm for DisconnectProperties<'_> {
 const FIRST_BYTE: u8 = 0xE0;
 
 /// The Reason Codes a Client may send [MQTT-3.14.2-1].
-const CLIENT_REASON_CODES: &[ReasonCode] = &[
+pub(super) const CLIENT_REASON_CODES: &[ReasonCode] = &[
     ReasonCode::NORMAL_DISCONNECTION,
     ReasonCode::DisconnectWithWillMessage,
     ReasonCode::UnspecifiedError,
@@ -154,7 +154,7 @@ const CLIENT_REASON_CODES: &[ReasonCode] = &[
 ];
 
 /// The Reason Codes a Server may send [MQTT-3.14.2-1].
-const SERVER_REASON_CODES: &[ReasonCode] = &[
+pub(super) const SERVER_REASON_CODES: &[ReasonCode] = &[
     ReasonCode::NORMAL_DISCONNECTION,
     ReasonCode::UnspecifiedError,
     ReasonCode::MalformedPacket,
@@ -185,3 +185,96 @@ const SERVER_REASON_CODES: &[ReasonCode] = &[
     ReasonCode::SubscriptionIdentifiersNotSupported,
     ReasonCode::WildcardSubscriptionsNotSupported,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::Packet;
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        let leave = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
+        let with_will = Disconnect::new(ReasonCode::DisconnectWithWillMessage);
+        check_both_ways(
+            Sender::Client,
+            &[
+                (V31, "E0 00", packet(leave.clone())),
+                (V311, "E0 00", packet(leave.clone())),
+                (V5, "E0 00", packet(leave.clone())),
+                (V5, "E0 01 04", packet(with_will)),
+                (
+                    V5,
+                    "E0 [ 00 [ 11 FFFFFFFF 26 s'k' s'v' ] ]",
+                    packet(Disconnect {
+                        session_expiry_interval_secs: Some(u32::MAX),
+                        user_properties: vec![user_property("k", "v")],
+                        ..leave
+                    }),
+                ),
+            ],
+        );
+        check_both_ways(
+            Sender::Server,
+            &[
+                (V5, "E0 01 8E", packet(Disconnect::new(ReasonCode::SessionTakenOver))),
+                (
+                    V5,
+                    "E0 [ 9D [ 1F s'why' 1C s'other' ] ]",
+                    packet(Disconnect {
+                        reason_string: Some(text("why")),
+                        server_reference: Some(text("other")),
+                        ..Disconnect::new(ReasonCode::ServerMoved)
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_normal_disconnection_may_be_said_at_length() {
+        let leave = || packet(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION));
+        check_one_way(Sender::Client, &[(V5, "E0 01 00", leave()), (V5, "E0 02 00 00", leave())]);
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V311, "E1 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "E1 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "E0 01 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "E0 03 00 00 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "E0 02 00 01", E::Truncated, R::MalformedPacket),
+                (V5, "E0 01 01", E::ReasonCodeNotAllowed(1), R::ProtocolError),
+                (V5, "E0 01 8E", E::ReasonCodeNotAllowed(0x8E), R::ProtocolError),
+                (
+                    V5,
+                    "E0 [ 00 [ 11 00000001 11 00000001 ] ]",
+                    E::DuplicateProperty(0x11),
+                    R::ProtocolError,
+                ),
+                (V5, "E0 [ 00 [ 21 0001 ] ]", E::PropertyNotAllowed(0x21), R::MalformedPacket),
+                (V5, "E0 [ 00 [ 1F 0001 00 ] ]", E::NulInString, R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Server,
+            &[
+                (V311, "E0 00", E::WrongDirection("DISCONNECT"), R::ProtocolError),
+                (V5, "E0 01 04", E::ReasonCodeNotAllowed(4), R::ProtocolError),
+                (V5, "E0 [ 00 [ 11 00000001 ] ]", E::SessionExpiryFromServer, R::ProtocolError),
+            ],
+        );
+    }
+
+    fn packet(disconnect: Disconnect) -> Packet {
+        Packet::Disconnect(Box::new(disconnect))
+    }
+}

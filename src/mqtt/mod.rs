@@ -7,6 +7,8 @@
 //! Packet Identifier in flight, is this Topic Alias known) is not the business of this layer.
 
 mod acknowledgement;
+#[cfg(test)]
+mod arbitrary;
 mod auth;
 mod connack;
 mod connect;
@@ -26,11 +28,15 @@ mod pubrel;
 mod qos;
 mod reader;
 mod reason_code;
+#[cfg(test)]
+mod round_trip;
 mod suback;
 mod subscribe;
 mod topic;
 mod unsuback;
 mod unsubscribe;
+#[cfg(test)]
+mod vectors;
 mod version;
 mod writer;
 

@@ -201,3 +201,30 @@ fn check_fixed_header(
     };
     wrong.map_or(Ok(()), |name| Err(DecodeError::WrongDirection(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ReasonCode;
+    use super::super::vectors::check_refused;
+    use super::ProtocolVersion::{V5, V311};
+    use super::*;
+
+    #[test]
+    fn type_0_is_no_packet() {
+        let error = DecodeError::ReservedPacketType(0);
+        let rows = [V311, V5].map(|version| (version, "00 00", error, ReasonCode::MalformedPacket));
+        check_refused(Sender::Client, &rows);
+        check_refused(Sender::Server, &rows);
+    }
+
+    #[test]
+    fn nothing_is_no_packet() {
+        let seen = Packet::decode(V5, Sender::Client, &Bytes::new());
+        assert_eq!(seen, Err(DecodeError::LengthMismatch));
+    }
+
+    #[test]
+    fn a_publish_is_moved_cheaply() {
+        assert!(size_of::<Packet>() <= 128, "{} bytes", size_of::<Packet>());
+    }
+}

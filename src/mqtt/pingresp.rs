@@ -22,3 +22,38 @@ impl Pingresp {
 }
 
 const BYTES: &[u8] = &[0xD0, 0];
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{check_both_ways, check_refused};
+    use super::super::{DecodeError, Packet, ReasonCode, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        let rows = [V31, V311, V5].map(|version| (version, "D0 00", Packet::Pingresp));
+        check_both_ways(Sender::Server, &rows);
+        assert_eq!(Pingresp.encoded_len(V5), BYTES.len());
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Server,
+            &[
+                (V311, "D1 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "D8 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "D0 01 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "D0 01 00", E::TrailingBytes, R::MalformedPacket),
+            ],
+        );
+        let wrong = E::WrongDirection("PINGRESP");
+        check_refused(
+            Sender::Client,
+            &[(V311, "D0 00", wrong, R::ProtocolError), (V5, "D0 00", wrong, R::ProtocolError)],
+        );
+    }
+}

@@ -60,7 +60,7 @@ impl Puback {
 const FIRST_BYTE: u8 = 0x40;
 
 /// The Reason Codes this packet may have [MQTT-3.4.2-1].
-const REASON_CODES: &[ReasonCode] = &[
+pub(super) const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::Success,
     ReasonCode::NoMatchingSubscribers,
     ReasonCode::UnspecifiedError,
@@ -71,3 +71,85 @@ const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::QuotaExceeded,
     ReasonCode::PayloadFormatInvalid,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::super::{Packet, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        check_both_ways(
+            Sender::Client,
+            &[
+                (V31, "40 02 000A", puback(ReasonCode::Success)),
+                (V311, "40 02 000A", puback(ReasonCode::Success)),
+                (V5, "40 02 000A", puback(ReasonCode::Success)),
+                (V5, "40 03 000A 10", puback(ReasonCode::NoMatchingSubscribers)),
+                (
+                    V5,
+                    "40 [ 000A 10 [ 1F s'why' 26 s'k' s'v' 26 s'k' s'w' ] ]",
+                    Packet::Puback(Puback {
+                        reason_string: Some(text("why")),
+                        user_properties: vec![user_property("k", "v"), user_property("k", "w")],
+                        ..Puback::new(PacketId::new(10).unwrap(), ReasonCode::NoMatchingSubscribers)
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn success_may_be_said_at_length() {
+        check_one_way(
+            Sender::Server,
+            &[
+                (V5, "40 03 000A 00", puback(ReasonCode::Success)),
+                (V5, "40 04 000A 00 00", puback(ReasonCode::Success)),
+            ],
+        );
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V311, "42 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "42 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "40 02 0000", E::ZeroPacketId, R::ProtocolError),
+                (V5, "40 02 0000", E::ZeroPacketId, R::ProtocolError),
+                (V311, "40 01 00", E::Truncated, R::MalformedPacket),
+                (V311, "40 00", E::Truncated, R::MalformedPacket),
+                (V311, "40 03 000A 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "40 05 000A 00 00 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "40 04 000A 00 01", E::Truncated, R::MalformedPacket),
+                (V5, "40 03 000A 92", E::ReasonCodeNotAllowed(0x92), R::ProtocolError),
+                (V5, "40 03 000A FF", E::ReasonCodeNotAllowed(0xFF), R::ProtocolError),
+                (
+                    V5,
+                    "40 [ 000A 00 [ 1F s'' 1F s'' ] ]",
+                    E::DuplicateProperty(0x1F),
+                    R::ProtocolError,
+                ),
+                (
+                    V5,
+                    "40 [ 000A 00 [ 11 00000000 ] ]",
+                    E::PropertyNotAllowed(0x11),
+                    R::MalformedPacket,
+                ),
+                (V5, "40 [ 000A 00 [ 1F 0001 FF ] ]", E::IllFormedUtf8, R::MalformedPacket),
+            ],
+        );
+    }
+
+    fn puback(reason_code: ReasonCode) -> Packet {
+        Packet::Puback(Puback::new(PacketId::new(10).unwrap(), reason_code))
+    }
+}

@@ -264,3 +264,211 @@ impl WireForm for PublishHead<'_> {
 const FIRST_BYTE: u8 = 0x30;
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, parse, text, user_property,
+    };
+    use super::super::{Packet, ReasonCode};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        check_both_ways(
+            Sender::Client,
+            &[
+                (V31, "30 07 0003 'a/b' 'hi'", at_most_once()),
+                (V311, "30 07 0003 'a/b' 'hi'", at_most_once()),
+                (V311, "3B 09 0003 'a/b' 000A 'hi'", again(QoS::AtLeastOnce)),
+                (V311, "3D 09 0003 'a/b' 000A 'hi'", again(QoS::ExactlyOnce)),
+                (V5, "30 08 0003 'a/b' 00 'hi'", at_most_once()),
+                (V5, "3B 0A 0003 'a/b' 000A 00 'hi'", again(QoS::AtLeastOnce)),
+                (V5, "3D 0A 0003 'a/b' 000A 00 'hi'", again(QoS::ExactlyOnce)),
+                (V5, "30 [ 0000 [ 23 0007 ] 'hi' ]", by_alias()),
+                (
+                    V5,
+                    "30 [ 0003 'a/b' [ 02 00000E10 01 01 03 s'text/plain' 08 s'answer/here'
+                        09 0002 00FF 26 s'k' s'v' 26 s'k' s'w' ] 'hi' ]",
+                    all_properties(),
+                ),
+            ],
+        );
+        check_both_ways(
+            Sender::Server,
+            &[(V5, "30 [ s'a/b' [ 0B 01 0B FFFFFF7F ] 'hi' ]", for_two_subscriptions())],
+        );
+    }
+
+    #[test]
+    fn long_packets_have_a_longer_remaining_length() {
+        for (len, header) in [(127, "30 7F"), (128, "30 8001"), (16_384, "30 808001")] {
+            let payload = Bytes::from(vec![b'x'; len - 3]);
+            let packet = Packet::Publish(Publish { topic: text("a"), payload, ..plain() });
+            let notation = format!("{header} s'a' '{}'", "x".repeat(len - 3));
+            check_both_ways(Sender::Client, &[(V311, &notation, packet)]);
+        }
+    }
+
+    #[test]
+    fn properties_come_in_any_order_and_a_byte_order_mark_stays() {
+        let topic = text("\u{FEFF}a");
+        let marked = Publish { topic, payload: Bytes::new(), ..plain() };
+        check_one_way(
+            Sender::Client,
+            &[
+                (V311, "30 [ 0004 EFBBBF 'a' ]", Packet::Publish(marked)),
+                (
+                    V5,
+                    "30 [ 0003 'a/b' [ 26 s'k' s'v' 09 0002 00FF 08 s'answer/here' 26 s'k' s'w'
+                        03 s'text/plain' 01 01 02 00000E10 ] 'hi' ]",
+                    all_properties(),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V311, "36 09 0003 'a/b' 000A 'hi'", E::QoS, R::MalformedPacket),
+                (V5, "36 0A 0003 'a/b' 000A 00 'hi'", E::QoS, R::MalformedPacket),
+                (V311, "38 07 0003 'a/b' 'hi'", E::DupAtQoS0, R::MalformedPacket),
+                (V5, "38 08 0003 'a/b' 00 'hi'", E::DupAtQoS0, R::MalformedPacket),
+                (V311, "32 09 0003 'a/b' 0000 'hi'", E::ZeroPacketId, R::ProtocolError),
+                (V5, "34 0A 0003 'a/b' 0000 00 'hi'", E::ZeroPacketId, R::ProtocolError),
+                (V311, "30 [ s'a/+' ]", E::WildcardInTopicName, R::TopicNameInvalid),
+                (V5, "30 [ s'#' [] ]", E::WildcardInTopicName, R::TopicNameInvalid),
+                (V311, "30 [ s'' 'hi' ]", E::EmptyTopicName, R::ProtocolError),
+                (V5, "30 [ s'' [] 'hi' ]", E::EmptyTopicName, R::ProtocolError),
+                (V311, "30 [ 0003 'a' 00 'b' ]", E::NulInString, R::MalformedPacket),
+                (V311, "30 [ 0003 '+' 00 'b' ]", E::NulInString, R::MalformedPacket),
+                (V311, "30 [ 0002 C080 ]", E::IllFormedUtf8, R::MalformedPacket),
+                (V5, "30 [ 0003 EDBFBF [] ]", E::IllFormedUtf8, R::MalformedPacket),
+                (V5, "30 [ 0004 F4908080 [] ]", E::IllFormedUtf8, R::MalformedPacket),
+                (V311, "30 00", E::Truncated, R::MalformedPacket),
+                (V311, "30 04 0003 'a/'", E::Truncated, R::MalformedPacket),
+                (V311, "32 [ s'a/b' 00 ]", E::Truncated, R::MalformedPacket),
+                (V5, "30 [ s'a/b' ]", E::Truncated, R::MalformedPacket),
+                (V5, "30 [ s'a/b' 05 'hi' ]", E::Truncated, R::MalformedPacket),
+                (V5, "30 [ s'a/b' FFFFFFFF01 ]", E::VariableByteInteger, R::MalformedPacket),
+                (V5, "30 [ s'a/b' [ 23 0000 ] ]", E::ZeroTopicAlias, R::TopicAliasInvalid),
+                (
+                    V5,
+                    "30 [ s'a' [ 23 0001 23 0001 ] ]",
+                    E::DuplicateProperty(0x23),
+                    R::ProtocolError,
+                ),
+                (V5, "30 [ s'a' [ 01 00 01 00 ] ]", E::DuplicateProperty(0x01), R::ProtocolError),
+                (V5, "30 [ s'a' [ 01 02 ] ]", E::PropertyNotBoolean(0x01), R::ProtocolError),
+                (V5, "30 [ s'a' [ 08 s'b/#' ] ]", E::ResponseTopic, R::ProtocolError),
+                (V5, "30 [ s'a' [ 08 s'' ] ]", E::ResponseTopic, R::ProtocolError),
+                (V5, "30 [ s'a' [ 0B 01 ] ]", E::SubscriptionIdFromClient, R::ProtocolError),
+                (V5, "30 [ s'a' [ 26 s'k' ] 0000 ]", E::Truncated, R::MalformedPacket),
+                (V5, "30 [ s'a' [ 26 0001 00 s'' ] ]", E::NulInString, R::MalformedPacket),
+                (
+                    V5,
+                    "30 [ s'a' [ 18 00000000 ] ]",
+                    E::PropertyNotAllowed(0x18),
+                    R::MalformedPacket,
+                ),
+                (V5, "30 [ s'a' [ 00 ] ]", E::PropertyNotAllowed(0x00), R::MalformedPacket),
+                (V5, "30 07 0003 'a/b' 'h'", E::LengthMismatch, R::MalformedPacket),
+                (V5, "30 07 0003 'a/b' 'hid'", E::LengthMismatch, R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Server,
+            &[(V5, "30 [ s'a' [ 0B 00 ] ]", E::PropertyZero(0x0B), R::ProtocolError)],
+        );
+    }
+
+    #[test]
+    fn the_head_overrides_the_message_expiry_interval() {
+        let Packet::Publish(publish) = all_properties() else { unreachable!() };
+        let head = PublishHead { message_expiry_interval_secs: Some(9), ..publish.head() };
+        let mut out = BytesMut::new();
+        head.encode(V5, 2, &mut out);
+        assert_eq!(head.encoded_len(V5, 2), out.len() + 2);
+        let expected = "30 [ s'a/b' [ 02 00000009 01 01 03 s'text/plain' 08 s'answer/here'
+            09 0002 00FF 26 s'k' s'v' 26 s'k' s'w' ] 'hi' ]";
+        out.put_slice(b"hi");
+        assert_eq!(out, parse(expected));
+    }
+
+    #[test]
+    fn before_5_0_the_head_leaves_out_what_has_no_place() {
+        let Packet::Publish(publish) = all_properties() else { unreachable!() };
+        let head = PublishHead {
+            message_expiry_interval_secs: Some(9),
+            topic_alias: NonZeroU16::new(1),
+            subscription_ids: &[1],
+            ..publish.head()
+        };
+        let mut out = BytesMut::new();
+        head.encode(V311, 2, &mut out);
+        assert_eq!(out, parse("30 07 s'a/b'"));
+        assert_eq!(head.encoded_len(V311, 2), 9);
+    }
+
+    #[test]
+    fn topic_and_payload_are_slices_of_the_frame() {
+        let frame = parse("30 08 0003 'a/b' 00 'hi'");
+        let Ok(Packet::Publish(publish)) = Packet::decode(V5, Sender::Client, &frame) else {
+            panic!("a PUBLISH");
+        };
+        assert_eq!(publish.topic.as_ptr(), frame[4..].as_ptr());
+        assert_eq!(publish.payload.as_ptr(), frame[8..].as_ptr());
+    }
+
+    fn plain() -> Publish {
+        Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: text("a/b"),
+            packet_id: None,
+            topic_alias: None,
+            subscription_ids: SmallVec::new(),
+            properties: None,
+            payload: Bytes::from_static(b"hi"),
+        }
+    }
+
+    fn at_most_once() -> Packet {
+        Packet::Publish(plain())
+    }
+
+    fn again(qos: QoS) -> Packet {
+        let packet_id = PacketId::new(10);
+        Packet::Publish(Publish { dup: true, retain: true, qos, packet_id, ..plain() })
+    }
+
+    fn by_alias() -> Packet {
+        let topic_alias = NonZeroU16::new(7);
+        Packet::Publish(Publish { topic: ByteString::new(), topic_alias, ..plain() })
+    }
+
+    fn for_two_subscriptions() -> Packet {
+        Packet::Publish(Publish { subscription_ids: smallvec![1, 268_435_455], ..plain() })
+    }
+
+    fn all_properties() -> Packet {
+        let properties = MessageProperties {
+            payload_format_is_utf8: Some(true),
+            message_expiry_interval_secs: Some(3600),
+            content_type: Some(text("text/plain")),
+            response_topic: Some(TopicName::try_from("answer/here").unwrap()),
+            correlation_data: Some(Bytes::from_static(&[0x00, 0xFF])),
+            user_properties: vec![user_property("k", "v"), user_property("k", "w")],
+        };
+        Packet::Publish(Publish { properties: Some(Arc::new(properties)), ..plain() })
+    }
+}

@@ -60,4 +60,90 @@ impl Pubrel {
 const FIRST_BYTE: u8 = 0x62;
 
 /// The Reason Codes this packet may have [MQTT-3.6.2-1].
-const REASON_CODES: &[ReasonCode] = &[ReasonCode::Success, ReasonCode::PacketIdentifierNotFound];
+pub(super) const REASON_CODES: &[ReasonCode] =
+    &[ReasonCode::Success, ReasonCode::PacketIdentifierNotFound];
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::super::{Packet, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        check_both_ways(
+            Sender::Client,
+            &[
+                (V31, "62 02 000A", pubrel(ReasonCode::Success)),
+                (V311, "62 02 000A", pubrel(ReasonCode::Success)),
+                (V5, "62 02 000A", pubrel(ReasonCode::Success)),
+                (V5, "62 03 000A 92", pubrel(ReasonCode::PacketIdentifierNotFound)),
+                (
+                    V5,
+                    "62 [ 000A 92 [ 1F s'why' 26 s'k' s'v' 26 s'k' s'w' ] ]",
+                    Packet::Pubrel(Pubrel {
+                        reason_string: Some(text("why")),
+                        user_properties: vec![user_property("k", "v"), user_property("k", "w")],
+                        ..Pubrel::new(
+                            PacketId::new(10).unwrap(),
+                            ReasonCode::PacketIdentifierNotFound,
+                        )
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn success_may_be_said_at_length() {
+        check_one_way(
+            Sender::Server,
+            &[
+                (V5, "62 03 000A 00", pubrel(ReasonCode::Success)),
+                (V5, "62 04 000A 00 00", pubrel(ReasonCode::Success)),
+            ],
+        );
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V311, "60 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "60 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "62 02 0000", E::ZeroPacketId, R::ProtocolError),
+                (V5, "62 02 0000", E::ZeroPacketId, R::ProtocolError),
+                (V311, "62 01 00", E::Truncated, R::MalformedPacket),
+                (V311, "62 00", E::Truncated, R::MalformedPacket),
+                (V311, "62 03 000A 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "62 05 000A 00 00 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "62 04 000A 00 01", E::Truncated, R::MalformedPacket),
+                (V5, "62 03 000A 10", E::ReasonCodeNotAllowed(0x10), R::ProtocolError),
+                (V5, "62 03 000A FF", E::ReasonCodeNotAllowed(0xFF), R::ProtocolError),
+                (
+                    V5,
+                    "62 [ 000A 00 [ 1F s'' 1F s'' ] ]",
+                    E::DuplicateProperty(0x1F),
+                    R::ProtocolError,
+                ),
+                (
+                    V5,
+                    "62 [ 000A 00 [ 11 00000000 ] ]",
+                    E::PropertyNotAllowed(0x11),
+                    R::MalformedPacket,
+                ),
+                (V5, "62 [ 000A 00 [ 1F 0001 FF ] ]", E::IllFormedUtf8, R::MalformedPacket),
+            ],
+        );
+    }
+
+    fn pubrel(reason_code: ReasonCode) -> Packet {
+        Packet::Pubrel(Pubrel::new(PacketId::new(10).unwrap(), reason_code))
+    }
+}

@@ -145,3 +145,34 @@ const CONNACK_V3: &[(ReasonCode, u8)] = &[
     (ReasonCode::RetainNotSupported, 5),
     (ReasonCode::QoSNotSupported, 5),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_byte_and_the_code_agree() {
+        for byte in 0..=u8::MAX {
+            if let Some(code) = ReasonCode::from_u8(byte) {
+                assert_eq!(code.as_u8(), byte);
+                assert_eq!(code.is_error(), byte >= 0x80);
+            }
+        }
+        let known = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
+        assert_eq!(known.collect::<Vec<_>>(), ReasonCode::ALL);
+        assert_eq!(ReasonCode::ALL.len(), 43);
+    }
+
+    #[test]
+    fn every_failure_has_a_return_code_of_3_1_1() {
+        for &code in ReasonCode::ALL {
+            let return_code = code.connack_v3();
+            assert_eq!(code.is_error(), (1..=5).contains(&return_code), "{code}");
+        }
+        for return_code in 0..=5 {
+            let code = ReasonCode::from_connack_v3(return_code).unwrap();
+            assert_eq!(code.connack_v3(), return_code);
+        }
+        assert_eq!(ReasonCode::from_connack_v3(6), None);
+    }
+}

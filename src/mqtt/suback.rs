@@ -82,7 +82,7 @@ pub(crate) fn read_reason_codes(
 const FIRST_BYTE: u8 = 0x90;
 
 /// The Reason Codes of MQTT 5.0 [MQTT-3.9.3-2].
-const REASON_CODES: &[ReasonCode] = &[
+pub(super) const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::GRANTED_QOS_0,
     ReasonCode::GrantedQoS1,
     ReasonCode::GrantedQoS2,
@@ -98,9 +98,89 @@ const REASON_CODES: &[ReasonCode] = &[
 ];
 
 /// The return codes of MQTT 3.1.1 [MQTT-3.9.3-2 of 3.1.1].
-const RETURN_CODES_V3: &[ReasonCode] = &[
+pub(super) const RETURN_CODES_V3: &[ReasonCode] = &[
     ReasonCode::GRANTED_QOS_0,
     ReasonCode::GrantedQoS1,
     ReasonCode::GrantedQoS2,
     ReasonCode::UnspecifiedError,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{check_both_ways, check_refused, text, user_property};
+    use super::super::{Packet, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        use ReasonCode::{GrantedQoS1, GrantedQoS2, Success, TopicFilterInvalid, UnspecifiedError};
+        let granted = [Success, GrantedQoS1, GrantedQoS2, UnspecifiedError];
+        check_both_ways(
+            Sender::Server,
+            &[
+                (V31, "90 03 000A 00", suback(&[Success])),
+                (V311, "90 06 000A 00 01 02 80", suback(&granted)),
+                (V5, "90 05 000A 00 01 8F", suback(&[GrantedQoS1, TopicFilterInvalid])),
+                (
+                    V5,
+                    "90 [ 000A [ 1F s'why' 26 s'k' s'v' ] 02 ]",
+                    Packet::Suback(Suback {
+                        packet_id: PacketId::new(10).unwrap(),
+                        reason_codes: vec![GrantedQoS2],
+                        reason_string: Some(text("why")),
+                        user_properties: vec![user_property("k", "v")],
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn before_5_0_every_failure_is_0x80() {
+        let mut written = BytesMut::new();
+        suback(&[ReasonCode::NotAuthorized, ReasonCode::GrantedQoS2]).encode(V311, &mut written);
+        assert_eq!(&written[..], [0x90, 4, 0, 10, 0x80, 2]);
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Server,
+            &[
+                (V311, "92 03 000A 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "90 03 0000 00", E::ZeroPacketId, R::ProtocolError),
+                (V5, "90 04 0000 00 00", E::ZeroPacketId, R::ProtocolError),
+                (V311, "90 02 000A", E::NoReasonCode, R::MalformedPacket),
+                (V5, "90 03 000A 00", E::NoReasonCode, R::MalformedPacket),
+                (V5, "90 02 000A", E::Truncated, R::MalformedPacket),
+                (V311, "90 01 00", E::Truncated, R::MalformedPacket),
+                (V311, "90 03 000A 03", E::ReasonCodeNotAllowed(3), R::ProtocolError),
+                (V311, "90 03 000A 87", E::ReasonCodeNotAllowed(0x87), R::ProtocolError),
+                (V5, "90 04 000A 00 11", E::ReasonCodeNotAllowed(0x11), R::ProtocolError),
+                (
+                    V5,
+                    "90 [ 000A [ 1F s'' 1F s'' ] 00 ]",
+                    E::DuplicateProperty(0x1F),
+                    R::ProtocolError,
+                ),
+                (V5, "90 [ 000A [ 0B 01 ] 00 ]", E::PropertyNotAllowed(0x0B), R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            &[(V5, "90 04 000A 00 00", E::WrongDirection("SUBACK"), R::ProtocolError)],
+        );
+    }
+
+    fn suback(reason_codes: &[ReasonCode]) -> Packet {
+        Packet::Suback(Suback {
+            packet_id: PacketId::new(10).unwrap(),
+            reason_codes: reason_codes.to_vec(),
+            reason_string: None,
+            user_properties: Vec::new(),
+        })
+    }
+}

@@ -179,3 +179,145 @@ fn read_filters(
 const FIRST_BYTE: u8 = 0x82;
 const NO_LOCAL: u8 = 0b0100;
 const RETAIN_AS_PUBLISHED: u8 = 0b1000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::super::{Packet, ReasonCode, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        let [any, all, none] = [with_qos(QoS::AtMostOnce), every_option(), sparing()];
+        check_both_ways(
+            Sender::Client,
+            &[
+                (V31, "82 08 000A 0003 'a/b' 00", subscribe(&[("a/b", any)])),
+                (V311, "82 08 000A 0003 'a/b' 00", subscribe(&[("a/b", any)])),
+                (
+                    V311,
+                    "82 [ 000A s'a' 01 s'+/#' 02 ]",
+                    subscribe(&[
+                        ("a", with_qos(QoS::AtLeastOnce)),
+                        ("+/#", with_qos(QoS::ExactlyOnce)),
+                    ]),
+                ),
+                (V5, "82 09 000A 00 0003 'a/b' 00", subscribe(&[("a/b", any)])),
+                (V5, "82 [ 000A 00 s'a' 1E s'b' 21 ]", subscribe(&[("a", all), ("b", none)])),
+                (
+                    V5,
+                    "82 [ 000A [ 0B 8001 26 s'k' s'v' ] s'a' 00 ]",
+                    Packet::Subscribe(Subscribe {
+                        packet_id: PacketId::new(10).unwrap(),
+                        subscription_id: Some(128),
+                        user_properties: vec![user_property("k", "v")],
+                        filters: vec![SubscribeFilter { filter: text("a"), options: any }],
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_invalid_topic_filter_is_left_to_the_answer() {
+        let filters = [("a/#/b", with_qos(QoS::AtMostOnce)), ("", with_qos(QoS::AtMostOnce))];
+        let row = (V5, "82 [ 000A 00 s'a/#/b' 00 s'' 00 ]", subscribe(&filters));
+        check_one_way(Sender::Client, &[row]);
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V311, "80 08 000A 0003 'a/b' 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "83 09 000A 00 0003 'a/b' 00", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "82 08 0000 0003 'a/b' 00", E::ZeroPacketId, R::ProtocolError),
+                (V5, "82 09 0000 00 0003 'a/b' 00", E::ZeroPacketId, R::ProtocolError),
+                (V311, "82 02 000A", E::NoTopicFilter, R::ProtocolError),
+                (V5, "82 03 000A 00", E::NoTopicFilter, R::ProtocolError),
+                (V311, "82 [ 000A s'a' ]", E::Truncated, R::MalformedPacket),
+                (V5, "82 [ 000A 00 s'a' ]", E::Truncated, R::MalformedPacket),
+                (V5, "82 [ 000A 00 s'a' 00 00 ]", E::Truncated, R::MalformedPacket),
+                (V5, "82 [ 000A ]", E::Truncated, R::MalformedPacket),
+                (V311, "82 [ 000A s'a' 03 ]", E::SubscriptionQoS, R::ProtocolError),
+                (V311, "82 [ 000A s'a' 04 ]", E::SubscriptionOptionsReserved, R::MalformedPacket),
+                (V5, "82 [ 000A 00 s'a' 03 ]", E::SubscriptionQoS, R::ProtocolError),
+                (V5, "82 [ 000A 00 s'a' 30 ]", E::RetainHandling, R::ProtocolError),
+                (V5, "82 [ 000A 00 s'a' 40 ]", E::SubscriptionOptionsReserved, R::MalformedPacket),
+                (V5, "82 [ 000A 00 s'a' 80 ]", E::SubscriptionOptionsReserved, R::MalformedPacket),
+                (
+                    V5,
+                    "82 [ 000A 00 s'$share/g/a' 04 ]",
+                    E::NoLocalOnSharedSubscription,
+                    R::ProtocolError,
+                ),
+                (V5, "82 [ 000A [ 0B 00 ] s'a' 00 ]", E::PropertyZero(0x0B), R::ProtocolError),
+                (
+                    V5,
+                    "82 [ 000A [ 0B 01 0B 02 ] s'a' 00 ]",
+                    E::DuplicateProperty(0x0B),
+                    R::ProtocolError,
+                ),
+                (
+                    V5,
+                    "82 [ 000A [ 0B FFFFFFFF01 ] s'a' 00 ]",
+                    E::VariableByteInteger,
+                    R::MalformedPacket,
+                ),
+                (
+                    V5,
+                    "82 [ 000A [ 1F s'' ] s'a' 00 ]",
+                    E::PropertyNotAllowed(0x1F),
+                    R::MalformedPacket,
+                ),
+                (V311, "82 [ 000A 0001 00 00 ]", E::NulInString, R::MalformedPacket),
+                (V5, "82 [ 000A 00 0001 80 00 ]", E::IllFormedUtf8, R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Server,
+            &[(
+                V5,
+                "82 09 000A 00 0003 'a/b' 00",
+                E::WrongDirection("SUBSCRIBE"),
+                R::ProtocolError,
+            )],
+        );
+    }
+
+    fn with_qos(qos: QoS) -> SubscriptionOptions {
+        SubscriptionOptions { qos, ..SubscriptionOptions::default() }
+    }
+
+    fn every_option() -> SubscriptionOptions {
+        SubscriptionOptions {
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: true,
+            retain_handling: RetainHandling::SendIfNew,
+        }
+    }
+
+    fn sparing() -> SubscriptionOptions {
+        let retain_handling = RetainHandling::DoNotSend;
+        SubscriptionOptions { retain_handling, ..with_qos(QoS::AtLeastOnce) }
+    }
+
+    fn subscribe(filters: &[(&str, SubscriptionOptions)]) -> Packet {
+        let filters = filters.iter();
+        Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(10).unwrap(),
+            subscription_id: None,
+            user_properties: Vec::new(),
+            filters: filters
+                .map(|&(filter, options)| SubscribeFilter { filter: text(filter), options })
+                .collect(),
+        })
+    }
+}

@@ -287,3 +287,130 @@ fn matcher_of(filter: &str) -> &str {
 
 const SHARE_PREFIX: &str = "$share/";
 const TOPIC_BYTES_MAX: usize = u16::MAX as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names() {
+        let too_long = "a".repeat(65_536);
+        let rows: &[(&str, Result<(), TopicError>)] = &[
+            ("a", Ok(())),
+            ("/", Ok(())),
+            ("a//b/", Ok(())),
+            ("$SYS/x", Ok(())),
+            (" ", Ok(())),
+            ("\u{FEFF}", Ok(())),
+            (&too_long[1..], Ok(())),
+            (&too_long, Err(TopicError::TooLong)),
+            ("", Err(TopicError::Empty)),
+            ("a/+", Err(TopicError::WildcardInName)),
+            ("a#", Err(TopicError::WildcardInName)),
+            ("a\0#", Err(TopicError::Nul)),
+        ];
+        for &(name, expected) in rows {
+            assert_eq!(TopicName::try_from(name).map(|_| ()), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn topic_filters() {
+        let rows: &[(&str, Result<(), TopicError>)] = &[
+            ("#", Ok(())),
+            ("+", Ok(())),
+            ("a/#", Ok(())),
+            ("/#", Ok(())),
+            ("+/a/+/#", Ok(())),
+            ("/+", Ok(())),
+            ("$share/g/a", Ok(())),
+            ("$share/g//", Ok(())),
+            ("$share/g/#", Ok(())),
+            ("$share", Ok(())),
+            ("$shared/+", Ok(())),
+            ("", Err(TopicError::Empty)),
+            ("a\0", Err(TopicError::Nul)),
+            ("a#", Err(TopicError::MultiLevelWildcard)),
+            ("#/a", Err(TopicError::MultiLevelWildcard)),
+            ("a/#/", Err(TopicError::MultiLevelWildcard)),
+            ("##", Err(TopicError::MultiLevelWildcard)),
+            ("a+", Err(TopicError::SingleLevelWildcard)),
+            ("a/+b/c", Err(TopicError::SingleLevelWildcard)),
+            ("++", Err(TopicError::SingleLevelWildcard)),
+            ("$share/", Err(TopicError::ShareFilter)),
+            ("$share/g", Err(TopicError::ShareFilter)),
+            ("$share/g/", Err(TopicError::ShareFilter)),
+            ("$share//a", Err(TopicError::ShareName)),
+            ("$share/+/a", Err(TopicError::ShareName)),
+            ("$share/g#/a", Err(TopicError::ShareName)),
+            ("$share/g/a#", Err(TopicError::MultiLevelWildcard)),
+        ];
+        for &(filter, expected) in rows {
+            assert_eq!(TopicFilter::try_from(filter).map(|_| ()), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_has_a_name_and_a_filter() {
+        let filter = TopicFilter::try_from("$share/g/a/+").unwrap();
+        assert_eq!(filter.share(), Some(Share { name: "g", filter: "a/+" }));
+        assert_eq!(filter.matcher(), "a/+");
+        assert!(filter.has_wildcards());
+        let filter = TopicFilter::try_from("a/b").unwrap();
+        assert_eq!(filter.share(), None);
+        assert_eq!(filter.matcher(), "a/b");
+        assert!(!filter.has_wildcards());
+    }
+
+    /// The examples of sections 4.7.1 to 4.7.3, and what lies beside them.
+    #[test]
+    fn filters_match() {
+        let rows: &[(&str, &[&str], &[&str])] = &[
+            (
+                "sport/tennis/player1/#",
+                &[
+                    "sport/tennis/player1",
+                    "sport/tennis/player1/ranking",
+                    "sport/tennis/player1/score/wimbledon",
+                ],
+                &["sport/tennis/player10", "sport/tennis"],
+            ),
+            ("sport/#", &["sport", "sport/", "sport/a/b"], &["sports", "/sport", "a/sport"]),
+            ("#", &["a", "/", "a/b/c", "a/$b"], &["$SYS", "$SYS/a", "$"]),
+            ("+/#", &["a", "/", "a/b"], &["$SYS/a"]),
+            ("sport/tennis/+", &["sport/tennis/player1"], &["sport/tennis/player1/ranking"]),
+            ("sport/+", &["sport/", "sport/a"], &["sport", "sport/a/b"]),
+            ("+/tennis/#", &["a/tennis", "/tennis/b"], &["tennis", "$a/tennis"]),
+            ("+/+", &["/finance", "a/b"], &["finance", "$SYS/a", "a/b/c"]),
+            ("/+", &["/finance", "/"], &["finance", "/a/b"]),
+            ("+", &["finance"], &["/finance", "$SYS"]),
+            ("$SYS/#", &["$SYS", "$SYS/a"], &["SYS/a"]),
+            ("$SYS/monitor/+", &["$SYS/monitor/Clients"], &["$SYS/monitor"]),
+            ("a", &["a"], &["A", "a/", "/a", "b"]),
+            ("a//b", &["a//b"], &["a/b", "a/x/b"]),
+            ("a/+/b", &["a//b", "a/x/b"], &["a/b", "a/x/y/b"]),
+            ("$share/g/a/+", &["a/b"], &["$share/g/a/b", "a"]),
+            ("$share/g/#", &["a"], &["$SYS/a"]),
+        ];
+        for &(filter, matched, unmatched) in rows {
+            let parsed = TopicFilter::try_from(filter).unwrap();
+            for &topic in matched {
+                assert!(parsed.matches(&topic.try_into().unwrap()), "{filter} {topic}");
+            }
+            for &topic in unmatched {
+                assert!(!parsed.matches(&topic.try_into().unwrap()), "{filter} {topic}");
+            }
+        }
+    }
+
+    #[test]
+    fn detached_copies() {
+        let buffer = ByteString::from("a/b/c");
+        let name = TopicName::parse(buffer.slice_ref(&buffer[..3])).unwrap();
+        assert_eq!(name.as_ptr(), buffer.as_ptr());
+        let detached = name.detached();
+        assert_eq!(detached, name);
+        assert_ne!(detached.as_ptr(), buffer.as_ptr());
+        assert_eq!(detached.levels().collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

@@ -66,7 +66,7 @@ impl WireForm for Unsuback {
 const FIRST_BYTE: u8 = 0xB0;
 
 /// The Reason Codes of this packet [MQTT-3.11.3-2].
-const REASON_CODES: &[ReasonCode] = &[
+pub(super) const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::Success,
     ReasonCode::NoSubscriptionExisted,
     ReasonCode::UnspecifiedError,
@@ -75,3 +75,74 @@ const REASON_CODES: &[ReasonCode] = &[
     ReasonCode::TopicFilterInvalid,
     ReasonCode::PacketIdentifierInUse,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{check_both_ways, check_refused, text, user_property};
+    use super::super::{Packet, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        use ReasonCode::{NoSubscriptionExisted, Success, TopicFilterInvalid};
+        let codes = [Success, NoSubscriptionExisted, TopicFilterInvalid];
+        check_both_ways(
+            Sender::Server,
+            &[
+                (V31, "B0 02 000A", unsuback(&[])),
+                (V311, "B0 02 000A", unsuback(&[])),
+                (V5, "B0 06 000A 00 00 11 8F", unsuback(&codes)),
+                (
+                    V5,
+                    "B0 [ 000A [ 1F s'why' 26 s'k' s'v' ] 00 ]",
+                    Packet::Unsuback(Unsuback {
+                        packet_id: PacketId::new(10).unwrap(),
+                        reason_codes: vec![Success],
+                        reason_string: Some(text("why")),
+                        user_properties: vec![user_property("k", "v")],
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Server,
+            &[
+                (V311, "B2 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "B0 02 0000", E::ZeroPacketId, R::ProtocolError),
+                (V5, "B0 04 0000 00 00", E::ZeroPacketId, R::ProtocolError),
+                (V311, "B0 01 00", E::Truncated, R::MalformedPacket),
+                (V311, "B0 03 000A 00", E::TrailingBytes, R::MalformedPacket),
+                (V5, "B0 02 000A", E::Truncated, R::MalformedPacket),
+                (V5, "B0 03 000A 00", E::NoReasonCode, R::MalformedPacket),
+                (V5, "B0 04 000A 00 01", E::ReasonCodeNotAllowed(1), R::ProtocolError),
+                (
+                    V5,
+                    "B0 [ 000A [ 1F s'' 1F s'' ] 00 ]",
+                    E::DuplicateProperty(0x1F),
+                    R::ProtocolError,
+                ),
+                (V5, "B0 [ 000A [ 21 0001 ] 00 ]", E::PropertyNotAllowed(0x21), R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            &[(V311, "B0 02 000A", E::WrongDirection("UNSUBACK"), R::ProtocolError)],
+        );
+    }
+
+    fn unsuback(reason_codes: &[ReasonCode]) -> Packet {
+        Packet::Unsuback(Unsuback {
+            packet_id: PacketId::new(10).unwrap(),
+            reason_codes: reason_codes.to_vec(),
+            reason_string: None,
+            user_properties: Vec::new(),
+        })
+    }
+}

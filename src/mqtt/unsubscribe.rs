@@ -76,3 +76,74 @@ impl WireForm for UserProperties<'_> {
 }
 
 const FIRST_BYTE: u8 = 0xA2;
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{
+        check_both_ways, check_one_way, check_refused, text, user_property,
+    };
+    use super::super::{Packet, ReasonCode, Sender};
+    use super::ProtocolVersion::{V5, V31, V311};
+    use super::*;
+
+    #[test]
+    fn vectors() {
+        check_both_ways(
+            Sender::Client,
+            &[
+                (V31, "A2 07 000A 0003 'a/b'", unsubscribe(&["a/b"])),
+                (V311, "A2 0A 000A 0003 'a/b' 0001 '#'", unsubscribe(&["a/b", "#"])),
+                (V5, "A2 08 000A 00 0003 'a/b'", unsubscribe(&["a/b"])),
+                (
+                    V5,
+                    "A2 [ 000A [ 26 s'k' s'v' ] s'a' ]",
+                    Packet::Unsubscribe(Unsubscribe {
+                        packet_id: PacketId::new(10).unwrap(),
+                        user_properties: vec![user_property("k", "v")],
+                        filters: vec![text("a")],
+                    }),
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_invalid_topic_filter_is_left_to_the_answer() {
+        let row = (V5, "A2 [ 000A 00 s'#/a' s'' ]", unsubscribe(&["#/a", ""]));
+        check_one_way(Sender::Client, &[row]);
+    }
+
+    #[test]
+    fn malformed_twins() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            &[
+                (V311, "A0 07 000A 0003 'a/b'", E::FixedHeaderFlags, R::MalformedPacket),
+                (V5, "A0 08 000A 00 0003 'a/b'", E::FixedHeaderFlags, R::MalformedPacket),
+                (V311, "A2 07 0000 0003 'a/b'", E::ZeroPacketId, R::ProtocolError),
+                (V5, "A2 08 0000 00 0003 'a/b'", E::ZeroPacketId, R::ProtocolError),
+                (V311, "A2 02 000A", E::NoTopicFilter, R::ProtocolError),
+                (V5, "A2 03 000A 00", E::NoTopicFilter, R::ProtocolError),
+                (V311, "A2 [ 000A s'a' 00 ]", E::Truncated, R::MalformedPacket),
+                (V5, "A2 [ 000A 00 0002 'a' ]", E::Truncated, R::MalformedPacket),
+                (V311, "A2 [ 000A 0001 00 ]", E::NulInString, R::MalformedPacket),
+                (V311, "A2 [ 000A 0001 FE ]", E::IllFormedUtf8, R::MalformedPacket),
+                (V5, "A2 [ 000A [ 0B 01 ] s'a' ]", E::PropertyNotAllowed(0x0B), R::MalformedPacket),
+            ],
+        );
+        check_refused(
+            Sender::Server,
+            &[(V311, "A2 07 000A 0003 'a/b'", E::WrongDirection("UNSUBSCRIBE"), R::ProtocolError)],
+        );
+    }
+
+    fn unsubscribe(filters: &[&str]) -> Packet {
+        Packet::Unsubscribe(Unsubscribe {
+            packet_id: PacketId::new(10).unwrap(),
+            user_properties: Vec::new(),
+            filters: filters.iter().map(|filter| text(filter)).collect(),
+        })
+    }
+}
