@@ -15,9 +15,7 @@ use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
-use crate::mqtt::{
-    Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will,
-};
+use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
 use crate::ports::auth::{Identity, RefusalReason};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::{LinkOptions, Session};
@@ -312,7 +310,8 @@ impl Agreed {
             (false, true) => 0,
             (false, false) => u32::MAX,
         };
-        let window = properties.receive_maximum.map_or(usize::from(u16::MAX), |max| max.get().into());
+        let window =
+            properties.receive_maximum.map_or(usize::from(u16::MAX), |max| max.get().into());
         let packet_bytes_max =
             properties.maximum_packet_size.map_or(usize::MAX, |max| max.get() as usize);
         let link = LinkOptions {

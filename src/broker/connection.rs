@@ -194,10 +194,9 @@ impl Connection {
             Packet::Auth(_) => {
                 return self.violate(turn, "AUTH without an authentication method");
             }
-            Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp => return self.violate(turn, "a packet that only a server sends"),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                return self.violate(turn, "a packet that only a server sends");
+            }
         };
         if !is_known {
             turn.shard.counters.acknowledgements_unknown.increment();
@@ -541,8 +540,11 @@ impl Connection {
         }
         match &self.stage {
             Stage::Greeting { has_spoken, .. } => {
-                let reason =
-                    if *has_spoken { "half a CONNECT came in time" } else { "no CONNECT came in time" };
+                let reason = if *has_spoken {
+                    "half a CONNECT came in time"
+                } else {
+                    "no CONNECT came in time"
+                };
                 self.give_up_greeting(turn, ReasonCode::KeepAliveTimeout, reason.to_owned());
             }
             Stage::Authenticating { .. } => self.refuse_late(turn),
@@ -731,7 +733,8 @@ fn publish_answered(
 #[inline]
 fn may_publish(turn: &mut Turn<'_>, client: &Client, message: &Message) -> bool {
     let topic = message.topic.as_str();
-    let is_ours = topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
+    let is_ours =
+        topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
     let is_allowed = !is_ours
         && turn
             .broker

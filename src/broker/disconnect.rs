@@ -110,9 +110,10 @@ impl Turn<'_> {
         }
         let expiry = client.session_expiry_secs;
         let expires_at = (expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry));
-        let will_at = client.will.as_ref().map(|will| {
-            self.now.plus_secs(will.delay_interval_secs.min(expiry))
-        });
+        let will_at = client
+            .will
+            .as_ref()
+            .map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
         self.broker.timers.schedule(client.session.client_id(), [expires_at, will_at]);
         for delivery in client.session.mailbox().detach() {
             if !self.reroute(&delivery, client.session.key()) {

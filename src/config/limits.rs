@@ -16,15 +16,16 @@ options! {
         /// Connections of the whole broker. As many as file descriptors allow when off. One more is
         /// closed at once.
         connections_max: Option<NonZeroUsize> as "N" = None,
-        /// Connections from one IP address. One more is closed at once.
+        /// Connections from one IP address (for IPv6: from one /64). One more is closed at once.
         connections_per_address_max: Option<NonZeroUsize> as "N" = None,
-        /// New connections per second from one IP address. One more is closed at once.
+        /// New connections per second from one IP address (for IPv6: from one /64). One more is
+        /// closed at once.
         connect_rate_max: Option<NonZeroU32> as "N" = None,
         /// PUBLISH packets per second from one client. The broker reads no more from it until the
         /// second is over.
         publish_rate_max: Option<NonZeroU32> as "N" = None,
-        /// Connections that have not finished TLS, WebSocket or CONNECT. The one that has waited
-        /// longest is closed.
+        /// Connections of one listener that have not finished TLS, WebSocket or CONNECT. One more
+        /// is closed at once.
         half_open_max: NonZeroUsize as "N" = count(10_000),
         /// Seconds from accepting a connection to the last byte of its CONNECT. Then it is closed.
         handshake_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(10),
@@ -84,9 +85,8 @@ options! {
         retained_messages_max: NonZeroUsize as "N" = count(1_000_000),
         /// Bytes of the retained messages. What goes beyond is refused with 0x97.
         retained_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
-        /// Bytes of the will messages of all Sessions. A CONNECT that goes beyond is refused with
-        /// 0x97.
-        wills_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
+        /// Bytes of the will message of one client. A CONNECT with a larger one is refused with 0x97.
+        will_bytes_max: ByteSize as "SIZE" = ByteSize::kib(256),
         /// The share of the memory of the machine or cgroup, in percent, above which the broker
         /// stops reading from publishers until it has sunk again.
         memory_high_water_percent: Percent as "PERCENT" = Percent(70),

@@ -90,8 +90,9 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Whether clients without a user name are let in.
     pub allow_anonymous: bool,
-    /// Whether the machine may lack the address: `::1` of the defaults where IPv6 is switched off.
-    pub is_optional: bool,
+    /// Whether the addresses are those of the defaults: one that this machine lacks, as `::1` where
+    /// IPv6 is switched off, is passed over.
+    pub has_default_hosts: bool,
     /// The bounds of its connections.
     pub limits: ListenerLimits,
 }
@@ -103,10 +104,15 @@ impl fmt::Display for Listener {
 }
 
 /// Where a listener listens.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListenerAddress {
-    /// On an address of the network; port 0 is any free port.
-    Inet(SocketAddr),
+    /// On one port of some addresses; port 0 is any free port, the same for all of them.
+    Inet {
+        /// The addresses; at least one.
+        hosts: Vec<IpAddr>,
+        /// The port.
+        port: u16,
+    },
     /// On a Unix socket at this path.
     Unix(PathBuf),
 }
@@ -114,9 +120,9 @@ pub enum ListenerAddress {
 impl ListenerAddress {
     /// Whether only this machine can reach it.
     #[must_use]
-    pub const fn is_local(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         match self {
-            Self::Inet(address) => address.ip().to_canonical().is_loopback(),
+            Self::Inet { hosts, .. } => hosts.iter().all(|host| host.to_canonical().is_loopback()),
             Self::Unix(_) => true,
         }
     }
@@ -125,7 +131,10 @@ impl ListenerAddress {
 impl fmt::Display for ListenerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inet(address) => address.fmt(f),
+            Self::Inet { hosts, port } => {
+                let at = |host: &IpAddr| SocketAddr::new(*host, *port).to_string();
+                f.write_str(&hosts.iter().map(at).collect::<Vec<_>>().join(", "))
+            }
             Self::Unix(path) => path.display().fmt(f),
         }
     }
@@ -168,7 +177,7 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>, ConfigError> {
     let tables = common_tables(config).into_iter().chain(config.tables.iter().cloned());
     let mut listeners = Vec::new();
     for table in tables {
-        resolve(config, &table, &mut listeners)?;
+        listeners.push(resolve(config, &table)?);
     }
     require_distinct(&listeners)?;
     Ok(listeners)
@@ -195,47 +204,37 @@ fn common_tables(config: &Config) -> Vec<ListenerTable> {
     with_port.chain(unix).collect()
 }
 
-/// Adds the listeners of one table: one for each of its addresses.
-fn resolve(
-    config: &Config,
-    table: &ListenerTable,
-    listeners: &mut Vec<Listener>,
-) -> Result<(), ConfigError> {
-    let tls = tls_files(config, table)?;
-    for address in addresses(config, table)? {
-        let is_ipv6_of_defaults = matches!(address, ListenerAddress::Inet(at) if at.is_ipv6())
-            && table.host.is_empty()
-            && config.listen.host == LOOPBACK;
-        let listener = Listener {
-            kind: table.kind,
-            tls: tls.clone(),
-            ws_path: table.ws_path.clone().or_else(|| config.listen.ws_path.clone()),
-            proxy_protocol: table.proxy_protocol.unwrap_or(config.listen.proxy_protocol),
-            allow_anonymous: table
-                .allow_anonymous
-                .or(config.auth.allow_anonymous)
-                .unwrap_or_else(|| address.is_local() && config.auth.password_file.is_none()),
-            is_optional: is_ipv6_of_defaults,
-            limits: limits(config, table),
-            address,
-        };
-        require_a_way_in(config, &listener)?;
-        listeners.push(listener);
-    }
-    Ok(())
+/// The listener of one table, with what it inherits filled in.
+fn resolve(config: &Config, table: &ListenerTable) -> Result<Listener, ConfigError> {
+    let address = address(config, table)?;
+    let anonymous_by_default = address.is_local() && config.auth.password_file.is_none();
+    let listener = Listener {
+        kind: table.kind,
+        has_default_hosts: table.host.is_empty() && config.listen.host == LOOPBACK,
+        tls: tls_files(config, table)?,
+        ws_path: table.ws_path.clone().or_else(|| config.listen.ws_path.clone()),
+        proxy_protocol: table.proxy_protocol.unwrap_or(config.listen.proxy_protocol),
+        allow_anonymous: table
+            .allow_anonymous
+            .or(config.auth.allow_anonymous)
+            .unwrap_or(anonymous_by_default),
+        limits: limits(config, table),
+        address,
+    };
+    require_a_way_in(config, &listener)?;
+    Ok(listener)
 }
 
-fn addresses(config: &Config, table: &ListenerTable) -> Result<Vec<ListenerAddress>, ConfigError> {
+fn address(config: &Config, table: &ListenerTable) -> Result<ListenerAddress, ConfigError> {
     let kind = table.kind;
     match (kind, table.port, &table.path) {
-        (ListenerKind::Unix, None, Some(path)) => Ok(vec![ListenerAddress::Unix(path.clone())]),
+        (ListenerKind::Unix, None, Some(path)) => Ok(ListenerAddress::Unix(path.clone())),
         (ListenerKind::Unix, ..) => Err(ConfigError::Contradiction(
             "a [[listener]] of kind unix needs a path, and has no port".to_owned(),
         )),
         (_, Some(port), None) => {
             let hosts = if table.host.is_empty() { &config.listen.host } else { &table.host };
-            let at = |host: &IpAddr| ListenerAddress::Inet(SocketAddr::new(*host, port));
-            Ok(hosts.iter().map(at).collect())
+            Ok(ListenerAddress::Inet { hosts: hosts.clone(), port })
         }
         (_, Some(_) | None, _) => Err(ConfigError::Contradiction(format!(
             "a [[listener]] of kind {kind} needs a port, and has no path (ws_path is the one of \
@@ -293,15 +292,23 @@ fn require_a_way_in(config: &Config, listener: &Listener) -> Result<(), ConfigEr
 
 fn require_distinct(listeners: &[Listener]) -> Result<(), ConfigError> {
     let mut taken = BTreeSet::new();
-    for listener in listeners {
-        let is_any_port =
-            matches!(listener.address, ListenerAddress::Inet(address) if address.port() == 0);
-        if !is_any_port && !taken.insert(&listener.address) {
+    for place in listeners.iter().flat_map(|listener| places(&listener.address)) {
+        if let Some(twice) = taken.replace(place) {
             return Err(ConfigError::Contradiction(format!(
-                "two listeners share {}: give one of them another port or path",
-                listener.address
+                "two listeners share {twice}: give one of them another port or path"
             )));
         }
     }
     Ok(())
+}
+
+/// The places that nobody else can have; a port that is still free is none.
+fn places(address: &ListenerAddress) -> Vec<String> {
+    match address {
+        ListenerAddress::Inet { port: 0, .. } => Vec::new(),
+        ListenerAddress::Inet { hosts, port } => {
+            hosts.iter().map(|host| SocketAddr::new(*host, *port).to_string()).collect()
+        }
+        ListenerAddress::Unix(path) => vec![path.display().to_string()],
+    }
 }

@@ -20,8 +20,6 @@ pub struct AuthRequest {
     pub peer: Arc<str>,
     /// The common name of its TLS certificate, which TLS has verified.
     pub tls_common_name: Option<Arc<str>>,
-    /// Whether its listener lets in who proves nothing.
-    pub is_anonymous_allowed: bool,
 }
 
 /// The password stays out of every log.
@@ -33,7 +31,6 @@ impl fmt::Debug for AuthRequest {
             .field("has_password", &self.password.is_some())
             .field("peer", &self.peer)
             .field("tls_common_name", &self.tls_common_name)
-            .field("is_anonymous_allowed", &self.is_anonymous_allowed)
             .finish()
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-
 /// Routes by topic, each valid for the generation of the index it was made from. Bounded in
 /// entries and in bytes of topics; what was not used since the hand of the clock last passed goes
 /// first.

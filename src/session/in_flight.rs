@@ -110,12 +110,10 @@ impl InFlight {
         let entry = self.entry_mut(id).ok_or(NotInFlight)?;
         match entry {
             Entry::AwaitsPubcomp => Ok(None),
-            Entry::AwaitsPubrec(_) => {
-                match std::mem::replace(entry, Entry::AwaitsPubcomp) {
-                    Entry::AwaitsPubrec(delivery) => Ok(Some(delivery)),
-                    Entry::AwaitsPuback(_) | Entry::AwaitsPubcomp | Entry::Acknowledged => Ok(None),
-                }
-            }
+            Entry::AwaitsPubrec(_) => match std::mem::replace(entry, Entry::AwaitsPubcomp) {
+                Entry::AwaitsPubrec(delivery) => Ok(Some(delivery)),
+                Entry::AwaitsPuback(_) | Entry::AwaitsPubcomp | Entry::Acknowledged => Ok(None),
+            },
             Entry::AwaitsPuback(_) | Entry::Acknowledged => Err(NotInFlight),
         }
     }

@@ -12,7 +12,10 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
-use crate::mqtt::{PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS, ReasonCode, SubscriptionOptions, TopicError, TopicFilter, TopicName};
+use crate::mqtt::{
+    PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
+    ReasonCode, SubscriptionOptions, TopicError, TopicFilter, TopicName,
+};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::session::in_flight::{Entry, InFlight};
@@ -251,7 +254,9 @@ impl Session {
     /// PUBREC of the client; answered with PUBREL [MQTT-4.3.3-4].
     pub fn handle_pubrec(&mut self, pubrec: &Pubrec, out: &mut Outbox) -> bool {
         if pubrec.reason_code.is_error() {
-            let Ok(delivery) = self.in_flight.pubrec_refused(pubrec.packet_id) else { return false };
+            let Ok(delivery) = self.in_flight.pubrec_refused(pubrec.packet_id) else {
+                return false;
+            };
             self.note_acknowledged(&delivery);
             return true;
         }

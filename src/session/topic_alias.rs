@@ -6,7 +6,6 @@ use hashbrown::HashMap;
 
 use crate::mqtt::TopicName;
 
-
 /// Aliases the client has set for the topics it publishes to.
 #[derive(Debug, Default)]
 pub struct InboundAliases {
