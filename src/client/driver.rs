@@ -176,14 +176,19 @@ impl Client {
         Some(ticket)
     }
 
-    /// Ends the connection with DISCONNECT; the wait for the network is bounded.
-    pub async fn disconnect(&mut self, disconnect: Disconnect) {
+    /// Ends the connection with DISCONNECT, after everything that waits to be written; the wait for
+    /// the network is bounded. True if all of it was written.
+    pub async fn disconnect(&mut self, disconnect: Disconnect) -> bool {
         self.handle(Input::Disconnect(Box::new(disconnect)));
         if matches!(self.link, Link::Idle | Link::Waiting(_) | Link::Opening(_)) {
             self.link = Link::Idle;
-            return;
+            return false;
         }
-        while !matches!(self.next().await, Event::Closed(_)) {}
+        loop {
+            if let Event::Closed(closed) = self.next().await {
+                return closed == Closed::By(CloseReason::Finished);
+            }
+        }
     }
 
     /// Messages published whose outcome is open.
@@ -270,16 +275,23 @@ impl Client {
 
     /// Writes the rest, closes, and waits for the other side, all within a bounded time.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.as_mut().poll(cx).is_pending() && self.poll_ending(cx).is_pending() {
+        let is_late = self.timer.as_mut().poll(cx).is_ready();
+        if self.poll_ending(cx).is_pending() && !is_late {
             return Poll::Pending;
         }
+        let is_written = self.write.is_empty();
         let (Link::Closing(_, reason) | Link::Draining(_, reason)) =
             std::mem::replace(&mut self.link, Link::Idle)
         else {
             return Poll::Ready(());
         };
         self.handle(Input::TransportClosed);
-        self.finish(reason);
+        if is_written || reason != CloseReason::Finished {
+            self.finish(reason);
+        } else {
+            let words = "the connection broke before everything was sent".to_owned();
+            self.events.push_back(Event::Closed(Closed::Lost(words)));
+        }
         Poll::Ready(())
     }
 
