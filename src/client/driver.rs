@@ -51,6 +51,8 @@ pub enum Event {
     Unsubscribed(Ticket, Answer),
     /// The server said why it ends the connection; [`Event::Closed`] follows.
     Disconnected(Box<Disconnect>),
+    /// The unsent bytes, which had been too many for another publish, are written.
+    Writable,
     /// No transport could be opened. Nothing happens until [`Client::connect_after`].
     OpenFailed(OpenError),
     /// The transport is closed. Nothing happens until [`Client::connect_after`].
@@ -90,6 +92,7 @@ pub struct Client {
     read: BytesMut,
     write: BytesMut,
     is_flushed: bool,
+    was_full: bool,
     events: VecDeque<Event>,
     next_ticket: u64,
     observer: Option<Observer>,
@@ -121,6 +124,7 @@ impl Client {
             read: BytesMut::new(),
             write: BytesMut::new(),
             is_flushed: true,
+            was_full: false,
             events: VecDeque::new(),
             next_ticket: 0,
             observer: None,
@@ -153,6 +157,7 @@ impl Client {
         assert!(self.has_room(), "publish only while there is room");
         let ticket = self.ticket();
         self.handle(Input::Publish(ticket, message));
+        self.was_full |= self.write.len() >= WRITE_BYTES_MAX;
         ticket
     }
 
@@ -220,6 +225,11 @@ impl Client {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// What concerns the application and has happened already; does no work.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -256,6 +266,11 @@ impl Client {
             if !matches!(self.poll_read(cx), Poll::Ready(Ok(1..))) {
                 self.lose(describe_stream_error(&error));
             }
+            return Poll::Ready(());
+        }
+        if self.was_full && self.write.is_empty() {
+            self.was_full = false;
+            self.events.push_back(Event::Writable);
             return Poll::Ready(());
         }
         match self.poll_read(cx) {

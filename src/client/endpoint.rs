@@ -15,8 +15,6 @@ pub struct Endpoint {
     pub websocket_path: Option<String>,
     /// The local address to connect from.
     pub bind: Option<IpAddr>,
-    /// Turns Nagle's algorithm off.
-    pub is_nodelay: bool,
     /// A SOCKS5 proxy on the way.
     pub proxy: Option<Proxy>,
 }

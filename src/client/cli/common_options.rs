@@ -76,9 +76,9 @@ pub(super) struct ConnectOptions {
     /// Local address to connect from
     #[arg(short = 'A', long, value_name = "ADDRESS")]
     pub(super) bind: Option<std::net::IpAddr>,
-    /// Turn Nagle's algorithm off
+    /// Turn Nagle's algorithm off: it always is, since packets are written in batches
     #[arg(long)]
-    pub(super) nodelay: bool,
+    nodelay: bool,
     /// SOCKS5 proxy: socks5h://[username[:password]@]host[:port]
     #[arg(long, value_name = "URL", conflicts_with = "unix")]
     pub(super) proxy: Option<String>,

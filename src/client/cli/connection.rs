@@ -65,7 +65,7 @@ impl Plan {
 }
 
 fn endpoint(options: &CommonOptions, url: &ServerUrl) -> Result<Endpoint, StartError> {
-    let ConnectOptions { host, port, unix, ws, bind, nodelay, proxy, .. } = &options.connect;
+    let ConnectOptions { host, port, unix, ws, bind, proxy, .. } = &options.connect;
     let is_websocket = *ws || url.is_websocket;
     let port = port.or(url.port);
     let is_tls = url.is_tls || asks_for_tls(&options.tls) || port == Some(8883);
@@ -88,7 +88,6 @@ fn endpoint(options: &CommonOptions, url: &ServerUrl) -> Result<Endpoint, StartE
         tls: is_tls.then(|| tls(&options.tls)).transpose()?,
         websocket_path: is_websocket.then(|| "/mqtt".to_owned()),
         bind: *bind,
-        is_nodelay: *nodelay,
         proxy: proxy.as_deref().map(parse_proxy).transpose()?,
     })
 }

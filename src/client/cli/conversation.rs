@@ -27,6 +27,8 @@ pub(super) enum Happening {
     Published(Ticket, PublishOutcome),
     Subscribed(Answer),
     Unsubscribed(Answer),
+    /// There is room to publish again.
+    Writable,
     /// No connection any more, and none to come.
     End(Exit),
 }
@@ -98,6 +100,16 @@ impl Conversation {
         }
     }
 
+    /// What has happened already.
+    pub(super) fn try_next(&mut self) -> Option<Happening> {
+        loop {
+            let event = self.client.try_next()?;
+            if let Some(happening) = self.digest(event) {
+                return Some(happening);
+            }
+        }
+    }
+
     /// Ends the connection in good order. True if everything was written.
     pub(super) async fn hang_up(&mut self) -> bool {
         let disconnect = self.disconnect.clone();
@@ -124,6 +136,7 @@ impl Conversation {
             Event::Published(ticket, outcome) => Some(Happening::Published(ticket, outcome)),
             Event::Subscribed(_, answer) => Some(Happening::Subscribed(answer)),
             Event::Unsubscribed(_, answer) => Some(Happening::Unsubscribed(answer)),
+            Event::Writable => Some(Happening::Writable),
             Event::Refused(connack) => {
                 let Connack { reason_code, properties, .. } = *connack;
                 let reference = properties.server_reference.as_deref();

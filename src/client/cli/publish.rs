@@ -136,10 +136,22 @@ impl Publisher {
             }
         };
         tokio::select! {
-            happening = self.conversation.next() => self.digest(happening),
+            happening = self.conversation.next() => self.digest_all(happening),
             item = payload, if wants_payload && is_due => self.take(item),
             () = slot, if wants_payload && !is_due => None,
         }
+    }
+
+    /// Deals with everything that has happened, so that room is made for a batch and not for one.
+    fn digest_all(&mut self, first: Happening) -> Option<Exit> {
+        let mut next = Some(first);
+        while let Some(happening) = next {
+            if let Some(exit) = self.digest(happening) {
+                return Some(exit);
+            }
+            next = self.conversation.try_next();
+        }
+        None
     }
 
     /// Publishes as long as there is room and something to publish without waiting.
@@ -216,7 +228,10 @@ impl Publisher {
                 None
             }
             // A session continued with -c may still bring messages of earlier subscriptions.
-            Happening::Message(_) | Happening::Subscribed(_) | Happening::Unsubscribed(_) => None,
+            Happening::Message(_)
+            | Happening::Subscribed(_)
+            | Happening::Unsubscribed(_)
+            | Happening::Writable => None,
             Happening::End(exit) => Some(exit),
         }
     }

@@ -141,7 +141,7 @@ impl Subscriber {
             Happening::Message(publish) => self.digest_message(&publish),
             Happening::Subscribed(answer) => Ok(self.digest_answer(&answer)),
             Happening::Unsubscribed(answer) => Ok(self.digest_unsubscribed(&answer)),
-            Happening::Published(..) => Ok(None),
+            Happening::Published(..) | Happening::Writable => Ok(None),
             Happening::End(exit) => Ok(Some(exit)),
         }
     }

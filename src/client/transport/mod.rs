@@ -32,11 +32,10 @@ pub(super) async fn open(endpoint: &Endpoint) -> Result<BoxedTransport, OpenErro
         Address::Unix(path) => open_unix(path).await?,
         Address::Tcp { host, port } => match &endpoint.proxy {
             Some(proxy) => {
-                let stream =
-                    tcp::open(&proxy.host, proxy.port, endpoint.bind, endpoint.is_nodelay).await?;
+                let stream = tcp::open(&proxy.host, proxy.port, endpoint.bind).await?;
                 within(&endpoint.address, socks::connect(stream, proxy, host, *port)).await?
             }
-            None => tcp::open(host, *port, endpoint.bind, endpoint.is_nodelay).await?,
+            None => tcp::open(host, *port, endpoint.bind).await?,
         },
     };
     if let Some(options) = &endpoint.tls {

@@ -14,7 +14,6 @@ pub(super) async fn open(
     host: &str,
     port: u16,
     bind: Option<IpAddr>,
-    is_nodelay: bool,
 ) -> Result<BoxedTransport, OpenError> {
     let unknown = |source| OpenError::UnknownHost { host: host.to_owned(), source };
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(unknown)?;
@@ -25,8 +24,8 @@ pub(super) async fn open(
         }
         match connect(address, bind).await {
             Ok(stream) => {
-                // Without it latency is worse, nothing else: not worth failing for.
-                let _ = stream.set_nodelay(is_nodelay);
+                // Packets are written in batches already. Not worth failing for.
+                let _ = stream.set_nodelay(true);
                 return Ok(Box::new(stream));
             }
             Err(error) => last = error,
