@@ -361,11 +361,8 @@ impl Client {
         if matches!(self.link, Link::Waiting(_)) {
             return;
         }
-        let why = if was_in_handshake {
-            format!("{why} before it answered the CONNECT")
-        } else {
-            why
-        };
+        let why =
+            if was_in_handshake { format!("{why} before it answered the CONNECT") } else { why };
         self.events.push_back(Event::Closed(Closed::Lost(why)));
     }
 

@@ -12,6 +12,8 @@ pub mod driver;
 pub mod endpoint;
 pub mod message;
 pub mod session;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 mod transport;
 

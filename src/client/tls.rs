@@ -169,8 +169,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFil
         what: "certificate",
         reason,
     };
-    let certificates: Result<Vec<_>, pem::Error> =
-        CertificateDer::pem_slice_iter(&bytes).collect();
+    let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
     let certificates = certificates.map_err(|error| content(error.to_string()))?;
     if certificates.is_empty() {
         return Err(content("there is none in it".to_owned()));
@@ -221,16 +220,10 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         // The name is what the inner verifier looks at last, so the chain is good by then.
-        match self.0.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        ) {
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        {
             Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName
-                | CertificateError::NotValidForNameContext { .. },
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
             verdict => verdict,
         }

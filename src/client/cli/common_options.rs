@@ -271,7 +271,9 @@ fn parse_tls_version(text: &str) -> Result<TlsVersion, String> {
     match text {
         "tlsv1.3" => Ok(TlsVersion::Tls13),
         "tlsv1.2" => Ok(TlsVersion::Tls12),
-        "tlsv1.1" | "tlsv1" => Err("it is broken and not supported; tlsv1.2 and tlsv1.3".to_owned()),
+        "tlsv1.1" | "tlsv1" => {
+            Err("it is broken and not supported; tlsv1.2 and tlsv1.3".to_owned())
+        }
         _ => Err("it is tlsv1.2 or tlsv1.3".to_owned()),
     }
 }

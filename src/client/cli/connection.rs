@@ -184,10 +184,8 @@ fn client_id(options: &ConnectOptions, version: ProtocolVersion) -> ByteString {
 
 fn password(options: &ConnectOptions) -> Result<Option<Bytes>, StartError> {
     if let Some(path) = &options.password_file {
-        let text = std::fs::read(path).map_err(|source| StartError::File {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = std::fs::read(path)
+            .map_err(|source| StartError::File { path: path.display().to_string(), source })?;
         let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         return Ok(Some(Bytes::copy_from_slice(line)));

@@ -6,7 +6,7 @@ use crate::mqtt::ReasonCode;
 
 /// How a program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(super) enum Exit {
     /// Done.
     Ok,
     /// The command line makes no sense.
@@ -33,7 +33,7 @@ impl Exit {
     /// The exit code. A refused CONNECT ends with its Reason Code, except 0x82: that is 130, which
     /// in a shell means ctrl-c.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Usage => 1,
@@ -50,7 +50,7 @@ impl Exit {
 
     /// Ends the program: by the signal itself if one asked for it, so that a shell loop stops too.
     #[must_use]
-    pub fn finish(self) -> ExitCode {
+    pub(super) fn finish(self) -> ExitCode {
         if let Self::Signal(number) = self {
             let _ = signal_hook::low_level::emulate_default_handler(number);
         }

@@ -183,10 +183,7 @@ mod tests {
     #[test]
     fn pretty_is_indented_with_tabs() {
         let value = JsonValue::parse(br#"{"a":[1,2],"b":{"c":true}}"#).unwrap();
-        assert_eq!(
-            value.pretty(),
-            "{\n\t\"a\":\t[1, 2],\n\t\"b\":\t{\n\t\t\"c\":\ttrue\n\t}\n}"
-        );
+        assert_eq!(value.pretty(), "{\n\t\"a\":\t[1, 2],\n\t\"b\":\t{\n\t\t\"c\":\ttrue\n\t}\n}");
     }
 
     #[test]

@@ -36,9 +36,10 @@ fn our_properties(publish: &Publish) -> Vec<(String, JsonValue)> {
             });
         }
         if !properties.user_properties.is_empty() {
-            let pairs = properties.user_properties.iter().map(|user| {
-                JsonValue::Array(vec![string(&*user.name), string(&*user.value)])
-            });
+            let pairs = properties
+                .user_properties
+                .iter()
+                .map(|user| JsonValue::Array(vec![string(&*user.name), string(&*user.value)]));
             members.push(("user-properties".to_owned(), JsonValue::Array(pairs.collect())));
         }
     }

@@ -54,9 +54,9 @@ impl PacketProperties {
         let mut sorted = Self::default();
         for option in options {
             let PropertyOption { command, identifier, value, .. } = option;
-            sorted.apply(option).map_err(|reason| {
-                format!("-D {command} {identifier} {value}: {reason}")
-            })?;
+            sorted
+                .apply(option)
+                .map_err(|reason| format!("-D {command} {identifier} {value}: {reason}"))?;
         }
         Ok(sorted)
     }
@@ -175,7 +175,10 @@ mod tests {
 
     #[test]
     fn properties_are_sorted_by_packet() {
-        assert_eq!(check("connect receive-maximum 7").unwrap().connect.receive_maximum.unwrap().get(), 7);
+        assert_eq!(
+            check("connect receive-maximum 7").unwrap().connect.receive_maximum.unwrap().get(),
+            7
+        );
         assert_eq!(check("PUBLISH content-type x").unwrap().publish.content_type.unwrap(), "x");
         assert_eq!(check("will will-delay-interval 3").unwrap().will_delay, Some(3));
         assert_eq!(check("subscribe user-property a b").unwrap().subscribe.len(), 1);

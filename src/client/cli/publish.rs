@@ -325,14 +325,10 @@ fn properties(options: &PubOptions, plan: &Plan) -> Result<MessageProperties, St
     }
     if let Some(correlation) = &message.correlation {
         use std::os::unix::ffi::OsStrExt;
-        properties.correlation_data =
-            Some(bytes::Bytes::copy_from_slice(correlation.as_bytes()));
+        properties.correlation_data = Some(bytes::Bytes::copy_from_slice(correlation.as_bytes()));
     }
     properties.user_properties.extend(options.common.behaviour.user_property.iter().cloned());
-    let stream_property = |name: &str, value: ByteString| UserProperty {
-        name: name.into(),
-        value,
-    };
+    let stream_property = |name: &str, value: ByteString| UserProperty { name: name.into(), value };
     if let Some(key) = &message.partition_key {
         let property = stream_property("partition-key", key.as_str().into());
         properties.user_properties.push(property);

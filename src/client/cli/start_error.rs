@@ -5,7 +5,7 @@ use crate::client::tls::TlsFilesError;
 
 /// Something is wrong before the first packet.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(super) enum StartError {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -31,7 +31,7 @@ impl StartError {
 
     /// What the program ends with.
     #[must_use]
-    pub fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::File { .. } => Exit::File,

@@ -110,9 +110,7 @@ impl Template {
     }
 }
 
-fn parse_field(
-    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
-) -> Result<Part, String> {
+fn parse_field(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, String> {
     let mut layout = Layout::default();
     layout.is_left = chars.next_if_eq(&'-').is_some();
     layout.is_zero_padded = chars.next_if_eq(&'0').is_some();

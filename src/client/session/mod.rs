@@ -25,8 +25,8 @@ use outgoing::{Acknowledged, Outgoing, Request};
 
 use super::message::Message;
 use crate::mqtt::{
-    Connack, Connect, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion, Puback,
-    Pubcomp, Publish, Pubrec, Pubrel, QoS, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe,
+    Connack, Connect, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion, Puback, Pubcomp,
+    Publish, Pubrec, Pubrel, QoS, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe,
 };
 
 /// What a session is opened with.
@@ -226,10 +226,8 @@ impl Session {
             | Packet::Connack(_)
             | Packet::Subscribe(_)
             | Packet::Unsubscribe(_)
-            | Packet::Pingreq => self.violated(
-                ReasonCode::ProtocolError,
-                format!("the server sent {}", packet.name()),
-            ),
+            | Packet::Pingreq => self
+                .violated(ReasonCode::ProtocolError, format!("the server sent {}", packet.name())),
         }
     }
 

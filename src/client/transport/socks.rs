@@ -14,8 +14,10 @@ pub(super) async fn connect(
     host: &str,
     port: u16,
 ) -> Result<BoxedTransport, OpenError> {
-    let refused =
-        |reason: String| OpenError::Proxy { proxy: format!("{}:{}", proxy.host, proxy.port), reason };
+    let refused = |reason: String| OpenError::Proxy {
+        proxy: format!("{}:{}", proxy.host, proxy.port),
+        reason,
+    };
     match talk(&mut stream, proxy, host, port).await {
         Ok(()) => Ok(stream),
         Err(Trouble::Refused(reason)) => Err(refused(reason)),
@@ -47,7 +49,9 @@ async fn talk(
     stream.read_exact(&mut answer).await?;
     if answer != [VERSION, method] {
         let words = match answer {
-            [VERSION, _] => "wants another authentication (say --proxy socks5h://USER:PASSWORD@HOST)",
+            [VERSION, _] => {
+                "wants another authentication (say --proxy socks5h://USER:PASSWORD@HOST)"
+            }
             _ => "does not speak SOCKS5",
         };
         return Err(Trouble::Refused(words.to_owned()));
