@@ -1,6 +1,7 @@
 //! `mqttzoo`: an MQTT 3.1.1 and 5.0 broker whose nodes coordinate through Apache ZooKeeper.
 
 pub mod broker;
+pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod mqtt;

@@ -1,0 +1,42 @@
+//! Why a program does not even start.
+
+use super::exit::Exit;
+use crate::client::tls::TlsFilesError;
+
+/// Something is wrong before the first packet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFilesError),
+}
+
+impl StartError {
+    /// A mistake on the command line.
+    pub(super) fn usage(words: impl Into<String>) -> Self {
+        Self::Usage(words.into())
+    }
+
+    /// What the program ends with.
+    #[must_use]
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::File { .. } => Exit::File,
+            Self::Tls(TlsFilesError::HalfIdentity) => Exit::Usage,
+            Self::Tls(_) => Exit::File,
+        }
+    }
+}
