@@ -44,6 +44,9 @@ pub enum ConnectError {
     /// The Will Topic cannot be published to.
     #[error("the will topic has too many levels")]
     WillTopic,
+    /// The will is larger than we keep.
+    #[error("the will is larger than {0} bytes")]
+    WillTooLarge(usize),
     /// There is no room for another will.
     #[error("there is no room for another will message")]
     NoRoomForWill,
@@ -72,7 +75,7 @@ impl ConnectError {
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
             Self::NotAuthorized | Self::WillNotAuthorized(_) => ReasonCode::NotAuthorized,
             Self::WillTopic => ReasonCode::TopicNameInvalid,
-            Self::NoRoomForWill | Self::TooManySessions => ReasonCode::QuotaExceeded,
+            Self::WillTooLarge(_) | Self::NoRoomForWill | Self::TooManySessions => ReasonCode::QuotaExceeded,
             Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
         }
@@ -120,6 +123,9 @@ impl Turn<'_> {
         let options = &self.broker.options;
         if will.topic.levels().count() > options.topic_levels_max {
             return Err(ConnectError::WillTopic);
+        }
+        if will.payload.len() + will.topic.as_str().len() > options.will_bytes_max {
+            return Err(ConnectError::WillTooLarge(options.will_bytes_max));
         }
         Ok(())
     }

@@ -245,7 +245,7 @@ impl Connection {
             return self.refuse(turn, &connect, &error);
         }
         let client_id = turn.client_id_for(&connect);
-        match self.identify(turn, client_id) {
+        match self.identify(turn, &connect, client_id) {
             Identified::Known(identity) => self.admit(turn, connect, identity, waker),
             Identified::Unwelcome => self.refuse(turn, &connect, &ConnectError::NotAuthorized),
             Identified::Claims(client_id, authenticator) => {
@@ -254,18 +254,22 @@ impl Connection {
         }
     }
 
-    /// Who a client is: what the authenticator has to say, or without one what its certificate
-    /// proves, or nobody in particular.
-    fn identify(&self, turn: &Turn<'_>, client_id: Arc<str>) -> Identified {
-        if let Some(authenticator) = &turn.broker.authenticator {
-            return Identified::Claims(client_id, Arc::clone(authenticator));
+    /// Who a client is: what its certificate proves, what the authenticator has to say, or nobody in
+    /// particular.
+    fn identify(&self, turn: &Turn<'_>, connect: &Connect, client_id: Arc<str>) -> Identified {
+        if let Some(common_name) = &self.origin.tls_common_name {
+            let user_name = Some(Arc::clone(common_name));
+            return Identified::Known(Identity { client_id, user_name, anonymous: false });
         }
-        let user_name = self.origin.tls_common_name.clone();
-        let anonymous = user_name.is_none();
-        if anonymous && !self.options.allow_anonymous {
-            return Identified::Unwelcome;
+        match &turn.broker.authenticator {
+            Some(authenticator) if connect.user_name.is_some() => {
+                Identified::Claims(client_id, Arc::clone(authenticator))
+            }
+            _ if self.options.allow_anonymous => {
+                Identified::Known(Identity { client_id, user_name: None, anonymous: true })
+            }
+            _ => Identified::Unwelcome,
         }
-        Identified::Known(Identity { client_id, user_name, anonymous })
     }
 
     fn authenticate(
@@ -282,7 +286,6 @@ impl Connection {
             client_id,
             user_name: connect.user_name.as_deref().map(Arc::from),
             password: connect.password.clone(),
-            is_anonymous_allowed: self.options.allow_anonymous,
             peer: Arc::clone(&self.origin.address),
             tls_common_name: self.origin.tls_common_name.clone(),
         };

@@ -20,6 +20,8 @@ pub struct BrokerOptions {
     pub retained_messages_max: usize,
     /// Bytes of retained messages. More: 0x97.
     pub retained_bytes_max: usize,
+    /// Bytes of one will. More: CONNACK 0x97.
+    pub will_bytes_max: usize,
     /// Bytes of the wills of all Sessions. More: CONNACK 0x97.
     pub wills_bytes_max: u64,
     /// Bytes of all queues together.
@@ -53,6 +55,7 @@ impl Default for BrokerOptions {
             topic_levels_max: 128,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 * MIB,
+            will_bytes_max: 256 * 1_024,
             wills_bytes_max: 256 * MIB as u64,
             queued_bytes_max: 4 * 1_024 * MIB as u64,
             persistent_queue: queue(Overflow::Reject),

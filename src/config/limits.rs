@@ -85,6 +85,9 @@ options! {
         retained_messages_max: NonZeroUsize as "N" = count(1_000_000),
         /// Bytes of the retained messages. What goes beyond is refused with 0x97.
         retained_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
+        /// Bytes of the will messages of all Sessions. A CONNECT that goes beyond is refused with
+        /// 0x97.
+        wills_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
         /// Bytes of the will message of one client. A CONNECT with a larger one is refused with 0x97.
         will_bytes_max: ByteSize as "SIZE" = ByteSize::kib(256),
         /// The share of the memory of the machine or cgroup, in percent, above which the broker

@@ -62,6 +62,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
         retained_messages_max: limits.retained_messages_max.get(),
         retained_bytes_max: limits.retained_bytes_max.0,
         wills_bytes_max: limits.wills_bytes_max.0 as u64,
+        will_bytes_max: limits.will_bytes_max.0,
         queued_bytes_max,
         persistent_queue: Arc::new(mailbox(limits, limits.overflow_persistent)),
         clean_queue: Arc::new(mailbox(limits, limits.overflow_clean)),
@@ -86,59 +87,32 @@ fn mailbox(limits: &Limits, overflow: OverflowPolicy) -> MailboxOptions {
     }
 }
 
-/// Every listener with the bounds of its connections. Those that differ by nothing but the address
-/// are one listener, so that a port the system chooses is the same on all of them.
+/// Every listener with the bounds of its connections.
 pub(super) fn listeners(config: &Config) -> Vec<(ListenerOptions, ConnectionOptions)> {
-    let mut groups: Vec<Vec<&Listener>> = Vec::new();
-    for listener in &config.listeners {
-        match groups.iter_mut().find(|group| group.first().is_some_and(|one| alike(one, listener))) {
-            Some(group) => group.push(listener),
-            None => groups.push(vec![listener]),
-        }
-    }
-    groups
-        .iter()
-        .filter_map(|group| {
-            let first = group.first()?;
-            Some((listener(config, first, group), connection(config, first)))
-        })
-        .collect()
+    let each = |one: &Listener| (listener(config, one), connection(config, one));
+    config.listeners.iter().map(each).collect()
 }
 
-fn alike(one: &Listener, other: &Listener) -> bool {
-    let port = |listener: &Listener| match listener.address {
-        ListenerAddress::Inet(address) => Some(address.port()),
-        ListenerAddress::Unix(_) => None,
+fn listener(config: &Config, from: &Listener) -> ListenerOptions {
+    let endpoint = match &from.address {
+        ListenerAddress::Unix(path) => Endpoint::Unix { path: path.clone() },
+        ListenerAddress::Inet { hosts, port } => {
+            let hosts = hosts.iter().map(ToString::to_string).collect();
+            Endpoint::Tcp { hosts, port: *port }
+        }
     };
-    let of_one = Listener { address: other.address.clone(), is_optional: false, ..one.clone() };
-    let of_other = Listener { is_optional: false, ..other.clone() };
-    port(one).is_some() && port(one) == port(other) && of_one == of_other
-}
-
-fn listener(config: &Config, first: &Listener, group: &[&Listener]) -> ListenerOptions {
-    let mut hosts = Vec::new();
-    let mut endpoint = None;
-    for listener in group {
-        match &listener.address {
-            ListenerAddress::Unix(path) => endpoint = Some(Endpoint::Unix { path: path.clone() }),
-            ListenerAddress::Inet(address) => {
-                hosts.push(address.ip().to_string());
-                endpoint = Some(Endpoint::Tcp { hosts: hosts.clone(), port: address.port() });
-            }
-        }
-    }
-    let speaks_websocket = matches!(first.kind, ListenerKind::Ws | ListenerKind::Wss);
+    let speaks_websocket = matches!(from.kind, ListenerKind::Ws | ListenerKind::Wss);
     ListenerOptions {
-        name: first.to_string(),
-        endpoint: endpoint.expect("a group has a member"),
-        tls: first.tls.as_ref().map(|files| TlsOptions {
+        name: from.to_string(),
+        endpoint,
+        tls: from.tls.as_ref().map(|files| TlsOptions {
             certificate: files.cert.clone(),
             key: files.key.clone(),
             client_ca: files.cafile.clone(),
         }),
-        websocket: speaks_websocket.then(|| WebSocketOptions { path: first.ws_path.clone() }),
-        proxy_protocol: first.proxy_protocol,
-        limits: listener_limits(&config.limits, first),
+        websocket: speaks_websocket.then(|| WebSocketOptions { path: from.ws_path.clone() }),
+        proxy_protocol: from.proxy_protocol,
+        limits: listener_limits(&config.limits, from),
     }
 }
 

@@ -314,7 +314,9 @@ mod tests {
         }
         assert!(index.route("a").is_empty());
         assert_eq!(route.targets[0].subscriber, Number(1));
-        assert_eq!(route.groups[0].in_turn().next().unwrap().subscriber, Number(1));
+        let group = &route.groups[0];
+        let place = group.in_turn().next().unwrap();
+        assert_eq!(group.members()[place].subscriber, Number(1));
     }
 
     #[test]

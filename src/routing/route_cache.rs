@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_route_is_found_for_its_topic_and_generation_only() {
         let mut cache = cache(10, 1000);
-        let route = Arc::new(Route::default());
+        let route = Arc::new(());
         cache.insert("a", 1, Arc::clone(&route));
         assert!(Arc::ptr_eq(cache.lookup("a", 1).unwrap(), &route));
         assert!(cache.lookup("a", 2).is_none());
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_sweep_lets_outdated_routes_go() {
         let mut cache = cache(100, 1000);
-        let route = Arc::new(Route::default());
+        let route = Arc::new(());
         for number in 0..20_u64 {
             cache.insert(&number.to_string(), number % 2, Arc::clone(&route));
         }
@@ -300,12 +300,12 @@ mod tests {
             topic_bytes_max in 1..60_usize,
         ) {
             let mut cache = cache(entries_max, topic_bytes_max);
-            let mut latest: HashMap<u64, (u64, Arc<Route<()>>)> = HashMap::new();
+            let mut latest: HashMap<u64, (u64, Arc<()>)> = HashMap::new();
             for (kind, number, generation) in steps {
                 let topic = "t".repeat(1 + usize::try_from(number % 5)?) + &number.to_string();
                 match kind {
                     0 => {
-                        let route = Arc::new(Route::default());
+                        let route = Arc::new(());
                         latest.insert(number, (generation, Arc::clone(&route)));
                         cache.insert(&topic, generation, route);
                     }

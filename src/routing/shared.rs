@@ -113,6 +113,7 @@ impl Iterator for InTurn<'_> {
 }
 
 impl ExactSizeIterator for InTurn<'_> {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,9 +133,9 @@ mod tests {
     fn each_member_is_offered_once_even_if_the_turn_moves_meanwhile() {
         let group = group_of(3);
         let mut first = group.in_turn();
-        let mut offered = vec![first.next().unwrap().subscriber];
+        let mut offered = vec![first.next().unwrap()];
         let _ = group.in_turn().next();
-        offered.extend(first.map(|member| member.subscriber));
+        offered.extend(first);
         offered.sort_unstable();
         assert_eq!(offered, [0, 1, 2]);
     }
@@ -150,7 +151,7 @@ mod tests {
     /// Who takes each of `count` messages.
     fn takers(group: &SharedGroup<u8>, is_there: [bool; 3], count: usize) -> Vec<u8> {
         let taker = |_| {
-            let mut members = group.in_turn().map(|member| member.subscriber);
+            let mut members = group.in_turn().map(|place| group.members()[place].subscriber);
             members.find(|&member| is_there[usize::from(member)]).unwrap_or(u8::MAX)
         };
         (0..count).map(taker).collect()
