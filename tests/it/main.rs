@@ -1,0 +1,12 @@
+//! The integration tests: one binary, real sockets, the broker as its users start it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests time what they see, index what they have measured, and fail by panicking"
+)]
+
+mod conformance;
+mod harness;
