@@ -1,8 +1,13 @@
-//! The integration tests: one binary, one module for each subject.
-#![expect(
-    clippy::unwrap_used,
+//! The integration tests: one binary, real sockets, the broker as its users start it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test that fails here has found something"
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests time what they see, index what they have measured, and fail by panicking"
 )]
 
+mod conformance;
+mod harness;
 mod layering;

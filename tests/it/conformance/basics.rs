@@ -222,7 +222,7 @@ fn pingreq_is_answered(s: &Stage) -> Outcome {
 fn one_connection_s_error_leaves_the_others_alone(s: &Stage) -> Outcome {
     let mut other = s.client("other")?;
     let mut bad = s.client("bad")?;
-    bad.send(&[0xC1, 0]);
+    bad.send(&[0x00, 0]);
     bad.refused(MALFORMED)?;
     other.ping()
 }

@@ -4,16 +4,13 @@ use super::{Outcome, Version, differs};
 
 /// Packet types as the high nibble of the first byte.
 pub(crate) mod kind {
-    pub(crate) const CONNECT: u8 = 1;
     pub(crate) const CONNACK: u8 = 2;
     pub(crate) const PUBLISH: u8 = 3;
     pub(crate) const PUBACK: u8 = 4;
     pub(crate) const PUBREC: u8 = 5;
     pub(crate) const PUBREL: u8 = 6;
     pub(crate) const PUBCOMP: u8 = 7;
-    pub(crate) const SUBSCRIBE: u8 = 8;
     pub(crate) const SUBACK: u8 = 9;
-    pub(crate) const UNSUBSCRIBE: u8 = 10;
     pub(crate) const UNSUBACK: u8 = 11;
     pub(crate) const PINGRESP: u8 = 13;
     pub(crate) const DISCONNECT: u8 = 14;

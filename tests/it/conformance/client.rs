@@ -215,6 +215,7 @@ pub(crate) struct Client {
     received: Vec<u8>,
     set_aside: VecDeque<Packet>,
     last_id: u16,
+    takes_any_form: bool,
     /// The CONNACK that let it in.
     pub(crate) connack: Reason,
 }
@@ -229,6 +230,7 @@ impl Client {
             received: Vec::new(),
             set_aside: VecDeque::new(),
             last_id: 100,
+            takes_any_form: false,
             connack: Reason::default(),
         }
     }
@@ -256,7 +258,8 @@ impl Client {
         let deadline = Instant::now() + self.patience;
         loop {
             if let Some(packet) = self.parse()? {
-                return packet.checked().map(Event::Packet);
+                let packet = if self.takes_any_form { packet } else { packet.checked()? };
+                return Ok(Event::Packet(packet));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -518,6 +521,11 @@ impl Client {
         self.set_aside.clear();
         while let Event::Packet(_late) = self.event()? {}
         Ok(())
+    }
+
+    /// Takes packets as they come: a server may refuse a version in the words of another one.
+    pub(crate) fn take_any_form(&mut self) {
+        self.takes_any_form = true;
     }
 
     /// Stops waiting as long as usual: for a script that waits for time to pass.

@@ -57,7 +57,7 @@ fn connection_is_closed_after_disconnect(s: &Stage) -> Outcome {
 /// Ways to make a server end the connection, with what it may say.
 fn causes(s: &Stage) -> Vec<(Vec<u8>, &'static [u8])> {
     vec![
-        (vec![0xC1, 0], MALFORMED),
+        (vec![0x00, 0], MALFORMED),
         (s.connect("bad").bytes(), &[0x82]),
         (s.message("a/#", "x").bytes(), &[0x80, 0x81, 0x82, 0x90]),
         (bytes::subscribe(s.version, 1, &[], &[]), MALFORMED),

@@ -155,7 +155,9 @@ fn synchronous_layers_know_no_system_time_or_chance() {
         ("static COUNT: AtomicU32 = AtomicU32::new(0);", "no globals"),
         ("fn f() { static COUNT: AtomicU32 = AtomicU32::new(0); }", "no globals"),
         ("thread_local! { static C: Cell<u8> = Cell::new(0); }", "no globals"),
-        ("use std::sync::OnceLock;", "no globals"),
+        ("static ONCE: OnceLock<u8> = OnceLock::new();", "no globals"),
+        ("use std::task::Context;", "no tasks"),
+        ("use std::task::{Poll, Waker};", "no tasks"),
     ] {
         for layer in ["mqtt", "session", "routing", "cluster", "stream", "ports", "broker", "sim"] {
             check_refused(&format!("{layer}/mod.rs"), text, reason);
@@ -178,6 +180,9 @@ fn what_a_synchronous_layer_needs_is_left_alone() {
         "#[cfg(test)] use crate::net::Listener;",
         "#[cfg(test)] fn f() { std::thread::yield_now(); }",
         "struct S(foldhash::fast::FixedState);",
+        "use std::task::Waker;",
+        "struct S { made_once: std::sync::OnceLock<u8> }",
+        "names! { names: &'static [&'static str] }",
     ] {
         check_accepted("session/mod.rs", text);
     }

@@ -149,13 +149,18 @@ impl Walker {
         let mut path: Vec<String> = Vec::new();
         let mut start = Span::call_site();
         let mut colons = 0;
+        let mut is_lifetime = false;
         for token in tokens {
+            let follows_tick = std::mem::replace(
+                &mut is_lifetime,
+                matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '\''),
+            );
             match &token {
                 TokenTree::Ident(ident) => {
                     if matches!(ident.to_string().as_str(), "async" | "await") {
                         self.seen.marks.push((ident.span().start().line, Mark::Async));
                     }
-                    if ident == "static" {
+                    if ident == "static" && !follows_tick {
                         self.seen.marks.push((ident.span().start().line, Mark::Static));
                     }
                     if colons != 2 {

@@ -1,0 +1,1 @@
+//! What our broker does where the standards leave it a choice.

@@ -1,0 +1,174 @@
+//! Our broker, started as its users start it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use super::fresh_dir;
+use super::guardian::Guardian;
+
+/// How long a start or a stop may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is bound, as the broker wrote it to `ports.json`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Ports {
+    pub(crate) tcp: Vec<u16>,
+    pub(crate) tls: Vec<u16>,
+    pub(crate) ws: Vec<u16>,
+    pub(crate) wss: Vec<u16>,
+    pub(crate) unix: Vec<PathBuf>,
+    pub(crate) admin: Option<u16>,
+}
+
+/// A running broker with a data directory of its own.
+pub(crate) struct Broker {
+    child: Child,
+    guardian: Guardian,
+    directory: PathBuf,
+    ports: Ports,
+}
+
+impl Broker {
+    /// Starts one on free ports with these arguments besides.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(|_directory| arguments.iter().map(|&text| text.into()).collect())
+    }
+
+    /// Starts one with arguments that may name files in its directory, which exists already.
+    pub(crate) fn start_with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let directory = fresh_dir("broker");
+        let arguments = arguments(&directory);
+        let child = spawn(&directory, &arguments);
+        let guardian = Guardian::over(child.id(), &directory);
+        let mut broker = Self { child, guardian, directory, ports: Ports::default() };
+        broker.ports = broker.wait_for_ports();
+        broker
+    }
+
+    fn wait_for_ports(&mut self) -> Ports {
+        let deadline = Instant::now() + PATIENCE;
+        let file = self.directory.join("ports.json");
+        loop {
+            if let Ok(text) = fs::read_to_string(&file) {
+                return serde_json::from_str(&text)
+                    .unwrap_or_else(|error| panic!("{text} is not ports.json: {error}"));
+            }
+            let ended = self.child.try_wait().expect("the child is ours");
+            if let Some(status) = ended {
+                panic!("the broker ended at once with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "no ports.json came:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What it has bound.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Its first TCP port.
+    pub(crate) fn port(&self) -> u16 {
+        *self.ports.tcp.first().expect("a TCP port was asked for")
+    }
+
+    /// Its process identifier.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its data directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the log holds `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "`{text}` was not logged:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let raw = i32::try_from(self.child.id()).expect("a process identifier fits");
+        if let Some(pid) = Pid::from_raw(raw) {
+            let _gone = kill_process(pid, signal);
+        }
+    }
+
+    /// Asks it to end with SIGTERM and waits; the status is how it took its leave.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(PATIENCE).unwrap_or_else(|| panic!("SIGTERM was ignored:\n{}", self.log()))
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                return Some(status);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.signal(Signal::TERM);
+        if self.wait(Duration::from_secs(5)).is_none() {
+            let _gone = self.child.kill();
+            let _gone = self.child.wait();
+        }
+        self.guardian.dismiss();
+        let _gone = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The broker for tests that need no settings of their own: TCP and WebSocket, on defaults.
+pub(crate) fn shared() -> &'static Broker {
+    static SHARED: OnceLock<Broker> = OnceLock::new();
+    SHARED.get_or_init(|| Broker::start(&["--ws-port", "0"]))
+}
+
+fn spawn(directory: &Path, arguments: &[String]) -> Child {
+    let log = File::create(directory.join("log")).expect("the directory is ours");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt_broker"));
+    if !arguments.iter().any(|argument| argument == "--port" || argument == "--config") {
+        command.args(["--port", "0"]);
+    }
+    command
+        .arg("--data-dir")
+        .arg(directory)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log);
+    for (name, _value) in std::env::vars().filter(|(name, _)| name.starts_with("MQTTZOO_")) {
+        command.env_remove(name);
+    }
+    command.spawn().expect("cargo has built the broker")
+}
