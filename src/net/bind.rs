@@ -387,6 +387,20 @@ mod tests {
     }
 
     #[test]
+    fn accepted_sockets_inherit_their_options() {
+        let options = ListenerOptions::tcp("test", &["127.0.0.1"], 0);
+        let limits = options.limits;
+        let bound = bind(options).unwrap();
+        let port = bound.port().unwrap();
+        let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (socket, _) = bound.sockets[0].0.accept().unwrap();
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), limits.tcp_keep_alive);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), limits.tcp_keep_alive / 10);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits.tcp_user_timeout));
+    }
+
+    #[test]
     fn a_taken_port_names_who_has_it() {
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = holder.local_addr().unwrap().port();

@@ -16,6 +16,8 @@ mod counters;
 mod first_bytes;
 mod handshake;
 mod line_limit;
+#[cfg(test)]
+mod listener_tests;
 mod options;
 mod peer;
 mod port_owner;

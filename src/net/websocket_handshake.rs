@@ -45,8 +45,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bytes = Vec::with_capacity(READ_BYTES);
-    let (length, request) = read_request(&mut stream, &mut bytes).await?;
-    match answer(&request, options) {
+    let request = read_request(&mut stream, &mut bytes).await?;
+    let length = request.as_ref().map_or(bytes.len(), |(length, _)| *length);
+    match answer(request.as_ref().map(|(_, request)| request), options) {
         Ok(response) => {
             let mut text = Vec::new();
             write_response(&mut text, &response).map_err(io::Error::other)?;
@@ -61,11 +62,12 @@ where
     }
 }
 
-/// Reads until the request is complete. Returns its length and itself.
+/// Reads until the request is complete. Returns its length and itself, or nothing when it is HTTP,
+/// but with another method or version than an opening handshake has.
 async fn read_request<S: AsyncRead + Unpin>(
     stream: &mut S,
     bytes: &mut Vec<u8>,
-) -> Result<(usize, Request), WebSocketHandshakeError> {
+) -> Result<Option<(usize, Request)>, WebSocketHandshakeError> {
     loop {
         if stream.read_buf(bytes).await? == 0 {
             return Err(match bytes.as_slice() {
@@ -73,25 +75,31 @@ async fn read_request<S: AsyncRead + Unpin>(
                 _ => WebSocketHandshakeError::Left,
             });
         }
-        match Speech::of(bytes) {
+        let speech = Speech::of(bytes);
+        match speech {
             Speech::Tls => return Err(WebSocketHandshakeError::WrongProtocol(TLS)),
             Speech::Mqtt => return Err(WebSocketHandshakeError::WrongProtocol(MQTT)),
             Speech::Proxy => return Err(WebSocketHandshakeError::WrongProtocol(PROXY)),
             Speech::Http | Speech::Other => {}
         }
-        let parsed = Request::try_parse(bytes);
-        match parsed.map_err(|_| WebSocketHandshakeError::NoRequest)? {
-            Some(complete) => return Ok(complete),
-            None if bytes.len() >= REQUEST_BYTES_MAX => {
+        match Request::try_parse(bytes) {
+            Ok(Some(complete)) => return Ok(Some(complete)),
+            Err(_) if speech == Speech::Http => return Ok(None),
+            Err(_) => return Err(WebSocketHandshakeError::NoRequest),
+            Ok(None) if bytes.len() >= REQUEST_BYTES_MAX => {
                 return Err(WebSocketHandshakeError::NoRequest);
             }
-            None => bytes.reserve(READ_BYTES),
+            Ok(None) => bytes.reserve(READ_BYTES),
         }
     }
 }
 
 /// The response that opens the connection, or why there is none.
-fn answer(request: &Request, options: &WebSocketOptions) -> Result<Response, RefusedRequest> {
+fn answer(
+    request: Option<&Request>,
+    options: &WebSocketOptions,
+) -> Result<Response, RefusedRequest> {
+    let request = request.ok_or(NOT_AN_UPGRADE)?;
     let mut response = create_response(request).map_err(|_| NOT_AN_UPGRADE)?;
     if options.path.as_ref().is_some_and(|path| path != request.uri().path()) {
         return Err(WRONG_PATH);

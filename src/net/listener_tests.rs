@@ -1,0 +1,564 @@
+//! Whole listeners over real sockets: what goes in comes out, and what should not get in does not.
+//! The clients are other people's code: rustls and tungstenite.
+
+use super::tls::tests::Files;
+use super::{
+    AcceptContext, BoundListener, ConnectRate, ConnectionBudget, ListenerOptions, NetCounters,
+    Peer, PeerAddress, Refusal, Serve, Setback, Transport, TransportKind, WebSocketOptions, bind,
+};
+use crate::runtime::{Background, Clock, ShardHandle, Shards, Shutdown};
+use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// Sends back what it receives and tells the test who came.
+struct Echo {
+    arrivals: mpsc::Sender<Peer>,
+    ends: mpsc::Sender<Option<String>>,
+    establishes: bool,
+}
+
+impl Serve for Echo {
+    async fn serve(self: Arc<Self>, mut transport: Transport, peer: Peer, _shard: ShardHandle) {
+        if self.establishes {
+            transport.mark_established();
+        }
+        let _ = self.arrivals.send(peer).await;
+        let outcome = echo(&mut transport).await;
+        drop(transport);
+        let _ = self.ends.send(outcome.err().map(|error| error.to_string())).await;
+    }
+}
+
+async fn echo(transport: &mut Transport) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let count = transport.read(&mut buffer).await?;
+        if count == 0 {
+            return transport.shutdown().await;
+        }
+        transport.write_all(&buffer[..count]).await?;
+        transport.flush().await?;
+    }
+}
+
+/// A broker that only echoes, with one listener.
+struct Broker {
+    port: u16,
+    counters: Arc<NetCounters>,
+    arrivals: mpsc::Receiver<Peer>,
+    ends: mpsc::Receiver<Option<String>>,
+    shutdown: Shutdown,
+    shards: Shards,
+    background: Background,
+}
+
+impl Broker {
+    fn start(options: ListenerOptions) -> Self {
+        Self::with(bind(options).unwrap(), usize::MAX, true)
+    }
+
+    fn with(bound: BoundListener, connections_max: usize, establishes: bool) -> Self {
+        let (arrivals_in, arrivals) = mpsc::channel(100);
+        let (ends_in, ends) = mpsc::channel(100);
+        let server = Echo { arrivals: arrivals_in, ends: ends_in, establishes };
+        let shards = Shards::start(2, 1).unwrap();
+        let background = Background::start(1).unwrap();
+        let (counters, shutdown) = (Arc::new(NetCounters::default()), Shutdown::new());
+        let port = bound.port().unwrap_or(0);
+        let context = AcceptContext {
+            server: Arc::new(server),
+            shards: shards.handles(),
+            counters: counters.clone(),
+            budget: ConnectionBudget::new(connections_max),
+            clock: Clock::start(),
+            shutdown: shutdown.clone(),
+        };
+        bound.accept(context, &background.handle()).unwrap();
+        Self { port, counters, arrivals, ends, shutdown, shards, background }
+    }
+
+    /// Runs `test` and then checks that nothing is left of any connection.
+    fn run(mut self, test: impl AsyncFnOnce(&mut Self)) {
+        let client = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        client.block_on(async {
+            test(&mut self).await;
+            self.shutdown.begin();
+            self.shards.join_tasks(PATIENCE).await.unwrap();
+            self.background.join_tasks(PATIENCE).await.unwrap();
+        });
+        assert_eq!((self.counters.open.value(), self.counters.half_open.value()), (0, 0));
+        assert!(self.shards.handles().iter().all(|shard| shard.connection_count() == 0));
+        self.shards.stop();
+        self.background.stop(PATIENCE);
+    }
+
+    async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    async fn arrival(&mut self) -> Peer {
+        within(self.arrivals.recv()).await.unwrap()
+    }
+
+    async fn until(&self, mut holds: impl FnMut(&NetCounters) -> bool) {
+        within(async {
+            while !holds(&self.counters) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn options(kind: TransportKind, files: &Files) -> ListenerOptions {
+    let mut options = ListenerOptions::tcp(kind.as_str(), &["127.0.0.1"], 0);
+    match kind {
+        TransportKind::Tcp => {}
+        TransportKind::Tls => options.tls = Some(files.options()),
+        TransportKind::WebSocket => options.websocket = Some(WebSocketOptions::default()),
+        TransportKind::SecureWebSocket => {
+            options.tls = Some(files.options());
+            options.websocket = Some(WebSocketOptions::default());
+        }
+        TransportKind::Unix => {
+            options = ListenerOptions::unix("unix", files.directory.join("socket"));
+        }
+    }
+    options
+}
+
+fn tls_client(files: &Files, identity: Option<(PathBuf, PathBuf)>, alpn: &[u8]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(files.ca_pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain: Result<_, _> = CertificateDer::pem_file_iter(certificate).unwrap().collect();
+            let key = PrivateKeyDer::from_pem_file(key).unwrap();
+            builder.with_client_auth_cert(chain.unwrap(), key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config
+}
+
+async fn connect_tls(stream: TcpStream, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+async fn connect_websocket<S>(stream: S, path: &str) -> Result<WebSocketStream<S>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("mqtt");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+    let (socket, response) = tokio_tungstenite::client_async(request, stream).await?;
+    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "mqtt");
+    Ok(socket)
+}
+
+/// Sends the pieces one by one and reads until everything has come back.
+async fn exchange<S>(mut stream: S, pieces: &[&[u8]]) -> Vec<u8>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let length = pieces.iter().map(|piece| piece.len()).sum();
+    let (mut read, mut write) = tokio::io::split(&mut stream);
+    let mut received = vec![0; length];
+    let send = async {
+        for piece in pieces {
+            write.write_all(piece).await.unwrap();
+            write.flush().await.unwrap();
+        }
+    };
+    let (outcome, ()) = tokio::join!(read.read_exact(&mut received), send);
+    outcome.unwrap();
+    stream.shutdown().await.unwrap();
+    received
+}
+
+/// The same with a message for each piece.
+async fn exchange_messages<S>(socket: WebSocketStream<S>, pieces: &[&[u8]]) -> Vec<u8>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let (mut write, mut read) = socket.split();
+    let send = async {
+        for piece in pieces {
+            write.send(Message::binary(piece.to_vec())).await.unwrap();
+        }
+    };
+    let receive = async {
+        let mut received = Vec::new();
+        while received.len() < length {
+            match read.next().await.unwrap().unwrap() {
+                Message::Binary(bytes) => received.extend_from_slice(&bytes),
+                other => panic!("{other:?} is not binary"),
+            }
+        }
+        received
+    };
+    let (received, ()) = tokio::join!(receive, send);
+    write.close().await.unwrap();
+    assert!(matches!(read.next().await, Some(Ok(Message::Close(_)))));
+    received
+}
+
+fn check_echo(kind: TransportKind) {
+    let files = Files::new();
+    let socket_path = files.directory.join("socket");
+    let payload: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0] ^ 0x5A).collect();
+    let cuts: [Vec<&[u8]>; 3] =
+        [vec![&payload], payload.chunks(777).collect(), payload[..500].chunks(1).collect()];
+    Broker::start(options(kind, &files)).run(async |broker| {
+        for pieces in &cuts {
+            let received = match kind {
+                TransportKind::Tcp => exchange(broker.tcp().await, pieces).await,
+                TransportKind::Tls => {
+                    let config = tls_client(&files, None, b"mqtt");
+                    let stream = connect_tls(broker.tcp().await, config).await.unwrap();
+                    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"mqtt"[..]));
+                    exchange(stream, pieces).await
+                }
+                TransportKind::WebSocket => {
+                    let socket = connect_websocket(broker.tcp().await, "/any").await.unwrap();
+                    exchange_messages(socket, pieces).await
+                }
+                TransportKind::SecureWebSocket => {
+                    let config = tls_client(&files, None, b"http/1.1");
+                    let stream = connect_tls(broker.tcp().await, config).await.unwrap();
+                    let socket = connect_websocket(stream, "/mqtt").await.unwrap();
+                    exchange_messages(socket, pieces).await
+                }
+                TransportKind::Unix => {
+                    let stream = UnixStream::connect(&socket_path).await.unwrap();
+                    exchange(stream, pieces).await
+                }
+            };
+            assert!(received == pieces.concat(), "{kind}: the echo differs");
+            let peer = broker.arrival().await;
+            assert_eq!((peer.kind, &*peer.listener), (kind, kind.as_str()));
+            assert_eq!(peer.address == PeerAddress::Unix, kind == TransportKind::Unix);
+            assert_eq!(within(broker.ends.recv()).await, Some(None));
+        }
+        assert_eq!(broker.counters.accepted(kind).value(), 3);
+    });
+    assert!(!socket_path.exists(), "the path of a closed listener is gone");
+}
+
+#[test]
+fn tcp_carries_any_cut_of_the_bytes() {
+    check_echo(TransportKind::Tcp);
+}
+
+#[test]
+fn tls_carries_any_cut_of_the_bytes() {
+    check_echo(TransportKind::Tls);
+}
+
+/// [MQTT-6.0.0-2]
+#[test]
+fn websocket_carries_any_cut_of_the_bytes() {
+    check_echo(TransportKind::WebSocket);
+}
+
+/// [MQTT-6.0.0-2]
+#[test]
+fn secure_websocket_carries_any_cut_of_the_bytes() {
+    check_echo(TransportKind::SecureWebSocket);
+}
+
+#[test]
+fn unix_carries_any_cut_of_the_bytes() {
+    check_echo(TransportKind::Unix);
+}
+
+/// [MQTT-6.0.0-1]
+#[test]
+fn a_text_frame_closes_the_connection() {
+    let files = Files::new();
+    Broker::start(options(TransportKind::WebSocket, &files)).run(async |broker| {
+        let mut socket = connect_websocket(broker.tcp().await, "/").await.unwrap();
+        socket.send(Message::text("hello")).await.unwrap();
+        let Some(Ok(Message::Close(Some(close)))) = within(socket.next()).await else {
+            panic!("no close frame");
+        };
+        assert_eq!(close.code, CloseCode::Unsupported);
+        let end = within(broker.ends.recv()).await.unwrap().unwrap();
+        assert!(end.contains("text frame"), "{end}");
+    });
+}
+
+#[test]
+fn only_the_configured_path_is_served() {
+    let mut options = options(TransportKind::WebSocket, &Files::new());
+    options.websocket = Some(WebSocketOptions { path: Some("/mqtt".to_owned()) });
+    Broker::start(options).run(async |broker| {
+        let refused = connect_websocket(broker.tcp().await, "/other").await.unwrap_err();
+        assert!(matches!(refused, Error::Http(response) if response.status() == 404));
+        connect_websocket(broker.tcp().await, "/mqtt").await.unwrap();
+        assert_eq!(broker.counters.setbacks(Setback::WebSocket).value(), 1);
+    });
+}
+
+#[test]
+fn mutual_tls_lets_in_whom_the_ca_has_signed() {
+    let (files, strangers) = (Files::new(), Files::new());
+    let mut options = options(TransportKind::Tls, &files);
+    options.tls = Some(files.mutual());
+    Broker::start(options).run(async |broker| {
+        let connect = async |identity| {
+            let config = tls_client(&files, identity, b"mqtt");
+            let mut stream = connect_tls(broker.tcp().await, config).await?;
+            // With TLS 1.3 the client learns of its refusal when it reads.
+            stream.write_all(b"x").await?;
+            stream.read_u8().await
+        };
+        assert_eq!(within(connect(Some(files.issue("sensor-7")))).await.unwrap(), b'x');
+        within(connect(None)).await.unwrap_err();
+        within(connect(Some(strangers.issue("sensor-7")))).await.unwrap_err();
+        broker.until(|counters| counters.setbacks(Setback::Tls).value() == 2).await;
+        assert_eq!(broker.arrival().await.tls_common_name.as_deref(), Some("sensor-7"));
+        assert!(broker.arrivals.try_recv().is_err(), "the others never arrived");
+    });
+}
+
+#[test]
+fn a_reload_changes_the_certificate_of_the_next_connection_only() {
+    let files = Files::new();
+    let bound = bind(options(TransportKind::Tls, &files)).unwrap();
+    let tls = bound.tls().unwrap();
+    Broker::with(bound, usize::MAX, true).run(async |broker| {
+        let connect = async || {
+            let config = tls_client(&files, None, b"mqtt");
+            connect_tls(broker.tcp().await, config).await.unwrap()
+        };
+        let certificate = |stream: &TlsStream<TcpStream>| {
+            stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+        };
+        let before = connect().await;
+        files.issue("server");
+        let same = connect().await;
+        tls.reload().unwrap();
+        let after = connect().await;
+        assert!(certificate(&before) == certificate(&same));
+        assert!(certificate(&before) != certificate(&after));
+        assert_eq!(exchange(before, &[b"still here"]).await, b"still here");
+    });
+}
+
+/// A new CA is asked about every client: no session of before is resumed.
+#[test]
+fn a_reload_of_the_ca_refuses_whom_only_the_old_one_has_signed() {
+    let (files, others) = (Files::new(), Files::new());
+    let mut options = options(TransportKind::Tls, &files);
+    options.tls = Some(files.mutual());
+    let bound = bind(options).unwrap();
+    let tls = bound.tls().unwrap();
+    Broker::with(bound, usize::MAX, true).run(async |broker| {
+        // One configuration, and with it one cache of tickets, for both connections.
+        let config = tls_client(&files, Some(files.issue("sensor-7")), b"mqtt");
+        let connect = async || {
+            let mut stream = connect_tls(broker.tcp().await, config.clone()).await?;
+            stream.write_all(b"x").await?;
+            stream.read_u8().await
+        };
+        within(connect()).await.unwrap();
+        within(connect()).await.unwrap();
+        files.write("ca.pem", &others.ca_pem);
+        tls.reload().unwrap();
+        within(connect()).await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_proxy_says_whom_it_stands_for_also_before_tls() {
+    let files = Files::new();
+    let mut options = options(TransportKind::Tls, &files);
+    options.proxy_protocol = true;
+    Broker::start(options).run(async |broker| {
+        let mut stream = broker.tcp().await;
+        let ours = stream.local_addr().unwrap();
+        stream.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 8883\r\n").await.unwrap();
+        let stream = connect_tls(stream, tls_client(&files, None, b"mqtt")).await.unwrap();
+        assert_eq!(exchange(stream, &[b"hello"]).await, b"hello");
+        let peer = broker.arrival().await;
+        assert_eq!(peer.address.to_string(), "192.0.2.7:50000");
+        assert_eq!(peer.proxied_by.as_deref(), Some(&ours));
+    });
+}
+
+#[test]
+fn without_its_header_a_proxied_connection_is_closed() {
+    let mut options = options(TransportKind::Tcp, &Files::new());
+    options.proxy_protocol = true;
+    Broker::start(options).run(async |broker| {
+        for (count, bytes) in [(1, &b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c"[..]), (2, b"nonsense!!!!")]
+        {
+            let mut stream = broker.tcp().await;
+            stream.write_all(bytes).await.unwrap();
+            assert_eq!(within(closed(&mut stream)).await, 0);
+            broker.until(|counters| counters.setbacks(Setback::Proxy).value() == count).await;
+        }
+    });
+}
+
+#[test]
+fn limits_of_addresses_are_those_behind_the_proxy() {
+    let mut options = options(TransportKind::Tcp, &Files::new());
+    options.proxy_protocol = true;
+    options.limits.connections_per_address_max = Some(1);
+    Broker::start(options).run(async |broker| {
+        let connect = async |client: &str| {
+            let mut stream = broker.tcp().await;
+            let header = format!("PROXY TCP4 {client} 198.51.100.1 50000 8883\r\nx");
+            stream.write_all(header.as_bytes()).await.unwrap();
+            let echoed = within(closed(&mut stream)).await == 1;
+            (stream, echoed)
+        };
+        let first = connect("192.0.2.1").await;
+        let other = connect("192.0.2.2").await;
+        assert!(first.1 && other.1);
+        assert!(!connect("192.0.2.1").await.1);
+        assert_eq!(broker.counters.refused(Refusal::AddressConnections).value(), 1);
+    });
+}
+
+/// Reads a byte; zero is the end, also if it comes as a reset.
+async fn closed(stream: &mut TcpStream) -> usize {
+    stream.read(&mut [0]).await.unwrap_or(0)
+}
+
+fn check_timeout(kind: TransportKind, sent: &[u8]) {
+    let mut options = options(kind, &Files::new());
+    options.limits.handshake_timeout = Duration::from_millis(30);
+    options.limits.half_open_max = 1;
+    Broker::start(options).run(async |broker| {
+        for count in 1..3 {
+            let mut stream = broker.tcp().await;
+            stream.write_all(sent).await.unwrap();
+            assert_eq!(within(closed(&mut stream)).await, 0);
+            broker.until(|counters| counters.setbacks(Setback::TimedOut).value() == count).await;
+            broker.until(|counters| counters.half_open.value() == 0).await;
+        }
+        assert_eq!(broker.counters.refused(Refusal::HalfOpen).value(), 0);
+    });
+}
+
+#[test]
+fn half_a_handshake_is_let_go_in_time() {
+    check_timeout(TransportKind::Tls, b"");
+    check_timeout(TransportKind::Tls, &[0x16, 0x03, 0x01, 0x02]);
+    check_timeout(TransportKind::WebSocket, b"GET / HTTP/1.1\r\nHost:");
+    check_timeout(TransportKind::SecureWebSocket, b"\x16\x03");
+}
+
+#[test]
+fn who_speaks_another_protocol_or_leaves_is_counted_so() {
+    let files = Files::new();
+    for kind in [TransportKind::Tls, TransportKind::WebSocket, TransportKind::SecureWebSocket] {
+        Broker::start(options(kind, &files)).run(async |broker| {
+            let mut stream = broker.tcp().await;
+            stream.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0").await.unwrap();
+            assert_eq!(within(closed(&mut stream)).await, 0);
+            broker.until(|counters| counters.setbacks(Setback::WrongProtocol).value() == 1).await;
+            drop(broker.tcp().await);
+            broker.until(|counters| counters.setbacks(Setback::Vanished).value() == 1).await;
+        });
+    }
+}
+
+#[test]
+fn bounds_refuse_the_newcomer_and_free_with_the_connection() {
+    let mut options = options(TransportKind::Tcp, &Files::new());
+    options.limits.connections_max = 2;
+    Broker::start(options).run(async |broker| {
+        let mut first = broker.tcp().await;
+        let _second = broker.tcp().await;
+        broker.until(|counters| counters.open.value() == 2).await;
+        assert_eq!(within(closed(&mut broker.tcp().await)).await, 0);
+        assert_eq!(broker.counters.refused(Refusal::ListenerConnections).value(), 1);
+        first.shutdown().await.unwrap();
+        broker.until(|counters| counters.open.value() == 1).await;
+        assert_eq!(exchange(broker.tcp().await, &[b"in"]).await, b"in");
+    });
+}
+
+#[test]
+fn the_budget_of_all_listeners_binds_each() {
+    let bound = bind(options(TransportKind::Tcp, &Files::new())).unwrap();
+    Broker::with(bound, 1, true).run(async |broker| {
+        let _first = broker.tcp().await;
+        broker.until(|counters| counters.open.value() == 1).await;
+        assert_eq!(within(closed(&mut broker.tcp().await)).await, 0);
+        assert_eq!(broker.counters.refused(Refusal::Connections).value(), 1);
+    });
+}
+
+#[test]
+fn a_connection_is_half_open_until_the_broker_says_otherwise() {
+    let mut options = options(TransportKind::Tcp, &Files::new());
+    options.limits.half_open_max = 1;
+    Broker::with(bind(options).unwrap(), usize::MAX, false).run(async |broker| {
+        let _silent = broker.tcp().await;
+        broker.until(|counters| counters.half_open.value() == 1).await;
+        assert_eq!(within(closed(&mut broker.tcp().await)).await, 0);
+        assert_eq!(broker.counters.refused(Refusal::HalfOpen).value(), 1);
+    });
+}
+
+#[test]
+fn an_address_that_connects_too_often_is_refused() {
+    let mut options = options(TransportKind::Tcp, &Files::new());
+    options.limits.connect_rate_per_address = Some(ConnectRate { per_sec: 1, burst: 2 });
+    Broker::start(options).run(async |broker| {
+        for _ in 0..10 {
+            drop(broker.tcp().await);
+        }
+        broker.until(|counters| counters.refused(Refusal::AddressRate).value() >= 1).await;
+        broker.until(|counters| counters.accepted(TransportKind::Tcp).value() >= 2).await;
+    });
+}
+
+#[test]
+fn at_shutdown_listeners_close_and_connections_stand() {
+    Broker::start(options(TransportKind::Tcp, &Files::new())).run(async |broker| {
+        let standing = broker.tcp().await;
+        broker.arrival().await;
+        broker.shutdown.begin();
+        within(broker.background.join_tasks(PATIENCE)).await.unwrap();
+        TcpStream::connect(("127.0.0.1", broker.port)).await.unwrap_err();
+        assert_eq!(exchange(standing, &[b"still here"]).await, b"still here");
+    });
+}
