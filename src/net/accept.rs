@@ -52,6 +52,10 @@ pub struct AcceptContext<S> {
 
 impl BoundListener {
     /// Accepts connections, in one task for each socket on the background runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot watch another socket.
     pub fn accept<S: Serve>(
         self,
         context: AcceptContext<S>,
@@ -172,7 +176,13 @@ impl<S: Serve> Door<S> {
                 let task = self.clone().shake_hands(stream, peer, seat, shard.clone());
                 shard.spawn("handshake", task);
             }
-            stream => self.serve(Transport::new(stream, seat), peer, shard.clone()),
+            stream @ (Stream::Tcp(_)
+            | Stream::Unix(_)
+            | Stream::Tls(_)
+            | Stream::WebSocket(_)
+            | Stream::SecureWebSocket(_)) => {
+                self.serve(Transport::new(stream, seat), peer, shard.clone());
+            }
         }
         Ok(())
     }

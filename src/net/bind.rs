@@ -133,7 +133,7 @@ pub enum BindError {
         /// The listener.
         listener: String,
         /// Which, and why. It is part of the line, which is of no use without it.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// Something else.
     #[error("listener {listener}: cannot listen on {address}")]
@@ -149,6 +149,10 @@ pub enum BindError {
 }
 
 /// Opens the sockets of one listener and loads its certificates.
+///
+/// # Errors
+///
+/// Each [`BindError`] is one line for the person who started the broker. Nothing stays open.
 pub fn bind(options: ListenerOptions) -> Result<BoundListener, BindError> {
     let tls = load_tls(&options)?;
     let sockets = match &options.endpoint {
@@ -210,7 +214,7 @@ fn load_tls(options: &ListenerOptions) -> Result<Option<Arc<TlsReloader>>, BindE
     let loaded = TlsReloader::load(tls.clone(), protocol);
     loaded
         .map(|tls| Some(Arc::new(tls)))
-        .map_err(|source| BindError::Tls { listener: listener(), source })
+        .map_err(|source| BindError::Tls { listener: listener(), source: source.into() })
 }
 
 fn bind_tcp(

@@ -67,7 +67,7 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const EXPLICIT_0: u8 = 0xA0;
 
-/// UTF8String, PrintableString, IA5String: the ones that are UTF-8 as they stand.
+/// `UTF8String`, `PrintableString`, `IA5String`: the ones that are UTF-8 as they stand.
 const TEXTS: [u8; 3] = [0x0C, 0x13, 0x16];
 
 /// 2.5.4.3

@@ -6,14 +6,17 @@ use super::{
     AcceptContext, BoundListener, ConnectRate, ConnectionBudget, ListenerOptions, NetCounters,
     Peer, PeerAddress, Refusal, Serve, Setback, Transport, TransportKind, WebSocketOptions, bind,
 };
+use crate::runtime::limits::{raise_open_files, resident_bytes};
 use crate::runtime::{Background, Clock, ShardHandle, Shards, Shutdown};
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -222,10 +225,9 @@ where
     let receive = async {
         let mut received = Vec::new();
         while received.len() < length {
-            match read.next().await.unwrap().unwrap() {
-                Message::Binary(bytes) => received.extend_from_slice(&bytes),
-                other => panic!("{other:?} is not binary"),
-            }
+            let message = read.next().await.unwrap().unwrap();
+            assert!(message.is_binary(), "{message:?}");
+            received.extend_from_slice(&message.into_data());
         }
         received
     };
@@ -328,7 +330,7 @@ fn only_the_configured_path_is_served() {
         let refused = connect_websocket(broker.tcp().await, "/other").await.unwrap_err();
         assert!(matches!(refused, Error::Http(response) if response.status() == 404));
         connect_websocket(broker.tcp().await, "/mqtt").await.unwrap();
-        assert_eq!(broker.counters.setbacks(Setback::WebSocket).value(), 1);
+        broker.until(|counters| counters.setbacks(Setback::WebSocket).value() == 1).await;
     });
 }
 
@@ -451,7 +453,7 @@ fn limits_of_addresses_are_those_behind_the_proxy() {
         let other = connect("192.0.2.2").await;
         assert!(first.1 && other.1);
         assert!(!connect("192.0.2.1").await.1);
-        assert_eq!(broker.counters.refused(Refusal::AddressConnections).value(), 1);
+        broker.until(|counters| counters.refused(Refusal::AddressConnections).value() == 1).await;
     });
 }
 
@@ -461,7 +463,8 @@ async fn closed(stream: &mut TcpStream) -> usize {
 }
 
 fn check_timeout(kind: TransportKind, sent: &[u8]) {
-    let mut options = options(kind, &Files::new());
+    let files = Files::new();
+    let mut options = options(kind, &files);
     options.limits.handshake_timeout = Duration::from_millis(30);
     options.limits.half_open_max = 1;
     Broker::start(options).run(async |broker| {
@@ -508,7 +511,7 @@ fn bounds_refuse_the_newcomer_and_free_with_the_connection() {
         let _second = broker.tcp().await;
         broker.until(|counters| counters.open.value() == 2).await;
         assert_eq!(within(closed(&mut broker.tcp().await)).await, 0);
-        assert_eq!(broker.counters.refused(Refusal::ListenerConnections).value(), 1);
+        broker.until(|counters| counters.refused(Refusal::ListenerConnections).value() == 1).await;
         first.shutdown().await.unwrap();
         broker.until(|counters| counters.open.value() == 1).await;
         assert_eq!(exchange(broker.tcp().await, &[b"in"]).await, b"in");
@@ -522,7 +525,7 @@ fn the_budget_of_all_listeners_binds_each() {
         let _first = broker.tcp().await;
         broker.until(|counters| counters.open.value() == 1).await;
         assert_eq!(within(closed(&mut broker.tcp().await)).await, 0);
-        assert_eq!(broker.counters.refused(Refusal::Connections).value(), 1);
+        broker.until(|counters| counters.refused(Refusal::Connections).value() == 1).await;
     });
 }
 
@@ -534,7 +537,7 @@ fn a_connection_is_half_open_until_the_broker_says_otherwise() {
         let _silent = broker.tcp().await;
         broker.until(|counters| counters.half_open.value() == 1).await;
         assert_eq!(within(closed(&mut broker.tcp().await)).await, 0);
-        assert_eq!(broker.counters.refused(Refusal::HalfOpen).value(), 1);
+        broker.until(|counters| counters.refused(Refusal::HalfOpen).value() == 1).await;
     });
 }
 
@@ -560,5 +563,92 @@ fn at_shutdown_listeners_close_and_connections_stand() {
         within(broker.background.join_tasks(PATIENCE)).await.unwrap();
         TcpStream::connect(("127.0.0.1", broker.port)).await.unwrap_err();
         assert_eq!(exchange(standing, &[b"still here"]).await, b"still here");
+    });
+}
+
+/// Runs `test` in a process of its own, where it may spend what all tests share.
+fn alone(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let name = format!("net::listener_tests::{name}");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args([&name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+const ALONE: &str = "MQTTZOO_TEST_RUNS_ALONE";
+
+#[test]
+fn with_no_file_left_the_acceptor_pauses_and_then_goes_on() {
+    alone("with_no_file_left_the_acceptor_pauses_and_then_goes_on", || {
+        Broker::start(options(TransportKind::Tcp, &Files::new())).run(async |broker| {
+            let before = getrlimit(Resource::Nofile);
+            let few = Rlimit { current: Some(60), maximum: before.maximum };
+            setrlimit(Resource::Nofile, few).unwrap();
+            let mut clients = Vec::new();
+            while let Ok(client) = TcpStream::connect(("127.0.0.1", broker.port)).await {
+                clients.push(client);
+            }
+            broker.until(|counters| counters.accept_pauses.value() >= 2).await;
+            drop(clients);
+            broker.until(|counters| counters.open.value() == 0).await;
+            assert_eq!(exchange(broker.tcp().await, &[b"in again"]).await, b"in again");
+        });
+    });
+}
+
+/// Waits for a byte that does not come, and holds nothing but the connection.
+struct Idle;
+
+impl Serve for Idle {
+    fn serve(
+        self: Arc<Self>,
+        mut transport: Transport,
+        _peer: Peer,
+        _shard: ShardHandle,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        std::future::poll_fn(move |cx| {
+            let mut bytes = [0; 16];
+            let mut buffer = tokio::io::ReadBuf::new(&mut bytes);
+            std::pin::Pin::new(&mut transport).poll_read(cx, &mut buffer).map(drop)
+        })
+    }
+}
+
+/// The bar for a whole idle connection is 4,000 bytes; this is our share of it.
+#[test]
+fn an_idle_plain_connection_costs_little() {
+    alone("an_idle_plain_connection_costs_little", || {
+        raise_open_files().unwrap();
+        let bound = bind(options(TransportKind::Tcp, &Files::new())).unwrap();
+        let address = ("127.0.0.1", bound.port().unwrap());
+        let (shards, background) = (Shards::start(1, 1).unwrap(), Background::start(1).unwrap());
+        let counters = Arc::new(NetCounters::default());
+        let context = AcceptContext {
+            server: Arc::new(Idle),
+            shards: shards.handles(),
+            counters: counters.clone(),
+            budget: ConnectionBudget::new(usize::MAX),
+            clock: Clock::start(),
+            shutdown: Shutdown::new(),
+        };
+        bound.accept(context, &background.handle()).unwrap();
+        let mut clients = Vec::with_capacity(10_000);
+        let mut resident = |count: u64| {
+            while clients.len() < usize::try_from(count).unwrap() {
+                clients.push(std::net::TcpStream::connect(address).unwrap());
+            }
+            while shards.handles().task_counts().iter().all(|tasks| (tasks.running as u64) < count)
+            {
+                std::thread::yield_now();
+            }
+            resident_bytes().unwrap()
+        };
+        let before = resident(1_000);
+        let each = (resident(9_000) - before) / 8_000;
+        println!("{each} bytes of RSS an idle plain connection");
+        assert!(each < 1_500, "{each}");
     });
 }

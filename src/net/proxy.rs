@@ -115,8 +115,8 @@ fn source_of(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
             v1::Addresses::Tcp6(ip) => Some((ip.source_address, ip.source_port).into()),
         }),
         HeaderResult::V2(Ok(header)) => Ok(match (header.command, header.addresses) {
-            (v2::Command::Local, _) => None,
-            (v2::Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
+            (v2::Command::Local, _)
+            | (v2::Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
             (v2::Command::Proxy, v2::Addresses::IPv4(ip)) => {
                 Some((ip.source_address, ip.source_port).into())
             }

@@ -103,6 +103,10 @@ impl TlsReloader {
     /// Reads key, chain and CA again. After an error everything stays as it was.
     ///
     /// Sessions cannot be resumed across a reload, so that a new CA is asked about every client.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or wrong; the error says which.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.current.store(load(&self.options, self.protocol)?);
         Ok(())

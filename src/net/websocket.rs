@@ -272,7 +272,7 @@ mod tests {
             socket.shutdown().await.unwrap();
         };
         let mut received = Vec::new();
-        let (_, read) = tokio::join!(write, client.read_to_end(&mut received));
+        let ((), read) = tokio::join!(write, client.read_to_end(&mut received));
         read.unwrap();
         let first = [&[0x82, 127][..], &65_536_u64.to_be_bytes()].concat();
         let (frame, rest) = received.split_at(first.len() + 65_536);

@@ -317,10 +317,10 @@ pub(super) mod tests {
         let (mut mqtt, mut pong, mut end) = (Vec::new(), None, None);
         for piece in pieces {
             let mut piece = piece.to_vec();
-            let decoded = decoder.decode(&mut piece);
-            mqtt.extend_from_slice(&piece[..decoded.kept]);
-            pong = decoded.pong.or(pong);
-            end = end.or(decoded.end);
+            let outcome = decoder.decode(&mut piece);
+            mqtt.extend_from_slice(&piece[..outcome.kept]);
+            pong = outcome.pong.or(pong);
+            end = end.or(outcome.end);
         }
         (mqtt, pong, end)
     }

@@ -23,6 +23,10 @@ pub struct BackgroundHandle {
 
 impl Background {
     /// Starts the runtime with `threads` workers (at least one).
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or event loop.
     pub fn start(threads: usize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
@@ -47,6 +51,10 @@ impl Background {
     }
 
     /// Waits until no task is left, at most for `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When tasks are left; the error names them.
     pub async fn join_tasks(&self, limit: Duration) -> Result<(), UnfinishedTasks> {
         self.handle.tasks.join(limit).await
     }

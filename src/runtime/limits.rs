@@ -17,6 +17,10 @@ pub struct OpenFiles {
 /// Raises the number of files this process may open to the hard limit.
 ///
 /// Every connection is a file; most systems start programs with 1,024 and allow far more.
+///
+/// # Errors
+///
+/// When the system refuses; the limit is then as it was.
 pub fn raise_open_files() -> io::Result<OpenFiles> {
     let limit = getrlimit(Resource::Nofile);
     let before = limit.current;

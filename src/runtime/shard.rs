@@ -40,6 +40,10 @@ pub struct ShardPlace(Arc<AtomicUsize>);
 
 impl Shards {
     /// Starts `count` shards (at least one). `seed` decides how ties between them are broken.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or event loop.
     pub fn start(count: usize, seed: u64) -> io::Result<Self> {
         let mut handles = Vec::new();
         let mut threads = Vec::new();
@@ -59,6 +63,10 @@ impl Shards {
     }
 
     /// Waits until no shard has a task left, at most for `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When tasks are left; the error names them.
     pub async fn join_tasks(&self, limit: Duration) -> Result<(), UnfinishedTasks> {
         let joins = self.handles.iter().map(|shard| shard.tasks.join(limit));
         let mut unfinished = Vec::new();
@@ -116,7 +124,7 @@ impl ShardHandles {
         sum_by_name(self.handles.iter().flat_map(|shard| shard.tasks.counts()))
     }
 
-    /// SplitMix64: one addition that threads may race for, then mixing that needs no state.
+    /// `SplitMix64`: one addition that threads may race for, then mixing that needs no state.
     fn next_choice(&self) -> u64 {
         let mut z = self.choice.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
