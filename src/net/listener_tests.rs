@@ -572,10 +572,10 @@ fn alone(name: &str, test: impl FnOnce()) {
         return test();
     }
     let name = format!("net::listener_tests::{name}");
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args([&name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args([&name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 const ALONE: &str = "MQTTZOO_TEST_RUNS_ALONE";
@@ -622,8 +622,8 @@ impl Serve for Idle {
 fn an_idle_plain_connection_costs_little() {
     alone("an_idle_plain_connection_costs_little", || {
         raise_open_files().unwrap();
-        let bound = bind(options(TransportKind::Tcp, &Files::new())).unwrap();
-        let address = ("127.0.0.1", bound.port().unwrap());
+        let listener = bind(options(TransportKind::Tcp, &Files::new())).unwrap();
+        let address = ("127.0.0.1", listener.port().unwrap());
         let (shards, background) = (Shards::start(1, 1).unwrap(), Background::start(1).unwrap());
         let counters = Arc::new(NetCounters::default());
         let context = AcceptContext {
@@ -634,7 +634,7 @@ fn an_idle_plain_connection_costs_little() {
             clock: Clock::start(),
             shutdown: Shutdown::new(),
         };
-        bound.accept(context, &background.handle()).unwrap();
+        listener.accept(context, &background.handle()).unwrap();
         let mut clients = Vec::with_capacity(10_000);
         let mut resident = |count: u64| {
             while clients.len() < usize::try_from(count).unwrap() {
