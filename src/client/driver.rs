@@ -361,8 +361,11 @@ impl Client {
         if matches!(self.link, Link::Waiting(_)) {
             return;
         }
-        let why =
-            if was_in_handshake { format!("{why} before it answered the CONNECT") } else { why };
+        let why = match (was_in_handshake, &self.endpoint.tls) {
+            (false, _) => why,
+            (true, Some(_)) => format!("{why} before it answered the CONNECT"),
+            (true, None) => format!("{why} before it answered the CONNECT (a TLS port? say --tls)"),
+        };
         self.events.push_back(Event::Closed(Closed::Lost(why)));
     }
 

@@ -11,7 +11,7 @@ use super::{
     message::Message,
     session::{
         CloseReason, Input, Output, PublishOutcome, Session, SessionOptions, Subscription, Tick,
-        Ticket,
+        Ticket, Unsubscription,
     },
 };
 use crate::mqtt::{
@@ -30,24 +30,7 @@ pub(super) struct Bench {
 impl Bench {
     /// A session without a connection.
     pub(super) fn new(adjust: impl FnOnce(&mut SessionOptions)) -> Self {
-        let mut options = SessionOptions {
-            connect: Connect {
-                protocol_version: ProtocolVersion::V5,
-                clean_start: false,
-                keep_alive_secs: 60,
-                client_id: ByteString::from_static("c"),
-                will: None,
-                user_name: None,
-                password: None,
-                properties: ConnectProperties {
-                    session_expiry_interval_secs: Some(3600),
-                    ..ConnectProperties::default()
-                },
-            },
-            inflight_max: NonZeroU16::new(20).unwrap(),
-            connack_within: Duration::from_secs(20),
-            falls_back: false,
-        };
+        let mut options = session_options();
         adjust(&mut options);
         Self { session: Session::new(options), now: Tick::ZERO, next_ticket: 0 }
     }
@@ -123,6 +106,35 @@ impl Bench {
         };
         let wanted = Subscription { filters: vec![filter], ..Subscription::default() };
         self.feed(Input::Subscribe(Ticket(99), wanted))
+    }
+
+    /// Takes one subscription back.
+    pub(super) fn unsubscribe(&mut self, filter: &'static str) -> Vec<Output> {
+        let filters = vec![ByteString::from_static(filter)];
+        let unwanted = Unsubscription { filters, ..Unsubscription::default() };
+        self.feed(Input::Unsubscribe(Ticket(98), unwanted))
+    }
+}
+
+/// MQTT 5, client `c`, a session that lasts an hour.
+pub(super) fn session_options() -> SessionOptions {
+    SessionOptions {
+        connect: Connect {
+            protocol_version: ProtocolVersion::V5,
+            clean_start: false,
+            keep_alive_secs: 60,
+            client_id: ByteString::from_static("c"),
+            will: None,
+            user_name: None,
+            password: None,
+            properties: ConnectProperties {
+                session_expiry_interval_secs: Some(3600),
+                ..ConnectProperties::default()
+            },
+        },
+        inflight_max: NonZeroU16::new(20).unwrap(),
+        connack_within: Duration::from_secs(20),
+        falls_back: false,
     }
 }
 

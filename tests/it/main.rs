@@ -8,6 +8,7 @@
     reason = "tests time what they see, index what they have measured, and fail by panicking"
 )]
 
+mod cli;
 mod conformance;
 mod harness;
 mod layering;

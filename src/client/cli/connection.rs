@@ -149,8 +149,7 @@ fn session(
     let user_name = options.connect.username.clone().or_else(|| url.user.clone());
     let password = password(&options.connect)?
         .or_else(|| url.password.clone().map(|password| Bytes::from(password.into_bytes())));
-    let is_nameless = password.is_some() && user_name.is_none();
-    if is_nameless && version != ProtocolVersion::V5 {
+    if password.is_some() && user_name.is_none() && version != ProtocolVersion::V5 {
         let words = "-P without -u: before MQTT 5 a password needs a user name";
         return Err(StartError::usage(words));
     }
@@ -167,7 +166,7 @@ fn session(
         },
         inflight_max,
         connack_within: CONNACK_WITHIN,
-        falls_back: protocol_version.is_none() && !is_nameless,
+        falls_back: protocol_version.is_none(),
     })
 }
 

@@ -54,6 +54,7 @@ pub(super) async fn run(options: &PubOptions, say: Diagnostics) -> Result<Exit, 
         ),
         began,
         prints_stats: options.common.behaviour.stats.is_some(),
+        has_bad_input: false,
     };
     Ok(publisher.run().await)
 }
@@ -84,6 +85,8 @@ struct Publisher {
     progress: Progress,
     began: Instant,
     prints_stats: bool,
+    /// The source broke off; what came before is still sent.
+    has_bad_input: bool,
 }
 
 struct Sent {
@@ -97,7 +100,7 @@ impl Publisher {
         let exit = loop {
             self.send_what_is_ready();
             if self.source.is_none() && self.drafts.is_empty() && self.open.is_empty() {
-                break if self.stats.refused > 0 { Exit::PublishRefused } else { Exit::Ok };
+                break self.verdict();
             }
             self.prompt();
             if let Some(exit) = self.wait().await {
@@ -115,6 +118,14 @@ impl Publisher {
             return Exit::Lost;
         }
         exit
+    }
+
+    /// Everything is sent that could be.
+    fn verdict(&self) -> Exit {
+        if self.has_bad_input {
+            return Exit::File;
+        }
+        if self.stats.refused > 0 { Exit::PublishRefused } else { Exit::Ok }
     }
 
     /// Waits for the first of: something from the server, the next payload, the next slot.
@@ -137,7 +148,10 @@ impl Publisher {
         };
         tokio::select! {
             happening = self.conversation.next() => self.digest_all(happening),
-            item = payload, if wants_payload && is_due => self.take(item),
+            item = payload, if wants_payload && is_due => {
+                self.take(item);
+                None
+            }
             () = slot, if wants_payload && !is_due => None,
         }
     }
@@ -166,9 +180,7 @@ impl Publisher {
                 return;
             }
             let Some(item) = self.source.as_mut().and_then(Source::try_next) else { return };
-            if self.take(item).is_some() {
-                return;
-            }
+            self.take(item);
         }
     }
 
@@ -185,13 +197,12 @@ impl Publisher {
         is_in_window && self.conversation.client.has_room()
     }
 
-    fn take(&mut self, item: Item) -> Option<Exit> {
+    fn take(&mut self, item: Item) {
         match item {
             Item::Draft(draft) => {
                 self.pace.sent(Instant::now());
                 self.drafts = self.form.messages(draft);
                 self.drafts.reverse();
-                None
             }
             Item::Finished => {
                 if self.is_typed && self.is_prompted {
@@ -199,12 +210,11 @@ impl Publisher {
                     self.conversation.say.note("");
                 }
                 self.source = None;
-                None
             }
             Item::Failed(words) => {
                 self.source = None;
                 self.conversation.say.error(&words);
-                Some(Exit::File)
+                self.has_bad_input = true;
             }
         }
     }

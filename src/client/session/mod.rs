@@ -72,7 +72,10 @@ enum Phase {
 impl Session {
     /// A session without a connection.
     #[must_use]
-    pub fn new(options: SessionOptions) -> Self {
+    pub fn new(mut options: SessionOptions) -> Self {
+        // Without a Client Identifier there is no session to continue, and 3.1.1 forbids to ask
+        // for one.
+        options.connect.clean_start |= options.connect.client_id.is_empty();
         let properties = &options.connect.properties;
         let receive_maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
         Self {
@@ -293,8 +296,10 @@ impl Session {
         self.close(CloseReason::FallBack);
     }
 
+    /// Not with a password alone: before MQTT 5 it needs a user name.
     fn may_fall_back(&self) -> bool {
-        self.falls_back && self.protocol_version() == ProtocolVersion::V5
+        let is_nameless = self.connect.password.is_some() && self.connect.user_name.is_none();
+        self.falls_back && !is_nameless && self.protocol_version() == ProtocolVersion::V5
     }
 
     fn handle_undecodable(&mut self, error: &DecodeError) {

@@ -168,12 +168,12 @@ fn what_the_server_cannot_take_is_refused_here() {
 #[test]
 fn a_quiet_connection_is_probed_and_given_up_without_an_answer() {
     let mut bench = Bench::online(ConnackProperties::default());
-    check(&bench.wait(59), "");
+    check(&bench.wait(53), "");
     check(&bench.publish(QoS::AtMostOnce, "a"), "PUBLISH 0 a, published 0");
-    check(&bench.wait(59), "");
+    check(&bench.wait(53), "");
     check(&bench.wait(1), "PINGREQ");
     bench.receive(Packet::Pingresp);
-    check(&bench.wait(59), "");
+    check(&bench.wait(53), "");
     check(&bench.wait(1), "PINGREQ");
     check(&bench.wait(19), "");
     check(&bench.wait(1), "close PingTimeout");
