@@ -44,15 +44,15 @@ pub struct Cli {
     /// How many repetitions; the table shows their median.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub repetitions: u32,
+    /// Writes table, figures and chart into this directory; a full run does into docs/bench.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Writes the figures of every run here.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Draws the chart here.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Writes the printed table here, too.
-    #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
     /// Compares two shards with one, nothing pinned, half of the pairs across shards.
     #[arg(long)]
     pub two_shards: bool,
@@ -98,6 +98,14 @@ impl Cli {
         };
         let rows: Vec<_> = ROWS.iter().filter(is_chosen).copied().collect();
         if rows.is_empty() { Err(CliError::NoRow) } else { Ok(rows) }
+    }
+
+    /// The directory for results: the one asked for, or, when every row was run at full length,
+    /// the one that is published.
+    #[must_use]
+    pub fn results_dir(&self) -> Option<PathBuf> {
+        let is_full = self.rows.is_empty() && !self.quick && self.broker.is_empty();
+        self.out.clone().or_else(|| is_full.then(|| PathBuf::from("docs/bench")))
     }
 
     /// The brokers asked for.

@@ -69,6 +69,29 @@ impl Conn {
             Err(error) if is_transient(&error) => {}
             Err(error) => return Err(error),
         }
+        self.watch(poll)
+    }
+
+    /// Writes `bytes` behind what is to be written; without a copy if they can go at once.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn pass(&mut self, bytes: &[u8], poll: &Poll) -> io::Result<()> {
+        if !self.out.is_empty() {
+            self.out.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let written = match self.stream.write(bytes) {
+            Ok(len) => len,
+            Err(error) if is_transient(&error) => 0,
+            Err(error) => return Err(error),
+        };
+        self.out.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        self.watch(poll)
+    }
+
+    /// Watches for room to write while there is something to be written.
+    fn watch(&mut self, poll: &Poll) -> io::Result<()> {
         let is_blocked = !self.out.is_empty();
         if is_blocked != self.is_blocked {
             self.is_blocked = is_blocked;

@@ -222,8 +222,7 @@ impl Group {
 
 fn send(poll: &Poll, peers: &mut [Option<Conn>], to: usize, bytes: &[u8]) -> io::Result<()> {
     let Some(Some(conn)) = peers.get_mut(to) else { return Ok(()) };
-    conn.out.extend_from_slice(bytes);
-    conn.flush(poll)
+    conn.pass(bytes, poll)
 }
 
 const LISTENER: usize = usize::MAX;

@@ -57,11 +57,17 @@ fn run(cli: &Cli) -> Outcome {
     let table = schedule.run(&stop);
     let text = report::text::render(&table, &setting);
     say(&text)?;
-    write(cli.text.as_deref(), &text)?;
-    write(cli.json.as_deref(), &report::json::render(&table, &setting))?;
-    write(cli.svg.as_deref(), &report::chart::render(&table, &setting))?;
+    let json = report::json::render(&table, &setting);
+    let chart = report::chart::render(&table, &setting);
+    write(cli.json.as_deref(), &json)?;
+    write(cli.svg.as_deref(), &chart)?;
     if stop.is_raised() {
         return Ok(ExitCode::from(INTERRUPTED));
+    }
+    if let Some(dir) = cli.results_dir() {
+        write(Some(&dir.join("table.txt")), &text)?;
+        write(Some(&dir.join("figures.json")), &json)?;
+        write(Some(&dir.join("chart.svg")), &chart)?;
     }
     Ok(if table.has_failed(OURS) { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

@@ -1,4 +1,7 @@
 //! Mosquitto with nodelay, without queue limits and without persistence.
+//!
+//! Its limit of 20 messages in flight goes, too: a publisher at Quality of Service 2 whose window
+//! is larger is disconnected for it.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -12,10 +15,10 @@ pub(super) fn launch(program: &Path, dir: &Path, ports: Ports) -> Launch {
         Some((Transport::Tls, port)) => {
             let (certificate, key) = certificate(dir);
             let _ =
-                write!(text, "listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
+                writeln!(text, "listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}");
         }
         Some((Transport::WebSocket, port)) => {
-            let _ = write!(text, "listener {port} 127.0.0.1\nprotocol websockets\n");
+            let _ = writeln!(text, "listener {port} 127.0.0.1\nprotocol websockets");
         }
     }
     text += OPTIONS;

@@ -8,12 +8,12 @@ use super::{Launch, Ports};
 pub(super) fn launch(program: &Path, dir: &Path, ports: Ports) -> Launch {
     let mut text = ROUTER.to_owned();
     for (version, port) in [("v4", ports.plain), ("v5", ports.v5)] {
-        let _ = write!(
+        let _ = writeln!(
             text,
             "[{version}.1]\nname = \"{version}\"\nlisten = \"127.0.0.1:{port}\"\n\
              next_connection_delay_ms = 0\n[{version}.1.connections]\n\
              connection_timeout_ms = 60000\nmax_payload_size = 1048576\n\
-             max_inflight_count = 1000\ndynamic_filters = true\n",
+             max_inflight_count = 1000\ndynamic_filters = true",
         );
     }
     let path = dir.join("rumqttd.toml");

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::Setting;
 use crate::{
+    measure::Measured,
     number::{count, float},
-    rows::Row,
-    table::{OURS, Table},
+    rows::{Bar, Row},
+    table::{FLOOR, OURS, Summary, Table},
 };
 
 /// Rows with the same unit, over one axis.
@@ -90,7 +91,12 @@ impl<'a> Panel<'a> {
     fn draw_row(&self, out: &mut String, table: &Table, row: &Row, top: f64) -> f64 {
         let mut y = top;
         for (at, column) in table.columns.iter().enumerate() {
-            let Some(value) = table.value(row.id, &column.name) else { continue };
+            let Some(cell) = table.cell(row.id, &column.name) else { continue };
+            let Some(Summary::Figures(Measured { value, .. })) = cell.summary() else {
+                text(out, LEFT + 4.0, y + BAR - 1.5, "fail", &format!("{}: FAIL", column.name));
+                y += BAR + BAR_GAP;
+                continue;
+            };
             let width = (self.x(value) - LEFT).max(1.0);
             let _ = writeln!(
                 out,
@@ -104,6 +110,11 @@ impl<'a> Panel<'a> {
             y += BAR + BAR_GAP;
         }
         text(out, LEFT - 8.0, f64::midpoint(top, y) + 3.0, "row", row.title);
+        if let Some(limit) = limit(table, row) {
+            let x = self.x(limit);
+            let (from, to) = (top - 2.0, y - BAR_GAP + 2.0);
+            let _ = writeln!(out, "<path class=\"limit\" d=\"M{x:.1} {from:.1}V{to:.1}\"/>");
+        }
         y
     }
 
@@ -125,8 +136,23 @@ fn legend(out: &mut String, table: &Table) -> f64 {
         let name = if column.name == "floor" { "floor (byte copier)" } else { &column.name };
         text(out, x + 18.0, 26.0, "value", name);
     }
-    text(out, WIDTH - MARGIN, 26.0, "end", "logarithmic, shorter is better");
+    text(
+        out,
+        WIDTH - MARGIN,
+        26.0,
+        "end",
+        "logarithmic, shorter is better; the line is what mqttzoo is to reach",
+    );
     38.0
+}
+
+/// Where the row's bar for this project's broker lies.
+fn limit(table: &Table, row: &Row) -> Option<f64> {
+    match row.bar {
+        Bar::Floor(multiple, of) => Some(multiple * table.value(of, FLOOR)?),
+        Bar::Bytes(bytes) => Some(bytes),
+        Bar::None => None,
+    }
 }
 
 fn colour(name: &str, at: usize) -> &'static str {
@@ -173,7 +199,8 @@ const ROW_GAP: f64 = 9.0;
 const STYLE: &str = "text{font:11px system-ui,sans-serif;fill:#343a40}\
     .head{font-weight:600;font-size:13px}.row{text-anchor:end}.tick{text-anchor:middle;\
     fill:#868e96}.end{text-anchor:end;fill:#868e96}.value{font-size:10px}\
-    .small{font-size:10px;fill:#868e96}.grid{stroke:#e9ecef;fill:none}";
+    .small{font-size:10px;fill:#868e96}.fail{font-size:10px;fill:#c92a2a}\
+    .grid{stroke:#e9ecef;fill:none}.limit{stroke:#212529;stroke-width:1.5;fill:none}";
 
 #[cfg(test)]
 mod tests {
