@@ -97,7 +97,9 @@ impl Tally {
             Err(Verdict::Differs(what)) => {
                 (&self.failed, format!("FAIL  {}: {what}", script.name()))
             }
-            Err(Verdict::Skipped(why)) => (&self.skipped, format!("skip  {}: {why}", script.name())),
+            Err(Verdict::Skipped(why)) => {
+                (&self.skipped, format!("skip  {}: {why}", script.name()))
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
         say(&line);

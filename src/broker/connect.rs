@@ -75,7 +75,9 @@ impl ConnectError {
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
             Self::NotAuthorized | Self::WillNotAuthorized(_) => ReasonCode::NotAuthorized,
             Self::WillTopic => ReasonCode::TopicNameInvalid,
-            Self::WillTooLarge(_) | Self::NoRoomForWill | Self::TooManySessions => ReasonCode::QuotaExceeded,
+            Self::WillTooLarge(_) | Self::NoRoomForWill | Self::TooManySessions => {
+                ReasonCode::QuotaExceeded
+            }
             Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
         }

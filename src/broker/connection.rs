@@ -15,6 +15,7 @@ use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Former};
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
+use crate::broker::options::ConnectionOptions;
 use crate::broker::publish::PublishOutcome;
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
 use crate::broker::throttle::Throttle;
@@ -23,7 +24,6 @@ use crate::mqtt::{
     Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
     QoS, ReasonCode, Sender, connect_version,
 };
-use crate::broker::options::ConnectionOptions;
 use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Identity};
 use crate::ports::clock::Tick;
 use crate::ports::message::Message;

@@ -53,7 +53,8 @@ pub(super) fn guards() -> Guards {
 
 pub(super) fn broker(config: &Config) -> BrokerOptions {
     let limits = &config.limits;
-    let queued_bytes_max = limits.queues_bytes_max.map_or_else(half_of_memory, |size| size.0 as u64);
+    let queued_bytes_max =
+        limits.queues_bytes_max.map_or_else(half_of_memory, |size| size.0 as u64);
     BrokerOptions {
         session_expiry_max_secs: limits.session_expiry_max_secs.get(),
         subscriptions_per_client_max: limits.subscriptions_per_client_max.get(),

@@ -82,7 +82,10 @@ enum Phase {
 /// What a read came to.
 enum Read {
     /// Bytes to handle, the last `fresh` of which the socket just gave.
-    Chunk { chunk: Bytes, fresh: usize },
+    Chunk {
+        chunk: Bytes,
+        fresh: usize,
+    },
     Ended(&'static str),
 }
 

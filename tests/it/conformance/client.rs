@@ -169,15 +169,33 @@ impl Packet {
 
     /// Name and bytes, for messages.
     pub(crate) fn shown(&self) -> String {
-        let names = [
-            "type 0", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
-            "SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT",
-            "AUTH",
-        ];
-        let name = names[usize::from(self.kind())];
+        let name = name_of(self.kind());
         let shown = self.rest.iter().take(48).map(|byte| format!("{byte:02x}"));
         format!("{name} {:02x} [{}]", self.first, shown.collect::<Vec<_>>().join(" "))
     }
+}
+
+/// The name of a packet type.
+fn name_of(kind: u8) -> &'static str {
+    let names = [
+        "type 0",
+        "CONNECT",
+        "CONNACK",
+        "PUBLISH",
+        "PUBACK",
+        "PUBREC",
+        "PUBREL",
+        "PUBCOMP",
+        "SUBSCRIBE",
+        "SUBACK",
+        "UNSUBSCRIBE",
+        "UNSUBACK",
+        "PINGREQ",
+        "PINGRESP",
+        "DISCONNECT",
+        "AUTH",
+    ];
+    names[usize::from(kind)]
 }
 
 /// The Reason Codes (3.1.1: return codes) a server may put into this packet.
@@ -216,6 +234,7 @@ pub(crate) struct Client {
     set_aside: VecDeque<Packet>,
     last_id: u16,
     takes_any_form: bool,
+    history: VecDeque<String>,
     /// The CONNACK that let it in.
     pub(crate) connack: Reason,
 }
@@ -231,13 +250,23 @@ impl Client {
             set_aside: VecDeque::new(),
             last_id: 100,
             takes_any_form: false,
+            history: VecDeque::new(),
             connack: Reason::default(),
         }
     }
 
     /// Sends bytes as they are. A server that has closed shows in what is expected next.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.note(format!("sent {}", name_of(bytes.first().map_or(0, |first| first >> 4))));
         let _closed = self.stream.write_all(bytes);
+    }
+
+    /// Remembers the last few steps, for the message when something does not come.
+    fn note(&mut self, step: String) {
+        if self.history.len() == 5 {
+            self.history.pop_front();
+        }
+        self.history.push_back(step);
     }
 
     /// A Packet Identifier this client has not used yet.
@@ -258,12 +287,14 @@ impl Client {
         let deadline = Instant::now() + self.patience;
         loop {
             if let Some(packet) = self.parse()? {
+                self.note(format!("got {}", name_of(packet.kind())));
                 let packet = if self.takes_any_form { packet } else { packet.checked()? };
                 return Ok(Event::Packet(packet));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return differs(format!("nothing came within {:?}", self.patience));
+                let steps = self.history.make_contiguous().join(", ");
+                return differs(format!("nothing came in {:?} after: {steps}", self.patience));
             }
             let timed = self.stream.set_read_timeout(Some(left));
             timed.expect("a time-out above zero is valid");
@@ -498,9 +529,7 @@ impl Client {
     pub(crate) fn closed(&mut self) -> Outcome {
         match self.event()? {
             Event::Closed => Ok(()),
-            Event::Packet(packet) => {
-                differs(format!("expected the close, got {}", packet.shown()))
-            }
+            Event::Packet(packet) => differs(format!("expected the close, got {}", packet.shown())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The suite against our broker, against silence, and against Mosquitto.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,7 +43,8 @@ fn every_script_fails_against_silence() {
 
 /// The committed table names each script Mosquitto 2.0.11 fails and what it does instead. If it
 /// failed fewer than ten, the suite would be too weak; if it fails another one, either a script has
-/// become wrong or Mosquitto's fault was not known.
+/// become wrong or Mosquitto's fault was not known. Where the second column says `sometimes`, it
+/// depends on the phase of Mosquitto's timers.
 #[test]
 fn mosquitto_differs_where_the_table_says() {
     let Some(version) = Mosquitto::version() else { return };
@@ -55,11 +56,12 @@ fn mosquitto_differs_where_the_table_says() {
     let table: BTreeMap<&str, &str> = include_str!("mosquitto-2.0.11.tsv")
         .lines()
         .skip(1)
-        .map(|line| line.split_once('\t').expect("a line has two columns"))
+        .map(|line| line.split_once('\t').expect("a line has three columns"))
         .collect();
+    let (always, sometimes): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        table.into_iter().partition(|(_, how)| how.starts_with("always\t"));
     let mosquitto = Mosquitto::start();
-    let target =
-        Target { ws_port: Some(mosquitto.ws_port), ..Target::local(mosquitto.port) };
+    let target = Target { ws_port: Some(mosquitto.ws_port), ..Target::local(mosquitto.port) };
     let failed = Mutex::new(BTreeMap::new());
     runner::play_all(&target, &all(), 8, |script, outcome| {
         if let Err(Verdict::Differs(what)) = outcome {
@@ -67,10 +69,9 @@ fn mosquitto_differs_where_the_table_says() {
         }
     });
     let failed = failed.into_inner();
-    let known: BTreeSet<_> = table.keys().map(ToString::to_string).collect();
-    let found: BTreeSet<_> = failed.keys().cloned().collect();
-    let new: Vec<_> = failed.iter().filter(|(name, _)| !known.contains(*name)).collect();
-    let gone: Vec<_> = known.difference(&found).collect();
+    let is_known = |name: &str| always.contains_key(name) || sometimes.contains_key(name);
+    let new: Vec<_> = failed.iter().filter(|(name, _)| !is_known(name)).collect();
+    let gone: Vec<_> = always.keys().filter(|name| !failed.contains_key(**name)).collect();
     assert!(new.is_empty() && gone.is_empty(), "not in the table: {new:#?}\npassed: {gone:#?}");
-    assert!(found.len() >= 10, "a suite in which Mosquitto fails only {found:?} is too weak");
+    assert!(failed.len() >= 10, "a suite in which Mosquitto fails only {failed:?} is too weak");
 }
