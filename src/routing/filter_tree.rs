@@ -91,7 +91,7 @@ impl<T> FilterTree<T> {
 
     pub(super) fn value(&self, filter: &str) -> Option<&T> {
         let (at, place) = self.locate(filter)?;
-        self.nodes.at(at).value(place).as_ref()
+        self.nodes.at(at).value(place)
     }
 
     /// Takes the value of `filter` out, and the nodes that were there for it alone.
@@ -255,10 +255,10 @@ impl<T> Node<T> {
             && self.named_children == 0
     }
 
-    fn value(&self, place: Place) -> &Option<T> {
+    fn value(&self, place: Place) -> Option<&T> {
         match place {
-            Place::Here => &self.here,
-            Place::Below => &self.below,
+            Place::Here => self.here.as_ref(),
+            Place::Below => self.below.as_ref(),
         }
     }
 

@@ -67,6 +67,22 @@ impl RetainedCursor {
     pub(super) fn show(&mut self, topic: &str) -> bool {
         debug_assert!(!self.is_before_place(topic), "{topic} was passed already");
         self.place.clear();
+        let is_match = self.advance(topic);
+        debug_assert!(self.is_done || self.is_before_place(topic), "{topic} would be shown again");
+        is_match
+    }
+
+    /// Whether `topic` stands before the place: nothing to be shown.
+    pub(super) fn is_before_place(&self, topic: &str) -> bool {
+        compare(topic.as_bytes(), &self.place) == Ordering::Less
+    }
+
+    /// The first place not looked at.
+    pub(super) fn place(&self) -> &[u8] {
+        &self.place
+    }
+
+    fn advance(&mut self, topic: &str) -> bool {
         match relation(self.filter.matcher(), topic) {
             Relation::MatchesWithSubtree => {
                 self.place.extend_from_slice(topic.as_bytes());
@@ -92,15 +108,6 @@ impl RetainedCursor {
         false
     }
 
-    /// Whether `topic` stands before the place: nothing to be shown.
-    pub(super) fn is_before_place(&self, topic: &str) -> bool {
-        compare(topic.as_bytes(), &self.place) == Ordering::Less
-    }
-
-    /// The first place not looked at.
-    pub(super) fn place(&self) -> &[u8] {
-        &self.place
-    }
     /// Goes behind everything that begins with these levels up to the last `+`; without one there
     /// is nothing more.
     fn leave_last_plus(&mut self, topic: &str, plus_end: Option<usize>) {
@@ -127,13 +134,16 @@ fn relation<'a>(filter: &'a str, topic: &str) -> Relation<'a> {
         if filter_level == "#" {
             return Relation::MatchesWithSubtree;
         }
-        let wanted = leading_names(filter_left);
-        let Some(level) = topic_levels.next() else { return Relation::TooShort { wanted } };
+        let Some(level) = topic_levels.next() else {
+            return Relation::TooShort { wanted: leading_names(filter_left) };
+        };
         if filter_level == "+" {
             plus_end = Some(parent_len + level.len());
         } else {
             match level.cmp(filter_level) {
-                Ordering::Less => return Relation::Before { parent_len, wanted },
+                Ordering::Less => {
+                    return Relation::Before { parent_len, wanted: leading_names(filter_left) };
+                }
                 Ordering::Greater => return Relation::Passed { plus_end },
                 Ordering::Equal => {}
             }
