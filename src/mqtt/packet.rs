@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn type_0_is_no_packet() {
         let error = DecodeError::ReservedPacketType(0);
-        let rows = [V311, V5].map(|version| (version, "00 00", error, ReasonCode::MalformedPacket));
-        check_refused(Sender::Client, &rows);
-        check_refused(Sender::Server, &rows);
+        let rows = [V311, V5].map(|version| (version, "00 00", error));
+        check_refused(Sender::Client, ReasonCode::MalformedPacket, &rows);
+        check_refused(Sender::Server, ReasonCode::MalformedPacket, &rows);
     }
 
     #[test]
