@@ -69,9 +69,12 @@ impl Packet {
         let header = whole.filter(|header| header.total_len == frame.len());
         let Frame { first_byte, header_len, .. } = header.ok_or(DecodeError::LengthMismatch)?;
         let mut reader = Reader::new(frame, header_len);
-        let packet = Self::decode_body(version, sender, first_byte, &mut reader)?;
-        reader.finish()?;
-        Ok(packet)
+        // The result is not taken apart, which would move the packet once more.
+        let packet = Self::decode_body(version, sender, first_byte, &mut reader);
+        if packet.is_ok() {
+            reader.finish()?;
+        }
+        packet
     }
 
     #[inline]

@@ -92,7 +92,7 @@ impl Publish {
         if qos != QoS::AtMostOnce {
             publish.packet_id = Some(reader.packet_id()?);
         }
-        if version.has_properties() {
+        if version.has_properties() && !reader.skip_no_properties() {
             publish.read_properties(sender, reader)?;
         }
         if publish.topic.is_empty() && publish.topic_alias.is_none() {
@@ -132,7 +132,6 @@ impl Publish {
         }
     }
 
-    #[inline]
     fn read_properties(
         &mut self,
         sender: Sender,

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use bytestring::ByteString;
 
-use super::acknowledgement::{Body, Fields};
+use super::acknowledgement::{Body, Fields, PACKET_ID_ONLY};
 use super::properties::ReasonPropertiesRef;
 use super::reader::Reader;
 use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
@@ -28,10 +28,14 @@ impl Pubrec {
         Self { packet_id, reason_code, reason_string: None, user_properties: Vec::new() }
     }
 
+    #[inline]
     pub(crate) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'_>,
     ) -> Result<Self, DecodeError> {
+        if reader.remaining() == PACKET_ID_ONLY {
+            return Ok(Self::new(reader.packet_id()?, ReasonCode::Success));
+        }
         let Fields { packet_id, reason_code, reason_string, user_properties } =
             Fields::read(version, reader, REASON_CODES)?;
         Ok(Self { packet_id, reason_code, reason_string, user_properties })
