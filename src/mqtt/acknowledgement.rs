@@ -18,7 +18,6 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// Reads the body. A Reason Code that is absent is Success, absent properties are none.
-    #[inline]
     pub(crate) fn read(
         version: ProtocolVersion,
         reader: &mut Reader<'_>,
@@ -82,3 +81,6 @@ impl WireForm for Body<'_> {
         }
     }
 }
+
+/// The length of a body that is a Packet Identifier, which means Success: the common one.
+pub(crate) const PACKET_ID_ONLY: usize = 2;

@@ -327,7 +327,7 @@ fn auth(version: ProtocolVersion, sender: Sender) -> BoxedStrategy<Packet> {
             user_properties,
         },
     );
-    let silent = if sender == Sender::Server { 1 } else { 0 };
+    let silent = u32::from(sender == Sender::Server);
     prop_oneof![4 => spoken, silent => Just(Auth::success())]
         .prop_map(|auth| Packet::Auth(Box::new(auth)))
         .boxed()

@@ -166,28 +166,32 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V31, "F0 00", E::ReservedPacketType(15), R::MalformedPacket),
-                (V311, "F0 00", E::ReservedPacketType(15), R::MalformedPacket),
-                (V5, "F1 06 19 04 15 0001 'M'", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "F0 00", E::ReasonCodeNotAllowed(0), R::ProtocolError),
-                (V5, "F0 [ 00 [ 15 s'M' ] ]", E::ReasonCodeNotAllowed(0), R::ProtocolError),
-                (V5, "F0 01 18", E::Truncated, R::MalformedPacket),
-                (V5, "F0 02 18 00", E::NoAuthenticationMethod, R::ProtocolError),
-                (V5, "F0 [ 18 [ 16 0001 00 ] ]", E::NoAuthenticationMethod, R::ProtocolError),
-                (V5, "F0 [ 18 [ 15 s'M' ] 00 ]", E::TrailingBytes, R::MalformedPacket),
-                (V5, "F0 [ 18 [ 15 s'M' 15 s'M' ] ]", E::DuplicateProperty(0x15), R::ProtocolError),
-                (
-                    V5,
-                    "F0 [ 18 [ 15 s'M' 1C s'' ] ]",
-                    E::PropertyNotAllowed(0x1C),
-                    R::MalformedPacket,
-                ),
+                (V31, "F0 00", E::ReservedPacketType(15)),
+                (V311, "F0 00", E::ReservedPacketType(15)),
+                (V5, "F1 06 19 04 15 0001 'M'", E::FixedHeaderFlags),
+                (V5, "F0 01 18", E::Truncated),
+                (V5, "F0 [ 18 [ 15 s'M' ] 00 ]", E::TrailingBytes),
+                (V5, "F0 [ 18 [ 15 s'M' 1C s'' ] ]", E::PropertyNotAllowed(0x1C)),
             ],
         );
         check_refused(
+            Sender::Client,
+            R::ProtocolError,
+            &[
+                (V5, "F0 00", E::ReasonCodeNotAllowed(0)),
+                (V5, "F0 [ 00 [ 15 s'M' ] ]", E::ReasonCodeNotAllowed(0)),
+                (V5, "F0 02 18 00", E::NoAuthenticationMethod),
+                (V5, "F0 [ 18 [ 16 0001 00 ] ]", E::NoAuthenticationMethod),
+                (V5, "F0 [ 18 [ 15 s'M' 15 s'M' ] ]", E::DuplicateProperty(0x15)),
+            ],
+        );
+
+        check_refused(
             Sender::Server,
-            &[(V5, "F0 [ 19 [ 15 s'M' ] ]", E::ReasonCodeNotAllowed(0x19), R::ProtocolError)],
+            R::ProtocolError,
+            &[(V5, "F0 [ 19 [ 15 s'M' ] ]", E::ReasonCodeNotAllowed(0x19))],
         );
     }
 

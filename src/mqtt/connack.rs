@@ -299,38 +299,42 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Server,
+            R::MalformedPacket,
             &[
-                (V311, "21 02 00 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "20 02 02 00", E::ConnackFlags, R::MalformedPacket),
-                (V311, "20 02 00 06", E::ReasonCodeNotAllowed(6), R::ProtocolError),
-                (V311, "20 02 01 05", E::SessionPresentInRefusal, R::ProtocolError),
-                (V311, "20 01 00", E::Truncated, R::MalformedPacket),
-                (V311, "20 03 00 00 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "20 02 00 00", E::Truncated, R::MalformedPacket),
-                (V5, "20 04 00 00 00 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "20 03 80 00 00", E::ConnackFlags, R::MalformedPacket),
-                (V5, "20 03 00 01 00", E::ReasonCodeNotAllowed(1), R::ProtocolError),
-                (V5, "20 03 00 8E 00", E::ReasonCodeNotAllowed(0x8E), R::ProtocolError),
-                (V5, "20 03 01 87 00", E::SessionPresentInRefusal, R::ProtocolError),
-                (V5, "20 [ 00 00 [ 21 0000 ] ]", E::PropertyZero(0x21), R::ProtocolError),
-                (V5, "20 [ 00 00 [ 27 00000000 ] ]", E::PropertyZero(0x27), R::ProtocolError),
-                (V5, "20 [ 00 00 [ 24 02 ] ]", E::MaximumQoS, R::ProtocolError),
-                (V5, "20 [ 00 00 [ 25 02 ] ]", E::PropertyNotBoolean(0x25), R::ProtocolError),
-                (V5, "20 [ 00 00 [ 2A 02 ] ]", E::PropertyNotBoolean(0x2A), R::ProtocolError),
-                (
-                    V5,
-                    "20 [ 00 00 [ 12 s'a' 12 s'a' ] ]",
-                    E::DuplicateProperty(0x12),
-                    R::ProtocolError,
-                ),
-                (V5, "20 [ 00 00 [ 16 0000 ] ]", E::NoAuthenticationMethod, R::ProtocolError),
-                (V5, "20 [ 00 00 [ 23 0001 ] ]", E::PropertyNotAllowed(0x23), R::MalformedPacket),
-                (V5, "20 [ 00 00 [ 1F 0001 00 ] ]", E::NulInString, R::MalformedPacket),
+                (V311, "21 02 00 00", E::FixedHeaderFlags),
+                (V311, "20 02 02 00", E::ConnackFlags),
+                (V311, "20 01 00", E::Truncated),
+                (V311, "20 03 00 00 00", E::TrailingBytes),
+                (V5, "20 02 00 00", E::Truncated),
+                (V5, "20 04 00 00 00 00", E::TrailingBytes),
+                (V5, "20 03 80 00 00", E::ConnackFlags),
+                (V5, "20 [ 00 00 [ 23 0001 ] ]", E::PropertyNotAllowed(0x23)),
+                (V5, "20 [ 00 00 [ 1F 0001 00 ] ]", E::NulInString),
             ],
         );
         check_refused(
+            Sender::Server,
+            R::ProtocolError,
+            &[
+                (V311, "20 02 00 06", E::ReasonCodeNotAllowed(6)),
+                (V311, "20 02 01 05", E::SessionPresentInRefusal),
+                (V5, "20 03 00 01 00", E::ReasonCodeNotAllowed(1)),
+                (V5, "20 03 00 8E 00", E::ReasonCodeNotAllowed(0x8E)),
+                (V5, "20 03 01 87 00", E::SessionPresentInRefusal),
+                (V5, "20 [ 00 00 [ 21 0000 ] ]", E::PropertyZero(0x21)),
+                (V5, "20 [ 00 00 [ 27 00000000 ] ]", E::PropertyZero(0x27)),
+                (V5, "20 [ 00 00 [ 24 02 ] ]", E::MaximumQoS),
+                (V5, "20 [ 00 00 [ 25 02 ] ]", E::PropertyNotBoolean(0x25)),
+                (V5, "20 [ 00 00 [ 2A 02 ] ]", E::PropertyNotBoolean(0x2A)),
+                (V5, "20 [ 00 00 [ 12 s'a' 12 s'a' ] ]", E::DuplicateProperty(0x12)),
+                (V5, "20 [ 00 00 [ 16 0000 ] ]", E::NoAuthenticationMethod),
+            ],
+        );
+
+        check_refused(
             Sender::Client,
-            &[(V5, "20 03 00 00 00", E::WrongDirection("CONNACK"), R::ProtocolError)],
+            R::ProtocolError,
+            &[(V5, "20 03 00 00 00", E::WrongDirection("CONNACK"))],
         );
     }
 

@@ -426,217 +426,106 @@ mod tests {
         let wildcard = E::WillTopic(TopicError::WildcardInName);
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (
-                    V5,
-                    "11 [ s'MQTT' 05 02 003C [] s'zoo1' ]",
-                    E::FixedHeaderFlags,
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTTT' 05 02 003C [] s'zoo1' ]",
-                    E::ProtocolName,
-                    R::UnsupportedProtocolVersion,
-                ),
-                (
-                    V5,
-                    "10 [ s'mqtt' 05 02 003C [] s'zoo1' ]",
-                    E::ProtocolName,
-                    R::UnsupportedProtocolVersion,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 06 02 003C [] s'zoo1' ]",
-                    E::ProtocolLevel(6),
-                    R::UnsupportedProtocolVersion,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 03 02 003C s'zoo1' ]",
-                    E::ProtocolLevel(3),
-                    R::UnsupportedProtocolVersion,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQIsdp' 04 02 003C s'zoo1' ]",
-                    E::ProtocolLevel(4),
-                    R::UnsupportedProtocolVersion,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 03 003C [] s'zoo1' ]",
-                    E::ConnectFlagReserved,
-                    R::MalformedPacket,
-                ),
-                (
-                    V311,
-                    "10 [ s'MQTT' 04 03 003C s'zoo1' ]",
-                    E::ConnectFlagReserved,
-                    R::MalformedPacket,
-                ),
-                (V5, "10 [ s'MQTT' 05 0A 003C [] s'zoo1' ]", E::WillFlags, R::MalformedPacket),
-                (V5, "10 [ s'MQTT' 05 22 003C [] s'zoo1' ]", E::WillFlags, R::MalformedPacket),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 1E 003C [] s'zoo1' [] s't' s'' ]",
-                    E::WillQoS,
-                    R::MalformedPacket,
-                ),
-                (
-                    V311,
-                    "10 [ s'MQTT' 04 42 003C s'zoo1' s'pw' ]",
-                    E::PasswordWithoutUserName,
-                    R::MalformedPacket,
-                ),
-                (
-                    V31,
-                    "10 [ s'MQIsdp' 03 02 003C s'' ]",
-                    E::ClientIdRequired,
-                    R::ClientIdentifierNotValid,
-                ),
-                (
-                    V311,
-                    "10 [ s'MQTT' 04 00 003C s'' ]",
-                    E::ClientIdRequired,
-                    R::ClientIdentifierNotValid,
-                ),
-                (V311, "10 [ s'MQTT' 04 02 003C 0001 00 ]", E::NulInString, R::MalformedPacket),
-                (V311, "10 [ s'MQTT' 04 02 003C 0001 FF ]", E::IllFormedUtf8, R::MalformedPacket),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [] 0003 EDA080 ]",
-                    E::IllFormedUtf8,
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 06 003C [] s'zoo1' [] s'' s'' ]",
-                    no_topic,
-                    R::TopicNameInvalid,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 06 003C [] s'zoo1' [] s'a/#' s'' ]",
-                    wildcard,
-                    R::TopicNameInvalid,
-                ),
-                (V5, "10 [ s'MQTT' 05 06 003C [] s'zoo1' ]", E::Truncated, R::MalformedPacket),
-                (V5, "10 [ s'MQTT' 05 82 003C [] s'zoo1' ]", E::Truncated, R::MalformedPacket),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 C2 003C [] s'zoo1' s'ann' ]",
-                    E::Truncated,
-                    R::MalformedPacket,
-                ),
-                (V5, "10 [ s'MQTT' 05 02 003C ]", E::Truncated, R::MalformedPacket),
-                (
-                    V311,
-                    "10 [ s'MQTT' 04 02 003C s'zoo1' s'ann' ]",
-                    E::TrailingBytes,
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 21 0000 ] s'zoo1' ]",
-                    E::PropertyZero(0x21),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 27 00000000 ] s'zoo1' ]",
-                    E::PropertyZero(0x27),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 17 02 ] s'zoo1' ]",
-                    E::PropertyNotBoolean(0x17),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 19 FF ] s'zoo1' ]",
-                    E::PropertyNotBoolean(0x19),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 22 0000 22 0000 ] s'zoo1' ]",
-                    E::DuplicateProperty(0x22),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 16 0001 00 ] s'zoo1' ]",
-                    E::NoAuthenticationMethod,
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 18 00000001 ] s'zoo1' ]",
-                    E::PropertyNotAllowed(0x18),
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 7F ] s'zoo1' ]",
-                    E::PropertyNotAllowed(0x7F),
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 9101 ] s'zoo1' ]",
-                    E::PropertyNotAllowed(0x91),
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ FFFFFFFF ] s'zoo1' ]",
-                    E::VariableByteInteger,
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 02 003C [ 11 000000 ] s'zoo1' ]",
-                    E::Truncated,
-                    R::MalformedPacket,
-                ),
-                (V5, "10 [ s'MQTT' 05 02 003C 7F s'zoo1' ]", E::Truncated, R::MalformedPacket),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 06 003C [] s'zoo1' [ 18 00000001 18 00000001 ] s't' s'' ]",
-                    E::DuplicateProperty(0x18),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 06 003C [] s'zoo1' [ 01 02 ] s't' s'' ]",
-                    E::PropertyNotBoolean(0x01),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 06 003C [] s'zoo1' [ 08 s'a/+' ] s't' s'' ]",
-                    E::ResponseTopic,
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "10 [ s'MQTT' 05 06 003C [] s'zoo1' [ 23 0001 ] s't' s'' ]",
-                    E::PropertyNotAllowed(0x23),
-                    R::MalformedPacket,
-                ),
+                (V5, "11 [ s'MQTT' 05 02 003C [] s'z' ]", E::FixedHeaderFlags),
+                (V5, "10 [ s'MQTT' 05 03 003C [] s'z' ]", E::ConnectFlagReserved),
+                (V311, "10 [ s'MQTT' 04 03 003C s'z' ]", E::ConnectFlagReserved),
+                (V5, "10 [ s'MQTT' 05 0A 003C [] s'z' ]", E::WillFlags),
+                (V5, "10 [ s'MQTT' 05 22 003C [] s'z' ]", E::WillFlags),
+                (V5, "10 [ s'MQTT' 05 1E 003C [] s'z' [] s't' s'' ]", E::WillQoS),
+                (V311, "10 [ s'MQTT' 04 42 003C s'z' s'pw' ]", E::PasswordWithoutUserName),
+                (V311, "10 [ s'MQTT' 04 02 003C 0001 00 ]", E::NulInString),
+                (V311, "10 [ s'MQTT' 04 02 003C 0001 FF ]", E::IllFormedUtf8),
+                (V5, "10 [ s'MQTT' 05 02 003C [] 0003 EDA080 ]", E::IllFormedUtf8),
+                (V5, "10 [ s'MQTT' 05 06 003C [] s'z' ]", E::Truncated),
+                (V5, "10 [ s'MQTT' 05 82 003C [] s'z' ]", E::Truncated),
+                (V5, "10 [ s'MQTT' 05 C2 003C [] s'z' s'ann' ]", E::Truncated),
+                (V5, "10 [ s'MQTT' 05 02 003C ]", E::Truncated),
+                (V311, "10 [ s'MQTT' 04 02 003C s'z' s'ann' ]", E::TrailingBytes),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::UnsupportedProtocolVersion,
+            &[
+                (V5, "10 [ s'MQTTT' 05 02 003C [] s'z' ]", E::ProtocolName),
+                (V5, "10 [ s'mqtt' 05 02 003C [] s'z' ]", E::ProtocolName),
+                (V5, "10 [ s'MQTT' 06 02 003C [] s'z' ]", E::ProtocolLevel(6)),
+                (V5, "10 [ s'MQTT' 03 02 003C s'z' ]", E::ProtocolLevel(3)),
+                (V5, "10 [ s'MQIsdp' 04 02 003C s'z' ]", E::ProtocolLevel(4)),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::ClientIdentifierNotValid,
+            &[
+                (V31, "10 [ s'MQIsdp' 03 02 003C s'' ]", E::ClientIdRequired),
+                (V311, "10 [ s'MQTT' 04 00 003C s'' ]", E::ClientIdRequired),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::TopicNameInvalid,
+            &[
+                (V5, "10 [ s'MQTT' 05 06 003C [] s'z' [] s'' s'' ]", no_topic),
+                (V5, "10 [ s'MQTT' 05 06 003C [] s'z' [] s'a/#' s'' ]", wildcard),
             ],
         );
         check_refused(
             Sender::Server,
-            &[(
-                V311,
-                "10 [ s'MQTT' 04 02 003C s'zoo1' ]",
-                E::WrongDirection("CONNECT"),
-                R::ProtocolError,
-            )],
+            R::ProtocolError,
+            &[(V311, "10 [ s'MQTT' 04 02 003C s'z' ]", E::WrongDirection("CONNECT"))],
+        );
+    }
+
+    #[test]
+    fn malformed_properties() {
+        use DecodeError as E;
+        use ReasonCode as R;
+        check_refused(
+            Sender::Client,
+            R::MalformedPacket,
+            &[
+                (V5, "10 [ s'MQTT' 05 02 003C [ 18 00000001 ] s'z' ]", E::PropertyNotAllowed(0x18)),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 7F ] s'z' ]", E::PropertyNotAllowed(0x7F)),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 9101 ] s'z' ]", E::PropertyNotAllowed(0x91)),
+                (V5, "10 [ s'MQTT' 05 02 003C [ FFFFFFFF ] s'z' ]", E::VariableByteInteger),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 11 000000 ] s'z' ]", E::Truncated),
+                (V5, "10 [ s'MQTT' 05 02 003C 7F s'z' ]", E::Truncated),
+                (
+                    V5,
+                    "10 [ s'MQTT' 05 06 003C [] s'z' [ 23 0001 ] s't' s'' ]",
+                    E::PropertyNotAllowed(0x23),
+                ),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::ProtocolError,
+            &[
+                (V5, "10 [ s'MQTT' 05 02 003C [ 21 0000 ] s'z' ]", E::PropertyZero(0x21)),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 27 00000000 ] s'z' ]", E::PropertyZero(0x27)),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 17 02 ] s'z' ]", E::PropertyNotBoolean(0x17)),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 19 FF ] s'z' ]", E::PropertyNotBoolean(0x19)),
+                (
+                    V5,
+                    "10 [ s'MQTT' 05 02 003C [ 22 0000 22 0000 ] s'z' ]",
+                    E::DuplicateProperty(0x22),
+                ),
+                (V5, "10 [ s'MQTT' 05 02 003C [ 16 0001 00 ] s'z' ]", E::NoAuthenticationMethod),
+                (
+                    V5,
+                    "10 [ s'MQTT' 05 06 003C [] s'z' [ 18 00000001 18 00000001 ] s't' s'' ]",
+                    E::DuplicateProperty(0x18),
+                ),
+                (
+                    V5,
+                    "10 [ s'MQTT' 05 06 003C [] s'z' [ 01 02 ] s't' s'' ]",
+                    E::PropertyNotBoolean(0x01),
+                ),
+                (V5, "10 [ s'MQTT' 05 06 003C [] s'z' [ 08 s'a/+' ] s't' s'' ]", E::ResponseTopic),
+            ],
         );
     }
 

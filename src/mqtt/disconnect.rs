@@ -246,30 +246,34 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V311, "E1 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "E1 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "E0 01 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "E0 03 00 00 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "E0 02 00 01", E::Truncated, R::MalformedPacket),
-                (V5, "E0 01 01", E::ReasonCodeNotAllowed(1), R::ProtocolError),
-                (V5, "E0 01 8E", E::ReasonCodeNotAllowed(0x8E), R::ProtocolError),
-                (
-                    V5,
-                    "E0 [ 00 [ 11 00000001 11 00000001 ] ]",
-                    E::DuplicateProperty(0x11),
-                    R::ProtocolError,
-                ),
-                (V5, "E0 [ 00 [ 21 0001 ] ]", E::PropertyNotAllowed(0x21), R::MalformedPacket),
-                (V5, "E0 [ 00 [ 1F 0001 00 ] ]", E::NulInString, R::MalformedPacket),
+                (V311, "E1 00", E::FixedHeaderFlags),
+                (V5, "E1 00", E::FixedHeaderFlags),
+                (V311, "E0 01 00", E::TrailingBytes),
+                (V5, "E0 03 00 00 00", E::TrailingBytes),
+                (V5, "E0 02 00 01", E::Truncated),
+                (V5, "E0 [ 00 [ 21 0001 ] ]", E::PropertyNotAllowed(0x21)),
+                (V5, "E0 [ 00 [ 1F 0001 00 ] ]", E::NulInString),
             ],
         );
         check_refused(
-            Sender::Server,
+            Sender::Client,
+            R::ProtocolError,
             &[
-                (V311, "E0 00", E::WrongDirection("DISCONNECT"), R::ProtocolError),
-                (V5, "E0 01 04", E::ReasonCodeNotAllowed(4), R::ProtocolError),
-                (V5, "E0 [ 00 [ 11 00000001 ] ]", E::SessionExpiryFromServer, R::ProtocolError),
+                (V5, "E0 01 01", E::ReasonCodeNotAllowed(1)),
+                (V5, "E0 01 8E", E::ReasonCodeNotAllowed(0x8E)),
+                (V5, "E0 [ 00 [ 11 00000001 11 00000001 ] ]", E::DuplicateProperty(0x11)),
+            ],
+        );
+
+        check_refused(
+            Sender::Server,
+            R::ProtocolError,
+            &[
+                (V311, "E0 00", E::WrongDirection("DISCONNECT")),
+                (V5, "E0 01 04", E::ReasonCodeNotAllowed(4)),
+                (V5, "E0 [ 00 [ 11 00000001 ] ]", E::SessionExpiryFromServer),
             ],
         );
     }

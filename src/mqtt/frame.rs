@@ -50,21 +50,20 @@ mod tests {
 
     #[test]
     fn the_length_is_told_as_soon_as_it_is_known() {
-        let rows: &[(&[u8], Option<(usize, usize)>)] = &[
-            (&[], None),
-            (&[0x30], None),
-            (&[0x30, 0x80], None),
-            (&[0x30, 0xFF, 0xFF, 0xFF], None),
-            (&[0xC0, 0x00], Some((2, 2))),
-            (&[0x30, 0x7F], Some((2, 129))),
-            (&[0x30, 0x80, 0x01], Some((3, 131))),
-            (&[0x30, 0x80, 0x00], Some((3, 3))),
-            (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], Some((5, PACKET_SIZE_MAX))),
+        let unknown: &[&[u8]] = &[&[], &[0x30], &[0x30, 0x80], &[0x30, 0xFF, 0xFF, 0xFF]];
+        for bytes in unknown {
+            assert_eq!(Frame::peek(bytes, PACKET_SIZE_MAX), Ok(None), "{bytes:02X?}");
+        }
+        let known: &[(&[u8], usize, usize)] = &[
+            (&[0xC0, 0x00], 2, 2),
+            (&[0x30, 0x7F], 2, 129),
+            (&[0x30, 0x80, 0x01], 3, 131),
+            (&[0x30, 0x80, 0x00], 3, 3),
+            (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 5, PACKET_SIZE_MAX),
         ];
-        for &(bytes, expected) in rows {
-            let frame = Frame::peek(bytes, PACKET_SIZE_MAX).unwrap();
-            let seen = frame.map(|frame| (frame.header_len, frame.total_len));
-            assert_eq!(seen, expected, "{bytes:02X?}");
+        for &(bytes, header_len, total_len) in known {
+            let frame = Frame { first_byte: bytes[0], header_len, total_len };
+            assert_eq!(Frame::peek(bytes, PACKET_SIZE_MAX), Ok(Some(frame)), "{bytes:02X?}");
         }
     }
 

@@ -69,9 +69,12 @@ impl Packet {
         let header = whole.filter(|header| header.total_len == frame.len());
         let Frame { first_byte, header_len, .. } = header.ok_or(DecodeError::LengthMismatch)?;
         let mut reader = Reader::new(frame, header_len);
-        let packet = Self::decode_body(version, sender, first_byte, &mut reader)?;
-        reader.finish()?;
-        Ok(packet)
+        // The result is not taken apart, which would move the packet once more.
+        let packet = Self::decode_body(version, sender, first_byte, &mut reader);
+        if packet.is_ok() {
+            reader.finish()?;
+        }
+        packet
     }
 
     #[inline]
@@ -212,9 +215,9 @@ mod tests {
     #[test]
     fn type_0_is_no_packet() {
         let error = DecodeError::ReservedPacketType(0);
-        let rows = [V311, V5].map(|version| (version, "00 00", error, ReasonCode::MalformedPacket));
-        check_refused(Sender::Client, &rows);
-        check_refused(Sender::Server, &rows);
+        let rows = [V311, V5].map(|version| (version, "00 00", error));
+        check_refused(Sender::Client, ReasonCode::MalformedPacket, &rows);
+        check_refused(Sender::Server, ReasonCode::MalformedPacket, &rows);
     }
 
     #[test]

@@ -43,17 +43,20 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V311, "C1 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "C8 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "C0 01 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "C0 01 00", E::TrailingBytes, R::MalformedPacket),
+                (V311, "C1 00", E::FixedHeaderFlags),
+                (V5, "C8 00", E::FixedHeaderFlags),
+                (V311, "C0 01 00", E::TrailingBytes),
+                (V5, "C0 01 00", E::TrailingBytes),
             ],
         );
+
         let wrong = E::WrongDirection("PINGREQ");
         check_refused(
             Sender::Server,
-            &[(V311, "C0 00", wrong, R::ProtocolError), (V5, "C0 00", wrong, R::ProtocolError)],
+            R::ProtocolError,
+            &[(V311, "C0 00", wrong), (V5, "C0 00", wrong)],
         );
     }
 }

@@ -43,17 +43,20 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Server,
+            R::MalformedPacket,
             &[
-                (V311, "D1 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "D8 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "D0 01 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "D0 01 00", E::TrailingBytes, R::MalformedPacket),
+                (V311, "D1 00", E::FixedHeaderFlags),
+                (V5, "D8 00", E::FixedHeaderFlags),
+                (V311, "D0 01 00", E::TrailingBytes),
+                (V5, "D0 01 00", E::TrailingBytes),
             ],
         );
+
         let wrong = E::WrongDirection("PINGRESP");
         check_refused(
             Sender::Client,
-            &[(V311, "D0 00", wrong, R::ProtocolError), (V5, "D0 00", wrong, R::ProtocolError)],
+            R::ProtocolError,
+            &[(V311, "D0 00", wrong), (V5, "D0 00", wrong)],
         );
     }
 }

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use bytestring::ByteString;
 
-use super::acknowledgement::{Body, Fields};
+use super::acknowledgement::{Body, Fields, PACKET_ID_ONLY};
 use super::properties::ReasonPropertiesRef;
 use super::reader::Reader;
 use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
@@ -28,10 +28,14 @@ impl Pubcomp {
         Self { packet_id, reason_code, reason_string: None, user_properties: Vec::new() }
     }
 
+    #[inline]
     pub(crate) fn decode(
         version: ProtocolVersion,
         reader: &mut Reader<'_>,
     ) -> Result<Self, DecodeError> {
+        if reader.remaining() == PACKET_ID_ONLY {
+            return Ok(Self::new(reader.packet_id()?, ReasonCode::Success));
+        }
         let Fields { packet_id, reason_code, reason_string, user_properties } =
             Fields::read(version, reader, REASON_CODES)?;
         Ok(Self { packet_id, reason_code, reason_string, user_properties })
@@ -114,31 +118,28 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V311, "72 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "72 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "70 02 0000", E::ZeroPacketId, R::ProtocolError),
-                (V5, "70 02 0000", E::ZeroPacketId, R::ProtocolError),
-                (V311, "70 01 00", E::Truncated, R::MalformedPacket),
-                (V311, "70 00", E::Truncated, R::MalformedPacket),
-                (V311, "70 03 000A 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "70 05 000A 00 00 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "70 04 000A 00 01", E::Truncated, R::MalformedPacket),
-                (V5, "70 03 000A 10", E::ReasonCodeNotAllowed(0x10), R::ProtocolError),
-                (V5, "70 03 000A FF", E::ReasonCodeNotAllowed(0xFF), R::ProtocolError),
-                (
-                    V5,
-                    "70 [ 000A 00 [ 1F s'' 1F s'' ] ]",
-                    E::DuplicateProperty(0x1F),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "70 [ 000A 00 [ 11 00000000 ] ]",
-                    E::PropertyNotAllowed(0x11),
-                    R::MalformedPacket,
-                ),
-                (V5, "70 [ 000A 00 [ 1F 0001 FF ] ]", E::IllFormedUtf8, R::MalformedPacket),
+                (V311, "72 02 000A", E::FixedHeaderFlags),
+                (V5, "72 02 000A", E::FixedHeaderFlags),
+                (V311, "70 01 00", E::Truncated),
+                (V311, "70 00", E::Truncated),
+                (V311, "70 03 000A 00", E::TrailingBytes),
+                (V5, "70 05 000A 00 00 00", E::TrailingBytes),
+                (V5, "70 04 000A 00 01", E::Truncated),
+                (V5, "70 [ 000A 00 [ 11 00000000 ] ]", E::PropertyNotAllowed(0x11)),
+                (V5, "70 [ 000A 00 [ 1F 0001 FF ] ]", E::IllFormedUtf8),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::ProtocolError,
+            &[
+                (V311, "70 02 0000", E::ZeroPacketId),
+                (V5, "70 02 0000", E::ZeroPacketId),
+                (V5, "70 03 000A 10", E::ReasonCodeNotAllowed(0x10)),
+                (V5, "70 03 000A FF", E::ReasonCodeNotAllowed(0xFF)),
+                (V5, "70 [ 000A 00 [ 1F s'' 1F s'' ] ]", E::DuplicateProperty(0x1F)),
             ],
         );
     }

@@ -92,7 +92,7 @@ impl Publish {
         if qos != QoS::AtMostOnce {
             publish.packet_id = Some(reader.packet_id()?);
         }
-        if version.has_properties() {
+        if version.has_properties() && !reader.skip_no_properties() {
             publish.read_properties(sender, reader)?;
         }
         if publish.topic.is_empty() && publish.topic_alias.is_none() {
@@ -132,7 +132,6 @@ impl Publish {
         }
     }
 
-    #[inline]
     fn read_properties(
         &mut self,
         sender: Sender,
@@ -337,56 +336,65 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V311, "36 09 0003 'a/b' 000A 'hi'", E::QoS, R::MalformedPacket),
-                (V5, "36 0A 0003 'a/b' 000A 00 'hi'", E::QoS, R::MalformedPacket),
-                (V311, "38 07 0003 'a/b' 'hi'", E::DupAtQoS0, R::MalformedPacket),
-                (V5, "38 08 0003 'a/b' 00 'hi'", E::DupAtQoS0, R::MalformedPacket),
-                (V311, "32 09 0003 'a/b' 0000 'hi'", E::ZeroPacketId, R::ProtocolError),
-                (V5, "34 0A 0003 'a/b' 0000 00 'hi'", E::ZeroPacketId, R::ProtocolError),
-                (V311, "30 [ s'a/+' ]", E::WildcardInTopicName, R::TopicNameInvalid),
-                (V5, "30 [ s'#' [] ]", E::WildcardInTopicName, R::TopicNameInvalid),
-                (V311, "30 [ s'' 'hi' ]", E::EmptyTopicName, R::ProtocolError),
-                (V5, "30 [ s'' [] 'hi' ]", E::EmptyTopicName, R::ProtocolError),
-                (V311, "30 [ 0003 'a' 00 'b' ]", E::NulInString, R::MalformedPacket),
-                (V311, "30 [ 0003 '+' 00 'b' ]", E::NulInString, R::MalformedPacket),
-                (V311, "30 [ 0002 C080 ]", E::IllFormedUtf8, R::MalformedPacket),
-                (V5, "30 [ 0003 EDBFBF [] ]", E::IllFormedUtf8, R::MalformedPacket),
-                (V5, "30 [ 0004 F4908080 [] ]", E::IllFormedUtf8, R::MalformedPacket),
-                (V311, "30 00", E::Truncated, R::MalformedPacket),
-                (V311, "30 04 0003 'a/'", E::Truncated, R::MalformedPacket),
-                (V311, "32 [ s'a/b' 00 ]", E::Truncated, R::MalformedPacket),
-                (V5, "30 [ s'a/b' ]", E::Truncated, R::MalformedPacket),
-                (V5, "30 [ s'a/b' 05 'hi' ]", E::Truncated, R::MalformedPacket),
-                (V5, "30 [ s'a/b' FFFFFFFF01 ]", E::VariableByteInteger, R::MalformedPacket),
-                (V5, "30 [ s'a/b' [ 23 0000 ] ]", E::ZeroTopicAlias, R::TopicAliasInvalid),
-                (
-                    V5,
-                    "30 [ s'a' [ 23 0001 23 0001 ] ]",
-                    E::DuplicateProperty(0x23),
-                    R::ProtocolError,
-                ),
-                (V5, "30 [ s'a' [ 01 00 01 00 ] ]", E::DuplicateProperty(0x01), R::ProtocolError),
-                (V5, "30 [ s'a' [ 01 02 ] ]", E::PropertyNotBoolean(0x01), R::ProtocolError),
-                (V5, "30 [ s'a' [ 08 s'b/#' ] ]", E::ResponseTopic, R::ProtocolError),
-                (V5, "30 [ s'a' [ 08 s'' ] ]", E::ResponseTopic, R::ProtocolError),
-                (V5, "30 [ s'a' [ 0B 01 ] ]", E::SubscriptionIdFromClient, R::ProtocolError),
-                (V5, "30 [ s'a' [ 26 s'k' ] 0000 ]", E::Truncated, R::MalformedPacket),
-                (V5, "30 [ s'a' [ 26 0001 00 s'' ] ]", E::NulInString, R::MalformedPacket),
-                (
-                    V5,
-                    "30 [ s'a' [ 18 00000000 ] ]",
-                    E::PropertyNotAllowed(0x18),
-                    R::MalformedPacket,
-                ),
-                (V5, "30 [ s'a' [ 00 ] ]", E::PropertyNotAllowed(0x00), R::MalformedPacket),
-                (V5, "30 07 0003 'a/b' 'h'", E::LengthMismatch, R::MalformedPacket),
-                (V5, "30 07 0003 'a/b' 'hid'", E::LengthMismatch, R::MalformedPacket),
+                (V311, "36 09 0003 'a/b' 000A 'hi'", E::QoS),
+                (V5, "36 0A 0003 'a/b' 000A 00 'hi'", E::QoS),
+                (V311, "38 07 0003 'a/b' 'hi'", E::DupAtQoS0),
+                (V5, "38 08 0003 'a/b' 00 'hi'", E::DupAtQoS0),
+                (V311, "30 [ 0003 'a' 00 'b' ]", E::NulInString),
+                (V311, "30 [ 0003 '+' 00 'b' ]", E::NulInString),
+                (V311, "30 [ 0002 C080 ]", E::IllFormedUtf8),
+                (V5, "30 [ 0003 EDBFBF [] ]", E::IllFormedUtf8),
+                (V5, "30 [ 0004 F4908080 [] ]", E::IllFormedUtf8),
+                (V311, "30 00", E::Truncated),
+                (V311, "30 04 0003 'a/'", E::Truncated),
+                (V311, "32 [ s'a/b' 00 ]", E::Truncated),
+                (V5, "30 [ s'a/b' ]", E::Truncated),
+                (V5, "30 [ s'a/b' 05 'hi' ]", E::Truncated),
+                (V5, "30 [ s'a/b' FFFFFFFF01 ]", E::VariableByteInteger),
+                (V5, "30 [ s'a' [ 26 s'k' ] 0000 ]", E::Truncated),
+                (V5, "30 [ s'a' [ 26 0001 00 s'' ] ]", E::NulInString),
+                (V5, "30 [ s'a' [ 18 00000000 ] ]", E::PropertyNotAllowed(0x18)),
+                (V5, "30 [ s'a' [ 00 ] ]", E::PropertyNotAllowed(0x00)),
+                (V5, "30 07 0003 'a/b' 'h'", E::LengthMismatch),
+                (V5, "30 07 0003 'a/b' 'hid'", E::LengthMismatch),
             ],
         );
         check_refused(
+            Sender::Client,
+            R::ProtocolError,
+            &[
+                (V311, "32 09 0003 'a/b' 0000 'hi'", E::ZeroPacketId),
+                (V5, "34 0A 0003 'a/b' 0000 00 'hi'", E::ZeroPacketId),
+                (V311, "30 [ s'' 'hi' ]", E::EmptyTopicName),
+                (V5, "30 [ s'' [] 'hi' ]", E::EmptyTopicName),
+                (V5, "30 [ s'a' [ 23 0001 23 0001 ] ]", E::DuplicateProperty(0x23)),
+                (V5, "30 [ s'a' [ 01 00 01 00 ] ]", E::DuplicateProperty(0x01)),
+                (V5, "30 [ s'a' [ 01 02 ] ]", E::PropertyNotBoolean(0x01)),
+                (V5, "30 [ s'a' [ 08 s'b/#' ] ]", E::ResponseTopic),
+                (V5, "30 [ s'a' [ 08 s'' ] ]", E::ResponseTopic),
+                (V5, "30 [ s'a' [ 0B 01 ] ]", E::SubscriptionIdFromClient),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::TopicNameInvalid,
+            &[
+                (V311, "30 [ s'a/+' ]", E::WildcardInTopicName),
+                (V5, "30 [ s'#' [] ]", E::WildcardInTopicName),
+            ],
+        );
+        check_refused(
+            Sender::Client,
+            R::TopicAliasInvalid,
+            &[(V5, "30 [ s'a/b' [ 23 0000 ] ]", E::ZeroTopicAlias)],
+        );
+
+        check_refused(
             Sender::Server,
-            &[(V5, "30 [ s'a' [ 0B 00 ] ]", E::PropertyZero(0x0B), R::ProtocolError)],
+            R::ProtocolError,
+            &[(V5, "30 [ s'a' [ 0B 00 ] ]", E::PropertyZero(0x0B))],
         );
     }
 

@@ -90,6 +90,14 @@ impl<'a> Reader<'a> {
         Ok(topic)
     }
 
+    /// Skips a Property Length of zero, if that is what is next.
+    #[inline]
+    pub(crate) fn skip_no_properties(&mut self) -> bool {
+        let is_zero = !self.is_empty() && self.frame.get(self.at) == Some(&0);
+        self.at += usize::from(is_zero);
+        is_zero
+    }
+
     /// A Reason Code, if it is among those that are `allowed` here.
     pub(crate) fn reason_code(
         &mut self,

@@ -149,29 +149,33 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Server,
+            R::MalformedPacket,
             &[
-                (V311, "92 03 000A 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "90 03 0000 00", E::ZeroPacketId, R::ProtocolError),
-                (V5, "90 04 0000 00 00", E::ZeroPacketId, R::ProtocolError),
-                (V311, "90 02 000A", E::NoReasonCode, R::MalformedPacket),
-                (V5, "90 03 000A 00", E::NoReasonCode, R::MalformedPacket),
-                (V5, "90 02 000A", E::Truncated, R::MalformedPacket),
-                (V311, "90 01 00", E::Truncated, R::MalformedPacket),
-                (V311, "90 03 000A 03", E::ReasonCodeNotAllowed(3), R::ProtocolError),
-                (V311, "90 03 000A 87", E::ReasonCodeNotAllowed(0x87), R::ProtocolError),
-                (V5, "90 04 000A 00 11", E::ReasonCodeNotAllowed(0x11), R::ProtocolError),
-                (
-                    V5,
-                    "90 [ 000A [ 1F s'' 1F s'' ] 00 ]",
-                    E::DuplicateProperty(0x1F),
-                    R::ProtocolError,
-                ),
-                (V5, "90 [ 000A [ 0B 01 ] 00 ]", E::PropertyNotAllowed(0x0B), R::MalformedPacket),
+                (V311, "92 03 000A 00", E::FixedHeaderFlags),
+                (V311, "90 02 000A", E::NoReasonCode),
+                (V5, "90 03 000A 00", E::NoReasonCode),
+                (V5, "90 02 000A", E::Truncated),
+                (V311, "90 01 00", E::Truncated),
+                (V5, "90 [ 000A [ 0B 01 ] 00 ]", E::PropertyNotAllowed(0x0B)),
             ],
         );
         check_refused(
+            Sender::Server,
+            R::ProtocolError,
+            &[
+                (V311, "90 03 0000 00", E::ZeroPacketId),
+                (V5, "90 04 0000 00 00", E::ZeroPacketId),
+                (V311, "90 03 000A 03", E::ReasonCodeNotAllowed(3)),
+                (V311, "90 03 000A 87", E::ReasonCodeNotAllowed(0x87)),
+                (V5, "90 04 000A 00 11", E::ReasonCodeNotAllowed(0x11)),
+                (V5, "90 [ 000A [ 1F s'' 1F s'' ] 00 ]", E::DuplicateProperty(0x1F)),
+            ],
+        );
+
+        check_refused(
             Sender::Client,
-            &[(V5, "90 04 000A 00 00", E::WrongDirection("SUBACK"), R::ProtocolError)],
+            R::ProtocolError,
+            &[(V5, "90 04 000A 00 00", E::WrongDirection("SUBACK"))],
         );
     }
 

@@ -234,60 +234,44 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V311, "80 08 000A 0003 'a/b' 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "83 09 000A 00 0003 'a/b' 00", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "82 08 0000 0003 'a/b' 00", E::ZeroPacketId, R::ProtocolError),
-                (V5, "82 09 0000 00 0003 'a/b' 00", E::ZeroPacketId, R::ProtocolError),
-                (V311, "82 02 000A", E::NoTopicFilter, R::ProtocolError),
-                (V5, "82 03 000A 00", E::NoTopicFilter, R::ProtocolError),
-                (V311, "82 [ 000A s'a' ]", E::Truncated, R::MalformedPacket),
-                (V5, "82 [ 000A 00 s'a' ]", E::Truncated, R::MalformedPacket),
-                (V5, "82 [ 000A 00 s'a' 00 00 ]", E::Truncated, R::MalformedPacket),
-                (V5, "82 [ 000A ]", E::Truncated, R::MalformedPacket),
-                (V311, "82 [ 000A s'a' 03 ]", E::SubscriptionQoS, R::ProtocolError),
-                (V311, "82 [ 000A s'a' 04 ]", E::SubscriptionOptionsReserved, R::MalformedPacket),
-                (V5, "82 [ 000A 00 s'a' 03 ]", E::SubscriptionQoS, R::ProtocolError),
-                (V5, "82 [ 000A 00 s'a' 30 ]", E::RetainHandling, R::ProtocolError),
-                (V5, "82 [ 000A 00 s'a' 40 ]", E::SubscriptionOptionsReserved, R::MalformedPacket),
-                (V5, "82 [ 000A 00 s'a' 80 ]", E::SubscriptionOptionsReserved, R::MalformedPacket),
-                (
-                    V5,
-                    "82 [ 000A 00 s'$share/g/a' 04 ]",
-                    E::NoLocalOnSharedSubscription,
-                    R::ProtocolError,
-                ),
-                (V5, "82 [ 000A [ 0B 00 ] s'a' 00 ]", E::PropertyZero(0x0B), R::ProtocolError),
-                (
-                    V5,
-                    "82 [ 000A [ 0B 01 0B 02 ] s'a' 00 ]",
-                    E::DuplicateProperty(0x0B),
-                    R::ProtocolError,
-                ),
-                (
-                    V5,
-                    "82 [ 000A [ 0B FFFFFFFF01 ] s'a' 00 ]",
-                    E::VariableByteInteger,
-                    R::MalformedPacket,
-                ),
-                (
-                    V5,
-                    "82 [ 000A [ 1F s'' ] s'a' 00 ]",
-                    E::PropertyNotAllowed(0x1F),
-                    R::MalformedPacket,
-                ),
-                (V311, "82 [ 000A 0001 00 00 ]", E::NulInString, R::MalformedPacket),
-                (V5, "82 [ 000A 00 0001 80 00 ]", E::IllFormedUtf8, R::MalformedPacket),
+                (V311, "80 08 000A 0003 'a/b' 00", E::FixedHeaderFlags),
+                (V5, "83 09 000A 00 0003 'a/b' 00", E::FixedHeaderFlags),
+                (V311, "82 [ 000A s'a' ]", E::Truncated),
+                (V5, "82 [ 000A 00 s'a' ]", E::Truncated),
+                (V5, "82 [ 000A 00 s'a' 00 00 ]", E::Truncated),
+                (V5, "82 [ 000A ]", E::Truncated),
+                (V311, "82 [ 000A s'a' 04 ]", E::SubscriptionOptionsReserved),
+                (V5, "82 [ 000A 00 s'a' 40 ]", E::SubscriptionOptionsReserved),
+                (V5, "82 [ 000A 00 s'a' 80 ]", E::SubscriptionOptionsReserved),
+                (V5, "82 [ 000A [ 0B FFFFFFFF01 ] s'a' 00 ]", E::VariableByteInteger),
+                (V5, "82 [ 000A [ 1F s'' ] s'a' 00 ]", E::PropertyNotAllowed(0x1F)),
+                (V311, "82 [ 000A 0001 00 00 ]", E::NulInString),
+                (V5, "82 [ 000A 00 0001 80 00 ]", E::IllFormedUtf8),
             ],
         );
         check_refused(
+            Sender::Client,
+            R::ProtocolError,
+            &[
+                (V311, "82 08 0000 0003 'a/b' 00", E::ZeroPacketId),
+                (V5, "82 09 0000 00 0003 'a/b' 00", E::ZeroPacketId),
+                (V311, "82 02 000A", E::NoTopicFilter),
+                (V5, "82 03 000A 00", E::NoTopicFilter),
+                (V311, "82 [ 000A s'a' 03 ]", E::SubscriptionQoS),
+                (V5, "82 [ 000A 00 s'a' 03 ]", E::SubscriptionQoS),
+                (V5, "82 [ 000A 00 s'a' 30 ]", E::RetainHandling),
+                (V5, "82 [ 000A 00 s'$share/g/a' 04 ]", E::NoLocalOnSharedSubscription),
+                (V5, "82 [ 000A [ 0B 00 ] s'a' 00 ]", E::PropertyZero(0x0B)),
+                (V5, "82 [ 000A [ 0B 01 0B 02 ] s'a' 00 ]", E::DuplicateProperty(0x0B)),
+            ],
+        );
+
+        check_refused(
             Sender::Server,
-            &[(
-                V5,
-                "82 09 000A 00 0003 'a/b' 00",
-                E::WrongDirection("SUBSCRIBE"),
-                R::ProtocolError,
-            )],
+            R::ProtocolError,
+            &[(V5, "82 09 000A 00 0003 'a/b' 00", E::WrongDirection("SUBSCRIBE"))],
         );
     }
 

@@ -113,27 +113,31 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Server,
+            R::MalformedPacket,
             &[
-                (V311, "B2 02 000A", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "B0 02 0000", E::ZeroPacketId, R::ProtocolError),
-                (V5, "B0 04 0000 00 00", E::ZeroPacketId, R::ProtocolError),
-                (V311, "B0 01 00", E::Truncated, R::MalformedPacket),
-                (V311, "B0 03 000A 00", E::TrailingBytes, R::MalformedPacket),
-                (V5, "B0 02 000A", E::Truncated, R::MalformedPacket),
-                (V5, "B0 03 000A 00", E::NoReasonCode, R::MalformedPacket),
-                (V5, "B0 04 000A 00 01", E::ReasonCodeNotAllowed(1), R::ProtocolError),
-                (
-                    V5,
-                    "B0 [ 000A [ 1F s'' 1F s'' ] 00 ]",
-                    E::DuplicateProperty(0x1F),
-                    R::ProtocolError,
-                ),
-                (V5, "B0 [ 000A [ 21 0001 ] 00 ]", E::PropertyNotAllowed(0x21), R::MalformedPacket),
+                (V311, "B2 02 000A", E::FixedHeaderFlags),
+                (V311, "B0 01 00", E::Truncated),
+                (V311, "B0 03 000A 00", E::TrailingBytes),
+                (V5, "B0 02 000A", E::Truncated),
+                (V5, "B0 03 000A 00", E::NoReasonCode),
+                (V5, "B0 [ 000A [ 21 0001 ] 00 ]", E::PropertyNotAllowed(0x21)),
             ],
         );
         check_refused(
+            Sender::Server,
+            R::ProtocolError,
+            &[
+                (V311, "B0 02 0000", E::ZeroPacketId),
+                (V5, "B0 04 0000 00 00", E::ZeroPacketId),
+                (V5, "B0 04 000A 00 01", E::ReasonCodeNotAllowed(1)),
+                (V5, "B0 [ 000A [ 1F s'' 1F s'' ] 00 ]", E::DuplicateProperty(0x1F)),
+            ],
+        );
+
+        check_refused(
             Sender::Client,
-            &[(V311, "B0 02 000A", E::WrongDirection("UNSUBACK"), R::ProtocolError)],
+            R::ProtocolError,
+            &[(V311, "B0 02 000A", E::WrongDirection("UNSUBACK"))],
         );
     }
 

@@ -119,23 +119,32 @@ mod tests {
         use ReasonCode as R;
         check_refused(
             Sender::Client,
+            R::MalformedPacket,
             &[
-                (V311, "A0 07 000A 0003 'a/b'", E::FixedHeaderFlags, R::MalformedPacket),
-                (V5, "A0 08 000A 00 0003 'a/b'", E::FixedHeaderFlags, R::MalformedPacket),
-                (V311, "A2 07 0000 0003 'a/b'", E::ZeroPacketId, R::ProtocolError),
-                (V5, "A2 08 0000 00 0003 'a/b'", E::ZeroPacketId, R::ProtocolError),
-                (V311, "A2 02 000A", E::NoTopicFilter, R::ProtocolError),
-                (V5, "A2 03 000A 00", E::NoTopicFilter, R::ProtocolError),
-                (V311, "A2 [ 000A s'a' 00 ]", E::Truncated, R::MalformedPacket),
-                (V5, "A2 [ 000A 00 0002 'a' ]", E::Truncated, R::MalformedPacket),
-                (V311, "A2 [ 000A 0001 00 ]", E::NulInString, R::MalformedPacket),
-                (V311, "A2 [ 000A 0001 FE ]", E::IllFormedUtf8, R::MalformedPacket),
-                (V5, "A2 [ 000A [ 0B 01 ] s'a' ]", E::PropertyNotAllowed(0x0B), R::MalformedPacket),
+                (V311, "A0 07 000A 0003 'a/b'", E::FixedHeaderFlags),
+                (V5, "A0 08 000A 00 0003 'a/b'", E::FixedHeaderFlags),
+                (V311, "A2 [ 000A s'a' 00 ]", E::Truncated),
+                (V5, "A2 [ 000A 00 0002 'a' ]", E::Truncated),
+                (V311, "A2 [ 000A 0001 00 ]", E::NulInString),
+                (V311, "A2 [ 000A 0001 FE ]", E::IllFormedUtf8),
+                (V5, "A2 [ 000A [ 0B 01 ] s'a' ]", E::PropertyNotAllowed(0x0B)),
             ],
         );
         check_refused(
+            Sender::Client,
+            R::ProtocolError,
+            &[
+                (V311, "A2 07 0000 0003 'a/b'", E::ZeroPacketId),
+                (V5, "A2 08 0000 00 0003 'a/b'", E::ZeroPacketId),
+                (V311, "A2 02 000A", E::NoTopicFilter),
+                (V5, "A2 03 000A 00", E::NoTopicFilter),
+            ],
+        );
+
+        check_refused(
             Sender::Server,
-            &[(V311, "A2 07 000A 0003 'a/b'", E::WrongDirection("UNSUBSCRIBE"), R::ProtocolError)],
+            R::ProtocolError,
+            &[(V311, "A2 07 000A 0003 'a/b'", E::WrongDirection("UNSUBSCRIBE"))],
         );
     }
 

@@ -29,12 +29,13 @@ pub(crate) fn check_one_way(sender: Sender, rows: &[(ProtocolVersion, &str, Pack
     }
 }
 
-/// Checks that each row is refused for this reason and answered with this Reason Code.
+/// Checks that each row is refused with its error, which is answered with this Reason Code.
 pub(crate) fn check_refused(
     sender: Sender,
-    rows: &[(ProtocolVersion, &str, DecodeError, ReasonCode)],
+    reason_code: ReasonCode,
+    rows: &[(ProtocolVersion, &str, DecodeError)],
 ) {
-    for &(version, notation, error, reason_code) in rows {
+    for &(version, notation, error) in rows {
         let seen = Packet::decode(version, sender, &parse(notation));
         assert_eq!(seen, Err(error), "{version} {notation}");
         assert_eq!(error.reason_code(), reason_code, "{version} {notation}");
