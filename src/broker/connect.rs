@@ -44,6 +44,9 @@ pub enum ConnectError {
     /// The Will Topic cannot be published to.
     #[error("the will topic has too many levels")]
     WillTopic,
+    /// The client takes no packet as large as its CONNACK [MQTT-3.1.2-24].
+    #[error("the maximum packet size leaves no room for CONNACK")]
+    NoRoomForConnack,
     /// The will is larger than we keep.
     #[error("the will is larger than {0} bytes")]
     WillTooLarge(usize),
@@ -78,6 +81,7 @@ impl ConnectError {
             Self::WillTooLarge(_) | Self::NoRoomForWill | Self::TooManySessions => {
                 ReasonCode::QuotaExceeded
             }
+            Self::NoRoomForConnack => ReasonCode::PacketTooLarge,
             Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
         }
@@ -145,6 +149,29 @@ impl Turn<'_> {
             return Ok(());
         }
         Err(ConnectError::WillNotAuthorized(will.topic.as_str().to_owned()))
+    }
+
+    /// Checks that the client takes the CONNACK it will get.
+    pub(crate) fn check_connack(
+        &self,
+        connect: &Connect,
+        client_id: &Arc<str>,
+        options: &ConnectionOptions,
+    ) -> Result<(), ConnectError> {
+        if connect.properties.maximum_packet_size.is_none() {
+            return Ok(());
+        }
+        let mut agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
+        agreed.client_id = Arc::clone(client_id);
+        let connack = Connack {
+            session_present: false,
+            reason_code: ReasonCode::Success,
+            properties: connack_properties(connect, &agreed, options),
+        };
+        if connack.encoded_len(connect.protocol_version) > agreed.link.packet_bytes_max {
+            return Err(ConnectError::NoRoomForConnack);
+        }
+        Ok(())
     }
 
     /// Keeps the will of a CONNECT [MQTT-3.1.2-7].
@@ -260,9 +287,9 @@ impl Turn<'_> {
         version: ProtocolVersion,
         origin: &Origin,
         client_id: Option<Arc<str>>,
-        refusal: (ReasonCode, String),
+        (reason_code, reason): (ReasonCode, String),
+        packet_bytes_max: usize,
     ) {
-        let (reason_code, reason) = refusal;
         let mut connack = Connack {
             session_present: false,
             reason_code,
@@ -271,8 +298,13 @@ impl Turn<'_> {
         if version == ProtocolVersion::V5 {
             connack.properties.reason_string = Some(ByteString::from(reason.as_str()));
         }
-        connack.encode(version, self.outbox.buffer());
-        self.shard.counters.packets_sent.increment();
+        if connack.encoded_len(version) > packet_bytes_max {
+            connack.properties.reason_string = None;
+        }
+        if connack.encoded_len(version) <= packet_bytes_max {
+            connack.encode(version, self.outbox.buffer());
+            self.shard.counters.packets_sent.increment();
+        }
         self.shard.counters.connects_refused.increment();
         let origin = origin.clone();
         self.shard.events.push(Event::Refused { origin, client_id, reason_code, reason });

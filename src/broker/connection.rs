@@ -320,6 +320,9 @@ impl Connection {
             turn.shard.counters.publishes_denied.increment();
             return self.refuse(turn, &connect, &error);
         }
+        if let Err(error) = turn.check_connack(&connect, &identity.client_id, &self.options) {
+            return self.refuse(turn, &connect, &error);
+        }
         match turn.broker.registry().claim(&identity.client_id, waker) {
             Claimed::Free => self.open(turn, connect, identity, Former::None),
             Claimed::Parked(parked) => {
@@ -378,7 +381,10 @@ impl Connection {
     fn refuse(&mut self, turn: &mut Turn<'_>, connect: &Connect, error: &ConnectError) {
         let client_id = (!connect.client_id.is_empty()).then(|| Arc::from(&*connect.client_id));
         let refusal = (error.reason_code(), error.to_string());
-        turn.refuse_connect(connect.protocol_version, &self.origin, client_id, refusal);
+        let maximum = connect.properties.maximum_packet_size;
+        let maximum = maximum.map_or(usize::MAX, |maximum| maximum.get() as usize);
+        let version = connect.protocol_version;
+        turn.refuse_connect(version, &self.origin, client_id, refusal, maximum);
         self.stage = Stage::Closed;
     }
 
@@ -390,10 +396,17 @@ impl Connection {
             Stage::Open(_) => self.close(turn, EndCause::new(reason_code, reason)),
             Stage::Greeting { .. } => {
                 // A CONNECT that shows its version is answered in it.
-                if let Some(version) = connect_version(bytes)
-                    && (version == ProtocolVersion::V5 || has_v3_code(reason_code))
-                {
-                    turn.refuse_connect(version, &self.origin, None, (reason_code, reason));
+                let version = match reason_code {
+                    // Who speaks an unknown version understands the oldest form [MQTT-3.1.2-2].
+                    ReasonCode::UnsupportedProtocolVersion => Some(ProtocolVersion::V311),
+                    _ => connect_version(bytes).filter(|version| {
+                        *version == ProtocolVersion::V5
+                            || reason_code == ReasonCode::ClientIdentifierNotValid
+                    }),
+                };
+                if let Some(version) = version {
+                    let refusal = (reason_code, reason);
+                    turn.refuse_connect(version, &self.origin, None, refusal, usize::MAX);
                     self.stage = Stage::Closed;
                 } else {
                     self.give_up_greeting(turn, reason_code, reason);
@@ -599,7 +612,7 @@ impl Connection {
 
     /// Whether packets are taken at all.
     #[must_use]
-    fn is_reading(&self) -> bool {
+    pub fn is_reading(&self) -> bool {
         match &self.stage {
             Stage::Greeting { .. } => true,
             Stage::Open(client) => client.replays.len() <= REPLAYS_WAITING_MAX,
@@ -768,14 +781,6 @@ fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) {
             Delivered::TooLarge => turn.shard.counters.deliveries_too_large.increment(),
         }
     }
-}
-
-/// Whether a client of 3.1.1 has a return code for it; otherwise the connection is just closed.
-fn has_v3_code(reason_code: ReasonCode) -> bool {
-    matches!(
-        reason_code,
-        ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid
-    )
 }
 
 const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";

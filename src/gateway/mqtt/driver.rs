@@ -181,9 +181,12 @@ impl<S: Link> Driver<S> {
             }
         }
         wants_turn |= bytes_left == 0 || left == 0;
+        let was_reading = self.connection.is_reading();
         let outbox_max = if self.backlog.is_some() { 0 } else { OUTBOX_MAX };
         let progress = self.connection.advance(turn, DELIVERIES_MAX, outbox_max, cx.waker());
-        wants_turn | (progress == Progress::More)
+        // What it has just come to may be a reason to read on.
+        let reads_again = !was_reading && self.connection.is_reading();
+        wants_turn | reads_again | (progress == Progress::More)
     }
 
     fn may_read(&mut self, cx: &Context<'_>, turn: &mut Turn<'_>) -> bool {
