@@ -6,7 +6,8 @@ use std::{
 };
 
 use mqttzoo::{
-    config::{self, Request, Surroundings},
+    auth::passwd::{PasswdError, ask_password, remove_user, set_password},
+    config::{self, Passwd, Request, Surroundings},
     node,
 };
 
@@ -15,7 +16,21 @@ fn main() -> ExitCode {
     match config::load(&surroundings) {
         Ok((Request::Run(config), warnings)) => node::run(*config, surroundings, &warnings),
         Ok((Request::Show(text), _)) => show(&text),
-        Ok((Request::Passwd(_), _)) => ExitCode::FAILURE,
+        Ok((Request::Passwd(asked), _)) => passwd(&asked),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Sets or removes a password.
+fn passwd(asked: &Passwd) -> ExitCode {
+    let outcome: Result<(), PasswdError> = if asked.is_deletion {
+        remove_user(&asked.file, &asked.user)
+    } else {
+        ask_password(&asked.user)
+            .and_then(|password| set_password(&asked.file, &asked.user, password.as_bytes()))
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }

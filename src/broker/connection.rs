@@ -518,11 +518,12 @@ impl Connection {
             let max = left.min(TAKE_MAX);
             let taken = client.session.mailbox().take(window, max, waker, &mut turn.shard.inbox);
             left -= turn.shard.inbox.len();
-            deliver_inbox(turn, client);
+            let has_sent_all = deliver_inbox(turn, client);
             if let Some(notice) = taken.notice {
                 return self.obey(turn, notice);
             }
-            if !taken.has_more {
+            // What was not sent after all has left its place in the window to others.
+            if !taken.has_more && has_sent_all {
                 client.session.settle_acknowledged();
                 let can_replay = client.replays.front().is_some_and(|replay| {
                     replay.qos == QoS::AtMostOnce || client.session.window() > 0
@@ -768,8 +769,10 @@ fn may_publish(turn: &mut Turn<'_>, client: &Client, message: &Message) -> bool 
     is_allowed
 }
 
+/// Sends what was taken out of the mailbox; `false` when some of it was not to be sent.
 #[inline]
-fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) {
+fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) -> bool {
+    let mut has_sent_all = true;
     while let Some(delivery) = turn.shard.inbox.pop_front() {
         let payload_bytes = delivery.message.payload.len() as u64;
         match client.session.deliver(turn.now, delivery, turn.outbox) {
@@ -777,10 +780,17 @@ fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) {
                 turn.shard.counters.publishes_sent.increment();
                 turn.shard.counters.publish_bytes_sent.add(payload_bytes);
             }
-            Delivered::Expired => turn.shard.counters.deliveries_expired.increment(),
-            Delivered::TooLarge => turn.shard.counters.deliveries_too_large.increment(),
+            Delivered::Expired => {
+                has_sent_all = false;
+                turn.shard.counters.deliveries_expired.increment();
+            }
+            Delivered::TooLarge => {
+                has_sent_all = false;
+                turn.shard.counters.deliveries_too_large.increment();
+            }
         }
     }
+    has_sent_all
 }
 
 const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";

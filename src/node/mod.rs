@@ -5,6 +5,7 @@
 
 mod data_dir;
 mod drain;
+mod guards;
 mod housekeeping;
 mod options;
 mod serve;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::FileError;
 use crate::broker::Broker;
 use crate::config::{Config, Surroundings, Warning};
 use crate::gateway::mqtt::ShardContext;
@@ -24,6 +26,7 @@ use crate::net::{
     TlsReloader, bind,
 };
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
+use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
 use crate::runtime::limits::{OpenFiles, raise_open_files};
 use crate::runtime::logging::{Logging, LoggingError};
@@ -38,6 +41,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The password file or the access file cannot be used.
+    #[error(transparent)]
+    Guards(#[from] FileError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -56,6 +62,7 @@ pub struct Node {
     background: Background,
     shards: Shards,
     contexts: Arc<[Arc<ShardContext>]>,
+    guard_files: GuardFiles,
     reloaders: Vec<Arc<TlsReloader>>,
     shutdown: Shutdown,
     /// Held as long as the broker runs.
@@ -93,13 +100,14 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let data_dir = DataDir::lock(&config.broker.data_dir)?;
+        let guard_files = GuardFiles::open(&config)?;
         let open_files = raise_open_files().map_err(StartError::System)?;
         let clock = Clock::start();
         let seed = draw_seed();
         let background = Background::start(BACKGROUND_THREADS).map_err(StartError::System)?;
         let threads = options::threads(&config);
         let shards = Shards::start(threads, seed).map_err(StartError::System)?;
-        let broker = Arc::new(Broker::new(options::broker(&config), options::guards(), seed));
+        let broker = Arc::new(Broker::new(options::broker(&config), guard_files.guards(), seed));
         let contexts: Arc<[_]> =
             (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
         let mut node = Self {
@@ -109,6 +117,7 @@ impl Node {
             background,
             shards,
             contexts,
+            guard_files,
             reloaders: Vec::new(),
             shutdown: Shutdown::new(),
             _data_dir: data_dir,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::broker::Guards;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::config::{
     Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel, OverflowPolicy,
@@ -45,10 +44,6 @@ pub(super) fn level(level: LogLevel) -> LevelFilter {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     }
-}
-
-pub(super) fn guards() -> Guards {
-    Guards::default()
 }
 
 pub(super) fn broker(config: &Config) -> BrokerOptions {

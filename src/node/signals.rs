@@ -39,12 +39,13 @@ impl Signals {
 }
 
 impl Node {
-    /// Reads certificates and the log level again, and reopens the log file. What cannot be read
+    /// Reads certificates, passwords, access rules and the log level again, and reopens the log file. What cannot be read
     /// stays as it was.
     fn reload(&self) {
         if let Err(error) = self.logging.reopen() {
             tracing::error!(error = %super::chain(&error), "the log stays where it was");
         }
+        self.guard_files.reload();
         for reloader in &self.reloaders {
             if let Err(error) = reloader.reload() {
                 tracing::error!(error = %super::chain(&error), "certificates stay as they were");

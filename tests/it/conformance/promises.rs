@@ -84,7 +84,6 @@ fn refusing_connack_says_why() {
         ("cut short", packet(0x10, &cut[2..cut.len() - 1]), 0x81),
         ("property twice", connect().with(&two(prop::RECEIVE_MAXIMUM)).bytes(), 0x82),
         ("Receive Maximum 0", connect().with(&prop::two(prop::RECEIVE_MAXIMUM, 0)).bytes(), 0x82),
-        ("version 6", Connect { level: 6, ..connect() }.bytes(), 0x84),
         ("method", connect().with(&prop::text(prop::AUTH_METHOD, "m")).bytes(), 0x8C),
     ];
     for (case, sent, code) in rows {
