@@ -242,6 +242,8 @@ mod tests {
         assert_eq!(store.remove("b"), Some(2));
         assert_eq!(store.remove("b"), None);
         assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (1, 15, Some(9)));
+        assert_eq!(store.put(topic("a"), 4, 15, Some(9)), Ok(Put::Replaced));
+        assert_eq!(store.next_expiry_ms(), Some(9));
         assert_eq!(store.put(topic("a"), 4, 15, None), Ok(Put::Replaced));
         assert_eq!((store.next_expiry_ms(), store.is_empty()), (None, false));
     }
