@@ -321,7 +321,11 @@ impl Client {
             }
             self.link = match std::mem::replace(&mut self.link, Link::Idle) {
                 Link::Closing(transport, reason) => Link::Draining(transport, reason),
-                other => other,
+                link @ (Link::Idle
+                | Link::Waiting(_)
+                | Link::Opening(_)
+                | Link::Up(_)
+                | Link::Draining(..)) => link,
             };
         }
         while matches!(ready!(self.poll_read(cx)), Ok(1..)) {

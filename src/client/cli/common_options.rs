@@ -130,6 +130,7 @@ pub(super) struct TlsFlags {
 /// What the server publishes when this client vanishes.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Will")]
+#[expect(clippy::struct_field_names, reason = "clap takes the names of the options from them")]
 pub(super) struct WillOptions {
     /// Topic of the Will
     #[arg(long, value_name = "TOPIC")]

@@ -209,6 +209,7 @@ pub(super) fn in_words(
     words
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "most reasons need no advice")]
 fn advice(reason_code: ReasonCode) -> &'static str {
     match reason_code {
         ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized => {

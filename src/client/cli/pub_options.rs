@@ -47,7 +47,7 @@ pub(super) struct PayloadOptions {
     /// Send an empty message
     #[arg(short, long)]
     pub(super) null_message: bool,
-    /// Every line of the standard input is a JSON object: topic, qos, retain, payload, payload_b64
+    /// Every line of the standard input is a JSON object: topic, qos, retain, payload ...
     #[arg(long)]
     pub(super) json_lines: bool,
     /// Send a payload of this many bytes

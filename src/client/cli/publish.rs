@@ -68,6 +68,7 @@ struct Form {
     properties: Option<Arc<MessageProperties>>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "none of them excludes another")]
 struct Publisher {
     conversation: Conversation,
     /// Empty once it is exhausted.
@@ -189,7 +190,7 @@ impl Publisher {
             && self.source.is_some()
             && self.drafts.is_empty()
             && self.has_room()
-            && !(self.is_typed && !self.open.is_empty())
+            && (!self.is_typed || self.open.is_empty())
     }
 
     fn has_room(&self) -> bool {

@@ -93,7 +93,7 @@ pub(super) struct PrintOptions {
 pub(super) enum Format {
     /// The bytes, and an end of line.
     Plain,
-    /// One object a line: ts topic qos retain dup mid len payload or payload_b64, props.
+    /// One object a line: ts topic qos retain dup mid len payload props.
     Json,
     /// Hexadecimal.
     Hex,

@@ -478,11 +478,10 @@ impl Session {
 
     fn handle_timeout(&mut self, now: Tick) {
         match self.phase {
-            Phase::Offline | Phase::Closing => {}
             Phase::Handshake(deadline) if deadline <= now => {
                 self.close(CloseReason::ConnackTimeout);
             }
-            Phase::Handshake(_) => {}
+            Phase::Offline | Phase::Closing | Phase::Handshake(_) => {}
             Phase::Online => match self.keep_alive.expire(now) {
                 Due::Nothing => {}
                 Due::Ping => self.send(now, Packet::Pingreq),
