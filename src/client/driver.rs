@@ -202,10 +202,10 @@ impl Client {
         self.session.open_len()
     }
 
-    /// Whether everything is written, down to the system.
+    /// Bytes that wait to be written.
     #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.write.is_empty() && self.is_flushed
+    pub fn unsent_len(&self) -> usize {
+        self.write.len()
     }
 
     /// The session, to ask it for its names.

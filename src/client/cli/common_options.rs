@@ -38,7 +38,7 @@ pub(super) struct ConnectOptions {
     #[arg(short, long, value_name = "PORT")]
     pub(super) port: Option<u16>,
     /// User, password, host, port and topic at once: mqtt(s)://[user[:password]@]host[:port]/topic
-    #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port", "unix"])]
+    #[arg(short = 'L', long, value_name = "URL", conflicts_with = "unix")]
     pub(super) url: Option<String>,
     /// Connect to a Unix domain socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
@@ -185,7 +185,7 @@ pub(super) struct BehaviourOptions {
     #[arg(long, value_name = "SHELL", exclusive = true)]
     pub(super) generate_completion: Option<Shell>,
     /// Print help
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     help: Option<bool>,
     /// Print the version of this program
     #[arg(long, action = ArgAction::Version)]
