@@ -235,6 +235,8 @@ impl Publisher {
         match happening {
             Happening::Connected(_) => {
                 self.is_connected = true;
+                // What was said about the connection stands behind the old prompt.
+                self.is_prompted = false;
                 None
             }
             Happening::Published(ticket, outcome) => {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::mqtt::{Disconnect, Packet, QoS, ReasonCode};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Open,
     Close,
