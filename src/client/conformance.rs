@@ -111,31 +111,57 @@ fn identifier_is_free_only_after_its_acknowledgement() {
     assert_eq!(next_round(&mut bench), [1, 2, 3, 4]);
 }
 
-/// What is unacknowledged when a connection breaks is sent again on the next one, with DUP, its
-/// identifiers and its order, and at no other time.
-/// [v4:MQTT-4.4.0-1] [v4:MQTT-4.6.0-1] [v4:MQTT-3.3.1-1]
-/// [v5:MQTT-4.4.0-1] [v5:MQTT-4.6.0-1] [v5:MQTT-3.3.1-1]
+/// What is unacknowledged when a connection breaks is sent again on the next one, PUBLISH with DUP and
+/// all under their identifiers, and at no other time.
+/// [v4:MQTT-4.4.0-1] [v4:MQTT-3.3.1-1] [v5:MQTT-4.4.0-1] [v5:MQTT-3.3.1-1]
 #[test]
-fn unacknowledged_is_sent_again_in_order() {
+fn unacknowledged_is_sent_again() {
+    for version in VERSIONS {
+        let mut bench = online(version);
+        for (qos, payload) in [(QoS::AtLeastOnce, "a"), (QoS::ExactlyOnce, "b")] {
+            let sent = bench.publish(qos, payload);
+            assert!(!trace(&sent)[0].ends_with("dup"), "{sent:?}");
+        }
+        // Time alone repeats nothing.
+        check(&bench.wait(54), "PINGREQ");
+        bench.receive(Packet::Pingresp);
+        check(&bench.reconnect(), "PUBLISH 1 a dup, PUBLISH 2 b dup");
+        check(&bench.receive(ack("PUBREC", 2)), "PUBREL 2");
+        check(&bench.reconnect(), "PUBREL 2, PUBLISH 1 a dup");
+        bench.receive(ack("PUBACK", 1));
+        bench.receive(ack("PUBCOMP", 2));
+        check(&bench.reconnect(), "");
+    }
+}
+
+/// What is sent again keeps its order, also when the new connection takes less at a time
+/// [v4:MQTT-4.6.0-1] [v5:MQTT-4.6.0-1].
+#[test]
+fn sent_again_in_the_original_order() {
     for version in VERSIONS {
         let mut bench = online(version);
         for (qos, payload) in [
             (QoS::AtLeastOnce, "a"),
             (QoS::ExactlyOnce, "b"),
-            (QoS::ExactlyOnce, "c"),
-            (QoS::AtLeastOnce, "d"),
+            (QoS::AtLeastOnce, "c"),
+            (QoS::ExactlyOnce, "d"),
         ] {
-            let sent = bench.publish(qos, payload);
-            assert!(!trace(&sent)[0].ends_with("dup"), "{sent:?}");
+            bench.publish(qos, payload);
         }
-        check(&bench.receive(ack("PUBREC", 2)), "PUBREL 2");
-        // Time alone repeats nothing.
-        check(&bench.wait(54), "PINGREQ");
-        bench.receive(Packet::Pingresp);
-        let again = "PUBREL 2, PUBLISH 1 a dup, PUBLISH 3 c dup, PUBLISH 4 d dup";
+        bench.receive(ack("PUBACK", 1));
+        let again = "PUBLISH 2 b dup, PUBLISH 3 c dup, PUBLISH 4 d dup";
         check(&bench.reconnect(), again);
         check(&bench.reconnect(), again);
     }
+    let mut bench = online(ProtocolVersion::V5);
+    for payload in ["a", "b", "c"] {
+        bench.publish(QoS::AtLeastOnce, payload);
+    }
+    bench.feed(Input::TransportClosed);
+    let outputs = bench.connect(true, limits(|it| it.receive_maximum = NonZeroU16::new(1)));
+    check(&outputs, "PUBLISH 1 a dup");
+    check(&bench.receive(ack("PUBACK", 1)), "acknowledged 0, PUBLISH 2 b dup");
+    check(&bench.receive(ack("PUBACK", 2)), "acknowledged 1, PUBLISH 3 c dup");
 }
 
 /// A PINGREQ leaves before the Keep Alive has passed without another packet
@@ -182,21 +208,28 @@ fn empty_client_identifier_is_clean() {
     assert_eq!((bytes[9] & 2, &bytes[12..]), (2, &[0, 0][..]));
 }
 
-/// The flags of a 3.1.1 CONNECT say which of user name and password follow
-/// [v4:MQTT-3.1.2-18] [v4:MQTT-3.1.2-19] [v4:MQTT-3.1.2-20] [v4:MQTT-3.1.2-21], and a password never
-/// comes alone [v4:MQTT-3.1.2-22]: the fall-back from MQTT 5 is not taken where it would.
+/// A user name is in the CONNECT if its flag says so, and only then
+/// [v4:MQTT-3.1.2-18] [v4:MQTT-3.1.2-19] [v5:MQTT-3.1.2-16] [v5:MQTT-3.1.2-17].
 #[test]
-fn connect_fields_match_their_flags() {
-    let bytes = |user: Option<&'static str>, password: Option<&'static str>| {
-        login_bytes(ProtocolVersion::V311, user, password)
-    };
-    let tail = |bytes: &[u8]| bytes[15..].to_vec();
-    let neither = bytes(None, None);
-    assert_eq!((neither[9] & 0xc0, tail(&neither)), (0x00, b"".to_vec()));
-    let user = bytes(Some("u"), None);
-    assert_eq!((user[9] & 0xc0, tail(&user)), (0x80, b"\0\x01u".to_vec()));
-    let both = bytes(Some("u"), Some("pw"));
-    assert_eq!((both[9] & 0xc0, tail(&both)), (0xc0, b"\0\x01u\0\x02pw".to_vec()));
+fn user_name_goes_with_its_flag() {
+    for version in VERSIONS {
+        assert_eq!(login(version, None, None), (0x00, b"".to_vec()));
+        assert_eq!(login(version, Some("u"), None), (0x80, b"\0\x01u".to_vec()));
+    }
+}
+
+/// A password is in the CONNECT if its flag says so, and only then
+/// [v4:MQTT-3.1.2-20] [v4:MQTT-3.1.2-21] [v5:MQTT-3.1.2-18] [v5:MQTT-3.1.2-19]; before MQTT 5 never
+/// without a user name [v4:MQTT-3.1.2-22]: a fall-back that would come to that is not taken.
+#[test]
+fn password_goes_with_its_flag() {
+    for version in VERSIONS {
+        assert_eq!(login(version, Some("u"), None), (0x80, b"\0\x01u".to_vec()));
+        let both = login(version, Some("u"), Some("pw"));
+        assert_eq!(both, (0xc0, b"\0\x01u\0\x02pw".to_vec()));
+    }
+    let alone = login(ProtocolVersion::V5, None, Some("pw"));
+    assert_eq!(alone, (0x40, b"\0\x02pw".to_vec()));
 
     let mut bench = Bench::new(|it| {
         it.falls_back = true;
@@ -206,24 +239,6 @@ fn connect_fields_match_their_flags() {
     let code = ReasonCode::UnsupportedProtocolVersion;
     let refusal = connack(false, code, ConnackProperties::default());
     check(&bench.receive(refusal), "refused 0x84, close Refused");
-}
-
-/// The flags of an MQTT 5 CONNECT say which of user name and password follow, in any combination
-/// [v5:MQTT-3.1.2-16] [v5:MQTT-3.1.2-17] [v5:MQTT-3.1.2-18] [v5:MQTT-3.1.2-19].
-#[test]
-fn connect_fields_match_their_flags_in_mqtt_5() {
-    let cases = [
-        (None, None, 0x00, &b""[..]),
-        (Some("u"), None, 0x80, b"\0\x01u"),
-        (None, Some("pw"), 0x40, b"\0\x02pw"),
-        (Some("u"), Some("pw"), 0xc0, b"\0\x01u\0\x02pw"),
-    ];
-    for (user, password, flags, tail) in cases {
-        let bytes = login_bytes(ProtocolVersion::V5, user, password);
-        assert_eq!(bytes[9] & 0xc0, flags);
-        let properties_len = usize::from(bytes[12]);
-        assert_eq!(&bytes[13 + properties_len + 3..], tail);
-    }
 }
 
 /// Every message of QoS 1 and 2 is acknowledged, wanted or not: twice the same one, one for a topic
@@ -578,18 +593,22 @@ fn sent_bytes(outputs: &[Output], version: ProtocolVersion) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// The CONNECT of client `c` with this login.
-fn login_bytes(
+/// The login flags of a CONNECT, and what follows the Client Identifier `c` in its payload.
+fn login(
     version: ProtocolVersion,
     user: Option<&'static str>,
     password: Option<&'static str>,
-) -> Vec<u8> {
+) -> (u8, Vec<u8>) {
     let mut bench = Bench::new(|it| {
         it.connect.protocol_version = version;
         it.connect.user_name = user.map(Into::into);
         it.connect.password = password.map(|it| Bytes::from_static(it.as_bytes()));
     });
-    sent_bytes(&bench.feed(Input::TransportOpened), version)
+    let bytes = sent_bytes(&bench.feed(Input::TransportOpened), version);
+    let properties_len = if version.has_properties() { 1 + usize::from(bytes[12]) } else { 0 };
+    let client_id = &bytes[12 + properties_len..];
+    assert_eq!(client_id[..3], *b"\0\x01c");
+    (bytes[9] & 0xc0, client_id[3..].to_vec())
 }
 
 fn options(version: ProtocolVersion) -> SessionOptions {

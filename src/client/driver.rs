@@ -202,10 +202,10 @@ impl Client {
         self.session.open_len()
     }
 
-    /// Whether everything is written, down to the system.
+    /// Bytes that wait to be written.
     #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.write.is_empty() && self.is_flushed
+    pub fn unsent_len(&self) -> usize {
+        self.write.len()
     }
 
     /// The session, to ask it for its names.
@@ -321,7 +321,11 @@ impl Client {
             }
             self.link = match std::mem::replace(&mut self.link, Link::Idle) {
                 Link::Closing(transport, reason) => Link::Draining(transport, reason),
-                other => other,
+                link @ (Link::Idle
+                | Link::Waiting(_)
+                | Link::Opening(_)
+                | Link::Up(_)
+                | Link::Draining(..)) => link,
             };
         }
         while matches!(ready!(self.poll_read(cx)), Ok(1..)) {

@@ -209,16 +209,24 @@ fn packet_word(packet: &Packet) -> String {
         Packet::Puback(Puback { packet_id, reason_code, .. })
         | Packet::Pubrec(Pubrec { packet_id, reason_code, .. })
         | Packet::Pubrel(Pubrel { packet_id, reason_code, .. })
-        | Packet::Pubcomp(Pubcomp { packet_id, reason_code, .. }) => match reason_code {
-            ReasonCode::Success => format!("{name} {}", packet_id.get()),
-            _ => format!("{name} {} 0x{:02X}", packet_id.get(), reason_code.as_u8()),
-        },
+        | Packet::Pubcomp(Pubcomp { packet_id, reason_code, .. }) => {
+            if *reason_code == ReasonCode::Success {
+                return format!("{name} {}", packet_id.get());
+            }
+            format!("{name} {} 0x{:02X}", packet_id.get(), reason_code.as_u8())
+        }
         Packet::Disconnect(disconnect) => {
             format!("{name} 0x{:02X}", disconnect.reason_code.as_u8())
         }
         Packet::Subscribe(subscribe) => format!("{name} {}", subscribe.packet_id.get()),
         Packet::Unsubscribe(unsubscribe) => format!("{name} {}", unsubscribe.packet_id.get()),
-        _ => name.to_owned(),
+        Packet::Connect(_)
+        | Packet::Connack(_)
+        | Packet::Suback(_)
+        | Packet::Unsuback(_)
+        | Packet::Pingreq
+        | Packet::Pingresp
+        | Packet::Auth(_) => name.to_owned(),
     }
 }
 

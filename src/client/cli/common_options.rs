@@ -1,6 +1,11 @@
 //! Options that both programs have, with the letters of the Mosquitto clients.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{ArgAction, Args, ValueEnum};
 use clap_complete::Shell;
@@ -38,7 +43,7 @@ pub(super) struct ConnectOptions {
     #[arg(short, long, value_name = "PORT")]
     pub(super) port: Option<u16>,
     /// User, password, host, port and topic at once: mqtt(s)://[user[:password]@]host[:port]/topic
-    #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port", "unix"])]
+    #[arg(short = 'L', long, value_name = "URL", conflicts_with = "unix")]
     pub(super) url: Option<String>,
     /// Connect to a Unix domain socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
@@ -74,8 +79,8 @@ pub(super) struct ConnectOptions {
     #[arg(short = 'x', long, value_name = "SECONDS", value_parser = parse_session_expiry)]
     pub(super) session_expiry_interval: Option<u32>,
     /// Local address to connect from
-    #[arg(short = 'A', long, value_name = "ADDRESS")]
-    pub(super) bind: Option<std::net::IpAddr>,
+    #[arg(short = 'A', long, value_name = "ADDRESS", value_parser = parse_bind)]
+    pub(super) bind: Option<IpAddr>,
     /// Turn Nagle's algorithm off: it always is, since packets are written in batches
     #[arg(long)]
     nodelay: bool,
@@ -130,6 +135,7 @@ pub(super) struct TlsFlags {
 /// What the server publishes when this client vanishes.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Will")]
+#[expect(clippy::struct_field_names, reason = "clap takes the names of the options from them")]
 pub(super) struct WillOptions {
     /// Topic of the Will
     #[arg(long, value_name = "TOPIC")]
@@ -184,7 +190,7 @@ pub(super) struct BehaviourOptions {
     #[arg(long, value_name = "SHELL", exclusive = true)]
     pub(super) generate_completion: Option<Shell>,
     /// Print help
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     help: Option<bool>,
     /// Print the version of this program
     #[arg(long, action = ArgAction::Version)]
@@ -265,6 +271,15 @@ fn parse_session_expiry(text: &str) -> Result<u32, String> {
         "-1" | "\u{221e}" => Ok(u32::MAX),
         _ => text.parse().map_err(|_| "it is 0 to 4294967295, -1 or \u{221e}".to_owned()),
     }
+}
+
+/// An address of this machine, or a name for one.
+fn parse_bind(text: &str) -> Result<IpAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let addresses = (text, 0).to_socket_addrs().map_err(|error| error.to_string())?;
+    addresses.map(|address| address.ip()).next().ok_or_else(|| "it has no address".to_owned())
 }
 
 fn parse_tls_version(text: &str) -> Result<TlsVersion, String> {

@@ -58,7 +58,7 @@ impl Plan {
     /// The DISCONNECT of a normal end.
     pub(super) fn disconnect(&self) -> Disconnect {
         let mut disconnect = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
-        disconnect.user_properties = self.properties.disconnect.clone();
+        disconnect.user_properties.clone_from(&self.properties.disconnect);
         disconnect.session_expiry_interval_secs = self.properties.disconnect_session_expiry;
         disconnect
     }

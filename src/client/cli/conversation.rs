@@ -42,6 +42,7 @@ pub(super) struct Conversation {
     disconnect: Disconnect,
     timeout: Option<std::time::Duration>,
     deadline: Option<Instant>,
+    connected_at: Option<Instant>,
     /// The server's own explanation of the end that is about to come.
     farewell: Option<(ReasonCode, String)>,
 }
@@ -71,6 +72,7 @@ impl Conversation {
             disconnect: plan.disconnect(),
             timeout: options.behaviour.timeout,
             deadline: None,
+            connected_at: None,
             farewell: None,
         })
     }
@@ -130,6 +132,7 @@ impl Conversation {
                     self.deadline = self.timeout.map(|timeout| Instant::now() + timeout);
                 }
                 self.redial.connected();
+                self.connected_at = Some(Instant::now());
                 Some(Happening::Connected(connack))
             }
             Event::Message(publish) => Some(Happening::Message(publish)),
@@ -160,6 +163,9 @@ impl Conversation {
     }
 
     fn digest_end(&mut self, closed: &Closed) -> Option<Happening> {
+        if let Some(connected_at) = self.connected_at.take() {
+            self.redial.lasted(connected_at.elapsed());
+        }
         let place = self.client.endpoint().address.to_string();
         let Some((reason_code, words)) = self.farewell.take() else {
             let exit = match closed {
@@ -209,6 +215,7 @@ pub(super) fn in_words(
     words
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "most reasons need no advice")]
 fn advice(reason_code: ReasonCode) -> &'static str {
     match reason_code {
         ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized => {

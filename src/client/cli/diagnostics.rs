@@ -29,6 +29,11 @@ impl Diagnostics {
         Self { program, is_quiet: false, is_colored: false }
     }
 
+    /// The same voice, whatever `--quiet` says.
+    pub(super) fn loud(self) -> Self {
+        Self { is_quiet: false, ..self }
+    }
+
     /// Says what went wrong.
     pub(super) fn error(&self, words: &str) {
         if self.is_quiet {

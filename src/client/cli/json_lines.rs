@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn what_makes_no_message_is_refused() {
         for line in [
-            &br#"hello"#[..],
+            &b"hello"[..],
             br#"{"qos":3}"#,
             br#"{"topic":"a/#"}"#,
             br#"{"payload_b64":"?"}"#,

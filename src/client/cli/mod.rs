@@ -93,9 +93,9 @@ fn explain(program: &'static str, error: &clap::Error) -> Exit {
     let text = text.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let told: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
-    let told = told.join(" ");
+    let told = told.join("; ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);
-    let told = told.split(" For more information").next().unwrap_or(told);
+    let told = told.split("; For more information").next().unwrap_or(told);
     say.error(&format!("{told} (see {program} --help)"));
     Exit::Usage
 }
@@ -126,7 +126,8 @@ fn block_on(say: Diagnostics, program: impl Future<Output = Result<Exit, StartEr
         }
     };
     let exit = runtime.block_on(program).unwrap_or_else(|error| {
-        say.error(&error.to_string());
+        // As with the Mosquitto clients, --quiet does not hide mistakes of the command line.
+        say.loud().error(&error.to_string());
         error.exit()
     });
     // A resolver that hangs must not keep the program alive.

@@ -47,7 +47,7 @@ pub(super) struct PayloadOptions {
     /// Send an empty message
     #[arg(short, long)]
     pub(super) null_message: bool,
-    /// Every line of the standard input is a JSON object: topic, qos, retain, payload, payload_b64
+    /// Every line of the standard input is a JSON object: topic, qos, retain, payload ...
     #[arg(long)]
     pub(super) json_lines: bool,
     /// Send a payload of this many bytes
@@ -71,8 +71,9 @@ pub(super) struct MessageOptions {
     /// Messages a second at most
     #[arg(long, value_name = "RATE", conflicts_with = "repeat_delay")]
     pub(super) rate: Option<f64>,
-    /// Messages in flight at most
-    #[arg(short = 'M', long, value_name = "COUNT", default_value = "20")]
+    /// Messages in flight at most; 0 means as many as the server takes
+    #[arg(short = 'M', long, value_name = "COUNT", default_value = "20",
+          value_parser = parse_inflight)]
     pub(super) max_inflight: NonZeroU16,
     /// Seconds after which the server forgets the message (MQTT 5)
     #[arg(long, value_name = "SECONDS")]
@@ -94,6 +95,11 @@ pub(super) struct MessageOptions {
     pub(super) partition: Option<u32>,
 }
 
+fn parse_inflight(text: &str) -> Result<NonZeroU16, String> {
+    let count: u16 = text.parse().map_err(|_| "it is a number up to 65535".to_owned())?;
+    Ok(NonZeroU16::new(count).unwrap_or(NonZeroU16::MAX))
+}
+
 const EXAMPLES: &str = "\
 Examples:
   mqtt_pub -t weather                       ask for messages, line by line
@@ -101,6 +107,9 @@ Examples:
   sensors | mqtt_pub -t weather -q 1        one message a line
   mqtt_pub -t load --size 100 --repeat 100000 -q 1 -M 1000 --stats json
   mqtt_pub -L mqtts://user:secret@host/weather -m sunny
+
+Known from the Mosquitto clients, and refused with a reason:
+  --psk, --psk-identity, --ciphers, --keyform, --tls-engine, --tls-engine-kpass-sha1, -S
 
 Exit codes:
   0 ok, 1 usage, 2 file, 3 connect, TLS or protocol, 4 connection lost, 5 timeout, 6 publish refused,

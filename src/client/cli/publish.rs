@@ -12,7 +12,7 @@ use super::{
     exit::Exit,
     json_lines::Draft,
     pace::Pace,
-    progress::Progress,
+    progress::{Extent, Progress},
     pub_options::{MessageOptions, PubOptions},
     source::{Item, Source},
     start_error::StartError,
@@ -35,6 +35,7 @@ pub(super) async fn run(options: &PubOptions, say: Diagnostics) -> Result<Exit, 
         .map_err(|source| StartError::File { path: "signals".to_owned(), source })?;
     let began = Instant::now();
     let total = source.total().map(|count| count.saturating_mul(form.topics.len() as u64));
+    let extent = Extent::of(total, source.payload_len());
     let publisher = Publisher {
         conversation,
         is_typed: source.is_typed(),
@@ -47,11 +48,8 @@ pub(super) async fn run(options: &PubOptions, say: Diagnostics) -> Result<Exit, 
         is_connected: false,
         is_prompted: false,
         stats: Stats::new(),
-        progress: Progress::new(
-            total.filter(|total| *total > 1),
-            options.common.behaviour.quiet,
-            began,
-        ),
+        progress: Progress::new(extent, options.common.behaviour.quiet, began),
+        extent,
         began,
         prints_stats: options.common.behaviour.stats.is_some(),
         has_bad_input: false,
@@ -68,6 +66,7 @@ struct Form {
     properties: Option<Arc<MessageProperties>>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "none of them excludes another")]
 struct Publisher {
     conversation: Conversation,
     /// Empty once it is exhausted.
@@ -83,6 +82,7 @@ struct Publisher {
     is_prompted: bool,
     stats: Stats,
     progress: Progress,
+    extent: Extent,
     began: Instant,
     prints_stats: bool,
     /// The source broke off; what came before is still sent.
@@ -153,6 +153,10 @@ impl Publisher {
                 None
             }
             () = slot, if wants_payload && !is_due => None,
+            () = self.progress.tick() => {
+                self.show_progress();
+                None
+            }
         }
     }
 
@@ -189,7 +193,7 @@ impl Publisher {
             && self.source.is_some()
             && self.drafts.is_empty()
             && self.has_room()
-            && !(self.is_typed && !self.open.is_empty())
+            && (!self.is_typed || self.open.is_empty())
     }
 
     fn has_room(&self) -> bool {
@@ -231,6 +235,8 @@ impl Publisher {
         match happening {
             Happening::Connected(_) => {
                 self.is_connected = true;
+                // What was said about the connection stands behind the old prompt.
+                self.is_prompted = false;
                 None
             }
             Happening::Published(ticket, outcome) => {
@@ -265,7 +271,6 @@ impl Publisher {
                 }
             }
         }
-        self.progress.update(self.stats.messages + self.stats.refused, &self.stats, now);
         if self.is_typed {
             let words = describe(sent.payload_len, outcome);
             let words = match self.form.topics.len() {
@@ -274,6 +279,16 @@ impl Publisher {
             };
             self.conversation.say.note(&words);
         }
+    }
+
+    fn show_progress(&mut self) {
+        let done = match self.extent {
+            Extent::Messages(_) | Extent::Unknown => self.stats.messages + self.stats.refused,
+            Extent::Bytes(total) => {
+                total.saturating_sub(self.conversation.client.unsent_len() as u64)
+            }
+        };
+        self.progress.update(done, &self.stats, Instant::now());
     }
 
     fn prompt(&mut self) {

@@ -27,7 +27,14 @@ impl Redial {
     /// A connection stands.
     pub(super) fn connected(&mut self) {
         self.has_connected = true;
-        self.failures = 0;
+    }
+
+    /// A connection is over. One that did not last counts like one that failed, or two clients that
+    /// take a session from each other would do so at full speed.
+    pub(super) fn lasted(&mut self, how_long: Duration) {
+        if how_long >= LASTING {
+            self.failures = 0;
+        }
     }
 
     /// Whether there was a connection before.
@@ -89,19 +96,23 @@ pub(super) fn is_worth_retrying(closed: &Closed) -> bool {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+const LASTING: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_start_over_after_a_success() {
+    fn pauses_grow_and_start_over_after_a_connection_that_lasted() {
         let mut redial = Redial::new(true, true, u32::MAX);
         let pauses: Vec<_> = (0..9).filter_map(|_| redial.pause()).collect();
         assert_eq!(pauses[0], FIRST_PAUSE);
         assert_eq!(pauses[1], FIRST_PAUSE * 2);
         assert_eq!(pauses[8], LAST_PAUSE);
         redial.connected();
+        redial.lasted(LASTING / 2);
+        assert_eq!(redial.pause(), Some(LAST_PAUSE));
+        redial.lasted(LASTING);
         assert_eq!(redial.pause(), Some(FIRST_PAUSE));
     }
 

@@ -69,6 +69,14 @@ impl Source {
         }
     }
 
+    /// The length of a payload, if it is known.
+    pub(super) fn payload_len(&self) -> u64 {
+        match self {
+            Self::Fixed { payload, .. } => payload.len() as u64,
+            Self::Lines { .. } => 0,
+        }
+    }
+
     /// Whether a person is typing.
     pub(super) fn is_typed(&self) -> bool {
         matches!(self, Self::Lines { kind: LineKind::Typed, .. })

@@ -33,10 +33,8 @@ impl StartError {
     #[must_use]
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
-            Self::File { .. } => Exit::File,
-            Self::Tls(TlsFilesError::HalfIdentity) => Exit::Usage,
-            Self::Tls(_) => Exit::File,
+            Self::Usage(_) | Self::Tls(TlsFilesError::HalfIdentity) => Exit::Usage,
+            Self::File { .. } | Self::Tls(_) => Exit::File,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The command line of `mqtt_sub`.
 
+use std::num::NonZeroU64;
+
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::common_options::CommonOptions;
@@ -30,7 +32,7 @@ pub(super) struct SubOptions {
 pub(super) struct ChoiceOptions {
     /// End after this many messages
     #[arg(short = 'C', long, value_name = "COUNT")]
-    pub(super) count: Option<u64>,
+    pub(super) count: Option<NonZeroU64>,
     /// End once the server has answered the subscriptions
     #[arg(short = 'E', long)]
     pub(super) exit_after_suback: bool,
@@ -93,7 +95,7 @@ pub(super) struct PrintOptions {
 pub(super) enum Format {
     /// The bytes, and an end of line.
     Plain,
-    /// One object a line: ts topic qos retain dup mid len payload or payload_b64, props.
+    /// One object a line: ts topic qos retain dup mid len payload props.
     Json,
     /// Hexadecimal.
     Hex,
@@ -110,6 +112,9 @@ Examples:
   mqtt_sub -t '#' -F '%I %t %p'             by a template
   mqtt_sub -t jobs -q 1 --share workers -C 10 --format json
   mqtt_sub -t '#' --remove-retained --retained-only -W 5
+
+Known from the Mosquitto clients, and refused with a reason:
+  --psk, --psk-identity, --ciphers, --keyform, --tls-engine, --tls-engine-kpass-sha1, -S
 
 Exit codes:
   0 ok, 1 usage, 2 file, 3 connect, TLS or protocol, 4 connection lost, 5 timeout, 7 subscribe refused,

@@ -213,7 +213,7 @@ impl Subscriber {
         if options.random_filter.is_none_or(is_chosen) {
             self.print(publish)?;
         }
-        if self.choice.options.count.is_some_and(|count| self.stats.messages >= count) {
+        if self.choice.options.count.is_some_and(|count| self.stats.messages >= count.get()) {
             self.is_finished = true;
         }
         Ok(None)

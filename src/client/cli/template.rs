@@ -27,7 +27,7 @@ enum Part {
 }
 
 /// What stands between `%` and its letter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
     is_left: bool,
     is_zero_padded: bool,
@@ -111,13 +111,12 @@ impl Template {
 }
 
 fn parse_field(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, String> {
-    let mut layout = Layout::default();
-    layout.is_left = chars.next_if_eq(&'-').is_some();
-    layout.is_zero_padded = chars.next_if_eq(&'0').is_some();
-    layout.width = parse_number(chars);
-    if chars.next_if_eq(&'.').is_some() {
-        layout.precision = Some(parse_number(chars));
-    }
+    let layout = Layout {
+        is_left: chars.next_if_eq(&'-').is_some(),
+        is_zero_padded: chars.next_if_eq(&'0').is_some(),
+        width: parse_number(chars),
+        precision: chars.next_if_eq(&'.').map(|_| parse_number(chars)),
+    };
     match chars.next() {
         Some('%') => Ok(Part::Literal(b"%".to_vec())),
         Some(letter) if FIELDS.contains(letter) => Ok(Part::Field(letter, layout)),

@@ -29,9 +29,9 @@ pub enum Input {
     TransportClosed,
     /// The application publishes. Only when [`super::Session::has_room`].
     Publish(Ticket, Message),
-    /// The application subscribes. Only when [`super::Session::is_online`].
+    /// The application subscribes. Only when [`super::Session::has_room_for_request`].
     Subscribe(Ticket, Subscription),
-    /// The application unsubscribes. Only when [`super::Session::is_online`].
+    /// The application unsubscribes. Only when [`super::Session::has_room_for_request`].
     Unsubscribe(Ticket, Unsubscription),
     /// The application is done: DISCONNECT, then the end of the transport.
     Disconnect(Box<Disconnect>),

@@ -11,6 +11,8 @@ mod keep_alive;
 mod limits;
 mod outgoing;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::VecDeque, num::NonZeroU16, time::Duration};
@@ -127,6 +129,12 @@ impl Session {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.outgoing.waiting_len() < WAITING_MAX
+    }
+
+    /// Whether another SUBSCRIBE or UNSUBSCRIBE may be handed in.
+    #[must_use]
+    pub fn has_room_for_request(&self) -> bool {
+        self.is_online() && self.outgoing.has_room_for_request()
     }
 
     /// Messages offered whose outcome is open.
@@ -468,21 +476,20 @@ impl Session {
     }
 
     fn handle_disconnect(&mut self, disconnect: Box<Disconnect>) {
-        if self.is_online() {
-            self.outputs.push_back(Output::Send(Packet::Disconnect(disconnect)));
+        match self.phase {
+            Phase::Offline | Phase::Closing => return,
+            Phase::Handshake(_) => {}
+            Phase::Online => self.outputs.push_back(Output::Send(Packet::Disconnect(disconnect))),
         }
-        if self.phase != Phase::Offline {
-            self.close(CloseReason::Finished);
-        }
+        self.close(CloseReason::Finished);
     }
 
     fn handle_timeout(&mut self, now: Tick) {
         match self.phase {
-            Phase::Offline | Phase::Closing => {}
             Phase::Handshake(deadline) if deadline <= now => {
                 self.close(CloseReason::ConnackTimeout);
             }
-            Phase::Handshake(_) => {}
+            Phase::Offline | Phase::Closing | Phase::Handshake(_) => {}
             Phase::Online => match self.keep_alive.expire(now) {
                 Due::Nothing => {}
                 Due::Ping => self.send(now, Packet::Pingreq),
@@ -563,12 +570,6 @@ impl Session {
 
     fn published(&mut self, ticket: Ticket, outcome: PublishOutcome) {
         self.outputs.push_back(Output::Published(ticket, outcome));
-    }
-
-    /// Whether another SUBSCRIBE or UNSUBSCRIBE may be handed in.
-    #[must_use]
-    pub fn has_room_for_request(&self) -> bool {
-        self.is_online() && self.outgoing.has_room_for_request()
     }
 }
 

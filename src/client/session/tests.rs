@@ -294,7 +294,7 @@ fn malformed_bytes_are_answered_with_their_reason() {
     let mut bench = Bench::online(ConnackProperties::default());
     let error = DecodeError::ZeroPacketId;
     let code = format!("0x{:02X}", error.reason_code().as_u8());
-    let outputs = bench.feed(Input::Undecodable(error.clone()));
+    let outputs = bench.feed(Input::Undecodable(error));
     check(&outputs, &format!("DISCONNECT {code}, close {code}"));
 
     let mut bench = Bench::new(|it| it.connect.protocol_version = ProtocolVersion::V311);

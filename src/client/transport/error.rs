@@ -1,5 +1,10 @@
 //! Why a server could not be reached, in one sentence that says what, where and what to do.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "these enums are not ours and grow: what is not named here speaks for itself"
+)]
+
 use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError};

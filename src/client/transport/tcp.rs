@@ -51,11 +51,11 @@ async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> Result<TcpStream,
 }
 
 /// A person typed a name: say it beside the address that was tried.
-fn name_host(error: OpenError, host: &str) -> OpenError {
-    match error {
-        OpenError::Connect { to, source } if host.parse::<IpAddr>().is_err() => {
-            OpenError::Connect { to: format!("{host} ({to})"), source }
-        }
-        other => other,
+fn name_host(mut error: OpenError, host: &str) -> OpenError {
+    if let OpenError::Connect { to, .. } = &mut error
+        && host.parse::<IpAddr>().is_err()
+    {
+        *to = format!("{host} ({to})");
     }
+    error
 }

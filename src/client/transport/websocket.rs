@@ -95,10 +95,10 @@ impl AsyncWrite for WebSocketBytes {
 }
 
 fn as_io(error: tungstenite::Error) -> io::Error {
-    match error {
-        tungstenite::Error::Io(error) => error,
-        other => io::Error::other(other),
+    if let tungstenite::Error::Io(error) = error {
+        return error;
     }
+    io::Error::other(error)
 }
 
 /// The longest WebSocket message sent: servers bound theirs.

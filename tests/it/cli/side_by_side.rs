@@ -135,10 +135,10 @@ fn play_all(rows: &[&str], port: u16, programs: Programs, file: &Path) -> Vec<St
 
 fn play(command: &str, port: u16, programs: Programs) -> String {
     let mut words = split(command);
-    let stdin = words.iter().position(|word| word == "<").map_or_else(String::new, |at| {
-        let text = words.split_off(at)[1].replace('_', "\n");
-        text
-    });
+    let stdin = words
+        .iter()
+        .position(|word| word == "<")
+        .map_or_else(String::new, |at| words.split_off(at)[1].replace('_', "\n"));
     let program = words.remove(0);
     let program = match (programs, program.as_str()) {
         (Programs::Theirs, name) => format!("mosquitto_{name}"),
