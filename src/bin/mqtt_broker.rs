@@ -6,7 +6,8 @@ use std::{
 };
 
 use mqttzoo::{
-    config::{self, Request, Surroundings},
+    auth::passwd::{self, PasswdError},
+    config::{self, Passwd, Request, Surroundings},
     node,
 };
 
@@ -15,9 +16,20 @@ fn main() -> ExitCode {
     match config::load(&surroundings) {
         Ok((Request::Run(config), warnings)) => node::run(*config, surroundings, &warnings),
         Ok((Request::Show(text), _)) => show(&text),
-        Ok((Request::Passwd(_), _)) => ExitCode::FAILURE,
+        Ok((Request::Passwd(request), _)) => match change_password(&request) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
         Err(error) => fail(&error),
     }
+}
+
+fn change_password(request: &Passwd) -> Result<(), PasswdError> {
+    if request.is_deletion {
+        return passwd::remove_user(&request.file, &request.user);
+    }
+    let password = passwd::ask_password(&request.user)?;
+    passwd::set_password(&request.file, &request.user, password.as_bytes())
 }
 
 /// Prints `text`. Whoever reads may have had enough before its end.
