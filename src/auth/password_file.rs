@@ -129,7 +129,10 @@ mod tests {
             ("alice", "users:1: not a line `user:hash`"),
             ("\n# x\n:$argon2id$", "users:3: not a line `user:hash`"),
             ("alice:secret", "users:1: bad hash"),
-            ("alice:$6$saltsalt$AAAAAAAAAAAAAAAAAAAAAA", "users:1: not a whole argon2id hash"),
+            (
+                "alice:$scrypt$ln=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
+                "users:1: not a whole argon2id hash",
+            ),
             ("alice:$argon2i$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA", "users:1: not a whole"),
             (
                 "alice:$argon2id$v=19$m=1,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",

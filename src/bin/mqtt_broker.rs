@@ -6,7 +6,7 @@ use std::{
 };
 
 use mqttzoo::{
-    auth::passwd::{PasswdError, ask_password, remove_user, set_password},
+    auth::passwd::{self, PasswdError},
     config::{self, Passwd, Request, Surroundings},
     node,
 };
@@ -16,23 +16,20 @@ fn main() -> ExitCode {
     match config::load(&surroundings) {
         Ok((Request::Run(config), warnings)) => node::run(*config, surroundings, &warnings),
         Ok((Request::Show(text), _)) => show(&text),
-        Ok((Request::Passwd(asked), _)) => passwd(&asked),
+        Ok((Request::Passwd(request), _)) => match change_password(&request) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
         Err(error) => fail(&error),
     }
 }
 
-/// Sets or removes a password.
-fn passwd(asked: &Passwd) -> ExitCode {
-    let outcome: Result<(), PasswdError> = if asked.is_deletion {
-        remove_user(&asked.file, &asked.user)
-    } else {
-        ask_password(&asked.user)
-            .and_then(|password| set_password(&asked.file, &asked.user, password.as_bytes()))
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+fn change_password(request: &Passwd) -> Result<(), PasswdError> {
+    if request.is_deletion {
+        return passwd::remove_user(&request.file, &request.user);
     }
+    let password = passwd::ask_password(&request.user)?;
+    passwd::set_password(&request.file, &request.user, password.as_bytes())
 }
 
 /// Prints `text`. Whoever reads may have had enough before its end.

@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod command_line;
 mod conformance;
 mod harness;
 mod layering;
