@@ -113,7 +113,8 @@ impl Cli {
     /// # Errors
     /// One is unknown.
     pub fn chosen_brokers(&self) -> Result<Vec<Broker>, CliError> {
-        let rumqttd = self.with_rumqttd.then(|| "rumqttd".to_owned());
+        let is_named = self.brokers.iter().any(|name| name == "rumqttd");
+        let rumqttd = (self.with_rumqttd && !is_named).then(|| "rumqttd".to_owned());
         let mut brokers = Vec::new();
         for name in self.brokers.iter().chain(&rumqttd) {
             brokers.push(match name.as_str() {

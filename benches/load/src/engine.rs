@@ -51,6 +51,9 @@ pub enum Account {
     Each,
     /// The receivers share the messages of every flow; each sees its part in order.
     Shared,
+    /// Every receiver is owed every message of its flows, in no order: each message under way is
+    /// on a topic of its own, and order is promised within a topic only.
+    Topics,
 }
 
 /// A publisher.
@@ -412,12 +415,17 @@ impl Traffic {
         }
         let arrival = match self.account {
             Account::Each => track.note(stamp.sequence, &mut self.faults),
-            Account::Shared => flow.window.note(stamp.sequence).unwrap_or(Arrival::Again),
+            Account::Shared | Account::Topics => {
+                flow.window.note(stamp.sequence).unwrap_or(Arrival::Again)
+            }
         };
         match (self.account, arrival) {
             (Account::Each, Arrival::Again) => return,
             (Account::Each, Arrival::First) => drop(flow.window.note(stamp.sequence)),
-            (Account::Shared, Arrival::Again) => return self.faults.duplicates += 1,
+            (Account::Shared | Account::Topics, Arrival::Again) => {
+                return self.faults.duplicates += 1;
+            }
+            (Account::Topics, Arrival::First) => {}
             (Account::Shared, Arrival::First) => track.note_share(stamp.sequence, &mut self.faults),
         }
         self.delivered += 1;
@@ -456,7 +464,9 @@ impl Traffic {
     fn settle(&self) -> Faults {
         let mut faults = self.faults;
         match self.account {
-            Account::Shared => faults.lost = self.flows.iter().map(|flow| flow.window.owed()).sum(),
+            Account::Shared | Account::Topics => {
+                faults.lost = self.flows.iter().map(|flow| flow.window.owed()).sum();
+            }
             Account::Each => {
                 for receiver in &self.receivers {
                     let flows = self.flows.iter().skip(receiver.first_flow);

@@ -76,6 +76,27 @@ impl Reading {
         let cpu = Cpu::of(running.pid()).map_err(LoadError::io("reading the broker's usage"))?;
         Ok(Self { cpu, load: clock::thread_cpu(), time: clock::now() })
     }
+
+    /// Reads them at the start of a burst, with the broker at rest.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub fn before_burst(running: &Running) -> Result<Self, LoadError> {
+        clock::pause(REST);
+        Self::take(running)
+    }
+
+    /// Reads them at the end of a burst: the time now, and what the broker has used once it has
+    /// also dealt with the last acknowledgements. A thread's account is brought up to date when
+    /// it goes to sleep, so a reading of a busy one would miss the milliseconds of a short burst.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub fn after_burst(running: &Running) -> Result<Self, LoadError> {
+        let (load, time) = (clock::thread_cpu(), clock::now());
+        clock::pause(REST);
+        Ok(Self { load, time, ..Self::take(running)? })
+    }
 }
 
 /// Processor time and wall-clock time between readings.
@@ -172,4 +193,5 @@ fn percentiles(latency: &Histogram<u64>) -> [f64; 3] {
 
 /// Longest time a row may take to be prepared.
 pub const SETUP_MAX: Duration = Duration::from_secs(120);
+const REST: Duration = Duration::from_millis(50);
 const MICRO: f64 = 1_000.0;

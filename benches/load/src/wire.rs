@@ -11,7 +11,8 @@ pub enum Start {
     Persistent,
 }
 
-/// A CONNECT with no will and no credentials, keep alive off.
+/// A CONNECT with no will and no credentials. Keep alive is longer than any row; off it cannot be,
+/// for rumqttd refuses that.
 #[must_use]
 pub fn connect(version: Version, client_id: &str, start: Start) -> Vec<u8> {
     let mut body = b"\0\x04MQTT".to_vec();
@@ -23,7 +24,7 @@ pub fn connect(version: Version, client_id: &str, start: Start) -> Vec<u8> {
         Start::Clean => 2,
         Start::Persistent => 0,
     });
-    body.extend_from_slice(&[0, 0]);
+    body.extend_from_slice(&KEEP_ALIVE_SECS.to_be_bytes());
     if version == Version::V5 {
         body.push(0);
     }
@@ -192,6 +193,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+const KEEP_ALIVE_SECS: u16 = 3_600;
 const DIGITS: usize = 7;
 
 #[cfg(test)]

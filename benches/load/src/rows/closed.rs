@@ -4,7 +4,7 @@ use super::{Closed, Shape};
 use crate::{
     engine::{Account, FlowPlan, Plan, ReceiverPlan},
     frames::Version,
-    number::count,
+    number::{count, index},
     target::share,
     wire::{Varied, digits},
 };
@@ -75,6 +75,9 @@ fn lay_shared(plan: &mut Plan, members: usize) {
 /// Every pair has its part of the filters, and its messages visit them in an order without
 /// locality, so that a cache of topics does not stand in for matching.
 fn lay_filters(plan: &mut Plan, filters: u64) {
+    plan.account = Account::Topics;
+    // A window never holds two messages of one topic.
+    plan.window = plan.window.min(index(filters / count(FILTER_PAIRS)));
     for pair in 0..FILTER_PAIRS {
         let part = share(filters, count(FILTER_PAIRS), count(pair));
         let part = part.end - part.start;

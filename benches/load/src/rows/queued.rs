@@ -38,13 +38,13 @@ pub(super) fn run(running: &Running, timing: Timing) -> Result<Measured, Failure
     let mut track = Track::default();
     for cycle in 0..CYCLES {
         replay::publish(&mut publisher, &template, cycle * messages..(cycle + 1) * messages)?;
-        let before = Reading::take(running)?;
+        let before = Reading::before_burst(running)?;
         let returning = open(&target, SUBSCRIBER, Start::Persistent)?;
         let mut stream = returning.into_stream();
         replay::receive(&mut stream, messages, |stamp| {
             let _ = track.note(stamp.sequence, &mut faults);
         })?;
-        spent.add(before, Reading::take(running)?);
+        spent.add(before, Reading::after_burst(running)?);
         stream.write_all(&wire::disconnect()).map_err(LoadError::io("disconnecting"))?;
         closed(stream);
     }

@@ -45,7 +45,7 @@ fn cycle(
     let packet = wire::subscribe(Version::V311, 1, &["load/retained/#".to_owned()], 0);
     let mut seen = vec![false; index(messages)];
     let mut faults = Faults::default();
-    let before = Reading::take(running)?;
+    let before = Reading::before_burst(running)?;
     subscriber.send(&packet, "subscribing")?;
     // The order of topics is the broker's to choose: only completeness counts.
     replay::receive(&mut subscriber.into_stream(), messages, |stamp| {
@@ -55,7 +55,7 @@ fn cycle(
             Some(seen) => *seen = true,
         }
     })?;
-    spent.add(before, Reading::take(running)?);
+    spent.add(before, Reading::after_burst(running)?);
     faults.lost = crate::number::count(seen.iter().filter(|&&seen| !seen).count());
     Ok(faults)
 }
