@@ -1,10 +1,12 @@
 //! `mqttzoo`: an MQTT 3.1.1 and 5.0 broker whose nodes coordinate through Apache ZooKeeper.
 
+pub mod admin;
 pub mod auth;
 pub mod broker;
 pub mod client;
 pub mod config;
 pub mod gateway;
+pub mod metrics;
 pub mod mqtt;
 pub mod net;
 pub mod node;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::broker::card::{ClientCard, Origin};
+use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
@@ -84,6 +85,26 @@ impl ConnectError {
             Self::NoRoomForConnack => ReasonCode::PacketTooLarge,
             Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
+        }
+    }
+}
+
+impl ConnectError {
+    /// The counter of the bound that was reached, if it was one.
+    pub(crate) fn bound<'a>(&self, counters: &'a ShardCounters) -> Option<&'a Count> {
+        match self {
+            Self::TooManySessions => Some(&counters.sessions_exceeded),
+            Self::NoRoomForWill => Some(&counters.wills_exceeded),
+            Self::Busy => Some(&counters.connects_waiting_exceeded),
+            Self::WillTopic => Some(&counters.topic_levels_exceeded),
+            Self::ShuttingDown
+            | Self::AuthenticationMethod(_)
+            | Self::EmptyClientId
+            | Self::BadUserNameOrPassword
+            | Self::NotAuthorized
+            | Self::WillNotAuthorized(_)
+            | Self::AuthenticationUnavailable
+            | Self::Superseded => None,
         }
     }
 }
@@ -210,6 +231,12 @@ impl Turn<'_> {
             session_expiry_secs: agreed.session_expiry_secs,
             connected_at: self.now,
         });
+        if agreed.is_expiry_shortened {
+            self.shard.counters.session_expiries_shortened.increment();
+        }
+        if agreed.keep_alive_secs != connect.keep_alive_secs {
+            self.shard.counters.keep_alives_shortened.increment();
+        }
         let (mut client, session_present) = self.resume_or_start(&connect, &card, &agreed, former);
         client.session.attach(agreed.link.clone());
         client.will = will;
@@ -339,6 +366,7 @@ struct Agreed {
     link: LinkOptions,
     keep_alive_secs: u16,
     session_expiry_secs: u32,
+    is_expiry_shortened: bool,
 }
 
 impl Agreed {
@@ -368,6 +396,7 @@ impl Agreed {
             link,
             keep_alive_secs: agreed_keep_alive(connect, options.keep_alive_max_secs),
             session_expiry_secs: asked_expiry.min(expiry_max_secs),
+            is_expiry_shortened: asked_expiry > expiry_max_secs,
         }
     }
 }

@@ -381,6 +381,9 @@ impl Connection {
     fn refuse(&mut self, turn: &mut Turn<'_>, connect: &Connect, error: &ConnectError) {
         let client_id = (!connect.client_id.is_empty()).then(|| Arc::from(&*connect.client_id));
         let refusal = (error.reason_code(), error.to_string());
+        if let Some(bound) = error.bound(&turn.shard.counters) {
+            bound.increment();
+        }
         let maximum = connect.properties.maximum_packet_size;
         let maximum = maximum.map_or(usize::MAX, |maximum| maximum.get() as usize);
         let version = connect.protocol_version;
@@ -392,6 +395,9 @@ impl Connection {
     fn refuse_packet(&mut self, turn: &mut Turn<'_>, bytes: &[u8], error: &DecodeError) {
         turn.shard.counters.violations.increment();
         let (reason_code, reason) = (error.reason_code(), error.to_string());
+        if reason_code == ReasonCode::PacketTooLarge {
+            turn.shard.counters.packets_too_large.increment();
+        }
         match &self.stage {
             Stage::Open(_) => self.close(turn, EndCause::new(reason_code, reason)),
             Stage::Greeting { .. } => {
@@ -541,10 +547,11 @@ impl Connection {
                 EndCause::new(ReasonCode::SessionTakenOver, reason)
             }
             Notice::Disconnect(reason_code) => EndCause::new(reason_code, "the broker decided so"),
-            Notice::EndSession(reason_code) => EndCause {
-                ends_session: true,
-                ..EndCause::new(reason_code, "the session was ended by an operator")
-            },
+            Notice::EndSession(reason_code) => {
+                turn.shard.counters.sessions_ended_by_operator.increment();
+                let reason = "the session was ended by an operator";
+                EndCause { ends_session: true, ..EndCause::new(reason_code, reason) }
+            }
         };
         self.close(turn, cause);
         Progress::Idle
@@ -557,6 +564,7 @@ impl Connection {
         }
         match &self.stage {
             Stage::Greeting { has_spoken, .. } => {
+                turn.shard.counters.connect_timeouts.increment();
                 let reason = if *has_spoken {
                     "half a CONNECT came in time"
                 } else {
@@ -571,11 +579,15 @@ impl Connection {
                 self.refuse_late(turn);
             }
             Stage::Open(_) => {
-                turn.shard.counters.keep_alive_timeouts.increment();
-                let reason = match self.partial_since {
-                    Some(_) => "a packet did not come whole in time",
-                    None => "nothing came within one and a half times the keep alive",
+                let counters = &turn.shard.counters;
+                let (counter, reason) = match self.partial_since {
+                    Some(_) => (&counters.packet_timeouts, "a packet did not come whole in time"),
+                    None => (
+                        &counters.keep_alive_timeouts,
+                        "nothing came within one and a half times the keep alive",
+                    ),
                 };
+                counter.increment();
                 self.close(turn, EndCause::new(ReasonCode::KeepAliveTimeout, reason));
             }
             Stage::Closed => {}
@@ -627,11 +639,11 @@ impl Connection {
             return Err(None);
         }
         if let Some(until) = self.throttle.until(turn.now) {
-            turn.shard.counters.reads_deferred.increment();
+            turn.shard.counters.reads_deferred_by_rate.increment();
             return Err(Some(until));
         }
         if self.throttle.has_published() && turn.broker.is_short_of_memory() {
-            turn.shard.counters.reads_deferred.increment();
+            turn.shard.counters.reads_deferred_by_memory.increment();
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
         }
         Ok(())
@@ -689,6 +701,9 @@ fn handle_publish(
     let qos = publish.qos;
     let published = client.session.handle_publish(turn.now, publish).map_err(|violation| {
         turn.shard.counters.violations.increment();
+        if violation.reason_code() == ReasonCode::ReceiveMaximumExceeded {
+            turn.shard.counters.receive_maximum_exceeded.increment();
+        }
         EndCause::new(violation.reason_code(), violation.to_string())
     })?;
     match published {

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 macro_rules! counters {
-    ($(#[$outer:meta])* $name:ident, $totals:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+    ($(#[$outer:meta])* $name:ident, $totals:ident { $($(#[doc = $doc:literal])+ $field:ident,)* }) => {
         $(#[$outer])*
         #[derive(Debug, Default)]
-        pub struct $name { $($(#[$doc])* pub $field: Count,)* }
+        pub struct $name { $($(#[doc = $doc])+ pub $field: Count,)* }
 
         /// A reading of all counters, summed over shards.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-        pub struct $totals { $($(#[$doc])* pub $field: u64,)* }
+        pub struct $totals { $($(#[doc = $doc])+ pub $field: u64,)* }
 
         impl $totals {
             fn add(&mut self, shard: &$name) { $(self.$field += shard.$field.total();)* }
@@ -24,6 +24,10 @@ macro_rules! counters {
             pub fn named(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field),)*]
             }
+
+            /// What every counter counts, as (name, sentence), in the same order.
+            pub const MEANINGS: &[(&'static str, &'static str)] =
+                &[$((stringify!($field), concat!($($doc),+)),)*];
         }
     };
 }
@@ -47,7 +51,7 @@ counters! {
         publish_bytes_received,
         /// Payload bytes of PUBLISH packets sent.
         publish_bytes_sent,
-        /// Publishes that matched no Subscription.
+        /// Publishes, the broker's own included, that matched no Subscription.
         publishes_unmatched,
         /// Publishes refused because a queue, the retained store or the budget was full.
         publishes_refused,
@@ -81,14 +85,52 @@ counters! {
         wills_published,
         /// Subscriptions refused.
         subscribes_refused,
-        /// Turns in which a publisher was not read because memory or its rate was at a bound.
-        reads_deferred,
+        /// Subscriptions refused because the client has as many as it may.
+        subscriptions_exceeded,
+        /// Connections closed because a packet was larger than is taken.
+        packets_too_large,
+        /// Connections closed because the client sent more QoS 1 and 2 at a time than is taken.
+        receive_maximum_exceeded,
+        /// Topic Names and Topic Filters refused because they have too many levels.
+        topic_levels_exceeded,
+        /// Publishes refused because there was no room for another retained message.
+        retained_exceeded,
+        /// CONNECTs refused because there are as many Sessions as there may be.
+        sessions_exceeded,
+        /// CONNECTs refused because there was no room for another will.
+        wills_exceeded,
+        /// CONNECTs refused because too many waited for the authenticator or for a Session.
+        connects_waiting_exceeded,
+        /// CONNECTs whose Session Expiry Interval was cut to its bound.
+        session_expiries_shortened,
+        /// CONNECTs whose Keep Alive was cut to its bound.
+        keep_alives_shortened,
+        /// Connections closed because their CONNECT was not whole in time.
+        connect_timeouts,
+        /// Connections closed because a packet was not whole in time.
+        packet_timeouts,
+        /// Sessions ended by an operator.
+        sessions_ended_by_operator,
+        /// Turns in which a publisher was not read because its rate was at its bound.
+        reads_deferred_by_rate,
+        /// Turns in which a publisher was not read because memory was above its high-water mark.
+        reads_deferred_by_memory,
         /// Acknowledgements that fitted nothing in flight.
         acknowledgements_unknown,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.
         route_misses,
+    }
+}
+
+impl Totals {
+    /// Connections that have a CONNACK and have not ended.
+    #[must_use]
+    pub fn connected(&self) -> u64 {
+        let ended = self.disconnects_normal + self.disconnects_other;
+        // A shard may have counted an end since the connects were summed.
+        self.connects_accepted.saturating_sub(ended)
     }
 }
 

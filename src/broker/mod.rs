@@ -4,8 +4,10 @@
 //! [`turn::Turn`] is what a connection has in its hands while it runs. Gateways drive a
 //! [`connection::Connection`] with bytes; the simulator drives the same one.
 //!
-//! One file per use case: [`connect`], [`publish`], [`subscribe`], [`disconnect`], [`expire`].
+//! One file per use case: [`connect`], [`publish`], [`subscribe`], [`disconnect`], [`expire`],
+//! [`administer`], [`sys_topics`].
 
+pub mod administer;
 pub mod card;
 pub mod connect;
 pub mod connection;
@@ -20,6 +22,7 @@ pub mod replay;
 pub mod routes;
 pub mod shard;
 pub mod subscribe;
+pub mod sys_topics;
 pub mod throttle;
 pub mod timers;
 pub mod turn;
@@ -168,6 +171,12 @@ impl Broker {
         self.index.read().len()
     }
 
+    /// Those of them that are Shared Subscriptions.
+    #[must_use]
+    pub fn shared_subscription_count(&self) -> usize {
+        self.index.read().shared_len()
+    }
+
     /// Nodes of the subscription index.
     #[must_use]
     pub fn index_node_count(&self) -> usize {
@@ -191,6 +200,12 @@ impl Broker {
     #[must_use]
     pub fn queued_bytes(&self) -> u64 {
         self.queue_budget.leased()
+    }
+
+    /// How often a queue was full because all queues together were.
+    #[must_use]
+    pub fn queue_budget_refusals(&self) -> u64 {
+        self.queue_budget.refusals()
     }
 }
 

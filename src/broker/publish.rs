@@ -43,6 +43,7 @@ impl Turn<'_> {
     #[inline]
     pub fn publish(&mut self, message: Message) -> PublishOutcome {
         let Some(fanout) = self.fanout(&message.topic) else {
+            self.shard.counters.topic_levels_exceeded.increment();
             return refused(ReasonCode::TopicNameInvalid, TOO_MANY_LEVELS);
         };
         let message = Arc::new(message);
@@ -95,7 +96,11 @@ impl Turn<'_> {
         let reserved = self.reserve(message, fanout, &mut reservations);
         let refusal = match reserved {
             Err(Full) => Some(QUEUE_FULL),
-            Ok(()) => (!self.retain(message)).then_some(RETAINED_FULL),
+            Ok(()) if self.retain(message) => None,
+            Ok(()) => {
+                self.shard.counters.retained_exceeded.increment();
+                Some(RETAINED_FULL)
+            }
         };
         if let Some(reason) = refusal {
             for Reserved { target, .. } in &reservations {

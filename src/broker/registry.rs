@@ -86,8 +86,10 @@ pub enum ClaimProgress {
 pub struct Listed {
     /// The Client Identifier.
     pub client_id: Arc<str>,
-    /// The connection, if there is one.
+    /// The present connection, else the last one.
     pub card: Option<Arc<ClientCard>>,
+    /// Whether a connection owns it now.
+    pub is_connected: bool,
     /// The mailbox.
     pub mailbox: Option<Arc<Mailbox>>,
     /// When a parked Session ends.
@@ -281,12 +283,17 @@ impl Entry {
     fn listed(&self, client_id: &Arc<str>) -> Listed {
         let client_id = Arc::clone(client_id);
         match self {
-            Self::Owned { mailbox, card, .. } => {
-                Listed { client_id, card: card.clone(), mailbox: mailbox.clone(), expires_at: None }
-            }
+            Self::Owned { mailbox, card, .. } => Listed {
+                client_id,
+                card: card.clone(),
+                is_connected: true,
+                mailbox: mailbox.clone(),
+                expires_at: None,
+            },
             Self::Parked(parked) => Listed {
                 client_id,
-                card: None,
+                card: Some(Arc::clone(&parked.client.card)),
+                is_connected: false,
                 mailbox: Some(Arc::clone(parked.client.session.mailbox())),
                 expires_at: parked.expires_at,
             },

@@ -73,6 +73,12 @@ impl Shard {
         self.routes.sweep(generation, SWEEP_MAX);
     }
 
+    /// Routes in the cache.
+    #[must_use]
+    pub fn cached_routes(&self) -> usize {
+        self.routes.len()
+    }
+
     /// What this shard has counted.
     #[must_use]
     pub fn counters(&self) -> &ShardCounters {

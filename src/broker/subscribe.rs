@@ -70,6 +70,7 @@ impl Turn<'_> {
         };
         let options = &self.broker.options;
         if filter.matcher().split('/').count() > options.topic_levels_max {
+            self.shard.counters.topic_levels_exceeded.increment();
             return Err(Refusal::new(ReasonCode::TopicFilterInvalid, TOO_MANY_LEVELS));
         }
         if let Some(authorizer) = &self.broker.authorizer
@@ -88,6 +89,7 @@ impl Turn<'_> {
         let is_new = client.session.subscribe(filter.clone(), subscription).is_none();
         if is_new && count >= options.subscriptions_per_client_max {
             client.session.unsubscribe(&filter);
+            self.shard.counters.subscriptions_exceeded.increment();
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY));
         }
         Ok(Granted { filter, subscription, is_new })

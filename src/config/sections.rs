@@ -99,14 +99,19 @@ options! {
 }
 
 options! {
-    /// HTTP for the operator: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/clients`. It knows no
-    /// passwords: whoever reaches it can end connections.
+    /// HTTP for the operator: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/clients`,
+    /// `/log-level`. Probes are answered to everybody; the rest on loopback, or to who has the
+    /// token.
     #[heading = "Administration"]
     pub struct Admin {
         /// The IP address the administration listens on.
         admin_host: IpAddr as "ADDR" = IpAddr::V4(Ipv4Addr::LOCALHOST),
         /// The port of the administration; 0 is any free port.
         admin_port: Option<u16> as "PORT" = None,
+        /// The file that holds the token of the administration, of at least 16 characters. When
+        /// given, everything but the probes needs `Authorization: Bearer TOKEN`. Without it, on an
+        /// address that is not loopback only probes are answered. Read again on SIGHUP.
+        admin_token_file: Option<PathBuf> as "FILE" = None,
     }
 }
 

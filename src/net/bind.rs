@@ -2,7 +2,7 @@
 
 use super::options::{Endpoint, ListenerOptions};
 use super::peer::TransportKind;
-use super::port_owner::owner_of;
+use crate::runtime::port_owner::owner_of;
 use super::tls::{TlsError, TlsReloader};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};

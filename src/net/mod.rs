@@ -20,7 +20,6 @@ mod line_limit;
 mod listener_tests;
 mod options;
 mod peer;
-mod port_owner;
 mod proxy;
 mod tls;
 mod transport;

@@ -12,7 +12,7 @@ impl Node {
         self.broker.start_draining();
         let mut connected = Vec::new();
         self.broker.registry().for_each(|listed| {
-            connected.extend(listed.card.and(listed.mailbox));
+            connected.extend(listed.mailbox.filter(|_| listed.is_connected));
         });
         tracing::info!(clients = connected.len(), "draining: clients are sent away");
         let rate = self.config.drain.drain_rate_max.map(|rate| rate.get() as usize);

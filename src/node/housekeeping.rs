@@ -1,15 +1,19 @@
-//! What a broker does by itself: ends what has expired, lets routes go, watches its memory.
+//! What a broker does by itself: ends what has expired, lets routes go, watches its memory, tells
+//! about itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
+use crate::broker::sys_topics::{SysReading, SysTopics};
+use crate::net::TransportKind;
 use crate::runtime::limits::{memory_limit_bytes, resident_bytes};
 
 impl Node {
     pub(super) fn start_housekeeping(&self) {
         self.expire_what_is_due();
         self.watch_memory();
+        self.tell_about_itself();
         for (shard, context) in self.shards.handles().iter().zip(&*self.contexts) {
             let (context, broker) = (Arc::clone(context), Arc::clone(&self.broker));
             let shutdown = self.shutdown.clone();
@@ -39,6 +43,39 @@ impl Node {
         });
     }
 
+    /// `$SYS`: read off beside the shards, published on the first one.
+    fn tell_about_itself(&self) {
+        let Some(secs) = self.config.broker.sys_interval_secs else { return };
+        let period = Duration::from_secs(secs.get().into());
+        let shards = self.shards.handles();
+        let (Some(shard), Some(context)) = (shards.iter().next(), self.contexts.first()) else {
+            return;
+        };
+        let (shard, context) = (shard.clone(), Arc::clone(context));
+        let (broker, clock, shutdown) =
+            (Arc::clone(&self.broker), self.clock, self.shutdown.clone());
+        let counters = Arc::clone(&self.net_counters);
+        self.background.handle().spawn("$SYS", async move {
+            let mut topics = SysTopics::new(SYS_VERSION);
+            loop {
+                let sockets = TransportKind::ALL.map(|kind| counters.accepted(kind).value());
+                let resident = resident_bytes().unwrap_or(0);
+                let reading =
+                    SysReading::of(&broker, clock.now(), sockets.iter().sum(), resident);
+                let messages = topics.round(reading);
+                let (context, broker) = (Arc::clone(&context), Arc::clone(&broker));
+                shard.spawn("$SYS round", async move {
+                    context.run(&broker, clock.now(), |turn| {
+                        messages.into_iter().for_each(|message| turn.publish_own(message));
+                    });
+                });
+                if ended(&shutdown, period).await {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Publishers wait while memory is above its high-water mark.
     fn watch_memory(&self) {
         let percent = u64::from(self.config.limits.memory_high_water_percent.0);
@@ -63,6 +100,8 @@ async fn ended(shutdown: &crate::runtime::Shutdown, period: Duration) -> bool {
     tokio::time::timeout(period, shutdown.begun()).await.is_ok()
 }
 
+/// As Mosquitto names itself.
+const SYS_VERSION: &str = concat!("mqttzoo version ", env!("CARGO_PKG_VERSION"));
 const EXPIRE_PERIOD: Duration = Duration::from_millis(100);
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 const MEMORY_PERIOD: Duration = Duration::from_secs(1);

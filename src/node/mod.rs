@@ -3,6 +3,7 @@
 //! [`Node::start`] reads like a list: the order in which things come up. [`Node::run`] is what goes on
 //! until a signal, [`Node::stop`] the order in which they go down.
 
+mod admin;
 mod data_dir;
 mod drain;
 mod guards;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::{Access, AdminBindError, Health, TokenError};
 use crate::auth::FileError;
 use crate::broker::Broker;
 use crate::config::{Config, Surroundings, Warning};
@@ -47,6 +49,12 @@ pub enum StartError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The administration port cannot be opened.
+    #[error(transparent)]
+    AdminBind(#[from] AdminBindError),
+    /// The administration has no token.
+    #[error(transparent)]
+    AdminToken(#[from] TokenError),
     /// A thread, a timer or a signal cannot be had.
     #[error("the system refuses what a broker needs")]
     System(#[source] io::Error),
@@ -64,6 +72,11 @@ pub struct Node {
     contexts: Arc<[Arc<ShardContext>]>,
     guard_files: GuardFiles,
     reloaders: Vec<Arc<TlsReloader>>,
+    admin_access: Option<Arc<Access>>,
+    health: Arc<Health>,
+    net_counters: Arc<NetCounters>,
+    budget: Arc<ConnectionBudget>,
+    connections_max: usize,
     shutdown: Shutdown,
     /// Held as long as the broker runs.
     _data_dir: DataDir,
@@ -110,6 +123,7 @@ impl Node {
         let broker = Arc::new(Broker::new(options::broker(&config), guard_files.guards(), seed));
         let contexts: Arc<[_]> =
             (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
+        let connections_max = options::connections_max(&config, open_files);
         let mut node = Self {
             broker,
             clock,
@@ -119,6 +133,11 @@ impl Node {
             contexts,
             guard_files,
             reloaders: Vec::new(),
+            admin_access: None,
+            health: Arc::new(Health::starting()),
+            net_counters: Arc::new(NetCounters::default()),
+            budget: ConnectionBudget::new(connections_max),
+            connections_max,
             shutdown: Shutdown::new(),
             _data_dir: data_dir,
             config,
@@ -127,12 +146,14 @@ impl Node {
         let ports = node.open(open_files)?;
         node._data_dir.write_ports(&ports)?;
         node.start_housekeeping();
+        node.health.set_serving();
         Ok(node)
     }
 
     /// Opens all listeners, and only then serves any of them.
     fn open(&mut self, open_files: OpenFiles) -> Result<Ports, StartError> {
         let mut ports = Ports::default();
+        let admin = self.bind_admin()?;
         let mut bound = Vec::new();
         for (listener, connection) in options::listeners(&self.config) {
             let opened = bind(listener)?;
@@ -140,9 +161,12 @@ impl Node {
             self.reloaders.extend(opened.tls());
             bound.push((opened, connection));
         }
-        let connections_max = options::connections_max(&self.config, open_files);
-        let budget = ConnectionBudget::new(connections_max);
-        let counters = Arc::new(NetCounters::default());
+        if let Some((admin, access)) = admin {
+            ports.admin = Some(admin.address().port());
+            let access = Arc::new(access);
+            self.admin_access = Some(Arc::clone(&access));
+            self.serve_admin(admin, access)?;
+        }
         for (listener, connection) in bound {
             let server = Server::new(
                 Arc::clone(&self.broker),
@@ -153,8 +177,8 @@ impl Node {
             let context = AcceptContext {
                 server: Arc::new(server),
                 shards: self.shards.handles(),
-                counters: Arc::clone(&counters),
-                budget: Arc::clone(&budget),
+                counters: Arc::clone(&self.net_counters),
+                budget: Arc::clone(&self.budget),
                 clock: self.clock,
                 shutdown: self.shutdown.clone(),
             };
@@ -164,7 +188,7 @@ impl Node {
             name = self.config.broker.name.as_deref(),
             threads = self.shards.handles().count(),
             ports = %ports,
-            connections_max,
+            connections_max = self.connections_max,
             open_files = open_files.after,
             store = "memory: sessions and retained messages end with this process",
             "mqttzoo {} accepts connections",
@@ -188,6 +212,8 @@ impl Node {
 
     /// Brings a broker down: no more connections, good-bye to every client, then the threads.
     fn stop(self) {
+        // Whoever sends traffic here learns it first.
+        self.health.set_draining();
         self.shutdown.begin();
         let timeout = Duration::from_secs(self.config.drain.drain_timeout_secs.get().into());
         self.background.block_on(self.drain(timeout));

@@ -39,7 +39,8 @@ impl Signals {
 }
 
 impl Node {
-    /// Reads certificates, passwords, access rules and the log level again, and reopens the log file. What cannot be read
+    /// Reads certificates, passwords, access rules, the token and the log level again, and reopens
+    /// the log file. What cannot be read
     /// stays as it was.
     fn reload(&self) {
         if let Err(error) = self.logging.reopen() {
@@ -50,6 +51,9 @@ impl Node {
             if let Err(error) = reloader.reload() {
                 tracing::error!(error = %super::chain(&error), "certificates stay as they were");
             }
+        }
+        if let Some(Err(error)) = self.admin_access.as_ref().map(|access| access.reload()) {
+            tracing::error!(error = %super::chain(&error), "the token stays as it was");
         }
         match load(&self.surroundings) {
             Ok((Request::Run(config), _)) => {

@@ -14,6 +14,8 @@ use crate::mqtt::{SubscriptionOptions, TopicFilter};
 pub struct Index<S> {
     filters: FilterTree<Subscribers<S>>,
     subscription_count: usize,
+    /// Those of them that are Shared Subscriptions.
+    shared_count: usize,
 }
 
 /// What a SUBSCRIBE did.
@@ -43,7 +45,7 @@ impl<S: Subscriber> Index<S> {
     /// An empty index. The seed should not be known to clients, who choose what is hashed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { filters: FilterTree::new(seed), subscription_count: 0 }
+        Self { filters: FilterTree::new(seed), subscription_count: 0, shared_count: 0 }
     }
 
     /// Subscribes, or replaces the subscription to an identical filter.
@@ -65,6 +67,7 @@ impl<S: Subscriber> Index<S> {
             return Subscribed::Replaced;
         }
         self.subscription_count += 1;
+        self.shared_count += usize::from(filter.share().is_some());
         Subscribed::New
     }
 
@@ -80,6 +83,7 @@ impl<S: Subscriber> Index<S> {
             return false;
         }
         self.subscription_count -= 1;
+        self.shared_count -= usize::from(filter.share().is_some());
         if subscribers.is_empty() {
             self.filters.remove(filter.matcher());
         }
@@ -105,6 +109,12 @@ impl<S: Subscriber> Index<S> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.subscription_count
+    }
+
+    /// How many of them are Shared Subscriptions.
+    #[must_use]
+    pub fn shared_len(&self) -> usize {
+        self.shared_count
     }
 
     /// Whether there is none.

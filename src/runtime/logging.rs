@@ -17,7 +17,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tracing::{Subscriber, subscriber::SetGlobalDefaultError};
+use tracing::{Level, Subscriber, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::{
     Layer, Registry,
     filter::{LevelFilter, Targets},
@@ -120,10 +120,15 @@ impl Logging {
         Ok((subscriber, logging))
     }
 
+    /// A handle to look at the log and to change its level.
+    #[must_use]
+    pub fn handle(&self) -> LogHandle {
+        LogHandle { filter: self.filter.clone(), dropped: Arc::clone(&self.queue.dropped) }
+    }
+
     /// Changes what is logged from now on.
     pub fn set_level(&self, level: LevelFilter) {
-        // Fails only when the subscriber is gone, and then nothing is logged anyway.
-        let _unheard = self.filter.reload(targets(level));
+        self.handle().set_level(level);
     }
 
     /// Opens the log file anew: its name may belong to a new file by now. The next lines go there.
@@ -138,10 +143,35 @@ impl Logging {
         Ok(())
     }
 
+}
+
+/// The log, from anywhere. Clones are the same log.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    filter: reload::Handle<Targets, Registry>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl LogHandle {
+    /// Changes what is logged from now on.
+    pub fn set_level(&self, level: LevelFilter) {
+        // Fails only when the subscriber is gone, and then nothing is logged anyway.
+        let _unheard = self.filter.reload(targets(level));
+    }
+
+    /// What is logged now.
+    #[must_use]
+    pub fn level(&self) -> LevelFilter {
+        let is_logged =
+            |level: &Level| self.filter.with_current(|now| now.would_enable(OURS, level));
+        let logged = LEVELS.iter().take_while(|level| is_logged(level).unwrap_or(false)).last();
+        logged.map_or(LevelFilter::OFF, |level| LevelFilter::from_level(*level))
+    }
+
     /// How many lines were dropped because the writer was behind.
     #[must_use]
     pub fn dropped_lines(&self) -> u64 {
-        self.queue.dropped.load(Ordering::Relaxed)
+        self.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -264,7 +294,7 @@ fn write_batch(sink: &mut Sink, lines: &mut Vec<u8>, queue: &Queue) {
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        .with_target(env!("CARGO_PKG_NAME"), level)
+        .with_target(OURS, level)
         .with_target("mqtt_broker", level)
 }
 
@@ -275,6 +305,12 @@ fn open(path: &Path) -> Result<File, LoggingError> {
         .open(path)
         .map_err(|source| LoggingError::Open { path: path.to_owned(), source })
 }
+
+/// What our own events are called by.
+const OURS: &str = env!("CARGO_PKG_NAME");
+
+/// The most important first.
+const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 /// Lines that wait to be written.
 const QUEUED_LINES_MAX: usize = 8_192;
@@ -344,10 +380,13 @@ mod tests {
         let (subscriber, logging) = Logging::build(options(&path, Form::Human)).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             debug!("one");
+            assert_eq!(logging.handle().level(), LevelFilter::INFO);
             logging.set_level(LevelFilter::DEBUG);
+            assert_eq!(logging.handle().level(), LevelFilter::DEBUG);
             debug!("two");
             debug!(target: "rustls", "noise");
             logging.set_level(LevelFilter::OFF);
+            assert_eq!(logging.handle().level(), LevelFilter::OFF);
             warn!("three");
         });
         drop(logging);

@@ -7,6 +7,7 @@ pub mod background;
 pub mod clock;
 pub mod limits;
 pub mod logging;
+pub mod port_owner;
 pub mod shard;
 pub mod shutdown;
 pub mod tasks;

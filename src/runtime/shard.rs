@@ -1,6 +1,6 @@
 //! Shards: one thread, one event loop, and the connections that live and die on it.
 
-use super::tasks::{TaskCount, Tasks, UnfinishedTasks, sum_by_name};
+use super::tasks::{TaskCount, Tasks, UnfinishedTasks};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Shards {
         if unfinished.is_empty() {
             return Ok(());
         }
-        Err(UnfinishedTasks(sum_by_name(unfinished)))
+        Err(UnfinishedTasks(TaskCount::sum_by_name(unfinished)))
     }
 
     /// Ends the threads and waits for them. Tasks still alive are dropped where they wait.
@@ -121,7 +121,7 @@ impl ShardHandles {
     /// How many tasks of each name are alive on all shards together.
     #[must_use]
     pub fn task_counts(&self) -> Vec<TaskCount> {
-        sum_by_name(self.handles.iter().flat_map(|shard| shard.tasks.counts()))
+        TaskCount::sum_by_name(self.handles.iter().flat_map(|shard| shard.tasks.counts()))
     }
 
     /// `SplitMix64`: one addition that threads may race for, then mixing that needs no state.

@@ -102,16 +102,19 @@ impl Tasks {
     }
 }
 
-/// Adds up the counts of several runtimes by name.
-pub(super) fn sum_by_name(counts: impl IntoIterator<Item = TaskCount>) -> Vec<TaskCount> {
-    let mut sums: Vec<TaskCount> = Vec::new();
-    for count in counts {
-        match sums.iter_mut().find(|sum| sum.name == count.name) {
-            Some(sum) => sum.running += count.running,
-            None => sums.push(count),
+impl TaskCount {
+    /// Adds up the counts of several runtimes by name.
+    #[must_use]
+    pub fn sum_by_name(counts: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut sums: Vec<Self> = Vec::new();
+        for count in counts {
+            match sums.iter_mut().find(|sum| sum.name == count.name) {
+                Some(sum) => sum.running += count.running,
+                None => sums.push(count),
+            }
         }
+        sums
     }
-    sums
 }
 
 fn list(counts: &[TaskCount]) -> String {
@@ -208,7 +211,7 @@ mod tests {
     fn sums_are_by_name() {
         let one = TaskCount { name: "a", running: 1 };
         let other = TaskCount { name: "b", running: 2 };
-        let sums = sum_by_name([one, other, one]);
+        let sums = TaskCount::sum_by_name([one, other, one]);
         assert_eq!(sums, [TaskCount { name: "a", running: 2 }, other]);
     }
 }

@@ -55,6 +55,7 @@ pub struct MailboxOptions {
 #[derive(Debug)]
 pub struct QueueBudget {
     leased: AtomicU64,
+    refusals: AtomicU64,
     bytes_max: u64,
 }
 
@@ -62,7 +63,7 @@ impl QueueBudget {
     /// A budget of `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { leased: AtomicU64::new(0), bytes_max }
+        Self { leased: AtomicU64::new(0), refusals: AtomicU64::new(0), bytes_max }
     }
 
     /// Bytes that mailboxes hold or may take without asking again.
@@ -71,10 +72,17 @@ impl QueueBudget {
         self.leased.load(Ordering::Relaxed)
     }
 
+    /// How often a mailbox was refused room because all queues together had too much.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     fn lease(&self, bytes: u64) -> bool {
         let before = self.leased.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > self.bytes_max {
             self.give_back(bytes);
+            self.refusals.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         true

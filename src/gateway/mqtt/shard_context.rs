@@ -1,5 +1,7 @@
 //! What the connections of one shard share: only one of them has its turn at a time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
@@ -11,7 +13,11 @@ use crate::session::outbox::Outbox;
 
 /// The shard's part of the broker, and the buffers a turn works in, so that an idle connection owns
 /// none. The lock is never contended: only the shard's own thread takes it.
-pub struct ShardContext(Mutex<Workbench>);
+pub struct ShardContext {
+    bench: Mutex<Workbench>,
+    /// As of the last sweep, for whoever reads it from another thread.
+    cached_routes: AtomicUsize,
+}
 
 /// The content of a [`ShardContext`].
 pub struct Workbench {
@@ -24,15 +30,16 @@ impl ShardContext {
     /// The context of a new shard of `broker`.
     #[must_use]
     pub fn new(broker: &Broker) -> Self {
-        Self(Mutex::new(Workbench {
+        let bench = Workbench {
             shard: Shard::new(broker),
             read_buffer: BytesMut::new(),
             outbox: Outbox::new(),
-        }))
+        };
+        Self { bench: Mutex::new(bench), cached_routes: AtomicUsize::new(0) }
     }
 
     pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, Workbench> {
-        self.0.lock()
+        self.bench.lock()
     }
 
     /// Runs `work` as a turn that belongs to no connection, then wakes whom it concerns.
@@ -47,7 +54,15 @@ impl ShardContext {
 
     /// Lets routes go that are out of date.
     pub fn sweep_routes(&self, broker: &Broker) {
-        self.lock().shard.sweep_routes(broker);
+        let mut bench = self.lock();
+        bench.shard.sweep_routes(broker);
+        self.cached_routes.store(bench.shard.cached_routes(), Ordering::Relaxed);
+    }
+
+    /// How many routes were cached when they were last swept.
+    #[must_use]
+    pub fn cached_routes(&self) -> usize {
+        self.cached_routes.load(Ordering::Relaxed)
     }
 }
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 /// The program that listens on TCP `port`, like `mosquitto (process 4711)`.
-pub(super) fn owner_of(port: u16) -> Option<String> {
+#[must_use]
+pub fn owner_of(port: u16) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let tables = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
     let inodes: Vec<_> = tables.flat_map(|table| listening_inodes(&table, port)).collect();

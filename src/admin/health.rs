@@ -1,0 +1,94 @@
+//! Probes: whether the process serves, has started, and wants traffic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::AdminContext;
+
+/// How far the broker is. It goes forward only.
+#[derive(Debug, Default)]
+pub struct Health(AtomicU8);
+
+impl Health {
+    /// A broker that starts.
+    #[must_use]
+    pub fn starting() -> Self {
+        Self::default()
+    }
+
+    /// The listeners are bound and served.
+    pub fn set_serving(&self) {
+        self.0.fetch_max(SERVING, Ordering::Relaxed);
+    }
+
+    /// The broker is on its way out: no traffic should be sent to it any more.
+    pub fn set_draining(&self) {
+        self.0.fetch_max(DRAINING, Ordering::Relaxed);
+    }
+
+    fn is_started(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= SERVING
+    }
+
+    /// Why no traffic should be sent; nothing when it should.
+    fn unready(&self) -> Option<&'static str> {
+        match self.0.load(Ordering::Relaxed) {
+            STARTING => Some("starting: the listeners are not bound yet"),
+            SERVING => None,
+            _ => Some("draining: the broker is shutting down"),
+        }
+    }
+}
+
+/// The process serves.
+pub(super) async fn livez() -> Json<serde_json::Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// The broker has started, and may be on its way out again.
+pub(super) async fn startupz(State(context): State<Arc<AdminContext>>) -> Response {
+    if context.health.is_started() {
+        return Json(json!({ "status": "ok" })).into_response();
+    }
+    unavailable(context.health.unready().unwrap_or_default())
+}
+
+/// Traffic is welcome.
+pub(super) async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
+    match context.health.unready() {
+        None => Json(json!({ "status": "ok" })).into_response(),
+        Some(reason) => unavailable(reason),
+    }
+}
+
+fn unavailable(reason: &str) -> Response {
+    let body = json!({ "status": "unavailable", "reason": reason });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const DRAINING: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_starts_serves_drains_and_never_goes_back() {
+        let health = Health::starting();
+        assert!(!health.is_started() && health.unready().is_some());
+        health.set_serving();
+        assert!(health.is_started() && health.unready().is_none());
+        health.set_draining();
+        health.set_serving();
+        assert!(health.is_started());
+        assert!(health.unready().unwrap().starts_with("draining"));
+    }
+}

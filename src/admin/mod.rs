@@ -1,0 +1,52 @@
+//! HTTP for the operator: probes, metrics, clients, the log level.
+//!
+//! [`bind`] opens the socket, [`BoundAdmin::serve`] answers on the background runtime. Probes are
+//! answered to everybody; the rest on loopback, or to who has the token (see [`access`]).
+//!
+//! Invariants: what a client sends is bounded in bytes and time, and so is the number of clients;
+//! no answer waits for a shard longer than [`router`]'s time limit; `/livez` depends on nothing.
+
+pub mod access;
+mod bind;
+mod clients;
+mod error;
+pub mod health;
+mod log_level;
+mod router;
+mod serve;
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::broker::turn::Turn;
+use crate::metrics::Exposition;
+use crate::runtime::Clock;
+use crate::runtime::logging::LogHandle;
+
+pub use access::{Access, TokenError};
+pub use bind::{AdminBindError, BoundAdmin, bind};
+pub use health::Health;
+
+/// What the answers are made from.
+pub struct AdminContext {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// What time it is.
+    pub clock: Clock,
+    /// What is scraped.
+    pub exposition: Exposition,
+    /// Whether the broker is ready.
+    pub health: Arc<Health>,
+    /// The log.
+    pub log: LogHandle,
+    /// Where turns are had.
+    pub turns: Box<dyn Turns>,
+    /// Who may ask for what.
+    pub access: Arc<Access>,
+}
+
+/// Runs work as a turn of the broker, on a shard.
+pub trait Turns: Send + Sync + 'static {
+    /// Runs `work` at the shard's next opportunity. It is dropped when the shard has ended.
+    fn run(&self, work: Box<dyn FnOnce(&mut Turn<'_>) + Send>);
+}

@@ -1,0 +1,137 @@
+//! The administration port put together: who is asked for what.
+
+use std::sync::Arc;
+
+use super::{Node, StartError};
+use crate::admin::{self, Access, AdminContext, BoundAdmin, Turns};
+use crate::broker::Broker;
+use crate::broker::turn::Turn;
+use crate::gateway::mqtt::ShardContext;
+use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
+use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
+use crate::runtime::{Clock, ShardHandle};
+
+impl Node {
+    /// Opens the administration port, if there is to be one.
+    pub(super) fn bind_admin(&self) -> Result<Option<(BoundAdmin, Access)>, StartError> {
+        let options = &self.config.admin;
+        let Some(port) = options.admin_port else { return Ok(None) };
+        let access = Access::load(options.admin_host, options.admin_token_file.clone())?;
+        if access.is_probes_only() {
+            tracing::warn!(
+                admin_host = %options.admin_host,
+                "only probes are answered on the administration port: give --admin-token-file, or \
+                 listen on loopback"
+            );
+        }
+        Ok(Some((admin::bind(options.admin_host, port)?, access)))
+    }
+
+    /// Answers on the administration port.
+    pub(super) fn serve_admin(
+        &self,
+        bound: BoundAdmin,
+        access: Arc<Access>,
+    ) -> Result<(), StartError> {
+        let shards = self.shards.handles();
+        let context = AdminContext {
+            broker: Arc::clone(&self.broker),
+            clock: self.clock,
+            exposition: self.exposition(),
+            health: Arc::clone(&self.health),
+            log: self.logging.handle(),
+            turns: Box::new(FirstShard {
+                shard: shards.iter().next().expect("there is at least one shard").clone(),
+                context: Arc::clone(self.contexts.first().expect("a context for every shard")),
+                broker: Arc::clone(&self.broker),
+                clock: self.clock,
+            }),
+            access,
+        };
+        bound.serve(Arc::new(context), &self.background.handle()).map_err(StartError::System)
+    }
+
+    fn exposition(&self) -> Exposition {
+        Exposition::new(vec![
+            Box::new(RuntimeSource {
+                clock: self.clock,
+                shards: self.shards.handles(),
+                background: self.background.handle(),
+                log: self.logging.handle(),
+                version: env!("CARGO_PKG_VERSION"),
+            }),
+            Box::new(BrokerSource::new(Arc::clone(&self.broker))),
+            Box::new(NetSource {
+                counters: Arc::clone(&self.net_counters),
+                budget: Arc::clone(&self.budget),
+                connections_max: self.connections_max as u64,
+                contexts: Arc::clone(&self.contexts),
+            }),
+        ])
+    }
+}
+
+/// What the listeners and the shards' caches count.
+struct NetSource {
+    counters: Arc<NetCounters>,
+    budget: Arc<ConnectionBudget>,
+    connections_max: u64,
+    contexts: Arc<[Arc<ShardContext>]>,
+}
+
+impl Source for NetSource {
+    fn read(&self, readings: &mut Readings) {
+        let counters = &self.counters;
+        readings.counters(
+            "connections_accepted",
+            "Connections accepted, by how MQTT is carried.",
+            "transport",
+            TransportKind::ALL.map(|kind| (kind.as_str(), counters.accepted(kind).value())),
+        );
+        readings.counters(
+            "connections_refused",
+            "Connections closed at once, by the bound that was reached.",
+            "bound",
+            Refusal::ALL.map(|refusal| (refusal.as_str(), counters.refused(refusal).value())),
+        );
+        readings.counters(
+            "handshakes_failed",
+            "Connections that did not get through their handshakes, by reason.",
+            "reason",
+            Setback::ALL.map(|setback| (setback.as_str(), counters.setbacks(setback).value())),
+        );
+        readings.counter(
+            "accept_pauses",
+            "Times a listener paused because the system had no file or memory for a socket.",
+            counters.accept_pauses.value(),
+        );
+        let open = self.budget.open() as u64;
+        readings.gauge("connections", "Connections that are open.", open);
+        readings.gauge(
+            "connections_half_open",
+            "Connections that have not finished their handshakes.",
+            counters.half_open.value(),
+        );
+        readings.gauge("limit_connections", "Connections there may be.", self.connections_max);
+        let cached: usize = self.contexts.iter().map(|context| context.cached_routes()).sum();
+        readings.gauge("cached_routes", "Routes in the caches of all shards.", cached as u64);
+    }
+}
+
+/// Turns of an operator are had on the first shard, among those of its connections.
+struct FirstShard {
+    shard: ShardHandle,
+    context: Arc<ShardContext>,
+    broker: Arc<Broker>,
+    clock: Clock,
+}
+
+impl Turns for FirstShard {
+    fn run(&self, work: Box<dyn FnOnce(&mut Turn<'_>) + Send>) {
+        let (context, broker) = (Arc::clone(&self.context), Arc::clone(&self.broker));
+        let clock = self.clock;
+        self.shard.spawn("operator's turn", async move {
+            context.run(&broker, clock.now(), work);
+        });
+    }
+}
