@@ -94,7 +94,7 @@ impl ConnectError {
     pub(crate) fn bound<'a>(&self, counters: &'a ShardCounters) -> Option<&'a Count> {
         match self {
             Self::TooManySessions => Some(&counters.sessions_exceeded),
-            Self::NoRoomForWill => Some(&counters.wills_exceeded),
+            Self::WillTooLarge(_) | Self::NoRoomForWill => Some(&counters.wills_exceeded),
             Self::Busy => Some(&counters.connects_waiting_exceeded),
             Self::WillTopic => Some(&counters.topic_levels_exceeded),
             Self::ShuttingDown
@@ -103,6 +103,7 @@ impl ConnectError {
             | Self::BadUserNameOrPassword
             | Self::NotAuthorized
             | Self::WillNotAuthorized(_)
+            | Self::NoRoomForConnack
             | Self::AuthenticationUnavailable
             | Self::Superseded => None,
         }
