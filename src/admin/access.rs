@@ -177,7 +177,8 @@ mod tests {
             let access = access(host, Some(TOKEN));
             assert!(check(&access, "broker:80", Some("Bearer 0123456789abcdef")));
             assert!(check(&access, "broker:80", Some("bearer  0123456789abcdef")));
-            for wrong in ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Bearer ", "Basic x"] {
+            for wrong in ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Bearer ", "Basic x"]
+            {
                 assert!(!check(&access, "127.0.0.1", Some(wrong)), "{wrong}");
             }
             assert!(!check(&access, "127.0.0.1", None));

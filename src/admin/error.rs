@@ -1,8 +1,8 @@
 //! What is answered when something is wrong: JSON that says what, and what to do.
 
 use axum::Json;
-use axum::http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::StatusCode;
+use axum::http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -30,9 +30,7 @@ pub(super) enum AdminError {
 impl AdminError {
     fn parts(&self) -> (StatusCode, String, &'static str) {
         match self {
-            Self::NoSuchPath => {
-                (StatusCode::NOT_FOUND, "there is no such path".to_owned(), PATHS)
-            }
+            Self::NoSuchPath => (StatusCode::NOT_FOUND, "there is no such path".to_owned(), PATHS),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "this path does not do that".to_owned(), PATHS)
             }

@@ -10,9 +10,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::AdminContext;
 use super::bind::BoundAdmin;
 use super::router::router;
-use super::AdminContext;
 use crate::runtime::background::BackgroundHandle;
 
 impl BoundAdmin {
@@ -21,7 +21,11 @@ impl BoundAdmin {
     ///
     /// # Errors
     /// The socket cannot be waited for.
-    pub fn serve(self, context: Arc<AdminContext>, background: &BackgroundHandle) -> io::Result<()> {
+    pub fn serve(
+        self,
+        context: Arc<AdminContext>,
+        background: &BackgroundHandle,
+    ) -> io::Result<()> {
         let listener = background.enter(|| TcpListener::from_std(self.socket.into()))?;
         let service = TowerToHyperService::new(router(context));
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -217,13 +217,13 @@ impl Turn<'_> {
     /// Starts or resumes the Session and answers with CONNACK.
     pub(crate) fn open(
         &mut self,
-        connect: Box<Connect>,
+        connect: &Connect,
         identity: Identity,
         origin: Origin,
         options: &ConnectionOptions,
         (former, will): (Former, Option<Box<KeptWill>>),
     ) -> Box<Client> {
-        let agreed = Agreed::new(&connect, options, self.broker.options.session_expiry_max_secs);
+        let agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
             identity,
             origin,
@@ -238,7 +238,7 @@ impl Turn<'_> {
         if agreed.keep_alive_secs != connect.keep_alive_secs {
             self.shard.counters.keep_alives_shortened.increment();
         }
-        let (mut client, session_present) = self.resume_or_start(&connect, &card, &agreed, former);
+        let (mut client, session_present) = self.resume_or_start(connect, &card, &agreed, former);
         client.session.attach(agreed.link.clone());
         client.will = will;
         client.session_expiry_secs = agreed.session_expiry_secs;
@@ -246,7 +246,7 @@ impl Turn<'_> {
         let client_id = Arc::clone(client.session.client_id());
         self.broker.registry.settle(&client_id, client.session.mailbox(), Arc::clone(&card));
         let agreed = Agreed { client_id, ..agreed };
-        self.acknowledge_connect(&connect, &agreed, options, session_present);
+        self.acknowledge_connect(connect, &agreed, options, session_present);
         self.shard.counters.connects_accepted.increment();
         self.shard.events.push(Event::Connected { card, session_present });
         client

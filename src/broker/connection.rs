@@ -324,11 +324,11 @@ impl Connection {
             return self.refuse(turn, &connect, &error);
         }
         match turn.broker.registry().claim(&identity.client_id, waker) {
-            Claimed::Free => self.open(turn, connect, identity, Former::None),
+            Claimed::Free => self.open(turn, &connect, identity, Former::None),
             Claimed::Parked(parked) => {
                 let times = [parked.expires_at, parked.will_at];
                 turn.broker.timers.cancel(&identity.client_id, times);
-                self.open(turn, connect, identity, Former::Kept(parked.client));
+                self.open(turn, &connect, identity, Former::Kept(parked.client));
             }
             Claimed::Waiting(claim, owner) => {
                 turn.shard.wake_later(owner);
@@ -349,27 +349,21 @@ impl Connection {
         let Stage::Claiming { connect, identity, .. } = stage else { return };
         match progress {
             ClaimProgress::Granted(Some(client)) => {
-                self.open(turn, connect, identity, Former::Kept(client));
+                self.open(turn, &connect, identity, Former::Kept(client));
             }
-            ClaimProgress::Granted(None) => self.open(turn, connect, identity, Former::None),
+            ClaimProgress::Granted(None) => self.open(turn, &connect, identity, Former::None),
             ClaimProgress::Superseded | ClaimProgress::Waiting => {
                 self.refuse(turn, &connect, &ConnectError::Superseded);
             }
         }
     }
 
-    fn open(
-        &mut self,
-        turn: &mut Turn<'_>,
-        connect: Box<Connect>,
-        identity: Identity,
-        former: Former,
-    ) {
-        let will = match turn.keep_will(&connect) {
+    fn open(&mut self, turn: &mut Turn<'_>, connect: &Connect, identity: Identity, former: Former) {
+        let will = match turn.keep_will(connect) {
             Ok(will) => will,
             Err(error) => {
                 turn.abandon_claim(&identity.client_id, former);
-                return self.refuse(turn, &connect, &error);
+                return self.refuse(turn, connect, &error);
             }
         };
         let origin = self.origin.clone();
@@ -402,13 +396,14 @@ impl Connection {
             Stage::Open(_) => self.close(turn, EndCause::new(reason_code, reason)),
             Stage::Greeting { .. } => {
                 // A CONNECT that shows its version is answered in it.
-                let version = match reason_code {
+                let version = if reason_code == ReasonCode::UnsupportedProtocolVersion {
                     // Who speaks an unknown version understands the oldest form [MQTT-3.1.2-2].
-                    ReasonCode::UnsupportedProtocolVersion => Some(ProtocolVersion::V311),
-                    _ => connect_version(bytes).filter(|version| {
+                    Some(ProtocolVersion::V311)
+                } else {
+                    connect_version(bytes).filter(|version| {
                         *version == ProtocolVersion::V5
                             || reason_code == ReasonCode::ClientIdentifierNotValid
-                    }),
+                    })
                 };
                 if let Some(version) = version {
                     let refusal = (reason_code, reason);
@@ -477,17 +472,9 @@ impl Connection {
                 self.give_up_greeting(turn, ReasonCode::UnspecifiedError, reason);
             }
             Stage::Claiming { claim, identity, .. } => {
-                self.withdraw(turn, &claim, &identity);
+                withdraw(turn, &claim, &identity);
             }
             Stage::Authenticating { .. } | Stage::Closed => {}
-        }
-    }
-
-    /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
-    fn withdraw(&mut self, turn: &mut Turn<'_>, claim: &Arc<Claim>, identity: &Identity) {
-        let granted = turn.broker.registry().withdraw(&identity.client_id, claim);
-        if let Some(granted) = granted {
-            turn.abandon_claim(&identity.client_id, granted.map_or(Former::None, Former::Kept));
         }
     }
 
@@ -575,7 +562,7 @@ impl Connection {
             Stage::Authenticating { .. } => self.refuse_late(turn),
             Stage::Claiming { claim, identity, .. } => {
                 let (claim, identity) = (Arc::clone(claim), identity.clone());
-                self.withdraw(turn, &claim, &identity);
+                withdraw(turn, &claim, &identity);
                 self.refuse_late(turn);
             }
             Stage::Open(_) => {
@@ -633,7 +620,11 @@ impl Connection {
         }
     }
 
-    /// Whether the socket is to be read now; if not because of the publish rate, until when not.
+    /// Whether the socket is to be read now.
+    ///
+    /// # Errors
+    ///
+    /// It is not; until when, where time is the reason.
     pub fn may_read(&mut self, turn: &mut Turn<'_>) -> Result<(), Option<Tick>> {
         if !self.is_reading() {
             return Err(None);
@@ -687,6 +678,14 @@ impl Answer {
             state.waker = Some(waker.clone());
         }
         verdict
+    }
+}
+
+/// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
+fn withdraw(turn: &mut Turn<'_>, claim: &Arc<Claim>, identity: &Identity) {
+    let granted = turn.broker.registry().withdraw(&identity.client_id, claim);
+    if let Some(granted) = granted {
+        turn.abandon_claim(&identity.client_id, granted.map_or(Former::None, Former::Kept));
     }
 }
 
@@ -790,7 +789,7 @@ fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) -> bool {
     let mut has_sent_all = true;
     while let Some(delivery) = turn.shard.inbox.pop_front() {
         let payload_bytes = delivery.message.payload.len() as u64;
-        match client.session.deliver(turn.now, delivery, turn.outbox) {
+        match client.session.deliver(turn.now, &delivery, turn.outbox) {
             Delivered::Sent => {
                 turn.shard.counters.publishes_sent.increment();
                 turn.shard.counters.publish_bytes_sent.add(payload_bytes);

@@ -82,7 +82,7 @@ impl Turn<'_> {
             self.end_session(*client);
             None
         } else {
-            Some(self.park(client))
+            Some(Box::new(self.park(client)))
         };
         let successor = self.broker.registry.release(&client_id, parked);
         self.shard.wake_later(successor);
@@ -102,7 +102,7 @@ impl Turn<'_> {
         }
     }
 
-    fn park(&mut self, mut client: Box<Client>) -> Box<Parked> {
+    fn park(&mut self, mut client: Box<Client>) -> Parked {
         if client.will.as_ref().is_some_and(|will| will.delay_interval_secs == 0)
             && let Some(will) = client.will.take()
         {
@@ -120,7 +120,7 @@ impl Turn<'_> {
                 client.session.mailbox().keep(delivery);
             }
         }
-        Box::new(Parked { client, expires_at, will_at })
+        Parked { client, expires_at, will_at }
     }
 
     /// Ends a Session: nothing of it is left, its will is published, and what it had of Shared

@@ -193,12 +193,11 @@ impl Registry {
             *entry = Entry::in_transition();
             return claim.settle(ClaimState::Granted(parked.map(|parked| parked.client)));
         }
-        match parked {
-            Some(parked) => *entry = Entry::Parked(parked),
-            None => {
-                part.remove(client_id);
-                self.count.fetch_sub(1, Ordering::Relaxed);
-            }
+        if let Some(parked) = parked {
+            *entry = Entry::Parked(parked);
+        } else {
+            part.remove(client_id);
+            self.count.fetch_sub(1, Ordering::Relaxed);
         }
         None
     }

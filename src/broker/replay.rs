@@ -62,7 +62,7 @@ impl Turn<'_> {
         }
         // A message sent because of a new Subscription has RETAIN set [MQTT-3.3.1-8 of 3.1.1].
         let delivery = Delivery { message, tag, qos, retain: true };
-        match client.session.deliver(self.now, delivery, self.outbox) {
+        match client.session.deliver(self.now, &delivery, self.outbox) {
             Delivered::Sent => self.shard.counters.publishes_sent.increment(),
             Delivered::Expired => self.shard.counters.deliveries_expired.increment(),
             Delivered::TooLarge => self.shard.counters.deliveries_too_large.increment(),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::readings::{Readings, Source};
+use crate::runtime::Clock;
 use crate::runtime::background::BackgroundHandle;
 use crate::runtime::limits::{memory_limit_bytes, resident_bytes};
 use crate::runtime::logging::LogHandle;
 use crate::runtime::shard::ShardHandles;
 use crate::runtime::tasks::TaskCount;
-use crate::runtime::Clock;
 
 /// The ground the adapters stand on, as numbers.
 #[derive(Debug)]
@@ -52,7 +52,9 @@ impl Source for RuntimeSource {
             "shard_connections",
             "Connections that have their place on a shard.",
             "shard",
-            self.shards.iter().map(|shard| (shard.id().to_string(), shard.connection_count() as u64)),
+            self.shards
+                .iter()
+                .map(|shard| (shard.id().to_string(), shard.connection_count() as u64)),
         );
         let named = |count: TaskCount| (count.name, count.running as u64);
         let counts = TaskCount::sum_by_name(

@@ -2,8 +2,8 @@
 
 use super::options::{Endpoint, ListenerOptions};
 use super::peer::TransportKind;
-use crate::runtime::port_owner::owner_of;
 use super::tls::{TlsError, TlsReloader};
+use crate::runtime::port_owner::owner_of;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::fmt;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::broker::sys_topics::{SysReading, SysTopics};
+use crate::broker::turn::Turn;
 use crate::net::TransportKind;
 use crate::runtime::limits::{memory_limit_bytes, resident_bytes};
 
@@ -36,7 +37,7 @@ impl Node {
         let (clock, shutdown) = (self.clock, self.shutdown.clone());
         shard.spawn("expirer", async move {
             while !ended(&shutdown, EXPIRE_PERIOD).await {
-                while context.run(&broker, clock.now(), |turn| turn.expire()) {
+                while context.run(&broker, clock.now(), expire) {
                     tokio::task::yield_now().await;
                 }
             }
@@ -60,13 +61,14 @@ impl Node {
             loop {
                 let sockets = TransportKind::ALL.map(|kind| counters.accepted(kind).value());
                 let resident = resident_bytes().unwrap_or(0);
-                let reading =
-                    SysReading::of(&broker, clock.now(), sockets.iter().sum(), resident);
+                let reading = SysReading::of(&broker, clock.now(), sockets.iter().sum(), resident);
                 let messages = topics.round(reading);
                 let (context, broker) = (Arc::clone(&context), Arc::clone(&broker));
                 shard.spawn("$SYS round", async move {
                     context.run(&broker, clock.now(), |turn| {
-                        messages.into_iter().for_each(|message| turn.publish_own(message));
+                        for message in messages {
+                            turn.publish_own(message);
+                        }
                     });
                 });
                 if ended(&shutdown, period).await {
@@ -93,6 +95,10 @@ impl Node {
             }
         });
     }
+}
+
+fn expire(turn: &mut Turn<'_>) -> bool {
+    turn.expire()
 }
 
 /// Waits for one period; `true` when the broker ends instead.

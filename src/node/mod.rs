@@ -79,7 +79,7 @@ pub struct Node {
     connections_max: usize,
     shutdown: Shutdown,
     /// Held as long as the broker runs.
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 /// Runs a broker until it is told to stop.
@@ -139,12 +139,12 @@ impl Node {
             budget: ConnectionBudget::new(connections_max),
             connections_max,
             shutdown: Shutdown::new(),
-            _data_dir: data_dir,
+            data_dir,
             config,
             surroundings,
         };
         let ports = node.open(open_files)?;
-        node._data_dir.write_ports(&ports)?;
+        node.data_dir.write_ports(&ports)?;
         node.start_housekeeping();
         node.health.set_serving();
         Ok(node)

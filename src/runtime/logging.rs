@@ -142,7 +142,6 @@ impl Logging {
         let _taken = self.queue.entries.send(Entry::Reopened(file));
         Ok(())
     }
-
 }
 
 /// The log, from anywhere. Clones are the same log.

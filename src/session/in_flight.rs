@@ -91,6 +91,10 @@ impl InFlight {
     }
 
     /// PUBACK: the message is done; returns it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of QoS 1 with this identifier is in flight.
     pub fn puback(&mut self, id: PacketId) -> Result<Delivery, NotInFlight> {
         let entry = self.entry_mut(id).ok_or(NotInFlight)?;
         if !matches!(entry, Entry::AwaitsPuback(_)) {
@@ -106,6 +110,10 @@ impl InFlight {
 
     /// PUBREC with success: the client owns the message; PUBREL is due. `None` when it had been
     /// received before.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of QoS 2 with this identifier is in flight.
     pub fn pubrec(&mut self, id: PacketId) -> Result<Option<Delivery>, NotInFlight> {
         let entry = self.entry_mut(id).ok_or(NotInFlight)?;
         match entry {
@@ -119,6 +127,10 @@ impl InFlight {
     }
 
     /// PUBREC with a Reason Code of 0x80 or above: the message is done [MQTT-4.4.0-2].
+    ///
+    /// # Errors
+    ///
+    /// No message with this identifier awaits PUBREC.
     pub fn pubrec_refused(&mut self, id: PacketId) -> Result<Delivery, NotInFlight> {
         let entry = self.entry_mut(id).ok_or(NotInFlight)?;
         if !matches!(entry, Entry::AwaitsPubrec(_)) {
@@ -133,6 +145,10 @@ impl InFlight {
     }
 
     /// PUBCOMP: the identifier is free again.
+    ///
+    /// # Errors
+    ///
+    /// No message with this identifier awaits PUBCOMP.
     pub fn pubcomp(&mut self, id: PacketId) -> Result<(), NotInFlight> {
         let entry = self.entry_mut(id).ok_or(NotInFlight)?;
         if !matches!(entry, Entry::AwaitsPubcomp) {

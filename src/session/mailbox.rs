@@ -279,11 +279,10 @@ impl Mailbox {
     fn overflow(&self, state: &mut State, delivery: Delivery, bytes: usize, now: Tick) -> Offer {
         let full_since = *state.full_since.get_or_insert(now);
         let has_refused_too_long = now.saturating_since(full_since) >= self.options.full_max_millis;
-        let policy = match self.options.overflow {
-            Overflow::Reject if has_refused_too_long => Overflow::DropOldest,
-            policy => policy,
-        };
-        match policy {
+        match self.options.overflow {
+            Overflow::Reject if has_refused_too_long => {
+                self.displace(state, delivery, bytes, false)
+            }
             Overflow::Reject => Offer::Full,
             Overflow::DropNewest => {
                 state.dropped += 1;

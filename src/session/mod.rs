@@ -7,5 +7,6 @@
 pub mod in_flight;
 pub mod mailbox;
 pub mod outbox;
+#[expect(clippy::module_inception, reason = "the Session is what the layer is named after")]
 pub mod session;
 pub mod topic_alias;

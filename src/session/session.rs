@@ -150,6 +150,10 @@ impl Session {
     }
 
     /// PUBLISH of the client.
+    ///
+    /// # Errors
+    ///
+    /// What the client did is a violation; its connection is to be closed.
     #[inline]
     pub fn handle_publish(&mut self, now: Tick, publish: Publish) -> Result<Published, Violation> {
         let topic = self.resolve_topic(publish.topic, publish.topic_alias)?;
@@ -268,14 +272,14 @@ impl Session {
         if let Ok(Some(delivery)) = &result {
             self.note_acknowledged(delivery);
         }
-        let mut pubrel = Pubrel::new(pubrec.packet_id, reason_code);
+        let mut answer = Pubrel::new(pubrec.packet_id, reason_code);
         if result.is_err() {
-            pubrel.reason_string = self.reason_string(Some(UNKNOWN_ID));
-            if pubrel.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                pubrel.reason_string = None;
+            answer.reason_string = self.reason_string(Some(UNKNOWN_ID));
+            if answer.encoded_len(self.version()) > self.link.options.packet_bytes_max {
+                answer.reason_string = None;
             }
         }
-        pubrel.encode(self.version(), out.buffer());
+        answer.encode(self.version(), out.buffer());
         result.is_ok()
     }
 
@@ -301,19 +305,19 @@ impl Session {
 
     /// Sends one delivery of the mailbox, or says why it is not sent.
     #[inline]
-    pub fn deliver(&mut self, now: Tick, delivery: Delivery, out: &mut Outbox) -> Delivered {
+    pub fn deliver(&mut self, now: Tick, delivery: &Delivery, out: &mut Outbox) -> Delivered {
         let is_acknowledged = delivery.qos > QoS::AtMostOnce;
         let outcome = if delivery.message.is_expired(now) {
             Delivered::Expired
-        } else if self.link.is_too_large(&delivery) {
+        } else if self.link.is_too_large(delivery) {
             Delivered::TooLarge
         } else {
             let packet_id = is_acknowledged.then(|| self.hold(delivery.clone()));
-            self.link.send(now, &delivery, packet_id, false, out);
+            self.link.send(now, delivery, packet_id, false, out);
             return Delivered::Sent;
         };
         if is_acknowledged {
-            self.note_acknowledged(&delivery);
+            self.note_acknowledged(delivery);
         }
         outcome
     }
@@ -407,6 +411,7 @@ impl Session {
     }
 
     /// Its Subscriptions, in no particular order.
+    #[must_use]
     pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = (&TopicFilter, &Subscription)> {
         self.subscriptions.iter()
     }

@@ -30,6 +30,10 @@ pub enum AliasError {
 
 impl InboundAliases {
     /// Remembers what `alias` stands for from now on.
+    ///
+    /// # Errors
+    ///
+    /// It is above `maximum`.
     pub fn set(
         &mut self,
         alias: NonZeroU16,
@@ -50,6 +54,10 @@ impl InboundAliases {
     }
 
     /// What `alias` stands for.
+    ///
+    /// # Errors
+    ///
+    /// It is above `maximum`, or was never set.
     pub fn topic(&self, alias: NonZeroU16, maximum: u16) -> Result<&TopicName, AliasError> {
         if alias.get() > maximum {
             return Err(AliasError::TooHigh { alias: alias.get(), maximum });

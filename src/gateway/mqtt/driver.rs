@@ -186,7 +186,7 @@ impl<S: Link> Driver<S> {
         let progress = self.connection.advance(turn, DELIVERIES_MAX, outbox_max, cx.waker());
         // What it has just come to may be a reason to read on.
         let reads_again = !was_reading && self.connection.is_reading();
-        wants_turn | reads_again | (progress == Progress::More)
+        wants_turn || reads_again || progress == Progress::More
     }
 
     fn may_read(&mut self, cx: &Context<'_>, turn: &mut Turn<'_>) -> bool {
@@ -393,14 +393,12 @@ fn write_out<S: Link>(
 ) -> io::Result<u64> {
     let mut total = 0;
     while !outbox.is_empty() {
-        let polled = match outbox.contiguous() {
-            Some(bytes) => Pin::new(&mut *stream).poll_write(cx, bytes),
-            None => {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let count = outbox.slices(&mut slices);
-                let slices = slices.get(..count).unwrap_or_default();
-                Pin::new(&mut *stream).poll_write_vectored(cx, slices)
-            }
+        let polled = if let Some(bytes) = outbox.contiguous() {
+            Pin::new(&mut *stream).poll_write(cx, bytes)
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = outbox.slices(&mut slices);
+            Pin::new(&mut *stream).poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
         };
         match polled {
             Poll::Pending => break,
@@ -420,11 +418,14 @@ fn write_out<S: Link>(
 }
 
 fn broken(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => "the client reset the connection".to_owned(),
-        io::ErrorKind::TimedOut => "the client stopped acknowledging what was sent".to_owned(),
-        _ => format!("the connection broke: {error}"),
+    let kind = error.kind();
+    if kind == io::ErrorKind::ConnectionReset {
+        return "the client reset the connection".to_owned();
     }
+    if kind == io::ErrorKind::TimedOut {
+        return "the client stopped acknowledging what was sent".to_owned();
+    }
+    format!("the connection broke: {error}")
 }
 
 /// Packets handled in a turn.
