@@ -43,7 +43,7 @@ pub(crate) struct Reason {
 
 /// SUBACK or UNSUBACK.
 #[derive(Debug)]
-pub(crate) struct Codes {
+pub(crate) struct Answers {
     pub(crate) id: u16,
     pub(crate) properties: Properties,
     pub(crate) codes: Vec<u8>,
@@ -113,11 +113,11 @@ impl Packet {
     }
 
     /// Reads it as SUBACK or UNSUBACK.
-    pub(crate) fn codes(&self) -> Outcome<Codes> {
+    pub(crate) fn codes(&self) -> Outcome<Answers> {
         let mut reader = Reader(&self.rest);
         let id = reader.two()?;
         let properties = self.properties(&mut reader)?;
-        Ok(Codes { id, properties, codes: reader.0.to_vec() })
+        Ok(Answers { id, properties, codes: reader.0.to_vec() })
     }
 
     fn properties(&self, reader: &mut Reader<'_>) -> Outcome<Properties> {
@@ -425,7 +425,7 @@ impl Client {
         &mut self,
         properties: &[u8],
         pairs: &[(&str, u8)],
-    ) -> Outcome<Codes> {
+    ) -> Outcome<Answers> {
         let pairs: Vec<(&[u8], u8)> =
             pairs.iter().map(|(filter, options)| (filter.as_bytes(), *options)).collect();
         self.subscribe_raw(properties, &pairs)
@@ -436,7 +436,7 @@ impl Client {
         &mut self,
         properties: &[u8],
         pairs: &[(&[u8], u8)],
-    ) -> Outcome<Codes> {
+    ) -> Outcome<Answers> {
         let id = self.fresh_id();
         self.send(&bytes::subscribe(self.version, id, properties, pairs));
         let suback = self.expect_answer(kind::SUBACK)?.codes()?;

@@ -299,7 +299,7 @@ fn silence_beyond_keep_alive_ends_the_connection(s: &Stage) -> Outcome {
     client.refused(&[0x8D])?;
     let lasted = began.elapsed();
     ensure!(lasted >= Duration::from_secs(1), "closed after {lasted:?}, before the Keep Alive");
-    ensure!(lasted <= Duration::from_millis(3500), "closed only after {lasted:?}");
+    ensure!(lasted <= Duration::from_secs(4), "closed only after {lasted:?}");
     watcher.receive(&topic, "gone", 0).map(drop)
 }
 
@@ -308,8 +308,8 @@ fn silence_beyond_keep_alive_ends_the_connection(s: &Stage) -> Outcome {
 /// [v4:MQTT-3.1.2-24] [v5:MQTT-3.1.2-22]
 fn any_packet_keeps_the_connection_alive(s: &Stage) -> Outcome {
     let mut idle = s.client("idle")?;
-    idle.set_patience(Duration::from_millis(900));
-    let mut client = s.enter(&s.connect("a").keep_alive(1))?;
+    idle.set_patience(Duration::from_millis(1500));
+    let mut client = s.enter(&s.connect("a").keep_alive(2))?;
     for round in 0..3 {
         let waited = idle.event();
         ensure!(waited.is_err(), "an idle connection heard {waited:?}");

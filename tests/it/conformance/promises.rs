@@ -96,6 +96,18 @@ fn refusing_connack_says_why() {
     }
 }
 
+/// Whoever speaks a version we do not know understands the oldest form.
+#[test]
+fn unknown_versions_are_answered_in_the_oldest_form() {
+    let s = &stage(Version::V4);
+    for level in [0, 2, 6, 0x7F] {
+        let mut client = must(s.open());
+        client.send(&Connect { level, ..s.connect("a") }.bytes());
+        must(client.expect_bytes(&[0x20, 2, 0, 1]));
+        must(client.closed());
+    }
+}
+
 #[test]
 fn negative_answers_say_why() {
     let s = &stage(Version::V5);

@@ -172,18 +172,18 @@ fn sent_again_in_the_original_order(s: &Stage) -> Outcome {
         client.expect_ack(kind::PUBREL, message.id)?;
     }
     client = reconnect(s, client)?;
-    let (mut published, mut pubrels) = (Vec::new(), Vec::new());
-    while published.len() < 8 || pubrels.len() < 2 {
+    let (mut payloads, mut pubrels) = (Vec::new(), Vec::new());
+    while payloads.len() < 8 || pubrels.len() < 2 {
         let packet = client.packet()?;
         if packet.kind() == kind::PUBLISH {
-            published.push(packet.publish()?.text());
+            payloads.push(packet.publish()?.text());
         } else {
             pubrels.push(packet.acknowledgement()?.id);
         }
     }
     let first = released.iter().filter(|message| message.qos == 1).chain(waiting);
     let wanted: Vec<_> = first.map(bytes::Publish::text).collect();
-    ensure!(published == wanted, "sent again: {published:?}, first: {wanted:?}");
+    ensure!(payloads == wanted, "sent again: {payloads:?}, first: {wanted:?}");
     ensure!(pubrels == [released[1].id, released[3].id], "PUBREL again: {pubrels:?}");
     Ok(())
 }

@@ -33,7 +33,7 @@ fn filter(s: &Stage, group: &str) -> String {
     format!("$share/{group}{}/{}", s.unique, s.topic("t"))
 }
 
-/// No ShareName, no filter, or characters a ShareName may not have.
+/// No name of a group, no filter, or characters such a name may not have.
 ///
 /// [v5:MQTT-4.8.2-1] [v5:MQTT-4.8.2-2]
 fn malformed_shared_filters_are_refused(s: &Stage) -> Outcome {
@@ -94,7 +94,7 @@ fn each_message_goes_to_one_member(s: &Stage) -> Outcome {
     Ok(())
 }
 
-/// Each ShareName gets its own copy.
+/// Each group gets its own copy.
 ///
 /// [v5:MQTT-4.8.2-2]
 fn groups_are_told_apart(s: &Stage) -> Outcome {

@@ -20,6 +20,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// A server on this machine, with the usual patience.
+    #[cfg(test)]
     pub(crate) fn local(port: u16) -> Self {
         Self { host: "127.0.0.1".into(), port, ws_port: None, patience: Duration::from_secs(5) }
     }

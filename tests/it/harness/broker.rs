@@ -79,11 +79,6 @@ impl Broker {
         *self.ports.tcp.first().expect("a TCP port was asked for")
     }
 
-    /// Its process identifier.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Its data directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -171,4 +166,13 @@ fn spawn(directory: &Path, arguments: &[String]) -> Child {
         command.env_remove(name);
     }
     command.spawn().expect("cargo has built the broker")
+}
+
+/// What `mqtt_broker` owes to whoever starts it: a log that says so, and an end when asked.
+#[test]
+fn sigterm_ends_the_broker_in_peace() {
+    let mut broker = Broker::start(&[]);
+    broker.wait_for_log("accepts connections");
+    let status = broker.terminate();
+    assert!(status.success(), "{status}:\n{}", broker.log());
 }

@@ -57,28 +57,27 @@ fn walk(
     open: &mut Vec<(PathBuf, PathBuf, String)>,
 ) {
     for item in items {
-        match item {
-            Item::Fn(function) if is_test(&function.attrs) => {
-                let path = format!("{module}{}", function.sig.ident);
-                found.insert(path, citations(&documentation(&function.attrs)));
+        if let Item::Fn(function) = item
+            && is_test(&function.attrs)
+        {
+            let path = format!("{module}{}", function.sig.ident);
+            found.insert(path, citations(&documentation(&function.attrs)));
+        }
+        if let Item::Mod(inner) = item {
+            let name = inner.ident.to_string();
+            let below = directory.join(&name);
+            let path = format!("{module}{name}::");
+            if let Some((_, items)) = &inner.content {
+                walk(items, &below, &path, found, open);
+                continue;
             }
-            Item::Mod(inner) => {
-                let name = inner.ident.to_string();
-                let below = directory.join(&name);
-                let path = format!("{module}{name}::");
-                if let Some((_, items)) = &inner.content {
-                    walk(items, &below, &path, found, open);
-                    continue;
-                }
-                let candidates = [directory.join(format!("{name}.rs")), below.join("mod.rs")];
-                open.extend(
-                    candidates
-                        .into_iter()
-                        .filter(|file| file.exists())
-                        .map(|file| (file, below.clone(), path.clone())),
-                );
-            }
-            _ => {}
+            let candidates = [directory.join(format!("{name}.rs")), below.join("mod.rs")];
+            open.extend(
+                candidates
+                    .into_iter()
+                    .filter(|file| file.exists())
+                    .map(|file| (file, below.clone(), path.clone())),
+            );
         }
     }
 }
