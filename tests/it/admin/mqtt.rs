@@ -41,11 +41,19 @@ impl Client {
         assert!(self.try_subscribe(filter) <= 2, "{filter} was refused");
     }
 
+    pub(super) fn subscribe_qos0(&mut self, filter: &str) {
+        assert_eq!(self.ask_for(filter, 0), 0, "{filter} was refused");
+    }
+
     /// Subscribes at QoS 1; returns the Reason Code.
     pub(super) fn try_subscribe(&mut self, filter: &str) -> u8 {
+        self.ask_for(filter, 1)
+    }
+
+    fn ask_for(&mut self, filter: &str, qos: u8) -> u8 {
         let mut rest = vec![0, 1, 0];
         rest.extend(text(filter));
-        rest.push(1);
+        rest.push(qos);
         self.send(0x82, &rest);
         *self.read(9).last().unwrap()
     }
