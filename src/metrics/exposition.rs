@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn readings_become_openmetrics_text() {
-        expect_test::expect![[r##"
+        expect_test::expect![[r#"
             # HELP mqttzoo_received_bytes Bytes received.
             # TYPE mqttzoo_received_bytes counter
             # UNIT mqttzoo_received_bytes bytes
@@ -118,7 +118,7 @@ mod tests {
             mqttzoo_tasks{name="a \"b\"\\\n"} 1
             mqttzoo_tasks{name="c"} 2
             # EOF
-        "##]]
+        "#]]
         .assert_eq(&Exposition::new(vec![Box::new(Few)]).encode());
     }
 }

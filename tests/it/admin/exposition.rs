@@ -1,13 +1,13 @@
-//! A strict reader of OpenMetrics text: every line has its place.
+//! A strict reader of `OpenMetrics` text: every line has its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was read: a value for each name and its labels.
-pub(super) struct Metrics(BTreeMap<(String, String), f64>);
+pub(super) struct Metrics(BTreeMap<(String, String), i64>);
 
 impl Metrics {
     /// The value of a sample.
-    pub(super) fn value(&self, name: &str, labels: &str) -> f64 {
+    pub(super) fn value(&self, name: &str, labels: &str) -> i64 {
         let found = self.0.get(&(name.to_owned(), labels.to_owned()));
         *found.unwrap_or_else(|| panic!("there is no {name}{{{labels}}}"))
     }
@@ -57,7 +57,7 @@ pub(super) fn parse(text: &str) -> Metrics {
     Metrics(samples)
 }
 
-fn sample(line: &str) -> (String, String, f64) {
+fn sample(line: &str) -> (String, String, i64) {
     let (left, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}: no value"));
     let value = value.parse().unwrap_or_else(|_| panic!("{line}: no number"));
     let (name, labels) = match left.split_once('{') {

@@ -43,9 +43,10 @@ pub(super) fn request(
         text.push_str("Host: localhost\r\n");
     }
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text.extend([name, ": ", value, "\r\n"]);
     }
-    text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    let length = body.len().to_string();
+    text.extend(["Content-Length: ", &length, "\r\n\r\n", body]);
     // A head that is too large is answered before all of it is read.
     let _refused_early = stream.write_all(text.as_bytes());
     let mut answer = Vec::new();

@@ -1,5 +1,6 @@
 //! A small client of MQTT 5.0, made of bytes.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -8,7 +9,7 @@ pub(super) struct Client {
     stream: TcpStream,
     pub(super) session_present: bool,
     /// PUBLISH packets that came while something else was waited for.
-    publishes: std::collections::VecDeque<Vec<u8>>,
+    publishes: VecDeque<Vec<u8>>,
 }
 
 impl Client {
@@ -25,7 +26,7 @@ impl Client {
     fn open(port: u16, client_id: &str, flags: u8, session_expiry_secs: u32) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut client = Self { stream, session_present: false, publishes: Default::default() };
+        let mut client = Self { stream, session_present: false, publishes: VecDeque::new() };
         let mut rest = b"\0\x04MQTT\x05".to_vec();
         rest.extend([flags, 0, 60, 5, 0x11]);
         rest.extend(session_expiry_secs.to_be_bytes());
