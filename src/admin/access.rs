@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use arc_swap::ArcSwapOption;
 use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri};
 use subtle::ConstantTimeEq as _;
 
@@ -112,7 +113,7 @@ impl Access {
             return Err(Denial::OnlyProbes);
         }
         let header = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = header.or_else(|| uri.authority().map(|authority| authority.as_str()));
+        let host = header.or_else(|| uri.authority().map(Authority::as_str));
         if host.is_none_or(is_local_name) { Ok(()) } else { Err(Denial::Host) }
     }
 }

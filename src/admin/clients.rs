@@ -32,14 +32,14 @@ pub(super) struct Filters {
 /// One page of clients.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
-    clients: Vec<Client>,
+    clients: Vec<Summary>,
     /// What `after` is to be for the next page; none after the last.
     next: Option<String>,
 }
 
 /// A client. What belongs to a connection is that of the last one while there is none.
 #[derive(Debug, Serialize)]
-pub(super) struct Client {
+pub(super) struct Summary {
     client_id: String,
     connected: bool,
     user_name: Option<String>,
@@ -61,7 +61,7 @@ pub(super) struct Client {
 #[derive(Debug, Serialize)]
 pub(super) struct Details {
     #[serde(flatten)]
-    client: Client,
+    summary: Summary,
     tls_common_name: Option<String>,
     /// Known while no connection owns the Session.
     subscription_count: Option<usize>,
@@ -89,7 +89,7 @@ pub(super) async fn list(
     });
     let last = page.clients.last().map(|listed| listed.client_id.to_string());
     let next = last.filter(|_| page.has_more);
-    let clients = page.clients.iter().map(|listed| Client::new(&context, listed)).collect();
+    let clients = page.clients.iter().map(|listed| Summary::new(&context, listed)).collect();
     Ok(Json(Page { clients, next }))
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn show(
     let subscriptions = context.broker.parked_subscriptions(&client_id, SUBSCRIPTIONS_MAX);
     let common_name = listed.card.as_ref().and_then(|card| card.origin.tls_common_name.clone());
     Ok(Json(Details {
-        client: Client::new(&context, &listed),
+        summary: Summary::new(&context, &listed),
         tls_common_name: common_name.map(|name| name.to_string()),
         subscription_count: subscriptions.as_ref().map(|subscriptions| subscriptions.count),
         subscriptions: subscriptions.map(|subscriptions| subscriptions.filters),
@@ -143,7 +143,7 @@ async fn end_once(context: &AdminContext, client_id: &str, only: Option<SessionK
     answered.await.unwrap_or(Ending::Moving)
 }
 
-impl Client {
+impl Summary {
     fn new(context: &AdminContext, listed: &Listed) -> Self {
         let now = context.clock.now();
         let card = listed.card.as_deref();

@@ -84,7 +84,12 @@ impl IntoResponse for AdminError {
         let header = match self {
             Self::Denied(Denial::Token) => Some((WWW_AUTHENTICATE, "Bearer")),
             Self::MethodNotAllowed => Some((ALLOW, "GET, HEAD, PUT, DELETE")),
-            _ => None,
+            Self::Denied(Denial::OnlyProbes | Denial::Host)
+            | Self::NoSuchPath
+            | Self::UnknownClient(_)
+            | Self::BadRequest(_)
+            | Self::TooLarge
+            | Self::TimedOut => None,
         };
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));

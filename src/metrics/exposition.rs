@@ -105,20 +105,20 @@ mod tests {
 
     #[test]
     fn readings_become_openmetrics_text() {
-        expect_test::expect![[r##"
+        expect_test::expect![[r#"
             # HELP mqttzoo_received_bytes Bytes received.
             # TYPE mqttzoo_received_bytes counter
             # UNIT mqttzoo_received_bytes bytes
-            mqttzoo_received_bytes_total 12
+            mqttzoo_received_bytes_total{} 12
             # HELP mqttzoo_connections Connections.
             # TYPE mqttzoo_connections gauge
-            mqttzoo_connections 3
+            mqttzoo_connections{} 3
             # HELP mqttzoo_tasks Tasks alive.
             # TYPE mqttzoo_tasks gauge
             mqttzoo_tasks{name="a \"b\"\\\n"} 1
             mqttzoo_tasks{name="c"} 2
             # EOF
-        "##]]
+        "#]]
         .assert_eq(&Exposition::new(vec![Box::new(Few)]).encode());
     }
 }

@@ -8,6 +8,7 @@
     reason = "tests time what they see, index what they have measured, and fail by panicking"
 )]
 
+mod admin;
 mod cli;
 mod command_line;
 mod conformance;
