@@ -1,6 +1,6 @@
 //! HTTP for the operator: probes, metrics, clients, the log level.
 //!
-//! [`bind`] opens the socket, [`BoundAdmin::serve`] answers on the background runtime. Probes are
+//! [`bind()`] opens the socket, [`BoundAdmin::serve`] answers on the background runtime. Probes are
 //! answered to everybody; the rest on loopback, or to who has the token (see [`access`]).
 //!
 //! Invariants: what a client sends is bounded in bytes and time, and so is the number of clients;

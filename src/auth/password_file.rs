@@ -173,7 +173,7 @@ mod tests {
         }
 
         fn elapsed(&self) -> Duration {
-            Self::now() - self.0
+            Self::now().saturating_sub(self.0)
         }
 
         fn now() -> Duration {

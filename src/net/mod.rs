@@ -1,6 +1,6 @@
 //! The ways in: listeners, handshakes, and the byte streams that come out of them.
 //!
-//! [`bind`] opens the sockets of one listener, [`BoundListener::accept`] hands every connection
+//! [`bind()`] opens the sockets of one listener, [`BoundListener::accept`] hands every connection
 //! that is through its handshakes to a [`Serve`], on the shard where it will live. Whatever the
 //! kind of listener, what arrives is a [`Transport`]: bytes in both directions.
 //!

@@ -42,7 +42,7 @@ pub(super) struct ConnectOptions {
     /// Port [default: 1883, with TLS 8883, with --ws 8083, with both 8084]
     #[arg(short, long, value_name = "PORT")]
     pub(super) port: Option<u16>,
-    /// User, password, host, port and topic at once: mqtt(s)://[user[:password]@]host[:port]/topic
+    /// User, password, host, port and topic at once: mqtt(s)://user:password@host:port/topic
     #[arg(short = 'L', long, value_name = "URL", conflicts_with = "unix")]
     pub(super) url: Option<String>,
     /// Connect to a Unix domain socket
@@ -84,7 +84,7 @@ pub(super) struct ConnectOptions {
     /// Turn Nagle's algorithm off: it always is, since packets are written in batches
     #[arg(long)]
     nodelay: bool,
-    /// SOCKS5 proxy: socks5h://[username[:password]@]host[:port]
+    /// SOCKS5 proxy: socks5h://user:password@host:port
     #[arg(long, value_name = "URL", conflicts_with = "unix")]
     pub(super) proxy: Option<String>,
     /// Keep trying when the first connection fails

@@ -134,7 +134,7 @@ pub(crate) fn doc_comment(source: &str, function: &str) -> String {
     lines.join("\n")
 }
 
-/// The identifiers `v4:MQTT-…` and `v5:MQTT-…` in square brackets.
+/// The identifiers `v4:MQTT-...` and `v5:MQTT-...` in square brackets.
 pub(crate) fn citations(text: &str) -> Vec<String> {
     let inside = text.split('[').skip(1).filter_map(|part| part.split(']').next());
     inside
