@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -70,14 +70,23 @@ fn encode(family: &Family, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     };
     let mut encoder = encoder.encode_descriptor(name, &family.help, unit.as_ref(), kind)?;
     for Sample { label, value } in &family.samples {
-        let labels: Vec<_> = label.iter().map(|(name, of)| (*name, of.as_str())).collect();
-        let sample = encoder.encode_family(&labels)?;
-        match family.kind {
-            Kind::Counter => ConstCounter::new(*value).encode(sample)?,
-            Kind::Gauge => ConstGauge::new(*value).encode(sample)?,
+        match label {
+            Some((name, of)) => {
+                let labels = [(*name, of.as_str())];
+                encode_value(family.kind, *value, encoder.encode_family(&labels)?)?;
+            }
+            // There is one sample without a label.
+            None => return encode_value(family.kind, *value, encoder),
         }
     }
     Ok(())
+}
+
+fn encode_value(kind: Kind, value: u64, encoder: MetricEncoder<'_>) -> fmt::Result {
+    match kind {
+        Kind::Counter => ConstCounter::new(value).encode(encoder),
+        Kind::Gauge => ConstGauge::new(value).encode(encoder),
+    }
 }
 
 /// The unit is told apart from the name, and appended to it again by the encoder.
@@ -109,10 +118,10 @@ mod tests {
             # HELP mqttzoo_received_bytes Bytes received.
             # TYPE mqttzoo_received_bytes counter
             # UNIT mqttzoo_received_bytes bytes
-            mqttzoo_received_bytes_total{} 12
+            mqttzoo_received_bytes_total 12
             # HELP mqttzoo_connections Connections.
             # TYPE mqttzoo_connections gauge
-            mqttzoo_connections{} 3
+            mqttzoo_connections 3
             # HELP mqttzoo_tasks Tasks alive.
             # TYPE mqttzoo_tasks gauge
             mqttzoo_tasks{name="a \"b\"\\\n"} 1

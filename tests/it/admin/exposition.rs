@@ -61,7 +61,10 @@ fn sample(line: &str) -> (String, String, i64) {
     let (left, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}: no value"));
     let value = value.parse().unwrap_or_else(|_| panic!("{line}: no number"));
     let (name, labels) = match left.split_once('{') {
-        Some((name, labels)) => (name, labels.strip_suffix('}').expect("labels end")),
+        Some((name, labels)) => {
+            assert_ne!(labels, "}", "{line}: no label in braces");
+            (name, labels.strip_suffix('}').expect("labels end"))
+        }
         None => (left, ""),
     };
     if !labels.is_empty() {
