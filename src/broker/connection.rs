@@ -326,8 +326,7 @@ impl Connection {
         match turn.broker.registry().claim(&identity.client_id, waker) {
             Claimed::Free => self.open(turn, &connect, identity, Former::None),
             Claimed::Parked(parked) => {
-                let times = [parked.expires_at, parked.will_at];
-                turn.broker.timers.cancel(&identity.client_id, times);
+                turn.broker.timers.cancel(&identity.client_id, parked.times());
                 self.open(turn, &connect, identity, Former::Kept(parked.client));
             }
             Claimed::Waiting(claim, owner) => {
@@ -614,8 +613,7 @@ impl Connection {
     #[must_use]
     pub fn is_reading(&self) -> bool {
         match &self.stage {
-            Stage::Greeting { .. } => true,
-            Stage::Open(client) => client.replays.len() <= REPLAYS_WAITING_MAX,
+            Stage::Greeting { .. } | Stage::Open(_) => true,
             Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => false,
         }
     }
@@ -753,7 +751,8 @@ fn publish_answered(
         (ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
     };
     if reason_code.is_error() && client.session.version() != ProtocolVersion::V5 {
-        // A client of 3.1.1 cannot be told: it is not acknowledged and comes again.
+        // A client of 3.1.1 cannot be told: it is not acknowledged and comes again, as new.
+        client.session.forget_publish(id);
         return Err(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED)));
     }
     client.session.answer_publish(qos, id, reason_code, reason, turn.outbox);
@@ -812,7 +811,5 @@ const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";
 const TAKE_MAX: usize = 256;
 /// Retained messages sent in a turn before the mailbox has its share.
 const REPLAYS_MAX: usize = 1_024;
-/// Replays that may wait before the client is not read any more.
-const REPLAYS_WAITING_MAX: usize = 1_024;
 /// How long a publisher is not read when memory is short.
 const MEMORY_RETRY_MILLIS: u64 = 100;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::broker::card::ClientCard;
 use crate::broker::connect::Former;
 use crate::broker::event::Event;
-use crate::broker::registry::Parked;
+use crate::broker::registry::{Parked, Released};
 use crate::broker::replay::Replay;
 use crate::broker::routes::FanoutTarget;
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
-use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::routing::{GroupId, SubscriberKey};
 use crate::session::session::Session;
@@ -84,16 +83,23 @@ impl Turn<'_> {
         } else {
             Some(Box::new(self.park(client)))
         };
-        let successor = self.broker.registry.release(&client_id, parked);
-        self.shard.wake_later(successor);
+        let times = parked.as_ref().map_or([None, None], |parked| parked.times());
+        // Scheduled first: whoever claims the parked Session cancels what is scheduled.
+        self.broker.timers.schedule(&client_id, times);
+        if let Released::Granted(successor) = self.broker.registry.release(&client_id, parked) {
+            self.broker.timers.cancel(&client_id, times);
+            self.shard.wake_later(successor);
+        }
     }
 
     /// Gives a Client Identifier up again that was claimed in vain.
     pub(crate) fn abandon_claim(&mut self, client_id: &Arc<str>, former: Former) {
         match former {
             Former::None => {
-                let successor = self.broker.registry.release(client_id, None);
-                self.shard.wake_later(successor);
+                if let Released::Granted(successor) = self.broker.registry.release(client_id, None)
+                {
+                    self.shard.wake_later(successor);
+                }
             }
             Former::Kept(client) => {
                 let reason = "the connection that took the session over is gone";
@@ -114,12 +120,10 @@ impl Turn<'_> {
             .will
             .as_ref()
             .map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
-        self.broker.timers.schedule(client.session.client_id(), [expires_at, will_at]);
-        for delivery in client.session.mailbox().detach() {
-            if !self.reroute(&delivery, client.session.key()) {
-                client.session.mailbox().keep(delivery);
-            }
-        }
+        let mailbox = Arc::clone(client.session.mailbox());
+        let mut unsent = mailbox.detach();
+        unsent.retain(|delivery| !self.reroute(delivery, mailbox.key(), Members::Attended));
+        mailbox.keep(unsent);
         Parked { client, expires_at, will_at }
     }
 
@@ -133,7 +137,7 @@ impl Turn<'_> {
         let unsent = client.session.mailbox().close();
         let unacknowledged = client.session.end();
         for delivery in unacknowledged.into_iter().chain(unsent) {
-            if !self.reroute(&delivery, client.session.key()) {
+            if !self.reroute(&delivery, client.session.key(), Members::All) {
                 self.shard.counters.deliveries_dropped.increment();
             }
         }
@@ -152,19 +156,27 @@ impl Turn<'_> {
         self.broker.bump_generation();
     }
 
-    /// Offers a delivery that `from` has not finished to another member of its group.
-    fn reroute(&mut self, delivery: &Delivery, from: SessionKey) -> bool {
+    /// Offers a delivery that `from` has not finished to another member of its group, to one that
+    /// is there if any is.
+    fn reroute(&mut self, delivery: &Delivery, from: SessionKey, members: Members) -> bool {
         let Some(filter) = delivery.shared_filter() else { return false };
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
         let bytes = delivery.message.charged_bytes();
-        let mut others = group
-            .in_turn()
-            .filter_map(|place| group.members().get(place))
-            .filter(|member| member.subscriber.0.key() != from);
-        let taken = others.find(|member| {
-            member.subscriber.0.is_attended() && member.subscriber.0.reserve(bytes, self.now)
-        });
+        let find = |is_attended: bool| {
+            let mut others = group
+                .in_turn()
+                .filter_map(|place| group.members().get(place))
+                .filter(|member| member.subscriber.0.key() != from);
+            others.find(|member| {
+                let mailbox = &member.subscriber.0;
+                mailbox.is_attended() == is_attended && mailbox.reserve(bytes, self.now)
+            })
+        };
+        let taken = match members {
+            Members::Attended => find(true),
+            Members::All => find(true).or_else(|| find(false)),
+        };
         let Some(member) = taken else { return false };
         let target = FanoutTarget::new(member, Some(filter));
         let qos = delivery.message.qos.min(target.qos);
@@ -196,11 +208,14 @@ impl Turn<'_> {
     }
 }
 
+/// Which members of a group may get what another one leaves.
+#[derive(Clone, Copy)]
+enum Members {
+    /// Those that are there: the one that leaves keeps the rest for its return.
+    Attended,
+    /// Those that are away as well: the one that leaves does not return.
+    All,
+}
+
 /// The Session Expiry Interval that never ends.
 pub const NEVER_SECS: u32 = u32::MAX;
-
-/// Earliest of the times a parked Session waits for.
-#[must_use]
-pub fn next_due(parked: &Parked) -> Option<Tick> {
-    [parked.expires_at, parked.will_at].into_iter().flatten().min()
-}

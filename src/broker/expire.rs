@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::broker::disconnect::next_due;
 use crate::broker::registry::{Fate, Parked};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
@@ -37,7 +36,6 @@ impl Turn<'_> {
 
 /// What is due of a parked Session: its will, taken out, or its end.
 fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Box<KeptWill>>> {
-    debug_assert!(next_due(parked).is_some(), "a timer without a time");
     if parked.expires_at.is_some_and(|at| at <= now) {
         return Fate::Ends(None);
     }

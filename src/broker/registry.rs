@@ -72,6 +72,15 @@ pub enum Claimed {
     Full,
 }
 
+/// Who has a Client Identifier after its owner gave it up.
+#[must_use]
+pub enum Released {
+    /// A claim that waited; its connection is to be woken.
+    Granted(Option<Waker>),
+    /// The registry, or nobody.
+    Parked,
+}
+
 /// What a claim has come to.
 pub enum ClaimProgress {
     /// Not yet.
@@ -94,6 +103,14 @@ pub struct Listed {
     pub mailbox: Option<Arc<Mailbox>>,
     /// When a parked Session ends.
     pub expires_at: Option<Tick>,
+}
+
+impl Parked {
+    /// The times it waits for.
+    #[must_use]
+    pub fn times(&self) -> [Option<Tick>; 2] {
+        [self.expires_at, self.will_at]
+    }
 }
 
 impl Claim {
@@ -183,15 +200,16 @@ impl Registry {
     }
 
     /// The owner gives the Client Identifier up: to the claim that waits, if any, else the Session
-    /// is parked, or forgotten when there is none. Returns whom to wake.
-    pub fn release(&self, client_id: &str, parked: Option<Box<Parked>>) -> Option<Waker> {
+    /// is parked, or forgotten when there is none.
+    pub fn release(&self, client_id: &str, parked: Option<Box<Parked>>) -> Released {
         let mut part = self.part(client_id).lock();
-        let entry = part.get_mut(client_id)?;
+        let Some(entry) = part.get_mut(client_id) else { return Released::Parked };
         if let Entry::Owned { successor, .. } = entry
             && let Some(claim) = successor.take()
         {
             *entry = Entry::in_transition();
-            return claim.settle(ClaimState::Granted(parked.map(|parked| parked.client)));
+            let client = parked.map(|parked| parked.client);
+            return Released::Granted(claim.settle(ClaimState::Granted(client)));
         }
         if let Some(parked) = parked {
             *entry = Entry::Parked(parked);
@@ -199,7 +217,7 @@ impl Registry {
             part.remove(client_id);
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        None
+        Released::Parked
     }
 
     /// Takes a claim back whose connection has gone. When the Session was granted meanwhile it is

@@ -29,6 +29,10 @@ impl Turn<'_> {
         while sent < max
             && let Some(replay) = client.replays.front_mut()
         {
+            if !client.session.is_subscribed(replay.cursor.filter()) {
+                client.replays.pop_front();
+                continue;
+            }
             let window = client.session.window();
             if replay.qos > QoS::AtMostOnce && window == 0 {
                 break;

@@ -83,6 +83,9 @@ impl Turn<'_> {
             });
             return Err(Refusal::new(ReasonCode::NotAuthorized, NOT_AUTHORIZED));
         }
+        if client.replays.len() >= options.subscriptions_per_client_max {
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_REPLAYS));
+        }
         let filter = filter.detached();
         let subscription = Subscription { options: asked.options, id };
         let count = client.session.subscriptions().len();
@@ -157,7 +160,6 @@ impl Turn<'_> {
             }
             drop(index);
             self.broker.bump_generation();
-            client.replays.retain(|replay| !removed.contains(replay.cursor.filter()));
         }
         let unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
@@ -181,7 +183,9 @@ fn start_replay(client: &mut Client, grant: &Granted) {
     if !is_wanted || grant.filter.share().is_some() {
         return;
     }
-    client.replays.retain(|replay| *replay.cursor.filter() != grant.filter);
+    if !grant.is_new {
+        client.replays.retain(|replay| *replay.cursor.filter() != grant.filter);
+    }
     let tag = grant.subscription.id.map(|id| {
         let subscription_ids = SmallVec::from_slice(&[id]);
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
@@ -221,5 +225,6 @@ fn granted_code(qos: QoS) -> ReasonCode {
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
+const TOO_MANY_REPLAYS: &str = "this client has not yet taken the retained messages it asked for";
 const NOT_AUTHORIZED: &str = "not authorized to subscribe to this topic filter";
 const NO_LOCAL_SHARED: &str = "no local is not allowed on a shared subscription";

@@ -423,19 +423,6 @@ impl Mailbox {
         }
     }
 
-    /// Puts deliveries that were taken but not sent back to the front.
-    pub fn put_back(&self, deliveries: impl DoubleEndedIterator<Item = Delivery>) {
-        let mut state = self.state.lock();
-        for delivery in deliveries.rev() {
-            if delivery.qos == QoS::AtMostOnce {
-                state.qos0_bytes += delivery.message.charged_bytes();
-                state.at_most_once.push_front(Queued { order: 0, delivery });
-            } else {
-                state.at_least_once.push_front(Queued { order: 0, delivery });
-            }
-        }
-    }
-
     /// The client acknowledged `messages` deliveries of `bytes` bytes in all.
     pub fn acknowledge(&self, messages: usize, bytes: usize) {
         let mut state = self.state.lock();
@@ -476,15 +463,18 @@ impl Mailbox {
         shared
     }
 
-    /// Puts a delivery of a Shared Subscription, for which there was no other member, back.
-    pub fn keep(&self, delivery: Delivery) {
+    /// Takes back what [`Self::detach`] handed out and no other member of a Shared Subscription took,
+    /// in its order.
+    pub fn keep(&self, deliveries: Vec<Delivery>) {
         let mut state = self.state.lock();
         if matches!(state.owner, Owner::Gone) {
             return;
         }
-        state.charge(delivery.message.charged_bytes());
         // What was offered meanwhile is younger.
-        state.at_least_once.push_front(Queued { order: 0, delivery });
+        for delivery in deliveries.into_iter().rev() {
+            state.charge(delivery.message.charged_bytes());
+            state.at_least_once.push_front(Queued { order: 0, delivery });
+        }
     }
 
     /// The Session ends: nothing is accepted any more. Returns what was chosen for a Shared

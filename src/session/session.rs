@@ -233,6 +233,12 @@ impl Session {
         }
     }
 
+    /// A PUBLISH that is not answered: the client sends it again on its next connection, and then
+    /// it is a new message.
+    pub fn forget_publish(&mut self, id: PacketId) {
+        self.unreleased.remove(&id);
+    }
+
     /// PUBREL of the client: the message is released; answered with PUBCOMP [MQTT-4.3.3-11].
     pub fn handle_pubrel(&mut self, pubrel: &Pubrel, out: &mut Outbox) {
         let was_known = self.unreleased.remove(&pubrel.packet_id);
@@ -365,6 +371,12 @@ impl Session {
     /// Removes a Subscription; `false` when there was none.
     pub fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
         self.subscriptions.remove(filter).is_some()
+    }
+
+    /// Whether it has a Subscription to `filter`.
+    #[must_use]
+    pub fn is_subscribed(&self, filter: &TopicFilter) -> bool {
+        self.subscriptions.contains_key(filter)
     }
 
     /// Ends the Session: empties the window and hands out the QoS 1 deliveries of Shared
