@@ -42,8 +42,7 @@ pub(super) struct ConnectOptions {
     /// Port [default: 1883, with TLS 8883, with --ws 8083, with both 8084]
     #[arg(short, long, value_name = "PORT")]
     pub(super) port: Option<u16>,
-    /// User, password, host, port and topic at once: mqtt(s)://user:password@host:port/topic
-    #[arg(short = 'L', long, value_name = "URL", conflicts_with = "unix")]
+    #[arg(short = 'L', long, value_name = "URL", conflicts_with = "unix", help = URL_HELP)]
     pub(super) url: Option<String>,
     /// Connect to a Unix domain socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
@@ -84,8 +83,7 @@ pub(super) struct ConnectOptions {
     /// Turn Nagle's algorithm off: it always is, since packets are written in batches
     #[arg(long)]
     nodelay: bool,
-    /// SOCKS5 proxy: socks5h://user:password@host:port
-    #[arg(long, value_name = "URL", conflicts_with = "unix")]
+    #[arg(long, value_name = "URL", conflicts_with = "unix", help = PROXY_HELP)]
     pub(super) proxy: Option<String>,
     /// Keep trying when the first connection fails
     #[arg(long)]
@@ -304,3 +302,7 @@ pub(super) fn parse_secs(text: &str) -> Result<Duration, String> {
     let secs: f64 = text.parse().map_err(|_| "it is a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(secs).map_err(|_| "it is a number of seconds".to_owned())
 }
+
+const URL_HELP: &str = "User, password, host, port and topic at once: \
+    mqtt(s)://[user[:password]@]host[:port]/topic, or ws(s)://";
+const PROXY_HELP: &str = "SOCKS5 proxy: socks5h://[username[:password]@]host[:port]";

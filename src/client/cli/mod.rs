@@ -2,7 +2,7 @@
 //! same here, so a script works after a rename.
 //!
 //! Data goes to the standard output, everything else to stderr. Options are defined once, with clap;
-//! [`argv`] makes the parser read them as the Mosquitto clients do.
+//! `argv` makes the parser read them as the Mosquitto clients do.
 
 mod argv;
 mod common_options;

@@ -20,8 +20,9 @@ pub(super) struct Watch {
 impl Watch {
     /// An empty screen part.
     pub(super) fn new() -> Self {
-        let (rows, columns) =
-            tcgetwinsize(stdout()).map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        // A terminal that does not know its size says zero.
+        let size = tcgetwinsize(stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+        let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
         Self {
             rows: HashMap::new(),
             rows_max: usize::from(rows).saturating_sub(2).max(1),

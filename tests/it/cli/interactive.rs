@@ -9,11 +9,12 @@ use std::{
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::{PUB, Running, SUB, read_until};
+use super::{PUB, Running, SUB, Watchdog, read_until, run};
 use crate::harness::Broker;
 
 /// A program on a terminal of its own.
 struct Terminal {
+    _watchdog: Watchdog,
     screen: File,
     child: Child,
 }
@@ -33,7 +34,7 @@ impl Terminal {
             .stderr(side)
             .spawn()
             .unwrap();
-        Self { screen: File::from(controller), child }
+        Self { _watchdog: Watchdog::over(&child), screen: File::from(controller), child }
     }
 
     fn read_until(&mut self, text: &str) -> String {
@@ -98,6 +99,37 @@ fn the_answer_says_when_nobody_listens_and_when_nothing_is_acknowledged() {
     terminal.type_in("hello\n");
     let shown = terminal.read_until("a b> ");
     assert_eq!(shown, "hello\r\na: 5 bytes, sent\r\nb: 5 bytes, sent\r\na b> ");
+}
+
+#[test]
+fn a_watched_topic_keeps_its_line() {
+    let broker = Broker::start(&[]);
+    let port = broker.port().to_string();
+    let mut terminal = Terminal::start(SUB, &["-p", &port, "-t", "#", "-w", "-d"]);
+    terminal.read_until("received SUBACK (Mid: 1)\r\n");
+    let publish = |topic, payload| {
+        assert_eq!(run(PUB, &["-p", &port, "-t", topic, "-m", payload]).code(), 0);
+    };
+    publish("a", "1");
+    terminal.read_until("\r\na 1\r\n");
+    publish("b", "1");
+    terminal.read_until("\r\nb 1\r\n");
+    publish("a", "2");
+    terminal.read_until("\u{1b}[2A\r\u{1b}[2Ka 2\u{1b}[2B\r");
+}
+
+#[test]
+fn a_long_send_shows_a_bar_and_a_short_one_does_not() {
+    let broker = Broker::start(&[]);
+    let port = broker.port().to_string();
+    let send = ["-p", &port, "-t", "a", "-m", "x", "-q", "1", "--rate", "20", "--repeat"];
+    let mut terminal = Terminal::start(PUB, &[&send[..], &["25"]].concat());
+    terminal.read_until("/25");
+    terminal.read_until("acknowledged p50");
+    assert_eq!(terminal.wait().code(), Some(0));
+    let mut terminal = Terminal::start(PUB, &[&send[..], &["3", "--stats", "json"]].concat());
+    let shown = terminal.read_until("}");
+    assert!(shown.starts_with('{'), "{shown:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod exit_codes;
 mod interactive;
+mod login;
 mod options;
 mod output;
 mod reconnect;
@@ -13,9 +14,12 @@ mod ways;
 use std::{
     io::{Read, Write},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const PUB: &str = env!("CARGO_BIN_EXE_mqtt_pub");
 pub(crate) const SUB: &str = env!("CARGO_BIN_EXE_mqtt_sub");
@@ -58,8 +62,26 @@ pub(crate) fn run_with(program: &str, args: &[&str], stdin: &[u8]) -> Ran {
     running.finish()
 }
 
+/// Kills a program that takes too long, so that whoever reads from it comes to an end.
+pub(crate) struct Watchdog(#[expect(dead_code, reason = "its drop calls the dog off")] Sender<()>);
+
+impl Watchdog {
+    /// Watches over a child for as long as this value lives.
+    pub(crate) fn over(child: &Child) -> Self {
+        let (tx, rx) = mpsc::channel();
+        let pid = Pid::from_child(child);
+        thread::spawn(move || {
+            if rx.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+        });
+        Self(tx)
+    }
+}
+
 /// A program that is running; killed when it is dropped.
 pub(crate) struct Running {
+    _watchdog: Watchdog,
     pub(crate) child: Child,
     name: String,
 }
@@ -77,7 +99,8 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{program}: {error}"));
-        Self { child, name: format!("{program} {args:?}") }
+        let name = format!("{program} {args:?}");
+        Self { _watchdog: Watchdog::over(&child), child, name }
     }
 
     /// Reads the standard output up to and with `text`.
@@ -121,9 +144,8 @@ impl Running {
     }
 
     /// Sends a signal.
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 

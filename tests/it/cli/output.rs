@@ -46,6 +46,46 @@ fn what_sub_prints_as_json_pub_sends_again() {
 }
 
 #[test]
+fn without_a_topic_both_meet_at_the_same_one() {
+    let broker = Broker::start(&[]);
+    let port = broker.port().to_string();
+    assert_eq!(run(PUB, &["-p", &port, "-m", "hello", "-r"]).code(), 0);
+    assert_eq!(run(SUB, &["-p", &port, "-C", "1", "-v"]).text(), "/Testing hello\n");
+}
+
+#[test]
+fn retained_messages_can_be_listed_and_deleted() {
+    let broker = Broker::start(&[]);
+    let port = broker.port().to_string();
+    for topic in ["x/a", "x/b", "x/c"] {
+        run(PUB, &["-p", &port, "-t", topic, "-m", "old", "-r", "-q", "1"]);
+    }
+    // The deletions come back as messages that are not retained: the first one is the end.
+    let args =
+        ["-p", &port, "-t", "x/#", "-T", "x/c", "--remove-retained", "--retained-only", "-v"];
+    let ran = run(SUB, &args);
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    let printed = ran.text();
+    let mut lines: Vec<_> = printed.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["x/a old", "x/b old"]);
+    let left = run(SUB, &["-p", &port, "-t", "x/#", "-W", "0.3", "-v"]);
+    assert_eq!((left.code(), left.text().as_str()), (5, "x/c old\n"));
+}
+
+#[test]
+fn an_infinite_session_may_be_asked_for_by_its_sign() {
+    let broker = Broker::start(&[]);
+    let port = broker.port().to_string();
+    let args = ["-p", &port, "-t", "a", "-q", "1", "-i", "me", "-c", "-x"];
+    for forever in ["-1", "\u{221e}", "4294967295"] {
+        let ran = run(SUB, &[&args[..], &[forever, "-E"]].concat());
+        assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    }
+    assert_eq!(run(SUB, &[&args[..], &["soon"]].concat()).code(), 1);
+}
+
+#[test]
 fn payloads_print_as_hex_and_base64() {
     let broker = Broker::start(&[]);
     let port = broker.port().to_string();

@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A server for one test: a script for every connection, in turn.
@@ -28,7 +28,7 @@ impl StubServer {
         let port = listener.local_addr().unwrap().port();
         let thread = std::thread::spawn(move || {
             for script in scripts {
-                let (stream, _) = listener.accept().unwrap();
+                let stream = accept(&listener);
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 script(StubSession(stream));
             }
@@ -44,6 +44,23 @@ impl StubServer {
     /// Waits until all scripts are played; a failed one fails the test.
     pub(super) fn finish(mut self) {
         self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Waits for a client, but not for ever.
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                return stream;
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+        assert!(Instant::now() < deadline, "no client came");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
