@@ -28,6 +28,9 @@ pub mod timers;
 pub mod turn;
 pub mod wills;
 
+#[cfg(test)]
+mod stories;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
