@@ -128,11 +128,11 @@ pub enum BindError {
         listener: String,
     },
     /// A file of TLS is missing or wrong.
-    #[error("listener {listener}: {source}")]
+    #[error("listener {listener}: it cannot speak TLS")]
     Tls {
         /// The listener.
         listener: String,
-        /// Which, and why. It is part of the line, which is of no use without it.
+        /// Which, and why.
         source: Box<TlsError>,
     },
     /// Something else.
@@ -367,7 +367,9 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn check(options: ListenerOptions, expected: &[&str]) {
-        let error = bind(options).unwrap_err().to_string();
+        let error = bind(options).unwrap_err();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        let error = format!("{error}{}", cause.unwrap_or_default());
         assert!(expected.iter().all(|part| error.contains(part)), "{error}");
         assert!(error.starts_with("listener test: ") && !error.contains('\n'), "{error}");
     }
