@@ -36,8 +36,8 @@ options! {
         write_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(60),
         /// Seconds of silence after which TCP itself asks whether the peer is there.
         tcp_keep_alive_secs: NonZeroU32 as "SECONDS" = above_zero(60),
-        /// The longest keep alive, in seconds. A longer one, and none at all, is cut to this; MQTT
-        /// 5.0 clients are told in CONNACK.
+        /// The longest keep alive, in seconds. A longer one, and none at all, is cut to this, as the
+        /// client is told in CONNACK. A client of MQTT 3.1.1 cannot be told and keeps its own.
         keep_alive_max_secs: Option<NonZeroU16> as "SECONDS" = None,
 
         /// The largest packet accepted; told in CONNACK. A larger one is answered with 0x95 (packet

@@ -14,3 +14,4 @@ mod command_line;
 mod conformance;
 mod harness;
 mod layering;
+mod limits;

@@ -123,6 +123,8 @@ impl<S: Link> Driver<S> {
         let turn = &mut Turn { broker: &options.broker, shard, now, outbox };
         let was_open = self.connection.is_open();
         if self.timer_at.is_some_and(|at| at <= now) {
+            // It has gone off: whatever this turn waits for arms it again.
+            self.timer_at = None;
             self.connection.handle_timeout(turn);
         }
         let wants_turn = self.work(cx, turn, read_buffer);
@@ -141,7 +143,7 @@ impl<S: Link> Driver<S> {
         if self.connection.is_closed() {
             return self.start_lingering(cx, now);
         }
-        self.arm_timer(cx, now);
+        self.arm_timer(cx);
         if wants_turn && self.backlog.is_none() {
             cx.waker().wake_by_ref();
         }
@@ -326,10 +328,7 @@ impl<S: Link> Driver<S> {
 
     /// Arms the timer for the deadline of the state machine. A timer that goes off early is cheaper
     /// than one that is moved with every packet.
-    fn arm_timer(&mut self, cx: &mut Context<'_>, now: Tick) {
-        if self.timer_at.is_some_and(|at| at <= now) {
-            self.timer_at = None;
-        }
+    fn arm_timer(&mut self, cx: &Context<'_>) {
         if let Some(deadline) = self.connection.deadline() {
             self.set_timer(cx, deadline);
         }

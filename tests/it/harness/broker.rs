@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::fresh_dir;
 use super::guardian::Guardian;
+use crate::conformance::{Stage, Target, Version};
 
 /// How long a start or a stop may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,9 +44,17 @@ impl Broker {
 
     /// Starts one with arguments that may name files in its directory, which exists already.
     pub(crate) fn start_with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::start_in(&[], arguments)
+    }
+
+    /// Starts one in this environment.
+    pub(crate) fn start_in(
+        environment: &[(&str, &str)],
+        arguments: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Self {
         let directory = fresh_dir("broker");
         let arguments = arguments(&directory);
-        let child = spawn(&directory, &arguments);
+        let child = spawn(&directory, &arguments, environment);
         let guardian = Guardian::over(child.id(), &directory);
         let mut broker = Self { child, guardian, directory, ports: Ports::default() };
         broker.ports = broker.wait_for_ports();
@@ -77,6 +86,22 @@ impl Broker {
     /// Its first TCP port.
     pub(crate) fn port(&self) -> u16 {
         *self.ports.tcp.first().expect("a TCP port was asked for")
+    }
+
+    /// A stage for scripts of raw bytes against its first TCP port.
+    pub(crate) fn stage(&self, version: Version) -> Stage {
+        Stage::new(self.target(), version)
+    }
+
+    /// It as a target of such scripts.
+    pub(crate) fn target(&self) -> Target {
+        let port = self.ports.tcp.first().copied().unwrap_or_default();
+        Target { patience: PATIENCE, ..Target::local(port) }
+    }
+
+    /// How many lines of the log hold `text`.
+    pub(crate) fn count_in_log(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
     }
 
     /// Its data directory.
@@ -149,7 +174,7 @@ pub(crate) fn shared() -> &'static Broker {
     SHARED.get_or_init(|| Broker::start(&["--ws-port", "0"]))
 }
 
-fn spawn(directory: &Path, arguments: &[String]) -> Child {
+fn spawn(directory: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Child {
     let log = File::create(directory.join("log")).expect("the directory is ours");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt_broker"));
     if !arguments.iter().any(|argument| argument == "--port" || argument == "--config") {
@@ -165,6 +190,7 @@ fn spawn(directory: &Path, arguments: &[String]) -> Child {
     for (name, _value) in std::env::vars().filter(|(name, _)| name.starts_with("MQTTZOO_")) {
         command.env_remove(name);
     }
+    command.envs(environment.iter().copied());
     command.spawn().expect("cargo has built the broker")
 }
 

@@ -4,11 +4,15 @@
 //! guardian notices and stops the server in its place.
 
 mod broker;
+mod certificates;
 mod guardian;
+mod metrics;
 mod mosquitto;
 mod silent;
 
 pub(crate) use broker::{Broker, shared};
+pub(crate) use certificates::Authority;
+pub(crate) use metrics::Metrics;
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use silent::SilentServer;
 
