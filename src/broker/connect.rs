@@ -283,6 +283,7 @@ impl Turn<'_> {
         let client = Box::new(Client {
             session: Session::new(mailbox, self.broker.hash_seed),
             replays: VecDeque::new(),
+            subscription_serial: 0,
             will: None,
             card: Arc::clone(card),
             session_expiry_secs: agreed.session_expiry_secs,

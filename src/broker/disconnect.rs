@@ -24,6 +24,8 @@ pub struct Client {
     pub session: Session,
     /// Retained messages still to be sent for new Subscriptions.
     pub replays: VecDeque<Replay>,
+    /// The serial of the Subscription made last.
+    pub subscription_serial: u32,
     /// The Will Message of the present or last connection.
     pub will: Option<Box<KeptWill>>,
     /// Who it is, and where it came from last.

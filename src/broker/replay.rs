@@ -16,6 +16,8 @@ use crate::session::session::Delivered;
 pub struct Replay {
     /// How far it has come.
     pub cursor: RetainedCursor,
+    /// The Subscription it is for.
+    pub serial: u32,
     /// The QoS granted.
     pub qos: QoS,
     /// The Subscription Identifier.
@@ -29,7 +31,9 @@ impl Turn<'_> {
         while sent < max
             && let Some(replay) = client.replays.front_mut()
         {
-            if !client.session.is_subscribed(replay.cursor.filter()) {
+            let subscription = client.session.subscription(replay.cursor.filter());
+            if subscription.is_none_or(|subscription| subscription.serial != replay.serial) {
+                // Unsubscribed meanwhile, or subscribed anew, which has a replay of its own.
                 client.replays.pop_front();
                 continue;
             }

@@ -87,7 +87,9 @@ impl Turn<'_> {
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_REPLAYS));
         }
         let filter = filter.detached();
-        let subscription = Subscription { options: asked.options, id };
+        client.subscription_serial = client.subscription_serial.wrapping_add(1);
+        let serial = client.subscription_serial;
+        let subscription = Subscription { options: asked.options, id, serial };
         let count = client.session.subscriptions().len();
         let is_new = client.session.subscribe(filter.clone(), subscription).is_none();
         if is_new && count >= options.subscriptions_per_client_max {
@@ -172,7 +174,8 @@ impl Turn<'_> {
     }
 }
 
-/// Queues the replay a new Subscription asks for. One for the same filter starts again.
+/// Queues the replay a new Subscription asks for; what an earlier one to the same filter still waits
+/// for is passed over when its turn comes.
 fn start_replay(client: &mut Client, grant: &Granted) {
     let is_wanted = match grant.subscription.options.retain_handling {
         RetainHandling::SendAtSubscribe => true,
@@ -183,15 +186,13 @@ fn start_replay(client: &mut Client, grant: &Granted) {
     if !is_wanted || grant.filter.share().is_some() {
         return;
     }
-    if !grant.is_new {
-        client.replays.retain(|replay| *replay.cursor.filter() != grant.filter);
-    }
     let tag = grant.subscription.id.map(|id| {
         let subscription_ids = SmallVec::from_slice(&[id]);
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
     });
     client.replays.push_back(Replay {
         cursor: RetainedCursor::new(grant.filter.clone()),
+        serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
         tag,
     });

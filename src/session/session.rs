@@ -45,6 +45,8 @@ pub struct Subscription {
     pub options: SubscriptionOptions,
     /// Its Subscription Identifier.
     pub id: Option<u32>,
+    /// Tells it from an earlier one to the same filter, which it has replaced.
+    pub serial: u32,
 }
 
 /// What was agreed with the client for one Network Connection.
@@ -373,10 +375,10 @@ impl Session {
         self.subscriptions.remove(filter).is_some()
     }
 
-    /// Whether it has a Subscription to `filter`.
+    /// The Subscription to `filter`.
     #[must_use]
-    pub fn is_subscribed(&self, filter: &TopicFilter) -> bool {
-        self.subscriptions.contains_key(filter)
+    pub fn subscription(&self, filter: &TopicFilter) -> Option<&Subscription> {
+        self.subscriptions.get(filter)
     }
 
     /// Ends the Session: empties the window and hands out the QoS 1 deliveries of Shared
