@@ -281,7 +281,7 @@ impl Turn<'_> {
             Arc::clone(&self.broker.queue_budget),
         ));
         let client = Box::new(Client {
-            session: Session::new(mailbox, self.broker.hash_seed),
+            session: Session::new(mailbox, self.broker.seeds.hash),
             replays: VecDeque::new(),
             subscription_serial: 0,
             will: None,

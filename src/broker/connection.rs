@@ -28,7 +28,7 @@ use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Identity};
 use crate::ports::clock::Tick;
 use crate::ports::message::Message;
 use crate::session::mailbox::Notice;
-use crate::session::session::{Delivered, Published};
+use crate::session::session::{Delivered, Published, Resent};
 
 /// The broker's side of one Network Connection.
 pub struct Connection {
@@ -491,12 +491,14 @@ impl Connection {
         self.poll_claim(turn, waker);
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
         client.session.settle_acknowledged();
-        if client.session.resend(turn.now, turn.outbox) {
-            turn.shard.counters.packets_sent.increment();
+        while turn.outbox.len() < outbox_max
+            && let Some(resent) = client.session.resend(turn.now, turn.outbox)
+        {
+            turn.count_resent(resent);
         }
         let mut left = deliveries_max;
         if !client.replays.is_empty() {
-            left -= turn.replay(client, left.min(REPLAYS_MAX)).min(left);
+            left -= turn.replay(client, left.min(REPLAYS_MAX), outbox_max).min(left);
         }
         loop {
             if turn.outbox.len() >= outbox_max || left == 0 {
@@ -684,6 +686,17 @@ fn withdraw(turn: &mut Turn<'_>, claim: &Arc<Claim>, identity: &Identity) {
     let granted = turn.broker.registry().withdraw(&identity.client_id, claim);
     if let Some(granted) = granted {
         turn.abandon_claim(&identity.client_id, granted.map_or(Former::None, Former::Kept));
+    }
+}
+
+impl Turn<'_> {
+    fn count_resent(&mut self, resent: Resent) {
+        let counters = &self.shard.counters;
+        match resent {
+            Resent::Publish => counters.publishes_sent.increment(),
+            Resent::Pubrel => counters.packets_sent.increment(),
+            Resent::TooLarge => counters.deliveries_too_large.increment(),
+        }
     }
 }
 

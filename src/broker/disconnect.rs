@@ -8,12 +8,13 @@ use crate::broker::connect::Former;
 use crate::broker::event::Event;
 use crate::broker::registry::{Parked, Released};
 use crate::broker::replay::Replay;
-use crate::broker::routes::FanoutTarget;
+use crate::broker::routes::{FanoutTarget, MailboxRef};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::message::{Delivery, Message, SessionKey};
-use crate::routing::{GroupId, SubscriberKey};
+use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
+use crate::session::mailbox::Room;
 use crate::session::session::Session;
 
 /// A Session and what belongs to it: what a connection owns, what the registry parks, what is moved
@@ -150,11 +151,13 @@ impl Turn<'_> {
             return;
         }
         let key = SubscriberKey(session.key().0);
-        let mut index = self.broker.index.write();
-        for (filter, _) in session.subscriptions() {
-            index.unsubscribe(key, filter);
+        let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
+        for batch in filters.chunks(INDEX_BATCH_MAX) {
+            let mut index = self.broker.index.write();
+            for filter in batch {
+                index.unsubscribe(key, filter);
+            }
         }
-        drop(index);
         self.broker.bump_generation();
     }
 
@@ -164,33 +167,45 @@ impl Turn<'_> {
         let Some(filter) = delivery.shared_filter() else { return false };
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
-        let bytes = delivery.message.charged_bytes();
-        let find = |is_attended: bool| {
-            let mut others = group
-                .in_turn()
-                .filter_map(|place| group.members().get(place))
-                .filter(|member| member.subscriber.0.key() != from);
-            others.find(|member| {
-                let mailbox = &member.subscriber.0;
-                mailbox.is_attended() == is_attended && mailbox.reserve(bytes, self.now)
-            })
-        };
         let taken = match members {
-            Members::Attended => find(true),
-            Members::All => find(true).or_else(|| find(false)),
+            Members::Attended => self.find_member(&group, delivery, from, true),
+            Members::All => self
+                .find_member(&group, delivery, from, true)
+                .or_else(|| self.find_member(&group, delivery, from, false)),
         };
-        let Some(member) = taken else { return false };
-        let target = FanoutTarget::new(member, Some(filter));
+        let Some(target) = taken.map(|member| FanoutTarget::new(member, Some(filter))) else {
+            return false;
+        };
         let qos = delivery.message.qos.min(target.qos);
-        let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
         if qos == QoS::AtMostOnce {
-            target.mailbox.acknowledge(1, bytes);
-            let _dropped_when_full = target.mailbox.offer(again, self.now, &mut None);
-            return true;
+            return self.offer(&target, &delivery.message, qos, &mut None);
         }
+        let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
         let wake = target.mailbox.commit(again, &mut None);
         self.shard.wake_later(wake);
         true
+    }
+
+    /// The first member in turn, but `from`, that is there or not as asked and has room, which is
+    /// set aside. QoS 0 is for those that are there.
+    fn find_member<'a>(
+        &self,
+        group: &'a SharedGroup<MailboxRef>,
+        delivery: &Delivery,
+        from: SessionKey,
+        is_attended: bool,
+    ) -> Option<&'a Arc<Target<MailboxRef>>> {
+        let bytes = delivery.message.charged_bytes();
+        group.in_turn().filter_map(|place| group.members().get(place)).find(|member| {
+            let mailbox = &member.subscriber.0;
+            if mailbox.key() == from || mailbox.is_attended() != is_attended {
+                return false;
+            }
+            if delivery.message.qos.min(member.qos) == QoS::AtMostOnce {
+                return is_attended;
+            }
+            mailbox.reserve(bytes, self.now) == Room::Reserved
+        })
     }
 
     /// Publishes a Will Message [MQTT-3.1.2-8].
@@ -221,3 +236,5 @@ enum Members {
 
 /// The Session Expiry Interval that never ends.
 pub const NEVER_SECS: u32 = u32::MAX;
+/// Subscriptions changed under one lock of the index: other shards wait for it.
+pub(crate) const INDEX_BATCH_MAX: usize = 256;

@@ -66,7 +66,7 @@ pub struct Broker {
     authorizer: Option<Arc<dyn Authorizer>>,
     next_session_key: AtomicU64,
     next_assigned_id: AtomicU64,
-    hash_seed: u64,
+    seeds: Seeds,
     is_draining: AtomicBool,
     is_short_of_memory: AtomicBool,
 }
@@ -80,19 +80,28 @@ pub struct Guards {
     pub authorizer: Option<Arc<dyn Authorizer>>,
 }
 
+/// Numbers that make one broker different from another.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    /// For hash tables. Who knows it can choose names that collide, so it is told to nobody.
+    pub hash: u64,
+    /// For Client Identifiers we assign; clients see it.
+    pub instance: u64,
+}
+
 impl Broker {
-    /// An empty broker. `hash_seed` is drawn by `node` and fixed by the simulator.
+    /// An empty broker. The seeds are drawn by `node` and fixed by the simulator.
     #[must_use]
-    pub fn new(options: BrokerOptions, guards: Guards, hash_seed: u64) -> Self {
+    pub fn new(options: BrokerOptions, guards: Guards, seeds: Seeds) -> Self {
         let retained = RetainedStore::new(RetainedLimits {
             messages_max: options.retained_messages_max,
             bytes_max: options.retained_bytes_max,
         });
         Self {
-            index: RwLock::new(Index::new(hash_seed)),
+            index: RwLock::new(Index::new(seeds.hash)),
             generation: AtomicU64::new(1),
             retained: RwLock::new(retained),
-            registry: Registry::new(options.sessions_max, hash_seed),
+            registry: Registry::new(options.sessions_max, seeds.hash),
             queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
             will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
             timers: Timers::default(),
@@ -101,7 +110,7 @@ impl Broker {
             authorizer: guards.authorizer,
             next_session_key: AtomicU64::new(SessionKey::BROKER.0 + 1),
             next_assigned_id: AtomicU64::new(1),
-            hash_seed,
+            seeds,
             is_draining: AtomicBool::new(false),
             is_short_of_memory: AtomicBool::new(false),
             options,
@@ -115,7 +124,7 @@ impl Broker {
     /// A Client Identifier nobody else has [MQTT-3.1.3-6].
     fn draw_client_id(&self) -> String {
         let number = self.next_assigned_id.fetch_add(1, Ordering::Relaxed);
-        format!("auto-{:016x}-{number}", self.hash_seed)
+        format!("auto-{:016x}-{number}", self.seeds.instance)
     }
 
     fn bump_generation(&self) {

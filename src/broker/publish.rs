@@ -9,7 +9,7 @@ use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicName};
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::routing::Put;
-use crate::session::mailbox::Offer;
+use crate::session::mailbox::{Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -103,8 +103,10 @@ impl Turn<'_> {
             }
         };
         if let Some(reason) = refusal {
-            for Reserved { target, .. } in &reservations {
-                target.mailbox.acknowledge(1, message.charged_bytes());
+            for Reserved { target, qos } in &reservations {
+                if *qos > QoS::AtMostOnce {
+                    target.mailbox.acknowledge(1, message.charged_bytes());
+                }
             }
             self.shard.counters.publishes_refused.increment();
             return refused(ReasonCode::QuotaExceeded, reason);
@@ -127,11 +129,13 @@ impl Turn<'_> {
         let bytes = message.charged_bytes();
         for target in &fanout.targets {
             let Some((target, qos)) = wanted(target, message) else { continue };
-            if qos > QoS::AtMostOnce && target.mailbox.may_reject(self.now) {
-                if !target.mailbox.reserve(bytes, self.now) {
-                    return Err(Full);
-                }
-                reservations.push(Reserved { target, qos });
+            if qos == QoS::AtMostOnce {
+                continue;
+            }
+            match target.mailbox.reserve_if_rejecting(bytes, self.now) {
+                Room::Reserved => reservations.push(Reserved { target, qos }),
+                Room::Full => return Err(Full),
+                Room::NotNeeded => {}
             }
         }
         for group in &fanout.groups {
@@ -162,7 +166,9 @@ impl Turn<'_> {
             let qos = message.qos.min(target.qos);
             let is_taken = match qos {
                 QoS::AtMostOnce => target.mailbox.is_attended(),
-                QoS::AtLeastOnce | QoS::ExactlyOnce => target.mailbox.reserve(bytes, self.now),
+                QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                    target.mailbox.reserve(bytes, self.now) == Room::Reserved
+                }
             };
             is_taken.then_some(Reserved { target, qos })
         })
@@ -203,7 +209,7 @@ impl Turn<'_> {
 
     /// Offers to one mailbox. `false` when its policy is to refuse the publish.
     #[inline]
-    fn offer(
+    pub(crate) fn offer(
         &mut self,
         target: &FanoutTarget,
         message: &Arc<Message>,

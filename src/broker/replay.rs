@@ -25,12 +25,17 @@ pub struct Replay {
 }
 
 impl Turn<'_> {
-    /// Sends some of what `client` is to be replayed; returns how many deliveries that were.
-    pub(crate) fn replay(&mut self, client: &mut Client, max: usize) -> usize {
+    /// Sends some of what `client` is to be replayed, until `max` deliveries, `outbox_max` bytes, or
+    /// enough has been looked at for one turn; returns how many deliveries that were.
+    pub(crate) fn replay(&mut self, client: &mut Client, max: usize, outbox_max: usize) -> usize {
         let mut sent = 0;
+        let mut scans_left = SCANS_MAX;
         while sent < max
+            && scans_left > 0
+            && self.outbox.len() < outbox_max
             && let Some(replay) = client.replays.front_mut()
         {
+            scans_left -= 1;
             let subscription = client.session.subscription(replay.cursor.filter());
             if subscription.is_none_or(|subscription| subscription.serial != replay.serial) {
                 // Unsubscribed meanwhile, or subscribed anew, which has a replay of its own.
@@ -78,5 +83,7 @@ impl Turn<'_> {
     }
 }
 
+/// Looks into the retained store in one turn; each looks at a bounded number of topics.
+const SCANS_MAX: usize = 64;
 /// Retained messages taken out under one lock.
 const BATCH_MAX: usize = 64;

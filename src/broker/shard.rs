@@ -32,7 +32,7 @@ impl Shard {
         let options = broker.options();
         Self {
             routes: RouteCache::new(
-                broker.hash_seed,
+                broker.seeds.hash,
                 RouteCacheLimits {
                     entries_max: options.cached_routes_max,
                     topic_bytes_max: options.cached_topic_bytes_max,

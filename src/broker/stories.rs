@@ -37,7 +37,7 @@ struct Actor {
 
 impl Stage {
     fn new(options: BrokerOptions) -> Self {
-        let broker = Broker::new(options, Guards::default(), 7);
+        let broker = Broker::new(options, Guards::default(), Seeds { hash: 7, instance: 8 });
         let shard = Shard::new(&broker);
         Self { broker, shard, now: Tick::ZERO }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use crate::broker::disconnect::{Client, EndCause};
+use crate::broker::disconnect::{Client, EndCause, INDEX_BATCH_MAX};
 use crate::broker::event::Event;
 use crate::broker::replay::Replay;
 use crate::broker::routes::MailboxRef;
@@ -106,12 +106,13 @@ impl Turn<'_> {
             return;
         }
         let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
-        let mut index = self.broker.index.write();
-        for Granted { filter, subscription, .. } in granted {
-            let _new_or_replaced =
-                index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+        for batch in granted.chunks(INDEX_BATCH_MAX) {
+            let mut index = self.broker.index.write();
+            for Granted { filter, subscription, .. } in batch {
+                let _new_or_replaced =
+                    index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+            }
         }
-        drop(index);
         self.broker.bump_generation();
     }
 
@@ -156,11 +157,12 @@ impl Turn<'_> {
         }
         if !removed.is_empty() {
             let key = SubscriberKey(client.session.key().0);
-            let mut index = self.broker.index.write();
-            for filter in &removed {
-                index.unsubscribe(key, filter);
+            for batch in removed.chunks(INDEX_BATCH_MAX) {
+                let mut index = self.broker.index.write();
+                for filter in batch {
+                    index.unsubscribe(key, filter);
+                }
             }
-            drop(index);
             self.broker.bump_generation();
         }
         let unsuback = Unsuback {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::admin::{Access, AdminBindError, Health, TokenError};
 use crate::auth::FileError;
-use crate::broker::Broker;
+use crate::broker::{Broker, Seeds};
 use crate::config::{Config, Surroundings, Warning};
 use crate::gateway::mqtt::ShardContext;
 use crate::net::{
@@ -117,10 +117,11 @@ impl Node {
         let open_files = raise_open_files().map_err(StartError::System)?;
         let clock = Clock::start();
         let seed = draw_seed();
+        let seeds = Seeds { hash: draw_seed(), instance: draw_seed() };
         let background = Background::start(BACKGROUND_THREADS).map_err(StartError::System)?;
         let threads = options::threads(&config);
         let shards = Shards::start(threads, seed).map_err(StartError::System)?;
-        let broker = Arc::new(Broker::new(options::broker(&config), guard_files.guards(), seed));
+        let broker = Arc::new(Broker::new(options::broker(&config), guard_files.guards(), seeds));
         let contexts: Arc<[_]> =
             (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
         let connections_max = options::connections_max(&config, open_files);

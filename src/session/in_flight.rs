@@ -5,6 +5,7 @@
 //! reaches the front.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::mqtt::{PacketId, QoS};
 use crate::ports::message::Delivery;
@@ -144,6 +145,26 @@ impl InFlight {
         }
     }
 
+    /// A message that will not be sent again after all: it is done; returns it.
+    ///
+    /// # Errors
+    ///
+    /// No message with this identifier awaits PUBACK or PUBREC.
+    pub fn give_up(&mut self, id: PacketId) -> Result<Delivery, NotInFlight> {
+        self.puback(id).or_else(|NotInFlight| self.pubrec_refused(id))
+    }
+
+    /// Puts messages into buffers of their own: they may stay for long.
+    pub fn detach_messages(&mut self) {
+        for entry in &mut self.entries {
+            if let Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) = entry
+                && delivery.message.is_in_transit
+            {
+                delivery.message = Arc::new(delivery.message.detached());
+            }
+        }
+    }
+
     /// PUBCOMP: the identifier is free again.
     ///
     /// # Errors
@@ -247,8 +268,6 @@ const IDLE_CAPACITY: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::ports::message::{Message, SessionKey};
 

@@ -117,6 +117,18 @@ pub enum Offer {
     Full,
 }
 
+/// What came of asking for room.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Room {
+    /// It is set aside.
+    Reserved,
+    /// There is none.
+    Full,
+    /// The mailbox never refuses, or its Session has ended and it takes nothing.
+    NotNeeded,
+}
+
 /// Why the owner is asked to give its Session up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notice {
@@ -242,6 +254,9 @@ impl Mailbox {
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
         let mut state = self.state.lock();
+        if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
+            return Offer::NotKept;
+        }
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
@@ -260,9 +275,6 @@ impl Mailbox {
     }
 
     fn offer_at_most_once(&self, state: &mut State, delivery: Delivery, bytes: usize) -> Offer {
-        if matches!(state.owner, Owner::Absent | Owner::Gone) {
-            return Offer::NotKept;
-        }
         let is_full = state.at_most_once.len() >= self.options.qos0_messages_max
             || state.qos0_bytes + bytes > self.options.qos0_bytes_max
             || !self.lease_for(state, bytes);
@@ -320,16 +332,33 @@ impl Mailbox {
         Offer::Displaced { wake, oldest, is_dead_letter }
     }
 
-    /// Sets room for one QoS 1 or 2 message aside, so that a publish can be all or nothing.
-    #[must_use]
-    pub fn reserve(&self, bytes: usize, now: Tick) -> bool {
+    /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
+    pub fn reserve(&self, bytes: usize, now: Tick) -> Room {
+        self.reserve_in(&mut self.state.lock(), bytes, now)
+    }
+
+    /// Sets room aside where a publish may be refused, so that it can be all or nothing.
+    pub fn reserve_if_rejecting(&self, bytes: usize, now: Tick) -> Room {
         let mut state = self.state.lock();
-        if !self.has_room(&mut state, bytes) {
+        let full_millis = state.full_since.map_or(0, |since| now.saturating_since(since));
+        let is_rejecting =
+            self.options.overflow == Overflow::Reject && full_millis < self.options.full_max_millis;
+        if !is_rejecting {
+            return Room::NotNeeded;
+        }
+        self.reserve_in(&mut state, bytes, now)
+    }
+
+    fn reserve_in(&self, state: &mut State, bytes: usize, now: Tick) -> Room {
+        if matches!(state.owner, Owner::Gone) {
+            return Room::NotNeeded;
+        }
+        if !self.has_room(state, bytes) {
             state.full_since.get_or_insert(now);
-            return false;
+            return Room::Full;
         }
         state.charge(bytes);
-        true
+        Room::Reserved
     }
 
     /// Queues a delivery that [`Self::reserve`] set room aside for.
@@ -348,16 +377,6 @@ impl Mailbox {
         }
         state.full_since = None;
         state.push_at_least_once(delivery)
-    }
-
-    /// Whether a publish may be refused on behalf of this mailbox at `now`.
-    #[must_use]
-    pub fn may_reject(&self, now: Tick) -> bool {
-        if self.options.overflow != Overflow::Reject {
-            return false;
-        }
-        let full_since = self.state.lock().full_since;
-        full_since.is_none_or(|since| now.saturating_since(since) < self.options.full_max_millis)
     }
 
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {

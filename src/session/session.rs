@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
-use smallvec::SmallVec;
 
 use crate::mqtt::{
     PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
@@ -96,6 +95,17 @@ pub enum Delivered {
     TooLarge,
 }
 
+/// What was sent again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resent {
+    /// A PUBLISH.
+    Publish,
+    /// A PUBREL.
+    Pubrel,
+    /// Nothing: the client does not take packets that large any more.
+    TooLarge,
+}
+
 /// A violation that ends the Network Connection.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Violation {
@@ -148,6 +158,7 @@ impl Session {
     /// The Network Connection is gone: drops what does not outlive it [MQTT-3.3.2-7].
     pub fn detach(&mut self) {
         self.settle_acknowledged();
+        self.in_flight.detach_messages();
         self.link = Link::new(LinkOptions::unconnected());
     }
 
@@ -340,25 +351,28 @@ impl Session {
         self.in_flight.push(delivery)
     }
 
-    /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], as far as the
-    /// client's Receive Maximum allows. `true` when something was sent.
-    pub fn resend(&mut self, now: Tick, out: &mut Outbox) -> bool {
-        let mut has_sent = false;
+    /// Sends the next of what an earlier connection left unacknowledged [MQTT-4.4.0-1], as far as the
+    /// client's Receive Maximum allows; `None` when there is nothing to send now. Expiry is not
+    /// applied to what has been sent once [MQTT-4.3.3-7], but what this connection does not take
+    /// counts as sent and acknowledged [MQTT-3.1.2-25].
+    pub fn resend(&mut self, now: Tick, out: &mut Outbox) -> Option<Resent> {
         let Self { in_flight, link, .. } = self;
-        while let Some((id, entry)) = in_flight.next_resend(link.options.window_max) {
-            has_sent = true;
-            match entry {
-                // Expiry is not applied to what has been sent once [MQTT-4.3.3-7].
-                Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => {
-                    link.send(now, delivery, Some(id), true, out);
+        let (id, entry) = in_flight.next_resend(link.options.window_max)?;
+        match entry {
+            Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => {
+                if link.is_too_large(delivery) {
+                    let delivery = in_flight.give_up(id).ok()?;
+                    self.note_acknowledged(&delivery);
+                    return Some(Resent::TooLarge);
                 }
-                Entry::AwaitsPubcomp => {
-                    Pubrel::new(id, ReasonCode::Success).encode(link.options.version, out.buffer());
-                }
-                Entry::Acknowledged => {}
+                link.send(now, delivery, Some(id), true, out);
+                Some(Resent::Publish)
+            }
+            Entry::AwaitsPubcomp | Entry::Acknowledged => {
+                Pubrel::new(id, ReasonCode::Success).encode(link.options.version, out.buffer());
+                Some(Resent::Pubrel)
             }
         }
-        has_sent
     }
 
     /// Adds or replaces a Subscription; returns the one it replaces [MQTT-3.8.4-3].
@@ -440,18 +454,6 @@ impl Session {
     #[must_use]
     pub fn version(&self) -> ProtocolVersion {
         self.link.options.version
-    }
-
-    /// Messages sent to the client and not acknowledged.
-    #[must_use]
-    pub fn in_flight_len(&self) -> usize {
-        self.in_flight.len()
-    }
-
-    /// QoS 2 messages of the client that are not released.
-    #[must_use]
-    pub fn unreleased_len(&self) -> usize {
-        self.unreleased.len()
     }
 }
 
@@ -553,9 +555,6 @@ fn head(
         message_expiry_interval_secs,
     }
 }
-
-/// The Subscription Identifiers of a delivery, kept in place up to two.
-pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
 /// Messages in flight that may be slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 64;
