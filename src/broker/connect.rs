@@ -15,7 +15,7 @@ use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::turn::Turn;
-use crate::broker::wills::KeptWill;
+use crate::broker::wills::{KeptWill, will_bytes};
 use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
 use crate::ports::auth::{Identity, RefusalReason};
 use crate::session::mailbox::Mailbox;
@@ -152,7 +152,7 @@ impl Turn<'_> {
         if will.topic.levels().count() > options.topic_levels_max {
             return Err(ConnectError::WillTopic);
         }
-        if will.payload.len() + will.topic.as_str().len() > options.will_bytes_max {
+        if will_bytes(will) > options.will_bytes_max {
             return Err(ConnectError::WillTooLarge(options.will_bytes_max));
         }
         Ok(())

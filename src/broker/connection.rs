@@ -20,6 +20,7 @@ use crate::broker::publish::PublishOutcome;
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
 use crate::broker::throttle::Throttle;
 use crate::broker::turn::Turn;
+use crate::broker::wills::KeptWill;
 use crate::mqtt::{
     Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
     QoS, ReasonCode, Sender, connect_version,
@@ -48,7 +49,13 @@ enum Stage {
     /// The authenticator has been asked.
     Authenticating { connect: Box<Connect>, answer: Arc<Answer>, deadline: Tick },
     /// Another connection is to give the Session up.
-    Claiming { connect: Box<Connect>, identity: Identity, claim: Arc<Claim>, deadline: Tick },
+    Claiming {
+        connect: Box<Connect>,
+        identity: Identity,
+        claim: Arc<Claim>,
+        will: Option<Box<KeptWill>>,
+        deadline: Tick,
+    },
     /// Connected.
     Open(Box<Client>),
     /// Nothing more is read; what is in the outbox goes out.
@@ -129,7 +136,7 @@ impl Connection {
             self.partial_since = None;
             turn.shard.counters.packets_received.add(taken as u64);
         }
-        if !chunk.is_empty() {
+        if !chunk.is_empty() && taken < packets_max && self.is_reading() {
             self.partial_since.get_or_insert(turn.now);
         }
         taken
@@ -141,12 +148,6 @@ impl Connection {
             Stage::Open(client) => {
                 let version = client.session.version();
                 match Packet::decode(version, Sender::Client, bytes) {
-                    Ok(Packet::Publish(publish)) => {
-                        self.throttle.note();
-                        if let Err(cause) = handle_publish(turn, client, publish) {
-                            self.close(turn, cause);
-                        }
-                    }
                     Ok(packet) => self.handle_packet(turn, packet),
                     Err(error) => self.refuse_packet(turn, bytes, &error),
                 }
@@ -156,10 +157,12 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn handle_packet(&mut self, turn: &mut Turn<'_>, packet: Packet) {
         let Stage::Open(client) = &mut self.stage else { return };
         let is_known = match packet {
             Packet::Publish(publish) => {
+                self.throttle.note();
                 return match handle_publish(turn, client, publish) {
                     Ok(()) => {}
                     Err(cause) => self.close(turn, cause),
@@ -323,16 +326,22 @@ impl Connection {
         if let Err(error) = turn.check_connack(&connect, &identity.client_id, &self.options) {
             return self.refuse(turn, &connect, &error);
         }
+        // Kept first: no other connection is to end for one that is refused.
+        let will = match turn.keep_will(&connect) {
+            Ok(will) => will,
+            Err(error) => return self.refuse(turn, &connect, &error),
+        };
         match turn.broker.registry().claim(&identity.client_id, waker) {
-            Claimed::Free => self.open(turn, &connect, identity, Former::None),
+            Claimed::Free => self.open(turn, &connect, identity, (Former::None, will)),
             Claimed::Parked(parked) => {
                 turn.broker.timers.cancel(&identity.client_id, parked.times());
-                self.open(turn, &connect, identity, Former::Kept(parked.client));
+                let former = turn.former(*parked);
+                self.open(turn, &connect, identity, (former, will));
             }
             Claimed::Waiting(claim, owner) => {
                 turn.shard.wake_later(owner);
                 let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
-                self.stage = Stage::Claiming { connect, identity, claim, deadline };
+                self.stage = Stage::Claiming { connect, identity, claim, will, deadline };
             }
             Claimed::Full => self.refuse(turn, &connect, &ConnectError::TooManySessions),
         }
@@ -345,26 +354,31 @@ impl Connection {
             return;
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
-        let Stage::Claiming { connect, identity, .. } = stage else { return };
+        let Stage::Claiming { connect, identity, will, .. } = stage else { return };
         match progress {
             ClaimProgress::Granted(Some(client)) => {
-                self.open(turn, &connect, identity, Former::Kept(client));
+                self.open(turn, &connect, identity, (Former::Kept(client), will));
             }
-            ClaimProgress::Granted(None) => self.open(turn, &connect, identity, Former::None),
+            ClaimProgress::Granted(None) => {
+                self.open(turn, &connect, identity, (Former::None, will));
+            }
             ClaimProgress::Superseded | ClaimProgress::Waiting => {
                 self.refuse(turn, &connect, &ConnectError::Superseded);
             }
         }
     }
 
-    fn open(&mut self, turn: &mut Turn<'_>, connect: &Connect, identity: Identity, former: Former) {
-        let will = match turn.keep_will(connect) {
-            Ok(will) => will,
-            Err(error) => {
-                turn.abandon_claim(&identity.client_id, former);
-                return self.refuse(turn, connect, &error);
-            }
-        };
+    fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connect: &Connect,
+        identity: Identity,
+        (former, will): (Former, Option<Box<KeptWill>>),
+    ) {
+        if turn.broker.is_draining() {
+            turn.abandon_claim(&identity.client_id, former);
+            return self.refuse(turn, connect, &ConnectError::ShuttingDown);
+        }
         let origin = self.origin.clone();
         let client = turn.open(connect, identity, origin, &self.options, (former, will));
         self.heard_at = turn.now;
@@ -631,13 +645,28 @@ impl Connection {
         }
         if let Some(until) = self.throttle.until(turn.now) {
             turn.shard.counters.reads_deferred_by_rate.increment();
+            self.excuse(turn.now);
             return Err(Some(until));
         }
         if self.throttle.has_published() && turn.broker.is_short_of_memory() {
             turn.shard.counters.reads_deferred_by_memory.increment();
+            self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
         }
         Ok(())
+    }
+
+    /// We do not listen now: what the client says meanwhile is not held against it.
+    fn excuse(&mut self, now: Tick) {
+        self.heard_at = now;
+        if let Some(since) = &mut self.partial_since {
+            *since = now;
+        }
+    }
+
+    /// The client took some of what it had let wait: it is there, though we do not read it.
+    pub fn note_progress(&mut self, now: Tick) {
+        self.excuse(now);
     }
 
     /// Whether the connection is to be closed once the outbox is written.

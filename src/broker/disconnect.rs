@@ -95,6 +95,22 @@ impl Turn<'_> {
         }
     }
 
+    /// What is left of a parked Session for the connection that has claimed it: what is due but was
+    /// not yet looked at is done first.
+    pub(crate) fn former(&mut self, mut parked: Parked) -> Former {
+        if parked.expires_at.is_some_and(|at| at <= self.now) {
+            self.shard.counters.sessions_expired.increment();
+            self.end_session(*parked.client);
+            return Former::None;
+        }
+        if parked.will_at.is_some_and(|at| at <= self.now)
+            && let Some(will) = parked.client.will.take()
+        {
+            self.publish_will(&will);
+        }
+        Former::Kept(parked.client)
+    }
+
     /// Gives a Client Identifier up again that was claimed in vain.
     pub(crate) fn abandon_claim(&mut self, client_id: &Arc<str>, former: Former) {
         match former {

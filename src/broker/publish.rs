@@ -91,7 +91,7 @@ impl Turn<'_> {
         }
     }
 
-    fn publish_to_all(&mut self, message: &Arc<Message>, fanout: &Fanout) -> PublishOutcome {
+    fn publish_to_all(&mut self, message: &Arc<Message>, fanout: &Arc<Fanout>) -> PublishOutcome {
         let mut reservations = Reservations::new();
         let reserved = self.reserve(message, fanout, &mut reservations);
         let refusal = match reserved {
@@ -111,7 +111,10 @@ impl Turn<'_> {
             self.shard.counters.publishes_refused.increment();
             return refused(ReasonCode::QuotaExceeded, reason);
         }
-        let matched = self.commit(message, fanout, &reservations);
+        let mut matched = self.commit(message, fanout, &reservations);
+        if message.retain {
+            matched |= self.offer_to_newcomers(message, fanout);
+        }
         if matched {
             return PublishOutcome::Accepted;
         }
@@ -205,6 +208,30 @@ impl Turn<'_> {
             self.shard.wake_later(wake);
         }
         matched
+    }
+
+    /// Who subscribed between the look at the routes and the change of the retained message may have
+    /// been replayed the former one: it gets this one as well.
+    fn offer_to_newcomers(&mut self, message: &Arc<Message>, routed: &Arc<Fanout>) -> bool {
+        let Some(now) = self.fanout(&message.topic) else { return false };
+        if Arc::ptr_eq(&now, routed) {
+            return false;
+        }
+        let mut has_newcomers = false;
+        for target in &now.targets {
+            // Targets stand in the order of their keys.
+            let key = target.mailbox.key();
+            if routed.targets.binary_search_by_key(&key, |other| other.mailbox.key()).is_ok() {
+                continue;
+            }
+            let Some((target, qos)) = wanted(target, message) else { continue };
+            has_newcomers = true;
+            if !self.offer(target, message, qos, &mut None) {
+                // The publish has been accepted; this one queue has no room for it.
+                self.shard.counters.deliveries_dropped.increment();
+            }
+        }
+        has_newcomers
     }
 
     /// Offers to one mailbox. `false` when its policy is to refuse the publish.

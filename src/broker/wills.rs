@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::mqtt::Will;
+use crate::ports::message::{detached_properties, properties_bytes};
 
 /// The bytes of all wills.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl WillBudget {
     /// Keeps a copy of `will`; `None` when there is no room.
     #[must_use]
     pub fn keep(self: &Arc<Self>, will: &Will) -> Option<Box<KeptWill>> {
-        let bytes = (will.topic.as_str().len() + will.payload.len()) as u64;
+        let bytes = will_bytes(will) as u64;
         if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             return None;
@@ -40,6 +41,7 @@ impl WillBudget {
         let will = Will {
             topic: will.topic.detached(),
             payload: Bytes::copy_from_slice(&will.payload),
+            properties: detached_properties(will.properties.as_ref()),
             ..will.clone()
         };
         Some(Box::new(KeptWill { will, bytes, budget: Arc::clone(self) }))
@@ -50,6 +52,13 @@ impl WillBudget {
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
+}
+
+/// Bytes of a will: topic, payload and properties.
+#[must_use]
+pub fn will_bytes(will: &Will) -> usize {
+    let properties = will.properties.as_deref().map_or(0, properties_bytes);
+    will.topic.as_str().len() + will.payload.len() + properties
 }
 
 impl std::ops::Deref for KeptWill {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use crate::mqtt::{MessageProperties, QoS, TopicFilter, TopicName};
+use crate::mqtt::{MessageProperties, QoS, TopicFilter, TopicName, UserProperty};
 use crate::ports::clock::Tick;
 
 /// Names one Session, and its mailbox, for as long as the process lives. Never used twice.
@@ -65,18 +66,47 @@ impl Message {
     #[must_use]
     pub fn detached(&self) -> Self {
         if !self.is_in_transit || self.payload.len() > PINNED_BYTES_MAX / 2 {
-            return Self { topic: self.topic.detached(), is_in_transit: false, ..self.clone() };
+            return Self {
+                topic: self.topic.detached(),
+                properties: detached_properties(self.properties.as_ref()),
+                is_in_transit: false,
+                ..self.clone()
+            };
         }
         Self {
             topic: self.topic.detached(),
             payload: Bytes::copy_from_slice(&self.payload),
+            properties: detached_properties(self.properties.as_ref()),
             is_in_transit: false,
             ..self.clone()
         }
     }
 }
 
-fn properties_bytes(properties: &MessageProperties) -> usize {
+/// The same properties in buffers of their own.
+#[must_use]
+pub fn detached_properties(
+    properties: Option<&Arc<MessageProperties>>,
+) -> Option<Arc<MessageProperties>> {
+    let text = |text: &ByteString| ByteString::from(&**text);
+    properties.map(|properties| {
+        Arc::new(MessageProperties {
+            content_type: properties.content_type.as_ref().map(text),
+            response_topic: properties.response_topic.as_ref().map(TopicName::detached),
+            correlation_data: properties.correlation_data.as_deref().map(Bytes::copy_from_slice),
+            user_properties: properties
+                .user_properties
+                .iter()
+                .map(|user| UserProperty { name: text(&user.name), value: text(&user.value) })
+                .collect(),
+            ..MessageProperties::clone(properties)
+        })
+    })
+}
+
+/// Bytes that properties take, bookkeeping included.
+#[must_use]
+pub fn properties_bytes(properties: &MessageProperties) -> usize {
     let users: usize = properties
         .user_properties
         .iter()
