@@ -30,6 +30,7 @@ use crate::net::{
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
+use crate::node::signals::Signals;
 use crate::runtime::limits::{OpenFiles, raise_open_files};
 use crate::runtime::logging::{Logging, LoggingError};
 use crate::runtime::{Background, Clock, Shards, Shutdown};
@@ -77,6 +78,8 @@ pub struct Node {
     net_counters: Arc<NetCounters>,
     budget: Arc<ConnectionBudget>,
     connections_max: usize,
+    /// Until it runs.
+    signals: Option<Signals>,
     shutdown: Shutdown,
     /// Held as long as the broker runs.
     data_dir: DataDir,
@@ -119,6 +122,8 @@ impl Node {
         let seed = draw_seed();
         let seeds = Seeds { hash: draw_seed(), instance: draw_seed() };
         let background = Background::start(BACKGROUND_THREADS).map_err(StartError::System)?;
+        // Before anybody can know that we are there: a signal that comes at once is not our end.
+        let signals = Signals::new(&background).map_err(StartError::System)?;
         let threads = options::threads(&config);
         let shards = Shards::start(threads, seed).map_err(StartError::System)?;
         let broker = Arc::new(Broker::new(options::broker(&config), guard_files.guards(), seeds));
@@ -139,6 +144,7 @@ impl Node {
             net_counters: Arc::new(NetCounters::default()),
             budget: ConnectionBudget::new(connections_max),
             connections_max,
+            signals: Some(signals),
             shutdown: Shutdown::new(),
             data_dir,
             config,
@@ -198,15 +204,8 @@ impl Node {
         Ok(ports)
     }
 
-    fn run(self) {
-        let signals = signals::Signals::new(&self.background);
-        let signals = match signals {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!(%error, "signals cannot be heard: stop this broker with SIGKILL");
-                return;
-            }
-        };
+    fn run(mut self) {
+        let signals = self.signals.take().expect("a broker is run once");
         self.background.block_on(signals.serve(&self));
         self.stop();
     }

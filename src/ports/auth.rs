@@ -69,7 +69,7 @@ pub enum RefusalReason {
 /// Takes the answer.
 pub type Completion = Box<dyn FnOnce(AuthVerdict) + Send>;
 
-/// The authenticator has as many requests as it takes. The CONNECT is refused with 0x97.
+/// The authenticator has as many requests as it takes. The CONNECT is refused with 0x89.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("too many clients are being authenticated")]
 pub struct AuthBusy;

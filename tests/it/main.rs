@@ -9,9 +9,13 @@
 )]
 
 mod admin;
+mod auth;
 mod cli;
 mod command_line;
 mod conformance;
 mod harness;
 mod layering;
 mod limits;
+mod operation;
+mod start_errors;
+mod takeover;

@@ -47,7 +47,6 @@ impl ShardContext {
         let mut bench = self.lock();
         let Workbench { shard, outbox, .. } = &mut *bench;
         let result = work(&mut Turn { broker, shard, now, outbox });
-        outbox.clear();
         bench.finish_turn();
         result
     }
@@ -67,8 +66,10 @@ impl ShardContext {
 }
 
 impl Workbench {
-    /// Logs what happened in the turn and wakes everybody who has got something.
+    /// Logs what happened in the turn and wakes everybody who has got something. What a connection
+    /// that broke left unsent is thrown away: the next turn is another client's.
     pub(super) fn finish_turn(&mut self) {
+        self.outbox.clear();
         for event in self.shard.take_events() {
             super::log::log(&event);
         }

@@ -115,14 +115,18 @@ impl Broker {
     }
 
     /// Waits until the log holds `text`.
+    #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        self.wait_until(text, |broker| broker.log().contains(text));
+        self.log()
+    }
+
+    /// Waits until `is_so`; `what` is for the message when it does not come to that.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let log = self.log();
-            if log.contains(text) {
-                return log;
-            }
-            assert!(Instant::now() < deadline, "`{text}` was not logged:\n{log}");
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "it did not come to: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

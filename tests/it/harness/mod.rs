@@ -12,7 +12,6 @@ mod silent;
 
 pub(crate) use broker::{Broker, shared};
 pub(crate) use certificates::Authority;
-pub(crate) use metrics::Metrics;
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use silent::SilentServer;
 

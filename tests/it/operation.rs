@@ -1,0 +1,6 @@
+//! A broker as its operator meets it: signals, logs, and clients that knock at the wrong door.
+
+mod doors;
+mod environment;
+mod logs;
+mod signals;
