@@ -125,9 +125,8 @@ fn a_will_that_is_not_allowed_is_refused_with_0x87() {
     let broker = guarded(&[]);
     for (version, expected) in [(Version::V4, 5), (Version::V5, 0x87)] {
         let s = broker.stage(version);
-        let connect = |topic| {
-            with_password(s.connect("a"), "alice", "wonder").will(Will::new(topic, "gone"))
-        };
+        let connect =
+            |topic| with_password(s.connect("a"), "alice", "wonder").will(Will::new(topic, "gone"));
         assert_eq!(code(&s, &connect("home/safe")), expected, "{version:?}");
         assert_eq!(code(&s, &connect("home/x")), 0, "{version:?}");
         let own = format!("devices/{}/state", s.client_id("a"));
@@ -219,12 +218,12 @@ fn a_certificate_is_as_good_as_a_password() {
     authority.sign("alice");
     let (ca, [cert, cert_file, key, key_file]) =
         (authority.path("ca.pem"), authority.server_arguments());
-    let broker =
-        guarded(&["--tls-port", "0", &cert, &cert_file, &key, &key_file, "--cafile", &ca]);
+    let broker = guarded(&["--tls-port", "0", &cert, &cert_file, &key, &key_file, "--cafile", &ca]);
     let port = broker.ports().tls[0].to_string();
     let (own, own_key) = (authority.path("alice.pem"), authority.path("alice.key"));
     let way = ["-p", &port, "--cafile", &ca, "--cert", &own, "--key", &own_key];
-    let ran = run(PUB, &[&way[..], &["-t", "mine/alice/x", "-m", "hello", "-q", "1", "-r"]].concat());
+    let ran =
+        run(PUB, &[&way[..], &["-t", "mine/alice/x", "-m", "hello", "-q", "1", "-r"]].concat());
     assert_eq!(ran.code(), 0, "{}", ran.stderr);
     let ran = run(SUB, &[&way[..], &["-t", "mine/alice/x", "-C", "1"]].concat());
     assert_eq!(ran.text(), "hello\n", "{}", ran.stderr);

@@ -10,7 +10,9 @@
 
 mod admin;
 mod auth;
+mod churn;
 mod cli;
+mod clients;
 mod command_line;
 mod conformance;
 mod harness;

@@ -147,8 +147,7 @@ impl Slow {
             let users = directory.join("users");
             set_password(&users, "alice", b"wonder").unwrap();
             let users = users.display().to_string();
-            let arguments =
-                ["--admin-port", "0", "--allow-anonymous", "--password-file", &users];
+            let arguments = ["--admin-port", "0", "--allow-anonymous", "--password-file", &users];
             [&arguments[..], further].concat().into_iter().map(str::to_owned).collect()
         });
         let s = broker.stage(Version::V5);

@@ -93,13 +93,18 @@ fn a_proxy_header_names_the_client_in_the_log() {
     for (name, header, address) in [
         ("v1", b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 1883\r\n".to_vec(), "192.0.2.7:50000"),
         ("v2", binary, "192.0.2.8:50001"),
-        ("v6", b"PROXY TCP6 2001:db8::7 2001:db8::1 50000 1883\r\n".to_vec(), "[2001:db8::7]:50000"),
+        (
+            "v6",
+            b"PROXY TCP6 2001:db8::7 2001:db8::1 50000 1883\r\n".to_vec(),
+            "[2001:db8::7]:50000",
+        ),
     ] {
         let mut client = s.open().unwrap();
         client.send(&[header, s.connect(name).bytes()].concat());
         client.expect(kind::CONNACK).unwrap();
         client.quiet().unwrap();
-        let line = format!("client connected client_id=\"{}\" address=\"{address}\"", s.client_id(name));
+        let line =
+            format!("client connected client_id=\"{}\" address=\"{address}\"", s.client_id(name));
         broker.wait_for_log(&line);
     }
     let mut without = s.open().unwrap();
