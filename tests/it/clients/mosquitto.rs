@@ -73,7 +73,7 @@ impl Way<'_> {
     fn a_shared_subscription(&self) {
         let member = || self.subscribe(&["-t", "$share/g/s", "-q", "1", "-C", "10"]);
         let members = [member(), member()];
-        let lines: String = (0..20).map(|n| format!("{n}\n")).collect();
+        let lines = (0..20).map(|n| n.to_string() + "\n").collect::<Vec<_>>().concat();
         let publish = self.arguments(&["-t", "s", "-q", "1", "-l"]);
         assert_eq!(run_with(PUB, &publish, lines.as_bytes()).code(), 0);
         let mut got = Vec::new();
