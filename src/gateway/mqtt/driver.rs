@@ -55,6 +55,8 @@ pub struct Driver<S> {
     unread: Unread,
     /// What the socket did not take.
     backlog: Option<Box<Outbox>>,
+    /// What TLS or WebSocket took may not have reached the socket yet.
+    needs_flush: bool,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Tick>,
     phase: Phase,
@@ -107,6 +109,7 @@ impl<S: Link> Driver<S> {
             context,
             unread: Unread::Nothing,
             backlog: None,
+            needs_flush: false,
             timer: None,
             timer_at: None,
             phase: Phase::First,
@@ -271,7 +274,8 @@ impl<S: Link> Driver<S> {
         if let Some(backlog) = &mut self.backlog {
             backlog.append(turn.outbox);
             let written = write_out(&mut self.stream, cx, backlog)?;
-            turn.shard.counters().bytes_sent.add(written);
+            self.needs_flush = !written.is_flushed;
+            turn.shard.counters().bytes_sent.add(written.bytes);
             if backlog.is_empty() {
                 self.backlog = None;
                 // There may be deliveries that had to wait.
@@ -279,11 +283,12 @@ impl<S: Link> Driver<S> {
             }
             return Ok(());
         }
-        if turn.outbox.is_empty() {
+        if turn.outbox.is_empty() && !self.needs_flush {
             return Ok(());
         }
         let written = write_out(&mut self.stream, cx, turn.outbox)?;
-        turn.shard.counters().bytes_sent.add(written);
+        self.needs_flush = !written.is_flushed;
+        turn.shard.counters().bytes_sent.add(written.bytes);
         if !turn.outbox.is_empty() {
             let mut backlog = Box::new(Outbox::new());
             backlog.append(turn.outbox);
@@ -304,11 +309,12 @@ impl<S: Link> Driver<S> {
         if self.timer_at.is_some_and(|at| at <= self.options.clock.now()) {
             return Poll::Ready(());
         }
-        if let Some(backlog) = &mut self.backlog {
+        if self.backlog.is_some() || self.needs_flush {
+            let backlog = self.backlog.get_or_insert_default();
             match write_out(&mut self.stream, cx, backlog) {
                 Err(_) => return Poll::Ready(()),
-                Ok(_) if !backlog.is_empty() => return self.poll_timer(cx),
-                Ok(_) => self.backlog = None,
+                Ok(written) if !written.is_flushed => return self.poll_timer(cx),
+                Ok(_) => (self.backlog, self.needs_flush) = (None, false),
             }
         }
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
@@ -384,16 +390,23 @@ impl<S> Drop for Driver<S> {
     }
 }
 
-/// Writes as much as the socket takes; returns how much that was.
+/// What a write came to.
+struct Written {
+    bytes: u64,
+    /// Whether nothing is left, neither in the outbox nor in the transport.
+    is_flushed: bool,
+}
+
+/// Writes as much as the socket takes. Where something is left, the transport wakes the task.
 fn write_out<S: Link>(
     stream: &mut S,
     cx: &mut Context<'_>,
     outbox: &mut Outbox,
-) -> io::Result<u64> {
-    let mut total = 0;
+) -> io::Result<Written> {
+    let mut bytes = 0;
     while !outbox.is_empty() {
-        let polled = if let Some(bytes) = outbox.contiguous() {
-            Pin::new(&mut *stream).poll_write(cx, bytes)
+        let polled = if let Some(piece) = outbox.contiguous() {
+            Pin::new(&mut *stream).poll_write(cx, piece)
         } else {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = outbox.slices(&mut slices);
@@ -404,16 +417,18 @@ fn write_out<S: Link>(
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(count)) => {
                 outbox.advance(count);
-                total += count as u64;
+                bytes += count as u64;
             }
             Poll::Ready(Err(error)) => return Err(error),
         }
     }
     // TLS and WebSocket hold bytes back until they are told.
-    match Pin::new(stream).poll_flush(cx) {
-        Poll::Ready(Err(error)) => Err(error),
-        Poll::Ready(Ok(())) | Poll::Pending => Ok(total),
-    }
+    let is_flushed = match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Ok(())) => outbox.is_empty(),
+        Poll::Ready(Err(error)) => return Err(error),
+        Poll::Pending => false,
+    };
+    Ok(Written { bytes, is_flushed })
 }
 
 fn broken(error: &io::Error) -> String {

@@ -6,3 +6,6 @@ pub mod shard_context;
 
 pub use driver::{Driver, DriverOptions, Link};
 pub use shard_context::ShardContext;
+
+#[cfg(test)]
+mod driver_tests;
