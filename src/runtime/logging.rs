@@ -12,9 +12,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tracing::{Level, Subscriber, subscriber::SetGlobalDefaultError};
@@ -59,6 +60,9 @@ pub enum LoggingError {
         /// What the system said.
         source: io::Error,
     },
+    /// The thread that writes has not got on for long.
+    #[error("the log is not being written: whoever reads it has stopped")]
+    Stuck,
     /// The thread that writes cannot be started.
     #[error("cannot start the thread that writes the log")]
     Spawn(#[source] io::Error),
@@ -73,7 +77,15 @@ pub struct Logging {
     filter: reload::Handle<Targets, Registry>,
     queue: Queue,
     file: Option<PathBuf>,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<Writer>,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+struct Writer {
+    /// Closed when the thread ends; nothing is ever sent.
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Logging {
@@ -99,10 +111,15 @@ impl Logging {
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let (queue, entries) = Queue::new();
         let queued = queue.clone();
+        let (ends, ended) = sync_channel(0);
         let writer = thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_entries(&entries, &queued, sink))
+            .spawn(move || {
+                let _ends = ends;
+                write_entries(&entries, &queued, sink);
+            })
             .map_err(LoggingError::Spawn)?;
+        let writer = Writer { ended, thread: writer };
         let (filter, filter_handle) = reload::Layer::new(targets(options.level));
         let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone());
         let lines = match options.form {
@@ -138,9 +155,8 @@ impl Logging {
     pub fn reopen(&self) -> Result<(), LoggingError> {
         let Some(path) = &self.file else { return Ok(()) };
         let file = open(path)?;
-        // The writer outlives the handle, so the entry is taken.
-        let _taken = self.queue.entries.send(Entry::Reopened(file));
-        Ok(())
+        // A queue that is full belongs to a log nobody can write to now; it stays where it is.
+        self.queue.entries.try_send(Entry::Reopened(file)).map_err(|_| LoggingError::Stuck)
     }
 }
 
@@ -176,9 +192,13 @@ impl LogHandle {
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        let _taken = self.queue.entries.send(Entry::End);
-        if let Some(writer) = self.writer.take() {
-            let _ended = writer.join();
+        // Whoever reads the log may have stopped reading: a broker that ends does not wait for that.
+        let is_told = self.queue.entries.try_send(Entry::End).is_ok();
+        if is_told && let Some(Writer { ended, thread }) = self.writer.take() {
+            let has_ended = ended.recv_timeout(END_TIMEOUT) == Err(RecvTimeoutError::Disconnected);
+            if has_ended {
+                let _ended = thread.join();
+            }
         }
     }
 }
@@ -319,6 +339,9 @@ const QUEUED_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes that are written at once.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// How long the end of the log may take.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

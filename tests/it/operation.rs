@@ -4,3 +4,4 @@ mod doors;
 mod environment;
 mod logs;
 mod signals;
+mod stuck_log;

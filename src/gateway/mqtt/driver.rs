@@ -134,6 +134,8 @@ impl<S: Link> Driver<S> {
         let is_broken = self.flush(cx, turn).is_err();
         if is_broken {
             self.connection.handle_lost(turn, "the connection broke");
+            // What it had to say is nobody else's.
+            turn.outbox.clear();
         }
         if !was_open && self.connection.is_open() {
             self.stream.mark_established();

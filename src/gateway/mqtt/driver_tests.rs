@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Driver, DriverOptions, Link, ShardContext};
 use crate::broker::card::Origin;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
-use crate::broker::{Broker, Guards};
+use crate::broker::{Broker, Guards, Seeds};
 use crate::mqtt::{Connect, ConnectProperties, Packet, Pingresp, ProtocolVersion};
 use crate::runtime::Clock;
 
@@ -39,6 +39,8 @@ struct Wire {
     /// What the client has got.
     received: BytesMut,
     flush_stalls: bool,
+    /// The client has reset the connection: writing fails, and nothing more arrives.
+    is_reset: bool,
     reader: Option<Waker>,
     flusher: Option<Waker>,
 }
@@ -49,8 +51,17 @@ struct Woken(AtomicBool);
 
 impl Stage {
     fn new() -> Self {
-        let broker = Arc::new(Broker::new(BrokerOptions::default(), Guards::default(), 7));
+        let broker = Self::broker();
         let context = Arc::new(ShardContext::new(&broker));
+        Self::on(broker, context)
+    }
+
+    fn broker() -> Arc<Broker> {
+        Arc::new(Broker::new(BrokerOptions::default(), Guards::default(), SEEDS))
+    }
+
+    /// A connection on the shard of `context`.
+    fn on(broker: Arc<Broker>, context: Arc<ShardContext>) -> Self {
         let options = DriverOptions {
             broker,
             clock: Clock::start(),
@@ -126,7 +137,11 @@ impl AsyncWrite for Socket {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.lock().accepted.extend_from_slice(bytes);
+        let mut wire = self.0.lock();
+        if wire.is_reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        wire.accepted.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -169,11 +184,15 @@ fn encoded(packets: &[Packet]) -> Bytes {
 }
 
 fn connect() -> Packet {
+    named("c")
+}
+
+fn named(client_id: &'static str) -> Packet {
     Packet::Connect(Box::new(Connect {
         protocol_version: VERSION,
         clean_start: true,
         keep_alive_secs: 0,
-        client_id: "c".into(),
+        client_id: client_id.into(),
         will: None,
         user_name: None,
         password: None,
@@ -225,3 +244,28 @@ async fn a_lingering_connection_flushes_its_last_packet() {
 }
 
 const VERSION: ProtocolVersion = ProtocolVersion::V5;
+
+/// Story: a client reset its connection while the broker had something for it. The write failed, and
+/// what was to be written stayed in the buffer that all connections of a shard share: the next one to
+/// have its turn sent it to a stranger.
+#[tokio::test]
+async fn what_a_broken_connection_had_to_say_is_told_to_nobody() {
+    let broker = Stage::broker();
+    let context = Arc::new(ShardContext::new(&broker));
+    let mut breaking = Stage::on(Arc::clone(&broker), Arc::clone(&context));
+    let mut other = Stage::on(broker, context);
+    breaking.send([encoded(&[connect()])]);
+    breaking.settle();
+    other.settle();
+    breaking.wire.lock().is_reset = true;
+    breaking.send([encoded(&[Packet::Pingreq])]);
+    breaking.settle();
+    other.send([encoded(&[named("other")])]);
+    other.settle();
+    let mut received = other.received();
+    assert_eq!(received.first(), Some(&0x20), "CONNACK comes first: {received:02x?}");
+    received.advance(2 + usize::from(received[1]));
+    assert!(received.is_empty(), "{received:02x?}");
+}
+
+const SEEDS: Seeds = Seeds { hash: 7, instance: 8 };

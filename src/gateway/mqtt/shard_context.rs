@@ -69,6 +69,7 @@ impl Workbench {
     /// Logs what happened in the turn and wakes everybody who has got something. What a connection
     /// that broke left unsent is thrown away: the next turn is another client's.
     pub(super) fn finish_turn(&mut self) {
+        debug_assert!(self.outbox.is_empty(), "bytes of one connection are left for another");
         self.outbox.clear();
         for event in self.shard.take_events() {
             super::log::log(&event);
