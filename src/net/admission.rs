@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(handles.pick().connection_count(), 0);
         assert_eq!((counters.open.value(), counters.half_open.value()), (0, 0));
         assert_eq!(admission.total.open(), 0);
-        shards.stop();
+        shards.stop(std::time::Duration::from_secs(10));
     }
 
     type Outcome = Result<Seat, Refusal>;

@@ -108,7 +108,7 @@ impl Broker {
         });
         assert_eq!((self.counters.open.value(), self.counters.half_open.value()), (0, 0));
         assert!(self.shards.handles().iter().all(|shard| shard.connection_count() == 0));
-        self.shards.stop();
+        self.shards.stop(Duration::from_secs(10));
         self.background.stop(PATIENCE);
     }
 

@@ -217,7 +217,7 @@ impl Node {
         self.shutdown.begin();
         let timeout = Duration::from_secs(self.config.drain.drain_timeout_secs.get().into());
         self.background.block_on(self.drain(timeout));
-        self.shards.stop();
+        self.shards.stop(STOP_TIMEOUT);
         self.background.stop(STOP_TIMEOUT);
         tracing::info!("mqttzoo has stopped");
         drop(self.logging);

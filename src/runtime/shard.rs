@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -14,7 +15,15 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Shards {
     handles: Arc<ShardHandles>,
-    threads: Vec<(Arc<Notify>, JoinHandle<()>)>,
+    threads: Vec<ShardThread>,
+}
+
+#[derive(Debug)]
+struct ShardThread {
+    stop: Arc<Notify>,
+    /// Closed when the thread ends; nothing is ever sent.
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
 }
 
 /// The handles of all shards: what an acceptor needs to place a connection.
@@ -48,9 +57,9 @@ impl Shards {
         let mut handles = Vec::new();
         let mut threads = Vec::new();
         for id in 0..count.max(1) {
-            let (handle, stop, thread) = start_shard(id)?;
+            let (handle, thread) = start_shard(id)?;
             handles.push(handle);
-            threads.push((stop, thread));
+            threads.push(thread);
         }
         let handles = Arc::new(ShardHandles { handles, choice: AtomicU64::new(seed) });
         Ok(Self { handles, threads })
@@ -81,16 +90,19 @@ impl Shards {
         Err(UnfinishedTasks(TaskCount::sum_by_name(unfinished)))
     }
 
-    /// Ends the threads and waits for them. Tasks still alive are dropped where they wait.
+    /// Ends the threads and waits for each, at most for `limit`. Tasks still alive are dropped where
+    /// they wait; a thread in a turn that takes longer ends with the process.
     ///
     /// Blocks: call it from the main thread or from one that may block.
-    pub fn stop(self) {
-        for (stop, _) in &self.threads {
+    pub fn stop(self, limit: Duration) {
+        for ShardThread { stop, .. } in &self.threads {
             stop.notify_one();
         }
-        for (_, thread) in self.threads {
-            // A shard that panicked has said so; there is nothing left to wait for.
-            let _ = thread.join();
+        for ShardThread { ended, thread, .. } in self.threads {
+            if ended.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected) {
+                // A shard that panicked has said so; there is nothing left to wait for.
+                let _ = thread.join();
+            }
         }
     }
 }
@@ -182,7 +194,7 @@ impl Drop for ShardPlace {
     }
 }
 
-fn start_shard(id: usize) -> io::Result<(ShardHandle, Arc<Notify>, JoinHandle<()>)> {
+fn start_shard(id: usize) -> io::Result<(ShardHandle, ShardThread)> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -193,10 +205,13 @@ fn start_shard(id: usize) -> io::Result<(ShardHandle, Arc<Notify>, JoinHandle<()
     let handle = ShardHandle { id, connections: Arc::default(), tasks };
     let stop = Arc::new(Notify::new());
     let stopped = stop.clone();
-    let thread = thread::Builder::new()
-        .name(format!("shard-{id}"))
-        .spawn(move || runtime.block_on(stopped.notified()))?;
-    Ok((handle, stop, thread))
+    let (ends, ended) = sync_channel(0);
+    let thread = thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
+        let _ends: SyncSender<()> = ends;
+        runtime.block_on(stopped.notified());
+        drop(runtime);
+    })?;
+    Ok((handle, ShardThread { stop, ended, thread }))
 }
 
 /// Two different numbers below `count`, as far as there are two.
@@ -237,7 +252,7 @@ mod tests {
         shards.join_tasks(Duration::from_secs(10)).await.unwrap();
         let counts = shards.handles().task_counts();
         assert_eq!(counts, [TaskCount { name: "says its thread", running: 0 }]);
-        shards.stop();
+        shards.stop(Duration::from_secs(10));
     }
 
     #[test]
@@ -249,7 +264,7 @@ mod tests {
             std::future::pending::<()>().await;
             drop(holder);
         });
-        shards.stop();
+        shards.stop(Duration::from_secs(10));
         assert_eq!(Arc::strong_count(&held), 1);
     }
 
@@ -263,7 +278,7 @@ mod tests {
         assert!(loads.iter().all(|load| (90..=110).contains(load)), "{loads:?}");
         drop(places);
         assert!(handles.iter().all(|shard| shard.connection_count() == 0));
-        shards.stop();
+        shards.stop(Duration::from_secs(10));
     }
 
     #[test]
