@@ -81,7 +81,7 @@ const AT_ONCE: usize = 500;
 /// delayed will, a shared subscription, messages it has not acknowledged.
 fn connect(s: &Stage, n: usize) -> Connect {
     let connect = Connect::new(s.version, format!("churn{n}"));
-    let connect = if n % 2 == 0 {
+    let connect = if n.is_multiple_of(2) {
         connect.resumed().with(&prop::four(prop::SESSION_EXPIRY, 1))
     } else {
         connect
@@ -111,7 +111,7 @@ fn live(s: &Stage, n: usize) -> Client {
     };
     publish(&format!("own/{n}/a"), 2);
     publish(&format!("shared/{}", n % 7), 1);
-    if n % 10 == 0 {
+    if n.is_multiple_of(10) {
         publish("all", 0);
     }
     client
