@@ -38,8 +38,8 @@ impl Place {
         command.args(arguments).env_clear().env("MQTTZOO_DATA_DIR", self.directory.join("data"));
         command.envs(environment.iter().copied()).stdin(Stdio::null());
         check_refusal(&command.output().unwrap(), parts);
-        let announced = self.directory.join("data").join("ports.json");
-        assert!(!announced.exists(), "a broker that has not started says which ports it has");
+        let told = self.directory.join("data").join("ports.json");
+        assert!(!told.exists(), "a broker that has not started says which ports it has");
     }
 }
 

@@ -73,9 +73,9 @@ impl Way<'_> {
     fn a_shared_subscription(&self) {
         let member = || self.subscribe(&["-t", "$share/g/s", "-q", "1", "-C", "10"]);
         let members = [member(), member()];
-        let lines = (0..20).map(|n| n.to_string() + "\n").collect::<Vec<_>>().concat();
+        let lines: Vec<String> = (0..20).map(|n| n.to_string()).collect();
         let publish = self.arguments(&["-t", "s", "-q", "1", "-l"]);
-        assert_eq!(run_with(PUB, &publish, lines.as_bytes()).code(), 0);
+        assert_eq!(run_with(PUB, &publish, lines.join("\n").as_bytes()).code(), 0);
         let mut got = Vec::new();
         for member in members {
             got.extend(member.finish().text().lines().map(|line| line.parse::<u32>().unwrap()));
