@@ -49,8 +49,9 @@ use crate::session::mailbox::QueueBudget;
 
 /// What all shards of one broker share.
 ///
-/// Locks, each held for a handful of lines and never two at a time: the subscription index, the
-/// retained messages, the parts of the registry, each mailbox.
+/// Locks, each held for a handful of lines: the subscription index, the retained messages, the
+/// parts of the registry, each mailbox. Only the registry takes one inside another: a mailbox or a
+/// claim inside a part.
 pub struct Broker {
     options: BrokerOptions,
     index: RwLock<Index<MailboxRef>>,

@@ -9,7 +9,7 @@ pub struct Throttle {
     rate_max: u32,
     /// When the present second began.
     since: Tick,
-    /// Publishes since then, and whether there ever was one in the highest bit.
+    /// Publishes since then; never zero again after the first.
     published: u32,
 }
 

@@ -14,7 +14,7 @@ use crate::ports::clock::Tick;
 pub struct SessionKey(pub u64);
 
 impl SessionKey {
-    /// Messages that no Session published: `$SYS`, wills of ended Sessions, dead letters.
+    /// Messages that no Session published: `$SYS` and wills.
     pub const BROKER: Self = Self(0);
 }
 
