@@ -64,6 +64,6 @@ impl Node {
                 tracing::error!(error = %super::chain(&error), "the configuration stays as it was");
             }
         }
-        tracing::info!("files have been read again; what could not be read is as it was");
+        tracing::info!("reloaded; what could not be read stays as it was");
     }
 }
