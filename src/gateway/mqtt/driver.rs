@@ -20,8 +20,8 @@ use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
 use crate::broker::options::ConnectionOptions;
 use crate::broker::turn::Turn;
+use crate::gateway::mqtt::part::Unread;
 use crate::gateway::mqtt::shard_context::{READ_BYTES_MAX, ShardContext, Workbench};
-use crate::mqtt::Frame;
 use crate::ports::clock::Tick;
 use crate::runtime::Clock;
 use crate::session::outbox::Outbox;
@@ -62,14 +62,6 @@ pub struct Driver<S> {
     phase: Phase,
 }
 
-enum Unread {
-    Nothing,
-    /// The beginning of a packet, in a buffer as large as the packet.
-    Part(BytesMut),
-    /// Whole packets, for the next turn.
-    Whole(Bytes),
-}
-
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     /// Nothing has been heard.
@@ -83,9 +75,13 @@ enum Phase {
 
 /// What a read came to.
 enum Read {
-    /// Bytes to handle, the last `fresh` of which the socket just gave.
+    /// Bytes to handle, of which the socket just gave as many as `fresh` says.
     Chunk {
         chunk: Bytes,
+        fresh: usize,
+    },
+    /// More of a packet that is still not whole.
+    Piece {
         fresh: usize,
     },
     Ended(&'static str),
@@ -160,11 +156,9 @@ impl<S: Link> Driver<S> {
         let mut bytes_left = READ_BYTES_MAX;
         while left > 0 && bytes_left > 0 && self.may_read(cx, turn) {
             let Poll::Ready(read) = self.read(cx, buffer) else { break };
-            let mut chunk = match read {
-                Ok(Read::Chunk { chunk, fresh }) => {
-                    turn.shard.counters().bytes_received.add(fresh as u64);
-                    chunk
-                }
+            let (chunk, fresh) = match read {
+                Ok(Read::Chunk { chunk, fresh }) => (Some(chunk), fresh),
+                Ok(Read::Piece { fresh }) => (None, fresh),
                 Ok(Read::Ended(reason)) => {
                     self.connection.handle_lost(turn, reason);
                     return false;
@@ -174,12 +168,14 @@ impl<S: Link> Driver<S> {
                     return false;
                 }
             };
-            bytes_left = bytes_left.saturating_sub(chunk.len());
+            turn.shard.counters().bytes_received.add(fresh as u64);
+            bytes_left = bytes_left.saturating_sub(fresh);
+            let Some(mut chunk) = chunk else { continue };
             if self.is_not_mqtt(turn, &chunk) {
                 return false;
             }
             left -= self.connection.receive(turn, &mut chunk, left, cx.waker());
-            self.keep_unread(chunk);
+            self.unread = Unread::new(chunk, self.options.connection.packet_bytes_max);
             wants_turn = matches!(self.unread, Unread::Whole(_));
             if wants_turn {
                 break;
@@ -222,40 +218,25 @@ impl<S: Link> Driver<S> {
                 Poll::Ready(Ok(Read::Chunk { chunk: Workbench::chunk(buffer), fresh: count }))
             }
             Unread::Part(mut part) => {
-                let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut part);
+                let bytes_max = self.options.connection.packet_bytes_max;
+                let mut room = part.room(bytes_max);
+                let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut room);
+                drop(room);
                 let Poll::Ready(count) = polled else {
                     self.unread = Unread::Part(part);
                     return Poll::Pending;
                 };
-                match count? {
-                    0 => Poll::Ready(Ok(Read::Ended(CLOSED_MIDWAY))),
-                    fresh => Poll::Ready(Ok(Read::Chunk { chunk: part.freeze(), fresh })),
+                let fresh = count?;
+                if fresh == 0 {
+                    return Poll::Ready(Ok(Read::Ended(CLOSED_MIDWAY)));
                 }
+                if part.is_whole(bytes_max) {
+                    return Poll::Ready(Ok(Read::Chunk { chunk: part.freeze(), fresh }));
+                }
+                self.unread = Unread::Part(part);
+                Poll::Ready(Ok(Read::Piece { fresh }))
             }
         }
-    }
-
-    /// Keeps what was not handled: whole packets as they are, part of one in a buffer of its own.
-    fn keep_unread(&mut self, chunk: Bytes) {
-        if chunk.is_empty() {
-            return;
-        }
-        let bytes_max = self.options.connection.packet_bytes_max;
-        let missing = match Frame::peek(&chunk, bytes_max) {
-            Ok(Some(frame)) => frame.total_len.saturating_sub(chunk.len()),
-            Ok(None) => HEADER_BYTES_MAX,
-            // The state machine has refused it or will.
-            Err(_) => 0,
-        };
-        if missing == 0 {
-            self.unread = Unread::Whole(chunk);
-            return;
-        }
-        // Not more than twice what has come: a length is easily claimed.
-        let room = missing.min(chunk.len().max(PART_ROOM_MIN));
-        let mut part = BytesMut::with_capacity(chunk.len() + room);
-        part.extend_from_slice(&chunk);
-        self.unread = Unread::Part(part);
     }
 
     /// Whether the first bytes show that the client speaks something else.
@@ -450,10 +431,6 @@ const DELIVERIES_MAX: usize = 4_096;
 const OUTBOX_MAX: usize = 256 * 1_024;
 /// Pieces of one write.
 const SLICES_MAX: usize = 64;
-/// A fixed header is two to five bytes.
-const HEADER_BYTES_MAX: usize = 5;
-/// Room for the rest of a small packet.
-const PART_ROOM_MIN: usize = 4 * 1_024;
 /// How long the last packet of a connection has to arrive.
 const LINGER_MILLIS: u64 = 1_000;
 const CLOSED: &str = "the client closed the connection";

@@ -4,6 +4,8 @@ pub mod driver;
 pub mod log;
 pub mod shard_context;
 
+mod part;
+
 pub use driver::{Driver, DriverOptions, Link};
 pub use shard_context::ShardContext;
 
