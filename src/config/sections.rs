@@ -79,7 +79,7 @@ options! {
         /// with 0x88 (server unavailable).
         auth_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(10),
         /// How many CONNECTs may wait for their password to be checked. One more is refused with
-        /// 0x97 (quota exceeded).
+        /// 0x89 (server busy).
         auth_waiting_max: NonZeroUsize as "N" = count(1_024),
     }
 }
