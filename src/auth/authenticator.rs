@@ -1,15 +1,15 @@
 //! The [`Authenticator`] that knows passwords.
 
 use std::{
+    collections::VecDeque,
+    fmt,
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
 
 use super::{FileError, PasswordFile};
 use crate::ports::auth::{
@@ -25,20 +25,30 @@ pub struct Options {
     pub waiting_max: usize,
 }
 
-/// Checks passwords on a thread of its own. Dropping it lets the thread finish what waits.
+/// Checks passwords on a thread of its own. Dropping it waits for the hash the thread is at; who
+/// waits for another is told that there will be no answer.
 #[derive(Debug)]
 pub struct PasswordAuthenticator {
     path: PathBuf,
     file: Arc<ArcSwap<PasswordFile>>,
-    requests: Option<SyncSender<Job>>,
+    waiting: Arc<Waiting>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The requests that wait for the thread.
+#[derive(Debug)]
+struct Waiting {
+    /// The oldest first; none once the authenticator is dropped.
+    jobs: Mutex<Option<VecDeque<Job>>>,
+    jobs_max: usize,
+    has_changed: Condvar,
 }
 
 /// A request and whom to tell.
 struct Job {
     request: AuthRequest,
     user_name: Arc<str>,
-    completion: Completion,
+    completion: Box<dyn Completion>,
 }
 
 impl PasswordAuthenticator {
@@ -47,14 +57,24 @@ impl PasswordAuthenticator {
     /// # Errors
     /// The file cannot be used, or the thread not be started.
     pub fn start(options: Options) -> Result<Self, FileError> {
+        Self::start_with(options, PasswordFile::verify)
+    }
+
+    fn start_with(
+        options: Options,
+        mut verify: impl FnMut(&PasswordFile, &str, &[u8]) -> bool + Send + 'static,
+    ) -> Result<Self, FileError> {
         let file = Arc::new(ArcSwap::from_pointee(PasswordFile::open(&options.file)?));
-        let (requests, jobs) = sync_channel(options.waiting_max);
-        let known = Arc::clone(&file);
+        let waiting = Arc::new(Waiting::new(options.waiting_max));
+        let (known, jobs) = (Arc::clone(&file), Arc::clone(&waiting));
+        let check = move || {
+            jobs.check_all(|user_name, password| verify(&known.load(), user_name, password));
+        };
         let thread = thread::Builder::new()
             .name("passwords".to_owned())
-            .spawn(move || check_passwords(&jobs, &known))
+            .spawn(check)
             .map_err(FileError::Spawn)?;
-        Ok(Self { path: options.file, file, requests: Some(requests), thread: Some(thread) })
+        Ok(Self { path: options.file, file, waiting, thread: Some(thread) })
     }
 
     /// Reads the file again; answers how many users it has.
@@ -78,37 +98,92 @@ impl PasswordAuthenticator {
 impl Authenticator for PasswordAuthenticator {
     /// Who gives no user name is known by the certificate, or refused: anonymous clients are the
     /// business of the listener.
-    fn submit(&self, request: AuthRequest, completion: Completion) -> Result<(), AuthBusy> {
+    fn submit(
+        &self,
+        request: AuthRequest,
+        completion: Box<dyn Completion>,
+    ) -> Result<(), AuthBusy> {
         let Some(user_name) = request.user_name.clone() else {
-            completion(match request.tls_common_name.clone() {
+            completion.complete(match request.tls_common_name.clone() {
                 Some(common_name) => granted(&request, common_name),
                 None => AuthVerdict::Refused(RefusalReason::NotAuthorized),
             });
             return Ok(());
         };
-        let requests = self.requests.as_ref().ok_or(AuthBusy)?;
-        requests.try_send(Job { request, user_name, completion }).map_err(|_| AuthBusy)
+        self.waiting.push(Job { request, user_name, completion })
     }
 }
 
 impl Drop for PasswordAuthenticator {
     fn drop(&mut self) {
-        drop(self.requests.take());
+        self.waiting.close();
         if let Some(thread) = self.thread.take() {
             let _ended = thread.join();
         }
     }
 }
 
-fn check_passwords(jobs: &Receiver<Job>, file: &ArcSwap<PasswordFile>) {
-    for Job { request, user_name, completion } in jobs {
-        let password = request.password.as_deref().unwrap_or_default();
-        let is_right = file.load().verify(&user_name, password);
-        completion(if is_right {
-            granted(&request, user_name)
-        } else {
-            AuthVerdict::Refused(RefusalReason::BadUserNameOrPassword)
-        });
+impl Waiting {
+    fn new(jobs_max: usize) -> Self {
+        Self { jobs: Mutex::new(Some(VecDeque::new())), jobs_max, has_changed: Condvar::new() }
+    }
+
+    fn push(&self, job: Job) -> Result<(), AuthBusy> {
+        let mut jobs = self.jobs.lock();
+        let jobs = jobs.as_mut().ok_or(AuthBusy)?;
+        // All have the same time to wait: those nobody waits for are the oldest.
+        while jobs.front().is_some_and(|job| !job.completion.is_wanted()) {
+            jobs.pop_front();
+        }
+        if jobs.len() >= self.jobs_max {
+            return Err(AuthBusy);
+        }
+        jobs.push_back(job);
+        self.has_changed.notify_one();
+        Ok(())
+    }
+
+    /// The newest request that somebody waits for; `None` when there will be no more.
+    ///
+    /// When more come than can be checked, the oldest is about to be given up, and so would be every
+    /// one that is checked if it were the oldest: nobody came in. The newest has its whole time left.
+    fn pop(&self) -> Option<Job> {
+        let mut jobs = self.jobs.lock();
+        loop {
+            while let Some(job) = jobs.as_mut()?.pop_back() {
+                if job.completion.is_wanted() {
+                    return Some(job);
+                }
+            }
+            self.has_changed.wait(&mut jobs);
+        }
+    }
+
+    /// Answers requests until there are no more.
+    fn check_all(&self, mut is_right: impl FnMut(&str, &[u8]) -> bool) {
+        while let Some(Job { request, user_name, completion }) = self.pop() {
+            let password = request.password.as_deref().unwrap_or_default();
+            completion.complete(if is_right(&user_name, password) {
+                granted(&request, user_name)
+            } else {
+                AuthVerdict::Refused(RefusalReason::BadUserNameOrPassword)
+            });
+        }
+    }
+
+    /// Lets all go that wait, and the thread.
+    fn close(&self) {
+        let jobs = self.jobs.lock().take();
+        self.has_changed.notify_one();
+        for job in jobs.into_iter().flatten() {
+            job.completion.complete(AuthVerdict::Refused(RefusalReason::Unavailable));
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.request.fmt(f)
     }
 }
 
@@ -122,7 +197,10 @@ fn granted(request: &AuthRequest, user_name: Arc<str>) -> AuthVerdict {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::mpsc};
+    use std::{
+        fs,
+        sync::{Weak, mpsc},
+    };
 
     use bytes::Bytes;
 
@@ -145,9 +223,43 @@ mod tests {
         PasswordAuthenticator::start(Options { file, waiting_max }).unwrap()
     }
 
+    /// Where the tests take an answer; wanted as long as the weak reference has somebody behind it.
+    struct Told<F>(F, Option<Weak<()>>);
+
+    impl<F: FnOnce(AuthVerdict) + Send> Completion for Told<F> {
+        fn is_wanted(&self) -> bool {
+            self.1.as_ref().is_none_or(|waiting| waiting.strong_count() > 0)
+        }
+
+        fn complete(self: Box<Self>, verdict: AuthVerdict) {
+            (self.0)(verdict);
+        }
+    }
+
+    fn told(to: impl FnOnce(AuthVerdict) + Send + 'static) -> Box<dyn Completion> {
+        Box::new(Told(to, None))
+    }
+
+    /// An authenticator whose hash takes until it is let go on; it says who is being checked.
+    fn slow(
+        directory: &TestDirectory,
+        waiting_max: usize,
+    ) -> (PasswordAuthenticator, mpsc::Receiver<String>, mpsc::SyncSender<()>) {
+        let file = directory.0.join("users");
+        set_password(&file, "alice", b"wonder").unwrap();
+        let (checking, checked) = mpsc::sync_channel(8);
+        let (go_on, may_go_on) = mpsc::sync_channel(8);
+        let verify = move |_: &PasswordFile, user_name: &str, _: &[u8]| {
+            checking.send(user_name.to_owned()).unwrap();
+            may_go_on.recv().is_ok()
+        };
+        let options = Options { file, waiting_max };
+        (PasswordAuthenticator::start_with(options, verify).unwrap(), checked, go_on)
+    }
+
     fn answer(authenticator: &PasswordAuthenticator, request: AuthRequest) -> AuthVerdict {
-        let (told, verdict) = mpsc::sync_channel(1);
-        authenticator.submit(request, Box::new(move |it| told.send(it).unwrap())).unwrap();
+        let (tell, verdict) = mpsc::sync_channel(1);
+        authenticator.submit(request, told(move |it| tell.send(it).unwrap())).unwrap();
         verdict.recv().unwrap()
     }
 
@@ -189,26 +301,76 @@ mod tests {
     #[test]
     fn more_than_may_wait_are_refused_at_once_and_never_told() {
         let directory = TestDirectory::new();
-        let authenticator = started(&directory, 1);
-        let (inside, is_inside) = mpsc::sync_channel(1);
-        let (go_on, may_go_on) = mpsc::sync_channel::<()>(1);
-        let holding = Box::new(move |_| {
-            inside.send(()).unwrap();
-            may_go_on.recv().unwrap();
-        });
-        authenticator.submit(request(Some("alice"), "wonder"), holding).unwrap();
-        is_inside.recv().unwrap();
-        let (told, verdicts) = mpsc::sync_channel(8);
+        let (authenticator, checked, go_on) = slow(&directory, 1);
+        let (tell, verdicts) = mpsc::sync_channel(8);
         let submit = |name| {
-            let told = told.clone();
-            let completion = Box::new(move |_| told.send(name).unwrap());
-            authenticator.submit(request(Some("alice"), "wonder"), completion)
+            let tell = tell.clone();
+            let completion = told(move |_| tell.send(name).unwrap());
+            authenticator.submit(request(Some(name), "wonder"), completion)
         };
+        assert_eq!(submit("checked"), Ok(()));
+        assert_eq!(checked.recv().unwrap(), "checked");
         assert_eq!(submit("waits"), Ok(()));
         assert_eq!(submit("refused"), Err(AuthBusy));
+        (0..2).for_each(|_| go_on.send(()).unwrap());
+        assert_eq!(checked.recv().unwrap(), "waits");
+        drop((tell, authenticator));
+        assert_eq!(verdicts.iter().collect::<Vec<_>>(), ["checked", "waits"]);
+    }
+
+    /// Story: a CONNECT that had timed out left its request behind, and it was hashed all the same.
+    /// With clients that try again, the thread was busy with requests nobody waited for, each new
+    /// one waited behind them until it timed out too, and nobody came in. Requests that are given
+    /// up are now neither hashed nor counted against the bound.
+    #[test]
+    fn a_request_that_was_given_up_is_not_hashed() {
+        let directory = TestDirectory::new();
+        let (authenticator, checked, go_on) = slow(&directory, 3);
+        let submit = |name: &str, client: &Arc<()>| {
+            let completion = Box::new(Told(|_| {}, Some(Arc::downgrade(client))));
+            authenticator.submit(request(Some(name), "wonder"), completion)
+        };
+        let (patient, impatient) = (Arc::new(()), Arc::new(()));
+        submit("at work", &patient).unwrap();
+        assert_eq!(checked.recv().unwrap(), "at work");
+        for name in ["given up", "given up too", "and this"] {
+            submit(name, &impatient).unwrap();
+        }
+        assert_eq!(submit("one too many", &patient), Err(AuthBusy));
+        drop(impatient);
+        assert_eq!(submit("fresh", &patient), Ok(()), "the others have left their places");
+        assert_eq!(submit("fresher", &patient), Ok(()));
+        (0..3).for_each(|_| go_on.send(()).unwrap());
+        drop(go_on);
+        assert_eq!(checked.recv().unwrap(), "fresher", "it has its whole time left");
+        assert_eq!(checked.recv().unwrap(), "fresh");
+        drop(authenticator);
+        assert_eq!(checked.iter().count(), 0, "nothing else was hashed");
+    }
+
+    /// Story: dropping the authenticator waited for every request in the queue, tens of seconds.
+    #[test]
+    fn who_still_waits_at_the_end_is_told_without_a_hash() {
+        let directory = TestDirectory::new();
+        let (authenticator, checked, go_on) = slow(&directory, 4);
+        let (tell, verdicts) = mpsc::sync_channel(8);
+        let submit = |name| {
+            let tell = tell.clone();
+            let completion = told(move |verdict| {
+                let is_unavailable = verdict == AuthVerdict::Refused(RefusalReason::Unavailable);
+                tell.send((name, is_unavailable)).unwrap();
+            });
+            authenticator.submit(request(Some(name), "wonder"), completion).unwrap();
+        };
+        submit("checked");
+        assert_eq!(checked.recv().unwrap(), "checked");
+        submit("waits");
+        let ending = thread::spawn(move || drop(authenticator));
+        assert_eq!(verdicts.recv().unwrap(), ("waits", true));
         go_on.send(()).unwrap();
-        drop((told, authenticator));
-        assert_eq!(verdicts.iter().collect::<Vec<_>>(), ["waits"]);
+        assert_eq!(verdicts.recv().unwrap(), ("checked", false));
+        ending.join().unwrap();
+        assert_eq!(checked.iter().count(), 0, "nothing else was hashed");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`Connection::advance`] for what others have for it, then it writes the outbox. The simulator does
 //! the same without a socket.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::mqtt::{
     Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
     QoS, ReasonCode, Sender, connect_version,
 };
-use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Identity};
+use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::ports::clock::Tick;
 use crate::ports::message::Message;
 use crate::session::mailbox::Notice;
@@ -74,6 +74,9 @@ enum Identified {
 /// Where the authenticator leaves its answer.
 #[derive(Default)]
 struct Answer(Mutex<AnswerState>);
+
+/// What the authenticator has of an [`Answer`]: nothing, once the connection waits no more.
+struct AnswerSlot(Weak<Answer>);
 
 #[derive(Default)]
 struct AnswerState {
@@ -284,7 +287,7 @@ impl Connection {
         waker: &Waker,
     ) {
         let answer = Arc::new(Answer::default());
-        let slot = Arc::clone(&answer);
+        let slot = Box::new(AnswerSlot(Arc::downgrade(&answer)));
         let request = AuthRequest {
             client_id,
             user_name: connect.user_name.as_deref().map(Arc::from),
@@ -292,7 +295,7 @@ impl Connection {
             peer: Arc::clone(&self.origin.address),
             tls_common_name: self.origin.tls_common_name.clone(),
         };
-        if authenticator.submit(request, Box::new(move |verdict| slot.give(verdict))).is_err() {
+        if authenticator.submit(request, slot).is_err() {
             return self.refuse(turn, &connect, &ConnectError::Busy);
         }
         let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
@@ -707,6 +710,18 @@ impl Answer {
             state.waker = Some(waker.clone());
         }
         verdict
+    }
+}
+
+impl Completion for AnswerSlot {
+    fn is_wanted(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    fn complete(self: Box<Self>, verdict: AuthVerdict) {
+        if let Some(answer) = self.0.upgrade() {
+            answer.give(verdict);
+        }
     }
 }
 

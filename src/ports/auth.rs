@@ -67,7 +67,14 @@ pub enum RefusalReason {
 }
 
 /// Takes the answer.
-pub type Completion = Box<dyn FnOnce(AuthVerdict) + Send>;
+pub trait Completion: Send {
+    /// Whether somebody still waits. An answer that nobody waits for need not be found: a CONNECT
+    /// that was given up leaves its request behind. Once `false`, it stays so.
+    fn is_wanted(&self) -> bool;
+
+    /// Takes the answer; does not block.
+    fn complete(self: Box<Self>, verdict: AuthVerdict);
+}
 
 /// The authenticator has as many requests as it takes. The CONNECT is refused with 0x89.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -76,12 +83,14 @@ pub struct AuthBusy;
 
 /// Decides who may come in.
 pub trait Authenticator: Send + Sync {
-    /// Hands a request over. `completion` is called once, from any thread, possibly before this
-    /// returns; it must not block. It is never called when the request was not taken.
+    /// Hands a request over. `completion` is told once, from any thread, possibly before this
+    /// returns; or never, when it is no longer wanted. It is never told when the request was not
+    /// taken.
     ///
     /// # Errors
     /// As many requests are waiting as may.
-    fn submit(&self, request: AuthRequest, completion: Completion) -> Result<(), AuthBusy>;
+    fn submit(&self, request: AuthRequest, completion: Box<dyn Completion>)
+    -> Result<(), AuthBusy>;
 }
 
 /// Decides what a client may do.

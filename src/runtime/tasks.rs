@@ -44,7 +44,9 @@ impl Tasks {
         Self { handle, counters: Arc::default(), ended: Arc::default() }
     }
 
-    /// Starts `future` as a task. A task that panics ends; it takes nothing else down.
+    /// Starts `future` as a task. It must not panic: a release build aborts the whole broker then,
+    /// because what the task shared with others may be half changed. Where panics unwind, as in
+    /// tests, the task ends and is no longer counted.
     pub(super) fn spawn<F>(&self, name: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
