@@ -127,14 +127,15 @@ impl<S: Link> Driver<S> {
             self.connection.handle_timeout(turn);
         }
         let wants_turn = self.work(cx, turn, read_buffer);
+        if !was_open && self.connection.is_open() {
+            // Before the client can hear of it: its place among the half open is free by then.
+            self.stream.mark_established();
+        }
         let is_broken = self.flush(cx, turn).is_err();
         if is_broken {
             self.connection.handle_lost(turn, "the connection broke");
             // What it had to say is nobody else's.
             turn.outbox.clear();
-        }
-        if !was_open && self.connection.is_open() {
-            self.stream.mark_established();
         }
         bench.finish_turn();
         drop(bench);

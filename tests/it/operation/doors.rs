@@ -111,5 +111,5 @@ fn a_proxy_header_names_the_client_in_the_log() {
     without.send(&s.connect("without").bytes());
     without.closed().unwrap();
     broker.wait_for_log("no PROXY protocol header");
-    assert_eq!(broker.metrics().value("handshakes_failed_total{reason=\"proxy\"}"), 1);
+    broker.wait_for_metric("handshakes_failed_total{reason=\"proxy\"}", |count| count == 1);
 }
