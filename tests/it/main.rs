@@ -20,4 +20,5 @@ mod layering;
 mod limits;
 mod operation;
 mod start_errors;
+mod stories;
 mod takeover;

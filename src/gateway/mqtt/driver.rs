@@ -260,6 +260,9 @@ impl<S: Link> Driver<S> {
             let written = write_out(&mut self.stream, cx, backlog)?;
             self.needs_flush = !written.is_flushed;
             turn.shard.counters().bytes_sent.add(written.bytes);
+            if written.bytes > 0 {
+                self.connection.note_progress(turn.now);
+            }
             if backlog.is_empty() {
                 self.backlog = None;
                 // There may be deliveries that had to wait.
