@@ -14,3 +14,4 @@ pub mod ports;
 pub mod routing;
 pub mod runtime;
 pub mod session;
+pub mod sim;

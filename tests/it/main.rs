@@ -19,6 +19,8 @@ mod harness;
 mod layering;
 mod limits;
 mod operation;
+mod sim;
+mod splits;
 mod start_errors;
 mod stories;
 mod takeover;

@@ -17,7 +17,7 @@ pub(super) fn banned(seen: &Seen) -> impl Iterator<Item = (usize, String)> {
 
 fn objection(named: &Named) -> Option<&'static str> {
     let segments: Vec<&str> = named.segments.iter().map(String::as_str).collect();
-    if segments.starts_with(&["std", "task", "Waker"]) {
+    if matches!(segments[..], ["std", "task", "Waker" | "Wake", ..]) {
         // Somebody to call when there is something to do: no task is needed for that.
         return None;
     }

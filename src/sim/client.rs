@@ -1,0 +1,631 @@
+//! A simulated client: its side of the protocol, and what it notices.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use super::failure::{Checker, Complaint, Plant, complaint};
+use super::ledger::{Arrival, Ledger};
+use super::profile::{FILTERS, FIRST_RETAINED, Profile, TOPICS};
+use super::sessions::Sessions;
+use crate::mqtt::{
+    Connack, Connect, ConnectProperties, Disconnect, Frame, MessageProperties, PACKET_SIZE_MAX,
+    Packet, PacketId, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec, Pubrel, QoS, ReasonCode,
+    Sender, Suback, Subscribe, SubscribeFilter, SubscriptionOptions, TopicName, Unsubscribe, Will,
+};
+
+/// What all clients write down.
+pub(super) struct Books<'a> {
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) sessions: &'a mut Sessions,
+    pub(super) plant: Plant,
+    pub(super) now: u64,
+    /// When the packet at hand was encoded.
+    pub(super) written_at: u64,
+    /// Whether this is the probe: what it is sent is what is retained.
+    pub(super) is_probe: bool,
+}
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    Offline,
+    Greeting { since: u64 },
+    Online,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "what a client neglects is independent")]
+pub(super) struct SimClient {
+    pub(super) number: usize,
+    pub(super) profile: Profile,
+    pub(super) connection: Option<usize>,
+    pub(super) phase: Phase,
+    pub(super) is_reading: bool,
+    pub(super) is_acknowledging: bool,
+    /// It neither says nor does anything any more.
+    pub(super) is_silent: bool,
+    /// What it wants to send.
+    pub(super) out: BytesMut,
+    /// What has come and is not a whole packet.
+    unparsed: BytesMut,
+    held: Vec<Packet>,
+    waiting: VecDeque<usize>,
+    outgoing: VecDeque<Outgoing>,
+    /// QoS 2 messages that came and are not released.
+    unreleased: BTreeSet<PacketId>,
+    /// What came on this connection and is not acknowledged.
+    open: BTreeSet<PacketId>,
+    aliases: BTreeMap<NonZeroU16, ByteString>,
+    next_id: PacketId,
+    epoch: u32,
+    subscriptions: Vec<Wish>,
+    window_max: usize,
+    /// It has not sent yet what its last connection left unacknowledged.
+    is_holding_back: bool,
+    pub(super) online_since: u64,
+    swapped: Option<Arrival>,
+    delivered: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Outgoing {
+    id: PacketId,
+    publication: usize,
+    is_released: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Wish {
+    filter: usize,
+    qos: QoS,
+    state: WishState,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum WishState {
+    Off,
+    Asked(PacketId),
+    On,
+    Leaving(PacketId),
+}
+
+impl SimClient {
+    pub(super) fn new(number: usize, profile: Profile) -> Self {
+        let wish = |&(filter, qos): &(usize, QoS)| Wish { filter, qos, state: WishState::Off };
+        Self {
+            subscriptions: profile.wishes.iter().map(wish).collect(),
+            number,
+            profile,
+            connection: None,
+            phase: Phase::Offline,
+            is_reading: true,
+            is_acknowledging: true,
+            is_silent: false,
+            out: BytesMut::new(),
+            unparsed: BytesMut::new(),
+            held: Vec::new(),
+            waiting: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            unreleased: BTreeSet::new(),
+            open: BTreeSet::new(),
+            aliases: BTreeMap::new(),
+            next_id: PacketId::MIN,
+            epoch: 0,
+            window_max: 1,
+            is_holding_back: false,
+            online_since: 0,
+            swapped: None,
+            delivered: 0,
+        }
+    }
+
+    /// Whether everything it wanted to publish has been answered.
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.outgoing.is_empty()
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.phase == Phase::Online
+    }
+
+    /// Whether the broker has said that it is subscribed to everything it wants.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscriptions.iter().all(|wish| wish.state == WishState::On)
+    }
+
+    /// It has a new connection, on which the first packet is the CONNECT.
+    pub(super) fn connect(&mut self, connection: usize, clean_start: bool, now: u64) {
+        self.leave();
+        self.connection = Some(connection);
+        self.phase = Phase::Greeting { since: now };
+        let connect = self.connect_packet(connection, clean_start);
+        self.send(&Packet::Connect(Box::new(connect)));
+    }
+
+    /// It has no connection any more.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
+        self.phase = Phase::Offline;
+        self.is_reading = true;
+        self.is_acknowledging = true;
+        self.is_silent = false;
+        self.out.clear();
+        self.unparsed.clear();
+        self.held.clear();
+        self.open.clear();
+        self.aliases.clear();
+        for wish in &mut self.subscriptions {
+            if wish.state != WishState::On {
+                wish.state = WishState::Off;
+            }
+        }
+    }
+
+    pub(super) fn connect_packet(&self, connection: usize, clean_start: bool) -> Connect {
+        let profile = &self.profile;
+        let is_v5 = profile.version == ProtocolVersion::V5;
+        let will = profile.will.map(|will| {
+            Box::new(Will {
+                topic: TopicName::try_from("w/will").expect("a topic"),
+                payload: Bytes::from(connection.to_string()),
+                qos: will.qos,
+                retain: false,
+                delay_interval_secs: will.delay_secs,
+                properties: None,
+            })
+        });
+        let mut properties = ConnectProperties::default();
+        if is_v5 {
+            properties.session_expiry_interval_secs =
+                (profile.expiry_secs > 0).then_some(profile.expiry_secs);
+            properties.receive_maximum = NonZeroU16::new(profile.receive_maximum);
+            properties.maximum_packet_size = profile.packet_bytes_max.and_then(NonZeroU32::new);
+            properties.topic_alias_maximum = profile.alias_maximum;
+        }
+        Connect {
+            protocol_version: profile.version,
+            clean_start,
+            keep_alive_secs: profile.keep_alive_secs,
+            client_id: format!("client-{}", self.number).into(),
+            will,
+            user_name: None,
+            password: None,
+            properties,
+        }
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        packet.encode(self.profile.version, &mut self.out);
+    }
+
+    /// An acknowledgement, unless it acknowledges nothing for the time being.
+    fn answer(&mut self, packet: Packet) {
+        if !self.is_acknowledging {
+            self.held.push(packet);
+            return;
+        }
+        if let Packet::Puback(Puback { packet_id, .. })
+        | Packet::Pubcomp(Pubcomp { packet_id, .. }) = &packet
+        {
+            self.open.remove(packet_id);
+        }
+        self.send(&packet);
+    }
+
+    /// It acknowledges again, first what it has held back.
+    pub(super) fn acknowledge_again(&mut self) {
+        self.is_acknowledging = true;
+        for packet in std::mem::take(&mut self.held) {
+            self.answer(packet);
+        }
+    }
+
+    pub(super) fn ping(&mut self) {
+        self.send(&Packet::Pingreq);
+    }
+
+    /// DISCONNECT.
+    pub(super) fn say_good_bye(&mut self, reason_code: ReasonCode, expiry: Option<(u32, String)>) {
+        let mut disconnect = Disconnect::new(reason_code);
+        if let Some((secs, reason)) = expiry {
+            disconnect.session_expiry_interval_secs = Some(secs);
+            disconnect.reason_string = Some(reason.into());
+        }
+        self.send(&Packet::Disconnect(Box::new(disconnect)));
+    }
+
+    fn draw_id(&mut self) -> PacketId {
+        loop {
+            let id = self.next_id;
+            self.next_id = id.next();
+            if self.outgoing.iter().all(|outgoing| outgoing.id != id) {
+                return id;
+            }
+        }
+    }
+
+    /// It wants to publish.
+    pub(super) fn publish(&mut self, publication: usize, books: &mut Books<'_>) {
+        if books.ledger.publication(publication).qos == QoS::AtMostOnce {
+            if self.is_online() {
+                self.send_publish(publication, None, false, books);
+            }
+            return;
+        }
+        self.waiting.push_back(publication);
+        self.pump(books);
+    }
+
+    /// Sends what the broker's Receive Maximum allows.
+    fn pump(&mut self, books: &mut Books<'_>) {
+        while self.is_online() && !self.is_holding_back && self.outgoing.len() < self.window_max {
+            let Some(publication) = self.waiting.pop_front() else { return };
+            let id = self.draw_id();
+            self.outgoing.push_back(Outgoing { id, publication, is_released: false });
+            self.send_publish(publication, Some(id), false, books);
+        }
+    }
+
+    fn send_publish(
+        &mut self,
+        number: usize,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        books: &mut Books<'_>,
+    ) {
+        books.ledger.note_sent(number, books.now);
+        let publication = books.ledger.publication(number);
+        let is_v5 = self.profile.version == ProtocolVersion::V5;
+        let properties = publication.expiry_secs.filter(|_| is_v5).map(|secs| {
+            Arc::new(MessageProperties {
+                message_expiry_interval_secs: Some(secs),
+                ..MessageProperties::default()
+            })
+        });
+        let mut payload = Vec::new();
+        if !publication.is_deletion {
+            payload.extend_from_slice(&(number as u64).to_be_bytes());
+            payload.resize(publication.payload_len.max(payload.len()), b'.');
+        }
+        let publish = Publish {
+            dup,
+            qos: publication.qos,
+            retain: publication.topic >= FIRST_RETAINED,
+            topic: topic_name(publication.topic).into(),
+            packet_id,
+            topic_alias: None,
+            subscription_ids: SmallVec::new(),
+            properties,
+            payload: payload.into(),
+        };
+        self.send(&Packet::Publish(publish));
+    }
+
+    /// Asks for everything it wants and does not have.
+    pub(super) fn subscribe_all(&mut self) {
+        let id = self.draw_id();
+        let mut filters = Vec::new();
+        for wish in self.subscriptions.iter_mut().filter(|wish| wish.state == WishState::Off) {
+            wish.state = WishState::Asked(id);
+            let options = SubscriptionOptions { qos: wish.qos, ..SubscriptionOptions::default() };
+            filters.push(SubscribeFilter { filter: filter_name(wish.filter).into(), options });
+        }
+        if filters.is_empty() {
+            return;
+        }
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id: id,
+            subscription_id: None,
+            user_properties: Vec::new(),
+            filters,
+        }));
+    }
+
+    /// Gives one Subscription up, if it has it.
+    pub(super) fn unsubscribe(&mut self, place: usize, books: &mut Books<'_>) {
+        let id = self.draw_id();
+        let place = place % self.subscriptions.len();
+        let Some(wish) = self.subscriptions.get_mut(place) else { return };
+        if wish.state != WishState::On {
+            return;
+        }
+        wish.state = WishState::Leaving(id);
+        let filter = wish.filter;
+        books.ledger.note_unsubscribing(self.number, filter, books.now);
+        self.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id: id,
+            user_properties: Vec::new(),
+            filters: vec![filter_name(filter).into()],
+        }));
+    }
+
+    /// Bytes that it has read; `understood` tells when those of the next packet were written.
+    pub(super) fn read(
+        &mut self,
+        bytes: &[u8],
+        books: &mut Books<'_>,
+        mut understood: impl FnMut(usize) -> u64,
+    ) -> Result<(), Complaint> {
+        self.unparsed.extend_from_slice(bytes);
+        while let Ok(Some(frame)) = Frame::peek(&self.unparsed, PACKET_SIZE_MAX) {
+            if frame.total_len > self.unparsed.len() {
+                break;
+            }
+            let packet = self.unparsed.split_to(frame.total_len).freeze();
+            books.written_at = understood(packet.len());
+            let max = self.profile.packet_bytes_max.map_or(usize::MAX, |max| max as usize);
+            if packet.len() > max {
+                let words = format!("{} bytes for client {}", packet.len(), self.number);
+                return complaint(Checker::Window, words);
+            }
+            match Packet::decode(self.profile.version, Sender::Server, &packet) {
+                Ok(packet) => self.handle(packet, books)?,
+                Err(error) => return complaint(Checker::Protocol, error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, packet: Packet, books: &mut Books<'_>) -> Result<(), Complaint> {
+        match packet {
+            Packet::Connack(connack) => {
+                self.handle_connack(&connack, books);
+                Ok(())
+            }
+            Packet::Publish(publish) => self.handle_publish(publish, books),
+            Packet::Puback(puback) => self.handle_puback(&puback, books),
+            Packet::Pubrec(pubrec) => self.handle_pubrec(&pubrec, books),
+            Packet::Pubrel(pubrel) => {
+                self.unreleased.remove(&pubrel.packet_id);
+                self.answer(Packet::Pubcomp(Pubcomp::new(pubrel.packet_id, ReasonCode::Success)));
+                Ok(())
+            }
+            Packet::Pubcomp(pubcomp) => {
+                self.settle(pubcomp.packet_id, true)?;
+                self.pump(books);
+                Ok(())
+            }
+            Packet::Suback(suback) => self.handle_suback(&suback, books),
+            Packet::Unsuback(unsuback) => {
+                for wish in &mut self.subscriptions {
+                    if wish.state == WishState::Leaving(unsuback.packet_id) {
+                        wish.state = WishState::Off;
+                    }
+                }
+                Ok(())
+            }
+            Packet::Pingresp | Packet::Disconnect(_) => Ok(()),
+            Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::Pingreq
+            | Packet::Auth(_) => complaint(Checker::Protocol, packet.name()),
+        }
+    }
+
+    fn handle_connack(&mut self, connack: &Connack, books: &mut Books<'_>) {
+        if connack.reason_code.is_error() {
+            books.sessions.count("connects refused");
+            return;
+        }
+        self.phase = Phase::Online;
+        let maximum = connack.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        self.window_max = usize::from(maximum).min(PUBLISHES_MAX);
+        let epoch = books.sessions.epoch(self.number);
+        // A Session that it never heard of is new to it, too.
+        if !connack.session_present || epoch != self.epoch {
+            self.epoch = epoch;
+            self.outgoing.clear();
+            self.unreleased.clear();
+            for wish in &mut self.subscriptions {
+                wish.state = WishState::Off;
+            }
+        }
+        self.subscribe_all();
+        self.is_holding_back = true;
+        self.online_since = books.now;
+        if self.profile.version == ProtocolVersion::V5 {
+            self.resume_publishing(books);
+        }
+    }
+
+    /// Sends what the last connection left unacknowledged, and then what waits.
+    ///
+    /// A client of 3.1.1 does so a while after CONNACK. A refused publish ends its connection: who
+    /// always published first would never acknowledge, and clients whose queues are full of each
+    /// other's messages would keep each other out.
+    pub(super) fn resume_publishing(&mut self, books: &mut Books<'_>) {
+        if std::mem::take(&mut self.is_holding_back) {
+            self.send_again(books);
+            self.pump(books);
+        }
+    }
+
+    fn send_again(&mut self, books: &mut Books<'_>) {
+        for Outgoing { id, publication, is_released } in self.outgoing.clone() {
+            if is_released {
+                self.send(&Packet::Pubrel(Pubrel::new(id, ReasonCode::Success)));
+            } else {
+                self.send_publish(publication, Some(id), true, books);
+            }
+        }
+    }
+
+    fn handle_publish(
+        &mut self,
+        mut publish: Publish,
+        books: &mut Books<'_>,
+    ) -> Result<(), Complaint> {
+        self.resolve_topic(&mut publish)?;
+        let Some(id) = publish.packet_id else { return self.take(&publish, books) };
+        self.open.insert(id);
+        let believed = if books.plant == Plant::SmallerWindow { 1 } else { u16::MAX };
+        if self.open.len() > usize::from(self.profile.receive_maximum.min(believed)) {
+            let words = format!("client {} has {} open", self.number, self.open.len());
+            return complaint(Checker::Window, words);
+        }
+        if publish.qos == QoS::AtLeastOnce {
+            self.answer(Packet::Puback(Puback::new(id, ReasonCode::Success)));
+            return self.take(&publish, books);
+        }
+        self.answer(Packet::Pubrec(Pubrec::new(id, ReasonCode::Success)));
+        if self.unreleased.insert(id) {
+            return self.take(&publish, books);
+        }
+        if publish.dup { Ok(()) } else { complaint(Checker::Protocol, "an identifier in use") }
+    }
+
+    fn resolve_topic(&mut self, publish: &mut Publish) -> Result<(), Complaint> {
+        let Some(alias) = publish.topic_alias else { return Ok(()) };
+        if alias.get() > self.profile.alias_maximum {
+            return complaint(Checker::Protocol, "a topic alias that is too high");
+        }
+        if !publish.topic.is_empty() {
+            self.aliases.insert(alias, publish.topic.clone());
+            return Ok(());
+        }
+        match self.aliases.get(&alias) {
+            Some(topic) => publish.topic = topic.clone(),
+            None => return complaint(Checker::Protocol, "a topic alias that is not known"),
+        }
+        Ok(())
+    }
+
+    /// The application gets a message.
+    fn take(&mut self, publish: &Publish, books: &mut Books<'_>) -> Result<(), Complaint> {
+        if publish.topic.starts_with("w/") {
+            return Self::take_will(publish, books);
+        }
+        let Some(topic) = TOPICS.iter().position(|name| *name == &*publish.topic) else {
+            return complaint(Checker::Protocol, format!("a message of {}", publish.topic));
+        };
+        let Some(number) = publish.payload.first_chunk::<8>() else { return Ok(()) };
+        let properties = publish.properties.as_deref();
+        let mut arrival = Arrival {
+            client: self.number,
+            epoch: self.epoch,
+            publication: usize::try_from(u64::from_be_bytes(*number)).unwrap_or(usize::MAX),
+            topic,
+            qos: publish.qos,
+            dup: publish.dup,
+            retain: publish.retain,
+            left_secs: properties.and_then(|p| p.message_expiry_interval_secs),
+            written_at: books.written_at,
+        };
+        if books.is_probe {
+            if books.plant != Plant::LostRetained {
+                books.ledger.note_retained(arrival);
+            }
+            return Ok(());
+        }
+        self.delivered += 1;
+        let is_chosen = self.delivered.is_multiple_of(4);
+        if books.plant == Plant::LostDelivery && is_chosen {
+            return Ok(());
+        }
+        if books.plant == Plant::SwappedDeliveries {
+            return self.take_swapped(arrival, books);
+        }
+        if books.plant == Plant::DoubledDelivery && publish.qos == QoS::ExactlyOnce {
+            books.ledger.receive(arrival)?;
+        }
+        if books.plant == Plant::LongerMessageExpiry {
+            arrival.left_secs = arrival.left_secs.map(|left| left + 2);
+        }
+        books.ledger.receive(arrival)
+    }
+
+    /// Gives every message but after the next one.
+    fn take_swapped(&mut self, arrival: Arrival, books: &mut Books<'_>) -> Result<(), Complaint> {
+        let Some(before) = self.swapped.take() else {
+            self.swapped = Some(arrival);
+            return Ok(());
+        };
+        books.ledger.receive(arrival)?;
+        books.ledger.receive(before)
+    }
+
+    fn take_will(publish: &Publish, books: &mut Books<'_>) -> Result<(), Complaint> {
+        let text = String::from_utf8_lossy(&publish.payload);
+        let Ok(connection) = text.parse() else {
+            return complaint(Checker::Protocol, "a will that nobody left");
+        };
+        if !(books.plant == Plant::LostWill && connection % 3 == 0) {
+            books.sessions.note_will_seen(connection, books.written_at);
+        }
+        Ok(())
+    }
+
+    fn handle_puback(&mut self, puback: &Puback, books: &mut Books<'_>) -> Result<(), Complaint> {
+        let publication = self.settle(puback.packet_id, false)?;
+        note_answer(publication, puback.reason_code, books);
+        self.pump(books);
+        Ok(())
+    }
+
+    fn handle_pubrec(&mut self, pubrec: &Pubrec, books: &mut Books<'_>) -> Result<(), Complaint> {
+        let Some(outgoing) = self.outgoing.iter_mut().find(|one| one.id == pubrec.packet_id) else {
+            return complaint(Checker::Protocol, "PUBREC for nothing");
+        };
+        let publication = outgoing.publication;
+        outgoing.is_released = true;
+        note_answer(publication, pubrec.reason_code, books);
+        if pubrec.reason_code.is_error() {
+            self.settle(pubrec.packet_id, true)?;
+            self.pump(books);
+        } else {
+            self.send(&Packet::Pubrel(Pubrel::new(pubrec.packet_id, ReasonCode::Success)));
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, id: PacketId, is_released: bool) -> Result<usize, Complaint> {
+        let place =
+            self.outgoing.iter().position(|one| one.id == id && one.is_released == is_released);
+        match place.and_then(|place| self.outgoing.remove(place)) {
+            Some(outgoing) => Ok(outgoing.publication),
+            None => complaint(Checker::Protocol, "an acknowledgement for nothing"),
+        }
+    }
+
+    fn handle_suback(&mut self, suback: &Suback, books: &mut Books<'_>) -> Result<(), Complaint> {
+        let mut codes = suback.reason_codes.iter();
+        let max = self.profile.packet_bytes_max;
+        for wish in &mut self.subscriptions {
+            if wish.state != WishState::Asked(suback.packet_id) {
+                continue;
+            }
+            wish.state = WishState::On;
+            if codes.next().map(|code| code.as_u8()) != Some(wish.qos.bits()) {
+                return complaint(Checker::Protocol, "a subscription was not granted as asked");
+            }
+            let who = (self.number, self.epoch);
+            books.ledger.note_subscribed(who, (wish.filter, wish.qos), max, books.now);
+        }
+        Ok(())
+    }
+}
+
+fn note_answer(publication: usize, reason_code: ReasonCode, books: &mut Books<'_>) {
+    let is_false = books.plant == Plant::FalseRefusal && publication.is_multiple_of(3);
+    if reason_code.is_error() || is_false {
+        books.ledger.note_refused(publication);
+    } else {
+        books.ledger.note_acknowledged(publication, books.written_at);
+    }
+}
+
+fn topic_name(number: usize) -> &'static str {
+    TOPICS.get(number).expect("topics are numbered")
+}
+
+fn filter_name(number: usize) -> &'static str {
+    FILTERS.get(number).expect("filters are numbered")
+}
+
+/// Messages of QoS 1 and 2 that a client has in flight at most, whatever the broker would take.
+const PUBLISHES_MAX: usize = 8;
