@@ -9,14 +9,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
-
-use parking_lot::Mutex;
 
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

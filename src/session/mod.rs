@@ -10,3 +10,7 @@ pub mod outbox;
 #[expect(clippy::module_inception, reason = "the Session is what the layer is named after")]
 pub mod session;
 pub mod topic_alias;
+
+#[cfg(all(test, mqttzoo_loom))]
+mod loom_models;
+mod sync;

@@ -1,0 +1,174 @@
+//! Models of the mailbox: every order in which a publisher and an owner can meet.
+//!
+//! A wake-up that is lost shows as a deadlock, a message that is lost as an owner that waits for it
+//! for ever.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use bytes::Bytes;
+use loom::sync::Notify;
+use loom::thread;
+
+use crate::mqtt::{QoS, TopicName};
+use crate::ports::clock::Tick;
+use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::session::mailbox::{Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget};
+
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+#[test]
+fn an_idle_owner_is_woken_for_every_message() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = offering(&mailbox, 2);
+        receive(&mailbox, 2);
+        publisher.join().unwrap();
+    });
+}
+
+#[test]
+fn a_notice_reaches_the_owner_whatever_is_offered() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = offering(&mailbox, 1);
+        let claimant = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || wake(mailbox.notify(Notice::TakenOver)))
+        };
+        let (bell, waker) = bell();
+        let mut inbox = VecDeque::new();
+        while mailbox.take(10, 10, &waker, &mut inbox).notice.is_none() {
+            bell.0.wait();
+        }
+        publisher.join().unwrap();
+        claimant.join().unwrap();
+        mailbox.take(10, 10, &waker, &mut inbox);
+        assert_eq!(inbox.len(), 1);
+    });
+}
+
+#[test]
+fn an_owner_whose_socket_is_full_is_woken_for_a_notice_only() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let (bell, waker) = bell();
+        assert_eq!(mailbox.rest(&waker), None);
+        let publisher = offering(&mailbox, 1);
+        wake(mailbox.notify(Notice::TakenOver));
+        bell.0.wait();
+        assert_eq!(mailbox.rest(&waker), Some(Notice::TakenOver));
+        publisher.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_offered_while_the_owner_changes_is_kept() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = offering(&mailbox, 2);
+        assert!(mailbox.detach().is_empty());
+        mailbox.attach();
+        receive(&mailbox, 2);
+        publisher.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reservation_is_kept_or_given_back() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                let bytes = delivery().message.charged_bytes();
+                assert!(mailbox.reserve(bytes, Tick::ZERO));
+                wake(mailbox.commit(delivery(), &mut None));
+            })
+        };
+        receive(&mailbox, 1);
+        publisher.join().unwrap();
+        assert_eq!(mailbox.counts().messages, 0);
+    });
+}
+
+/// A publisher of `count` messages.
+fn offering(mailbox: &Arc<Mailbox>, count: usize) -> thread::JoinHandle<()> {
+    let mailbox = Arc::clone(mailbox);
+    thread::spawn(move || {
+        for _ in 0..count {
+            match mailbox.offer(delivery(), Tick::ZERO, &mut None) {
+                Offer::Queued(waker) => wake(waker),
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+}
+
+/// Takes until `count` messages have come, and sleeps in between.
+fn receive(mailbox: &Mailbox, count: usize) {
+    let (bell, waker) = bell();
+    let mut inbox = VecDeque::new();
+    loop {
+        let taken = mailbox.take(10, 10, &waker, &mut inbox);
+        if inbox.len() == count {
+            break;
+        }
+        if !taken.has_more {
+            bell.0.wait();
+        }
+    }
+    for delivery in inbox {
+        mailbox.acknowledge(1, delivery.message.charged_bytes());
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn bell() -> (Arc<Bell>, Waker) {
+    let bell = Arc::new(Bell(Notify::new()));
+    (Arc::clone(&bell), Waker::from(bell))
+}
+
+fn mailbox() -> Arc<Mailbox> {
+    let options = MailboxOptions {
+        messages_max: 10,
+        bytes_max: 10_000,
+        qos0_messages_max: 10,
+        qos0_bytes_max: 10_000,
+        overflow: Overflow::Reject,
+        full_max_millis: 1,
+    };
+    let budget = Arc::new(QueueBudget::new(1 << 20));
+    Arc::new(Mailbox::new(SessionKey(1), Arc::from("c"), Arc::new(options), budget))
+}
+
+fn delivery() -> Delivery {
+    let message = Message {
+        topic: TopicName::parse("t".into()).unwrap(),
+        payload: Bytes::new(),
+        properties: None,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        publisher: SessionKey::BROKER,
+        expires_at: None,
+        is_in_transit: false,
+    };
+    Delivery { message: Arc::new(message), tag: None, qos: QoS::AtLeastOnce, retain: false }
+}
