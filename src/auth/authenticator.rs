@@ -38,10 +38,18 @@ pub struct PasswordAuthenticator {
 /// The requests that wait for the thread.
 #[derive(Debug)]
 struct Waiting {
-    /// The oldest first; none once the authenticator is dropped.
-    jobs: Mutex<Option<VecDeque<Job>>>,
+    /// None once the authenticator is dropped.
+    queue: Mutex<Option<Queue>>,
     jobs_max: usize,
     has_changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// The oldest first.
+    jobs: VecDeque<Job>,
+    /// Whether a request was given up since one was last taken.
+    has_lost: bool,
 }
 
 /// A request and whom to tell.
@@ -125,37 +133,29 @@ impl Drop for PasswordAuthenticator {
 
 impl Waiting {
     fn new(jobs_max: usize) -> Self {
-        Self { jobs: Mutex::new(Some(VecDeque::new())), jobs_max, has_changed: Condvar::new() }
+        Self { queue: Mutex::new(Some(Queue::default())), jobs_max, has_changed: Condvar::new() }
     }
 
     fn push(&self, job: Job) -> Result<(), AuthBusy> {
-        let mut jobs = self.jobs.lock();
-        let jobs = jobs.as_mut().ok_or(AuthBusy)?;
-        // All have the same time to wait: those nobody waits for are the oldest.
-        while jobs.front().is_some_and(|job| !job.completion.is_wanted()) {
-            jobs.pop_front();
-        }
-        if jobs.len() >= self.jobs_max {
+        let mut queue = self.queue.lock();
+        let queue = queue.as_mut().ok_or(AuthBusy)?;
+        queue.let_go();
+        if queue.jobs.len() >= self.jobs_max {
             return Err(AuthBusy);
         }
-        jobs.push_back(job);
+        queue.jobs.push_back(job);
         self.has_changed.notify_one();
         Ok(())
     }
 
-    /// The newest request that somebody waits for; `None` when there will be no more.
-    ///
-    /// When more come than can be checked, the oldest is about to be given up, and so would be every
-    /// one that is checked if it were the oldest: nobody came in. The newest has its whole time left.
+    /// The next request that somebody waits for; `None` when there will be no more.
     fn pop(&self) -> Option<Job> {
-        let mut jobs = self.jobs.lock();
+        let mut queue = self.queue.lock();
         loop {
-            while let Some(job) = jobs.as_mut()?.pop_back() {
-                if job.completion.is_wanted() {
-                    return Some(job);
-                }
+            if let Some(job) = queue.as_mut()?.pop() {
+                return Some(job);
             }
-            self.has_changed.wait(&mut jobs);
+            self.has_changed.wait(&mut queue);
         }
     }
 
@@ -173,10 +173,36 @@ impl Waiting {
 
     /// Lets all go that wait, and the thread.
     fn close(&self) {
-        let jobs = self.jobs.lock().take();
+        let queue = self.queue.lock().take();
         self.has_changed.notify_one();
-        for job in jobs.into_iter().flatten() {
+        for job in queue.unwrap_or_default().jobs {
             job.completion.complete(AuthVerdict::Refused(RefusalReason::Unavailable));
+        }
+    }
+}
+
+impl Queue {
+    /// The oldest, as long as nobody gives up. When more come than can be checked, the oldest is
+    /// about to be given up, and so would be each one after it during its hash: nobody came in. The
+    /// newest has its whole time left.
+    fn pop(&mut self) -> Option<Job> {
+        self.let_go();
+        if !std::mem::take(&mut self.has_lost) {
+            return self.jobs.pop_front();
+        }
+        while let Some(job) = self.jobs.pop_back() {
+            if job.completion.is_wanted() {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// Forgets those nobody waits for. All have the same time to wait: these are the oldest.
+    fn let_go(&mut self) {
+        while self.jobs.front().is_some_and(|job| !job.completion.is_wanted()) {
+            self.jobs.pop_front();
+            self.has_lost = true;
         }
     }
 }
