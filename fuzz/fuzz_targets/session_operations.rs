@@ -148,8 +148,8 @@ impl Run {
         let sent = self.session.deliver(self.now, delivery, &mut self.outbox);
         let is_expired = expires_at.is_some_and(|at| at <= self.now);
         assert_eq!(sent, if is_expired { Delivered::Expired } else { Delivered::Sent });
-        let number = (qos > QoS::AtMostOnce)
-            .then(|| self.waiting.pop_front().expect("the model has it").0);
+        let number =
+            (qos > QoS::AtMostOnce).then(|| self.waiting.pop_front().expect("the model has it").0);
         let packets = self.written();
         assert_eq!(packets.len(), usize::from(!is_expired));
         let (Some(number), Some(Packet::Publish(publish))) = (number, packets.first()) else {
@@ -203,7 +203,9 @@ impl Run {
                 self.in_flight.remove(place);
             }
             Stand::Pubrec => {
-                assert!(self.session.handle_pubrec(&Pubrec::new(id, reason_code), &mut self.outbox));
+                assert!(
+                    self.session.handle_pubrec(&Pubrec::new(id, reason_code), &mut self.outbox)
+                );
                 if reason_code.is_error() {
                     self.in_flight.remove(place);
                 } else {
