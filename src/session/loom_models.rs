@@ -14,7 +14,9 @@ use loom::thread;
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
-use crate::session::mailbox::{Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget};
+use crate::session::mailbox::{
+    Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget, Room,
+};
 
 struct Bell(Notify);
 
@@ -94,7 +96,7 @@ fn a_reservation_is_kept_or_given_back() {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || {
                 let bytes = delivery().message.charged_bytes();
-                assert!(mailbox.reserve(bytes, Tick::ZERO));
+                assert_eq!(mailbox.reserve(bytes, Tick::ZERO), Room::Reserved);
                 wake(mailbox.commit(delivery(), &mut None));
             })
         };
