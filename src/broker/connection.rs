@@ -551,7 +551,7 @@ impl Connection {
                 let reason = "another connection took the session over";
                 EndCause::new(ReasonCode::SessionTakenOver, reason)
             }
-            Notice::Disconnect(reason_code) => EndCause::new(reason_code, "the broker decided so"),
+            Notice::Disconnect(reason_code) => EndCause::new(reason_code, reason_for(reason_code)),
             Notice::EndSession(reason_code) => {
                 turn.shard.counters.sessions_ended_by_operator.increment();
                 let reason = "the session was ended by an operator";
@@ -723,6 +723,17 @@ impl Completion for AnswerSlot {
             answer.give(verdict);
         }
     }
+}
+
+/// Why the broker sends a client away, in words.
+fn reason_for(reason_code: ReasonCode) -> &'static str {
+    if reason_code == ReasonCode::ServerShuttingDown {
+        return "the broker is shutting down";
+    }
+    if reason_code == ReasonCode::QuotaExceeded {
+        return "the queue of this client is full";
+    }
+    reason_code.name()
 }
 
 /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
