@@ -14,7 +14,7 @@ use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
-use crate::broker::turn::Turn;
+use crate::broker::turn::{Turn, reason_string};
 use crate::broker::wills::{KeptWill, will_bytes};
 use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
 use crate::ports::auth::{Identity, RefusalReason};
@@ -135,7 +135,8 @@ impl Turn<'_> {
             return Err(ConnectError::ShuttingDown);
         }
         if let Some(method) = &connect.properties.authentication_method {
-            return Err(ConnectError::AuthenticationMethod(method.to_string()));
+            let shown = method.chars().take(METHOD_SHOWN_CHARS).collect();
+            return Err(ConnectError::AuthenticationMethod(shown));
         }
         let is_v5 = connect.protocol_version == ProtocolVersion::V5;
         if connect.client_id.is_empty() && !connect.clean_start && !is_v5 {
@@ -325,7 +326,7 @@ impl Turn<'_> {
             properties: ConnackProperties::default(),
         };
         if version == ProtocolVersion::V5 {
-            connack.properties.reason_string = Some(ByteString::from(reason.as_str()));
+            connack.properties.reason_string = Some(reason_string(&reason));
         }
         if connack.encoded_len(version) > packet_bytes_max {
             connack.properties.reason_string = None;
@@ -410,3 +411,6 @@ fn agreed_keep_alive(connect: &Connect, max_secs: u16) -> u16 {
     let is_too_long = max_secs > 0 && (asked == 0 || asked > max_secs);
     if is_too_long && connect.protocol_version == ProtocolVersion::V5 { max_secs } else { asked }
 }
+
+/// How much of an unknown Authentication Method is repeated in answers and logs.
+const METHOD_SHOWN_CHARS: usize = 64;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use parking_lot::Mutex;
 
 use crate::broker::card::Origin;
@@ -19,7 +18,7 @@ use crate::broker::options::ConnectionOptions;
 use crate::broker::publish::PublishOutcome;
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
 use crate::broker::throttle::Throttle;
-use crate::broker::turn::Turn;
+use crate::broker::turn::{Turn, reason_string};
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{
     Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
@@ -453,7 +452,7 @@ impl Connection {
             let mut disconnect = Disconnect {
                 reason_code: cause.reason_code,
                 session_expiry_interval_secs: None,
-                reason_string: Some(ByteString::from(cause.reason.as_str())),
+                reason_string: Some(reason_string(&cause.reason)),
                 user_properties: Vec::new(),
                 server_reference: None,
             };

@@ -156,6 +156,22 @@ fn narrow() -> BrokerOptions {
     BrokerOptions { persistent_queue: Arc::new(queue), ..options }
 }
 
+/// A CONNECT named an Authentication Method of 65,535 bytes. The refusal repeated it in a Reason
+/// String, which was then longer than a string can be: encoding it ended the broker.
+#[test]
+fn a_reason_string_is_never_longer_than_a_string_can_be() {
+    let mut stage = Stage::new(BrokerOptions::default());
+    let (mut stranger, connect) = actor("a", ProtocolVersion::V5, 0, Tick::ZERO);
+    let Packet::Connect(mut connect) = connect else { unreachable!("it was made as one") };
+    let method = "\u{fffd}".repeat(usize::from(u16::MAX) / 3);
+    connect.properties.authentication_method = Some(method.into());
+    let answers = stage.send(&mut stranger, &Packet::Connect(connect));
+    let [Packet::Connack(connack)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(connack.reason_code, ReasonCode::BadAuthenticationMethod);
+    let shown = crate::broker::turn::reason_string(&"\u{fffd}".repeat(100_000));
+    assert_eq!(shown.len(), 1_023, "whole characters only");
+}
+
 /// A Session was parked and given to the connection that had claimed it in one step. Its expiry had
 /// been scheduled before, and nobody cancelled it: every takeover left a timer for seven days.
 #[test]
