@@ -4,6 +4,7 @@ pub mod admin;
 pub mod auth;
 pub mod broker;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod gateway;
 pub mod metrics;

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod clock;
+pub mod coordination;
 pub mod message;
 
 pub use clock::Tick;

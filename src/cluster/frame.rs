@@ -1,0 +1,305 @@
+//! What brokers tell each other.
+//!
+//! From one broker to another there are two *streams*, each with sequence numbers of its own from 1:
+//! data, which needs credit, and control, which needs none. A frame is taken exactly once and in
+//! order, whatever connection or lane it comes by.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::cluster::identity::{BootId, WireVersions};
+use crate::cluster::version::Version;
+use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName};
+
+/// One of the two streams from one broker to another.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum StreamKind {
+    /// Everything but messages: bounded by what it says, and never held back.
+    Control,
+    /// Messages: held back when the receiver is behind.
+    Data,
+}
+
+/// How far two streams have come: the last sequence number, 0 before the first frame.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Cursors {
+    /// Of the control stream.
+    pub control: u64,
+    /// Of the data stream.
+    pub data: u64,
+}
+
+/// The first words of whoever dials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hello {
+    /// Of the cluster both must belong to.
+    pub cluster: String,
+    /// Who dials.
+    pub name: String,
+    /// In which life.
+    pub boot_id: BootId,
+    /// Whom it believes to reach: an address may have a new owner.
+    pub to: BootId,
+    /// What it speaks.
+    pub wire: WireVersions,
+}
+
+/// The answer to [`Hello`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Welcome {
+    /// Go on behind these.
+    Accepted {
+        /// The version to speak.
+        wire: u16,
+        /// What has been received before.
+        received: Cursors,
+    },
+    /// Go away.
+    Refused {
+        /// Why, in words.
+        reason: String,
+        /// Who answers, so that a name that is taken can be told from an address that has moved.
+        boot_id: BootId,
+    },
+}
+
+/// A message on its way to another broker: a frame of the data stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishFrame {
+    /// Where it was published.
+    pub topic: TopicName,
+    /// What was published.
+    pub payload: Bytes,
+    /// The properties that travel end to end.
+    pub properties: Option<Arc<MessageProperties>>,
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// Whether the publisher set RETAIN.
+    pub retain: bool,
+    /// A hash of the publisher's Client Identifier, for No Local after a takeover; 0 for a message of
+    /// a broker.
+    pub publisher: u64,
+    /// When the message expires, in milliseconds since 1970 on the cluster clock.
+    pub expires_at_millis: Option<u64>,
+    /// Of the retained message that it makes, where it makes one.
+    pub version: Option<Version>,
+    /// Whether it goes to ordinary Subscriptions.
+    pub is_for_subscribers: bool,
+    /// The Shared Subscriptions of which one member here gets it.
+    pub groups: SmallVec<[TopicFilter; 1]>,
+}
+
+/// A frame of the control stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ControlFrame {
+    /// What I said of my interest before is void: what follows up to [`Self::InterestComplete`] is
+    /// all there is.
+    InterestSnapshot,
+    /// Filters that are new or have changed, up to this version.
+    InterestAdded {
+        /// Of the whole interest, once this is applied.
+        version: u64,
+        /// What is wanted.
+        entries: Vec<InterestEntry>,
+    },
+    /// Filters that nobody wants any more.
+    InterestRemoved {
+        /// Of the whole interest, once this is applied.
+        version: u64,
+        /// Shared ones with `$share/` and their name.
+        filters: Vec<TopicFilter>,
+    },
+    /// The snapshot is whole, at this version.
+    InterestComplete {
+        /// Of the whole interest.
+        version: u64,
+        /// An order-free sum of hashes of the entries.
+        checksum: u64,
+    },
+    /// Your interest is in effect here up to this version.
+    InterestApplied {
+        /// Up to here.
+        version: u64,
+    },
+    /// What came of your frames of the data stream of QoS 1 and 2.
+    Done(Vec<Outcome>),
+    /// A value that is retained: part of what a broker that joins is told.
+    Retained(RetainedValue),
+    /// I told you all retained values I have.
+    RetainedComplete,
+    /// A client with this Client Identifier is at my door: you coordinate its slot.
+    Claim(Claim),
+    /// It is yours.
+    Grant(Grant),
+    /// It is not yours: a later claim came, or the slot has moved; ask again where it is now.
+    ClaimRefused {
+        /// As in the claim.
+        claim: u64,
+        /// In words.
+        reason: String,
+    },
+    /// Give this Client Identifier up to another broker.
+    Revoke(Revoke),
+    /// Here is the Session you were granted.
+    Handover(Handover),
+    /// This Client Identifier is not mine any more.
+    Released {
+        /// Whose.
+        client_id: String,
+        /// The token under which I had it.
+        token: Token,
+    },
+    /// I hold these Client Identifiers of slots that you coordinate now.
+    Report(Vec<Held>),
+    /// That was my report, as of this slot epoch.
+    ReportComplete {
+        /// Of the slot map it answers.
+        epoch: i64,
+    },
+    /// Are you there? And do we agree?
+    Ping {
+        /// Of the sender's own interest.
+        version: u64,
+        /// The sum of its hashes at that version.
+        checksum: u64,
+        /// Whether the sender's last write to the tree of znodes was committed in time.
+        has_lease: bool,
+        /// What the sender's cluster clock shows, in milliseconds since 1970.
+        cluster_millis: u64,
+    },
+    /// Your [`Self::Ping`] shows something else than I have: tell me all again.
+    InterestWanted,
+}
+
+/// One filter that somebody at a broker wants.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InterestEntry {
+    /// Shared ones with `$share/` and their name.
+    pub filter: TopicFilter,
+    /// The highest QoS asked for.
+    pub qos: QoS,
+    /// Of a Shared Subscription: how many members can take messages, at most 255. Otherwise 1.
+    pub weight: u8,
+}
+
+/// What came of one frame, or of several in a row.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// The first one.
+    pub first: u64,
+    /// How many; frames of QoS 0 among them count and mean nothing.
+    pub count: u32,
+    /// The same for all of them.
+    pub fate: Fate,
+}
+
+/// What came of a frame.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// Everybody here who wants it has it in a queue.
+    Enqueued,
+    /// Nobody here wants it.
+    NoMatch,
+    /// No member of these Shared Subscriptions could take it: offer it elsewhere. The rest is done.
+    GroupsMoved(Vec<TopicFilter>),
+    /// A queue that refuses was full.
+    Refused(ReasonCode),
+}
+
+/// A retained message, or the mark that there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetainedValue {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Which of two is the later.
+    pub version: Version,
+    /// `None`: it was deleted.
+    pub message: Option<RetainedMessage>,
+}
+
+/// What is retained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetainedMessage {
+    /// What was published.
+    pub payload: Bytes,
+    /// The properties that travel end to end.
+    pub properties: Option<Arc<MessageProperties>>,
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// When it expires, in milliseconds since 1970 on the cluster clock.
+    pub expires_at_millis: Option<u64>,
+}
+
+/// Orders the owners of one Client Identifier: a later owner has a higher token.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Token {
+    /// Goes up when the tree of znodes was made anew.
+    pub era: u64,
+    /// Of the slot map under which it was given.
+    pub epoch: i64,
+    /// Counted by the coordinator.
+    pub counter: u64,
+}
+
+/// A wish for a Client Identifier.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// Drawn by the claimant.
+    pub claim: u64,
+    /// Whose.
+    pub client_id: String,
+    /// Whether the claimant wants the Session that there is: not with Clean Start.
+    pub wants_session: bool,
+}
+
+/// A wish that is granted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Grant {
+    /// As in the claim.
+    pub claim: u64,
+    /// Whose.
+    pub client_id: String,
+    /// Under which the claimant has it.
+    pub token: Token,
+    /// Who had it before: wait for its [`Handover`], or its end.
+    pub from: Option<BootId>,
+}
+
+/// An order to give a Client Identifier up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Revoke {
+    /// Whose.
+    pub client_id: String,
+    /// Under which the successor has it: higher than that of the holder.
+    pub token: Token,
+    /// The successor.
+    pub to: BootId,
+    /// As in the successor's claim.
+    pub claim: u64,
+    /// Whether the successor wants the Session.
+    pub wants_session: bool,
+}
+
+/// A Session on its way to another broker.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Handover {
+    /// As in the claim it answers.
+    pub claim: u64,
+    /// Whose.
+    pub client_id: String,
+    /// Parts come in order; the last one is marked.
+    pub is_last: bool,
+    /// The state, in the words of `broker::handover`; empty when there is no Session.
+    pub state: Bytes,
+}
+
+/// A Client Identifier that a broker holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// Whose.
+    pub client_id: String,
+    /// Under which.
+    pub token: Token,
+}

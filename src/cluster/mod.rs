@@ -1,0 +1,9 @@
+//! Many brokers, one broker: what they tell each other, and the rules by which they agree.
+//!
+//! State machines without I/O. Time, replies of the tree of znodes and frames of peers come in;
+//! requests and frames to send come out. The rules are those of the cluster protocol; each module
+//! says which.
+
+pub mod frame;
+pub mod identity;
+pub mod version;
