@@ -288,6 +288,7 @@ impl Turn<'_> {
             will: None,
             card: Arc::clone(card),
             session_expiry_secs: agreed.session_expiry_secs,
+            waiting: None,
         });
         (client, false)
     }

@@ -133,6 +133,9 @@ impl Connection {
             taken += 1;
             self.handle_frame(turn, &bytes, waker);
         }
+        if std::mem::take(&mut turn.shard.is_congested) {
+            self.throttle.note_congestion();
+        }
         if taken > 0 {
             self.heard_at = turn.now;
             self.partial_since = None;
@@ -506,6 +509,12 @@ impl Connection {
         self.poll_authentication(turn, waker);
         self.poll_claim(turn, waker);
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
+        if client.waiting.is_some()
+            && let Err(cause) = turn.settle_waiting(client, waker)
+        {
+            self.close(turn, cause);
+            return Progress::Idle;
+        }
         client.session.settle_acknowledged();
         while turn.outbox.len() < outbox_max
             && let Some(resent) = client.session.resend(turn.now, turn.outbox)
@@ -650,6 +659,18 @@ impl Connection {
             self.excuse(turn.now);
             return Err(Some(until));
         }
+        if let Stage::Open(client) = &self.stage
+            && client.unanswered_count() >= UNANSWERED_MAX
+        {
+            turn.shard.counters.reads_deferred_by_peers.increment();
+            self.excuse(turn.now);
+            return Err(None);
+        }
+        if self.throttle.take_congestion() {
+            turn.shard.counters.reads_deferred_by_peers.increment();
+            self.excuse(turn.now);
+            return Err(Some(turn.now.plus_millis(CONGESTION_RETRY_MILLIS)));
+        }
         if self.throttle.has_published() && turn.broker.is_short_of_memory() {
             turn.shard.counters.reads_deferred_by_memory.increment();
             self.excuse(turn.now);
@@ -776,6 +797,11 @@ fn handle_publish(
             Ok(())
         }
         Published::New(message, Some(id)) => publish_answered(turn, client, message, qos, id),
+        Published::Duplicate(id)
+            if client.waiting.as_mut().is_some_and(|one| one.ask_again(id)) =>
+        {
+            Ok(())
+        }
         Published::Duplicate(id) => {
             client.session.answer_publish(qos, id, ReasonCode::Success, None, turn.outbox);
             turn.shard.counters.packets_sent.increment();
@@ -805,6 +831,10 @@ fn publish_answered(
         match turn.publish(message) {
             PublishOutcome::Accepted => (ReasonCode::Success, None),
             PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
+            PublishOutcome::Pending(ticket) => {
+                client.answer_later(qos, id, ticket);
+                return Ok(());
+            }
             PublishOutcome::Refused { reason_code, reason } => {
                 turn.shard.events.push(Event::PublishRefused {
                     card: Arc::clone(&client.card),
@@ -821,6 +851,10 @@ fn publish_answered(
         // A client of 3.1.1 cannot be told: it is not acknowledged and comes again, as new.
         client.session.forget_publish(id);
         return Err(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED)));
+    }
+    if client.has_unanswered() || !turn.may_acknowledge() {
+        client.answer_in_turn(qos, id, reason_code, reason);
+        return Ok(());
     }
     client.session.answer_publish(qos, id, reason_code, reason, turn.outbox);
     turn.shard.counters.packets_sent.increment();
@@ -878,5 +912,10 @@ const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";
 const TAKE_MAX: usize = 256;
 /// Retained messages sent in a turn before the mailbox has its share.
 const REPLAYS_MAX: usize = 1_024;
+/// Publishes of one client that other brokers have not answered for. More are not read until they
+/// have.
+const UNANSWERED_MAX: usize = 1_024;
+/// How long a publisher is not read when the way to another broker is getting full.
+const CONGESTION_RETRY_MILLIS: u64 = 5;
 /// How long a publisher is not read when memory is short.
 const MEMORY_RETRY_MILLIS: u64 = 100;

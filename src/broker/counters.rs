@@ -117,6 +117,24 @@ counters! {
         reads_deferred_by_memory,
         /// Acknowledgements that fitted nothing in flight.
         acknowledgements_unknown,
+        /// Messages sent to other brokers.
+        peer_publishes_sent,
+        /// Messages that came from other brokers.
+        peer_publishes_received,
+        /// QoS 0 messages dropped because the way to another broker was full.
+        peer_publishes_dropped,
+        /// Messages of QoS 1 and 2 for which there was no room at all on the way to another broker.
+        peer_publishes_refused,
+        /// Turns in which a publisher was not read because other brokers had to answer first.
+        reads_deferred_by_peers,
+        /// SUBACKs that waited for other brokers to apply the filters.
+        subacks_deferred,
+        /// Times that another broker's interest was found to differ from what is known of it.
+        interest_disagreements,
+        /// Client Identifiers given up to another broker.
+        sessions_moved_away,
+        /// Client Identifiers taken over from another broker.
+        sessions_moved_here,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.

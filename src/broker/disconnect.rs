@@ -6,15 +6,16 @@ use std::sync::Arc;
 use crate::broker::card::ClientCard;
 use crate::broker::connect::Former;
 use crate::broker::event::Event;
+use crate::broker::peers::waiting::Waiting;
 use crate::broker::registry::{Parked, Released};
 use crate::broker::replay::Replay;
-use crate::broker::routes::{FanoutTarget, MailboxRef};
+use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
-use crate::session::mailbox::Room;
+use crate::session::mailbox::{Mailbox, Room};
 use crate::session::session::Session;
 
 /// A Session and what belongs to it: what a connection owns, what the registry parks, what is moved
@@ -33,6 +34,8 @@ pub struct Client {
     pub card: Arc<ClientCard>,
     /// How long the Session outlives its connection.
     pub session_expiry_secs: u32,
+    /// What it is to be told once other brokers have answered.
+    pub waiting: Option<Box<Waiting>>,
 }
 
 /// Why a connection ended.
@@ -70,6 +73,9 @@ impl Turn<'_> {
     /// the registry, or to nobody when its Session ends.
     pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
         client.session.detach();
+        if let Some(waiting) = &mut client.waiting {
+            waiting.detach();
+        }
         if cause.will == WillFate::Discarded {
             client.will = None;
         }
@@ -168,6 +174,12 @@ impl Turn<'_> {
         }
         let key = SubscriberKey(session.key().0);
         let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
+        if let Some(peers) = self.broker.peers() {
+            let wanted = session.subscriptions().map(|(filter, one)| (filter, one.options.qos));
+            let mut wakes = Vec::new();
+            peers.interest().remove(wanted, &mut wakes);
+            self.shard.wake_each(wakes);
+        }
         for batch in filters.chunks(INDEX_BATCH_MAX) {
             let mut index = self.broker.index.write();
             for filter in batch {
@@ -189,9 +201,8 @@ impl Turn<'_> {
                 .find_member(&group, delivery, from, true)
                 .or_else(|| self.find_member(&group, delivery, from, false)),
         };
-        let Some(target) = taken.map(|member| FanoutTarget::new(member, Some(filter))) else {
-            return false;
-        };
+        let Some((mailbox, member)) = taken else { return false };
+        let target = FanoutTarget::new(mailbox, member, Some(filter));
         let qos = delivery.message.qos.min(target.qos);
         if qos == QoS::AtMostOnce {
             return self.offer(&target, &delivery.message, qos, &mut None);
@@ -206,21 +217,23 @@ impl Turn<'_> {
     /// set aside. QoS 0 is for those that are there.
     fn find_member<'a>(
         &self,
-        group: &'a SharedGroup<MailboxRef>,
+        group: &'a SharedGroup<Destination>,
         delivery: &Delivery,
         from: SessionKey,
         is_attended: bool,
-    ) -> Option<&'a Arc<Target<MailboxRef>>> {
+    ) -> Option<(&'a Arc<Mailbox>, &'a Target<Destination>)> {
         let bytes = delivery.message.charged_bytes();
-        group.in_turn().filter_map(|place| group.members().get(place)).find(|member| {
-            let mailbox = &member.subscriber.0;
+        group.in_turn().filter_map(|place| group.members().get(place)).find_map(|member| {
+            let Destination::Mailbox(mailbox) = &member.subscriber else { return None };
             if mailbox.key() == from || mailbox.is_attended() != is_attended {
-                return false;
+                return None;
             }
-            if delivery.message.qos.min(member.qos) == QoS::AtMostOnce {
-                return is_attended;
-            }
-            mailbox.reserve(bytes, self.now) == Room::Reserved
+            let is_taken = if delivery.message.qos.min(member.qos) == QoS::AtMostOnce {
+                is_attended
+            } else {
+                mailbox.reserve(bytes, self.now) == Room::Reserved
+            };
+            is_taken.then_some((mailbox, &**member))
         })
     }
 

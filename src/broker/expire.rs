@@ -16,6 +16,7 @@ impl Turn<'_> {
         }
         let millis = self.now.as_millis();
         let retained = self.broker.retained.write().remove_expired(millis, BATCH_MAX);
+        self.forget_retained(&retained);
         due.len() == BATCH_MAX || retained.len() == BATCH_MAX
     }
 

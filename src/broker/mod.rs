@@ -16,6 +16,7 @@ pub mod disconnect;
 pub mod event;
 pub mod expire;
 pub mod options;
+pub mod peers;
 pub mod publish;
 pub mod registry;
 pub mod replay;
@@ -38,8 +39,9 @@ use parking_lot::RwLock;
 
 use crate::broker::counters::Counters;
 use crate::broker::options::BrokerOptions;
+use crate::broker::peers::Peers;
 use crate::broker::registry::Registry;
-use crate::broker::routes::MailboxRef;
+use crate::broker::routes::Destination;
 use crate::broker::timers::Timers;
 use crate::broker::wills::WillBudget;
 use crate::ports::auth::{Authenticator, Authorizer};
@@ -54,7 +56,7 @@ use crate::session::mailbox::QueueBudget;
 /// claim inside a part.
 pub struct Broker {
     options: BrokerOptions,
-    index: RwLock<Index<MailboxRef>>,
+    index: RwLock<Index<Destination>>,
     /// Goes up with every change of the index; cached routes of an older generation are void.
     generation: AtomicU64,
     retained: RwLock<RetainedStore<Arc<Message>>>,
@@ -68,6 +70,8 @@ pub struct Broker {
     next_session_key: AtomicU64,
     next_assigned_id: AtomicU64,
     seeds: Seeds,
+    /// The other brokers, where this one is part of a cluster.
+    peers: Option<Peers>,
     is_draining: AtomicBool,
     is_short_of_memory: AtomicBool,
 }
@@ -112,10 +116,25 @@ impl Broker {
             next_session_key: AtomicU64::new(SessionKey::BROKER.0 + 1),
             next_assigned_id: AtomicU64::new(1),
             seeds,
+            peers: None,
             is_draining: AtomicBool::new(false),
             is_short_of_memory: AtomicBool::new(false),
             options,
         }
+    }
+
+    /// The same as one broker of a cluster.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers) -> Self {
+        self.peers = Some(peers);
+        self
+    }
+
+    /// The other brokers, where this one is part of a cluster.
+    #[inline]
+    #[must_use]
+    pub fn peers(&self) -> Option<&Peers> {
+        self.peers.as_ref()
     }
 
     fn draw_session_key(&self) -> SessionKey {

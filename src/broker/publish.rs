@@ -4,21 +4,27 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget};
+use crate::broker::peers::forward::{
+    PeerShares, is_own_business, share_with_group, share_with_subscribers,
+};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::turn::Turn;
-use crate::mqtt::{QoS, ReasonCode, TopicName};
+use crate::cluster::version::Version;
+use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, SessionKey};
-use crate::routing::Put;
 use crate::session::mailbox::{Offer, Room};
 
 /// What came of a publish.
 #[must_use]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum PublishOutcome {
     /// Everybody who wants it has it in a queue.
     Accepted,
     /// Nobody wants it.
     NoMatchingSubscribers,
+    /// It is on its way to other brokers, whose answers the acknowledgement waits for.
+    Pending(Arc<PublishTicket>),
     /// Nobody has it.
     Refused {
         /// What the publisher is told.
@@ -37,6 +43,12 @@ struct Reserved<'a> {
 /// One reservation for each target of a publish that may refuse.
 type Reservations<'a> = SmallVec<[Reserved<'a>; 4]>;
 
+/// The member of a Shared Subscription that gets a message.
+enum Chosen<'a> {
+    Here(Reserved<'a>),
+    There(&'a PeerTarget),
+}
+
 impl Turn<'_> {
     /// Publishes `message` to everybody who wants it. All or nothing: when one queue whose policy is
     /// to refuse has no room, nobody gets it.
@@ -47,7 +59,7 @@ impl Turn<'_> {
             return refused(ReasonCode::TopicNameInvalid, TOO_MANY_LEVELS);
         };
         let message = Arc::new(message);
-        let outcome = if !message.retain && fanout.groups.is_empty() && fanout.targets.len() <= 1 {
+        let outcome = if !message.retain && fanout.is_at_most_one() {
             self.publish_to_one(&message, fanout.targets.first())
         } else {
             self.publish_to_all(&message, &fanout)
@@ -58,7 +70,7 @@ impl Turn<'_> {
 
     /// Who gets messages of `topic`; `None` when it has more levels than we take.
     #[inline]
-    fn fanout(&mut self, topic: &TopicName) -> Option<Arc<Fanout>> {
+    pub(crate) fn fanout(&mut self, topic: &TopicName) -> Option<Arc<Fanout>> {
         let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
         if let Some(fanout) = self.shard.routes.lookup(topic.as_str(), generation) {
             self.shard.counters.route_hits.increment();
@@ -93,32 +105,82 @@ impl Turn<'_> {
 
     fn publish_to_all(&mut self, message: &Arc<Message>, fanout: &Arc<Fanout>) -> PublishOutcome {
         let mut reservations = Reservations::new();
-        let reserved = self.reserve(message, fanout, &mut reservations);
-        let refusal = match reserved {
-            Err(Full) => Some(QUEUE_FULL),
-            Ok(()) if self.retain(message) => None,
-            Ok(()) => {
-                self.shard.counters.retained_exceeded.increment();
-                Some(RETAINED_FULL)
+        let mut shares = PeerShares::new();
+        let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
+        let kept = match reserved {
+            Err(Full) => Err(QUEUE_FULL),
+            Ok(()) if !message.retain => Ok(None),
+            Ok(()) => self.retain(message),
+        };
+        let version = match kept {
+            Ok(version) => version,
+            Err(reason) => {
+                release(&reservations, message);
+                self.shard.counters.publishes_refused.increment();
+                return refused(ReasonCode::QuotaExceeded, reason);
             }
         };
-        if let Some(reason) = refusal {
-            for Reserved { target, qos } in &reservations {
-                if *qos > QoS::AtMostOnce {
-                    target.mailbox.acknowledge(1, message.charged_bytes());
-                }
-            }
-            self.shard.counters.publishes_refused.increment();
-            return refused(ReasonCode::QuotaExceeded, reason);
-        }
         let mut matched = self.commit(message, fanout, &reservations);
         if message.retain {
             matched |= self.offer_to_newcomers(message, fanout);
+        }
+        if !is_own_business(message.topic.as_str()) {
+            for target in &fanout.peers {
+                share_with_subscribers(&mut shares, target, message.qos);
+            }
+            if message.retain {
+                self.share_with_all(&mut shares, message);
+            }
+            if let Some(ticket) = self.forward(message, shares, version, matched) {
+                return outcome_of(ticket);
+            }
+            matched |= !fanout.peers.is_empty();
         }
         if matched {
             return PublishOutcome::Accepted;
         }
         self.shard.counters.publishes_unmatched.increment();
+        PublishOutcome::NoMatchingSubscribers
+    }
+
+    /// Hands out a message that came from another broker, to nobody but clients of this one: to all
+    /// that subscribe, when `is_for_subscribers`, and to one member here of each of `groups`. Those
+    /// that have none left are put into `moved`.
+    pub(crate) fn publish_from_peer(
+        &mut self,
+        message: Message,
+        is_for_subscribers: bool,
+        groups: &[TopicFilter],
+        moved: &mut Vec<TopicFilter>,
+    ) -> PublishOutcome {
+        let Some(fanout) = self.fanout(&message.topic) else {
+            return PublishOutcome::NoMatchingSubscribers;
+        };
+        let message = Arc::new(message);
+        let bytes = message.charged_bytes();
+        let mut reservations = Reservations::new();
+        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
+        if self.reserve_targets(&message, targets, &mut reservations).is_err() {
+            release(&reservations, &message);
+            self.shard.counters.publishes_refused.increment();
+            return refused(ReasonCode::QuotaExceeded, QUEUE_FULL);
+        }
+        for filter in groups {
+            let group = fanout.groups.iter().find(|group| group.filter() == filter);
+            match group.and_then(|group| self.choose_here(group, &message, bytes)) {
+                Some(reserved) => reservations.push(reserved),
+                None if message.qos == QoS::AtMostOnce => {
+                    self.shard.counters.deliveries_dropped.increment();
+                }
+                None => moved.push(filter.clone()),
+            }
+        }
+        let matched_groups = groups.len() > moved.len();
+        let matched = self.commit_to(&message, targets, &reservations);
+        self.publish_dead_letters();
+        if matched || matched_groups {
+            return PublishOutcome::Accepted;
+        }
         PublishOutcome::NoMatchingSubscribers
     }
 
@@ -128,9 +190,31 @@ impl Turn<'_> {
         message: &Message,
         fanout: &'a Fanout,
         reservations: &mut Reservations<'a>,
+        shares: &mut PeerShares,
+    ) -> Result<(), Full> {
+        self.reserve_targets(message, &fanout.targets, reservations)?;
+        let bytes = message.charged_bytes();
+        for group in &fanout.groups {
+            match self.choose_anywhere(group, message, bytes) {
+                Some(Chosen::Here(chosen)) => reservations.push(chosen),
+                Some(Chosen::There(target)) => {
+                    share_with_group(shares, target, group.filter(), message.qos);
+                }
+                None if message.qos > QoS::AtMostOnce && group.has_qos() => return Err(Full),
+                None => self.shard.counters.deliveries_dropped.increment(),
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve_targets<'a>(
+        &mut self,
+        message: &Message,
+        targets: &'a [FanoutTarget],
+        reservations: &mut Reservations<'a>,
     ) -> Result<(), Full> {
         let bytes = message.charged_bytes();
-        for target in &fanout.targets {
+        for target in targets {
             let Some((target, qos)) = wanted(target, message) else { continue };
             if qos == QoS::AtMostOnce {
                 continue;
@@ -141,40 +225,74 @@ impl Turn<'_> {
                 Room::NotNeeded => {}
             }
         }
-        for group in &fanout.groups {
-            let attended = |target: &FanoutTarget| target.mailbox.is_attended();
-            let chosen = self.choose(group, message, bytes, attended);
-            let chosen = match chosen {
-                Some(chosen) => Some(chosen),
-                None => self.choose(group, message, bytes, |target| !attended(target)),
-            };
-            match chosen {
-                Some(chosen) => reservations.push(chosen),
-                None if message.qos > QoS::AtMostOnce && group.has_qos() => return Err(Full),
-                None => self.shard.counters.deliveries_dropped.increment(),
-            }
-        }
         Ok(())
     }
 
-    /// The first member in turn that qualifies and has room.
-    fn choose<'a>(
+    /// A member that can take the message at once: here, or at a broker that keeps up; else one that
+    /// is away.
+    fn choose_anywhere<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
-        qualifies: impl Fn(&FanoutTarget) -> bool,
-    ) -> Option<Reserved<'a>> {
-        group.in_turn().filter(|target| qualifies(target)).find_map(|target| {
-            let qos = message.qos.min(target.qos);
-            let is_taken = match qos {
-                QoS::AtMostOnce => target.mailbox.is_attended(),
-                QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                    target.mailbox.reserve(bytes, self.now) == Room::Reserved
+    ) -> Option<Chosen<'a>> {
+        let attended = group.in_turn().find_map(|member| match member {
+            Member::Local(target) if target.mailbox.is_attended() => {
+                self.take_place(target, message, bytes).map(Chosen::Here)
+            }
+            Member::Remote(target) if target.peer.lane().is_flowing() => {
+                Some(Chosen::There(target))
+            }
+            Member::Local(_) | Member::Remote(_) => None,
+        });
+        attended.or_else(|| {
+            group.in_turn().find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target) if message.qos > QoS::AtMostOnce => {
+                    Some(Chosen::There(target))
                 }
-            };
-            is_taken.then_some(Reserved { target, qos })
+                Member::Remote(_) => None,
+            })
         })
+    }
+
+    /// A member of this broker that can take the message, one that is there if any is.
+    fn choose_here<'a>(
+        &self,
+        group: &'a FanoutGroup,
+        message: &Message,
+        bytes: usize,
+    ) -> Option<Reserved<'a>> {
+        let local = |member: &'a Member| match member {
+            Member::Local(target) => Some(target),
+            Member::Remote(_) => None,
+        };
+        let attended = group
+            .in_turn()
+            .filter_map(local)
+            .filter(|target| target.mailbox.is_attended())
+            .find_map(|target| self.take_place(target, message, bytes));
+        attended.or_else(|| {
+            let mut members = group.in_turn().filter_map(local);
+            members.find_map(|target| self.take_place(target, message, bytes))
+        })
+    }
+
+    /// Sets room aside for the message at one member.
+    fn take_place<'a>(
+        &self,
+        target: &'a FanoutTarget,
+        message: &Message,
+        bytes: usize,
+    ) -> Option<Reserved<'a>> {
+        let qos = message.qos.min(target.qos);
+        let is_taken = match qos {
+            QoS::AtMostOnce => target.mailbox.is_attended(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                target.mailbox.reserve(bytes, self.now) == Room::Reserved
+            }
+        };
+        is_taken.then_some(Reserved { target, qos })
     }
 
     /// Hands the message out. `true` when anybody wanted it.
@@ -184,10 +302,20 @@ impl Turn<'_> {
         fanout: &Fanout,
         reservations: &Reservations<'_>,
     ) -> bool {
+        let matched = self.commit_to(message, &fanout.targets, reservations);
+        matched || !fanout.groups.is_empty()
+    }
+
+    fn commit_to(
+        &mut self,
+        message: &Arc<Message>,
+        targets: &[FanoutTarget],
+        reservations: &Reservations<'_>,
+    ) -> bool {
         let mut detached = None;
-        let mut matched = !fanout.groups.is_empty();
+        let mut matched = false;
         let mut reserved = reservations.iter().peekable();
-        for target in &fanout.targets {
+        for target in targets {
             let Some((target, qos)) = wanted(target, message) else { continue };
             matched = true;
             // Reservations stand in the order of the targets.
@@ -263,24 +391,19 @@ impl Turn<'_> {
         true
     }
 
-    /// Keeps or deletes the retained message [MQTT-3.3.1-5, MQTT-3.3.1-6]. `false` when there is no
-    /// room for it.
-    fn retain(&mut self, message: &Arc<Message>) -> bool {
-        if !message.retain {
-            return true;
-        }
-        let mut retained = self.broker.retained.write();
-        if message.payload.is_empty() {
-            retained.remove(message.topic.as_str());
-            return true;
-        }
-        let kept = Arc::new(message.detached());
-        let expires_at = kept.expires_at.map(crate::ports::clock::Tick::as_millis);
-        let bytes = kept.charged_bytes();
-        match retained.put(kept.topic.clone(), kept, bytes, expires_at) {
-            Ok(Put::New | Put::Replaced) => true,
-            Err(_) => false,
-        }
+    /// Keeps or deletes the retained message, under a version where other brokers must agree which
+    /// one is the later.
+    fn retain(&mut self, message: &Message) -> Result<Option<Version>, &'static str> {
+        let kept = match self.broker.peers() {
+            Some(peers) if !is_own_business(message.topic.as_str()) => {
+                self.retain_versioned(peers, message).map(Some)
+            }
+            _ => self.broker.put_retained(message).map(|()| None),
+        };
+        kept.map_err(|_full| {
+            self.shard.counters.retained_exceeded.increment();
+            RETAINED_FULL
+        })
     }
 
     /// Publishes what gave way in a full queue. It is never dead-lettered again.
@@ -311,8 +434,28 @@ impl Turn<'_> {
     }
 }
 
+/// What to tell the publisher of a message that has been sent to other brokers.
+fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
+    match ticket.seal() {
+        Some(RemoteOutcome::Enqueued) => PublishOutcome::Accepted,
+        // All of them have been declared dead meanwhile.
+        Some(RemoteOutcome::NoMatch) => PublishOutcome::NoMatchingSubscribers,
+        // What was refused at once is settled in turn, as what is refused later.
+        Some(RemoteOutcome::Refused(_)) | None => PublishOutcome::Pending(ticket),
+    }
+}
+
 /// A queue that may refuse has no room.
 struct Full;
+
+/// Gives back what was set aside.
+fn release(reservations: &Reservations<'_>, message: &Message) {
+    for Reserved { target, qos } in reservations {
+        if *qos > QoS::AtMostOnce {
+            target.mailbox.acknowledge(1, message.charged_bytes());
+        }
+    }
+}
 
 fn refused(reason_code: ReasonCode, reason: &'static str) -> PublishOutcome {
     PublishOutcome::Refused { reason_code, reason }

@@ -5,28 +5,39 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::peers::peer::Peer;
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{Route, SharedGroup, Subscriber, SubscriberKey, Target};
 use crate::session::mailbox::Mailbox;
 
-/// A mailbox as the index holds it.
+/// Where messages of one Subscription go, as the index holds it.
 #[derive(Clone, Debug)]
-pub struct MailboxRef(pub Arc<Mailbox>);
+pub enum Destination {
+    /// To a Session of this broker.
+    Mailbox(Arc<Mailbox>),
+    /// To another broker, for whoever there wants them.
+    Peer(Arc<Peer>),
+}
 
-impl Subscriber for MailboxRef {
+impl Subscriber for Destination {
     fn key(&self) -> SubscriberKey {
-        SubscriberKey(self.0.key().0)
+        match self {
+            Self::Mailbox(mailbox) => SubscriberKey(mailbox.key().0),
+            Self::Peer(peer) => peer.key(),
+        }
     }
 }
 
 /// Who gets the messages of one topic.
 #[derive(Debug)]
 pub struct Fanout {
-    /// One entry per client.
+    /// One entry per client of this broker.
     pub targets: Box<[FanoutTarget]>,
     /// One member of each gets a message.
     pub groups: Box<[FanoutGroup]>,
+    /// One entry per broker where somebody subscribes without sharing.
+    pub peers: Box<[PeerTarget]>,
 }
 
 /// A client and the sum of its matching Subscriptions.
@@ -44,48 +55,117 @@ pub struct FanoutTarget {
     pub retain_as_published: bool,
 }
 
+/// A broker and the highest QoS anybody there was granted.
+#[derive(Clone, Debug)]
+pub struct PeerTarget {
+    /// The broker.
+    pub peer: Arc<Peer>,
+    /// The highest QoS granted.
+    pub qos: QoS,
+}
+
 /// A Shared Subscription that matches.
 #[derive(Debug)]
 pub struct FanoutGroup {
     /// Whose turn it is.
-    group: Arc<SharedGroup<MailboxRef>>,
-    /// The members, in the group's order.
-    members: Box<[FanoutTarget]>,
+    group: Arc<SharedGroup<Destination>>,
+    /// The members in the order of their turns: a broker stands there once for each member it has.
+    members: Box<[Member]>,
+}
+
+/// A member of a Shared Subscription.
+#[derive(Clone, Debug)]
+pub enum Member {
+    /// A client of this broker.
+    Local(FanoutTarget),
+    /// One of the clients of another broker; which one it decides.
+    Remote(PeerTarget),
 }
 
 impl FanoutGroup {
-    fn new(group: &Arc<SharedGroup<MailboxRef>>) -> Self {
+    fn new(group: &Arc<SharedGroup<Destination>>) -> Self {
         let filter = group.id().filter();
-        let member = |target: &Arc<Target<MailboxRef>>| FanoutTarget::new(target, Some(filter));
-        Self { members: group.members().iter().map(member).collect(), group: Arc::clone(group) }
+        let mut members = Vec::with_capacity(group.members().len());
+        for target in group.members() {
+            match &target.subscriber {
+                Destination::Mailbox(mailbox) => {
+                    let member = FanoutTarget::new(mailbox, target, Some(filter));
+                    members.push(Member::Local(member));
+                }
+                Destination::Peer(peer) => {
+                    let member = PeerTarget { peer: Arc::clone(peer), qos: target.qos };
+                    let weight = peer.group_weight(filter).into();
+                    members.extend(std::iter::repeat_n(Member::Remote(member), weight));
+                }
+            }
+        }
+        Self { members: members.into(), group: Arc::clone(group) }
+    }
+
+    /// The whole filter, with `$share/` and the name.
+    #[must_use]
+    pub fn filter(&self) -> &TopicFilter {
+        self.group.id().filter()
     }
 
     /// The members to try for one message; the caller stops at the one that takes it.
-    pub fn in_turn(&self) -> impl Iterator<Item = &FanoutTarget> {
-        self.group.in_turn().filter_map(|place| self.members.get(place))
+    pub fn in_turn(&self) -> impl Iterator<Item = &Member> {
+        self.group.in_turn_of(self.members.len()).filter_map(|place| self.members.get(place))
     }
 
     /// Whether any member was granted more than QoS 0.
     #[must_use]
     pub fn has_qos(&self) -> bool {
-        self.members.iter().any(|member| member.qos > QoS::AtMostOnce)
+        self.members.iter().any(|member| member.qos() > QoS::AtMostOnce)
+    }
+}
+
+impl Member {
+    /// The QoS it was granted, or the highest of those it stands for.
+    #[must_use]
+    pub fn qos(&self) -> QoS {
+        match self {
+            Self::Local(target) => target.qos,
+            Self::Remote(target) => target.qos,
+        }
     }
 }
 
 impl Fanout {
+    /// Whether there is nothing to decide: at most one client, and no other broker.
+    #[inline]
+    #[must_use]
+    pub fn is_at_most_one(&self) -> bool {
+        self.targets.len() <= 1 && self.groups.is_empty() && self.peers.is_empty()
+    }
+
     /// Prepares what the index found.
     #[must_use]
-    pub fn new(route: &Route<MailboxRef>) -> Self {
-        let targets = route.targets.iter().map(|target| FanoutTarget::new(target, None)).collect();
+    pub fn new(route: &Route<Destination>) -> Self {
+        let (mut targets, mut peers) = (Vec::with_capacity(route.targets.len()), Vec::new());
+        for target in &route.targets {
+            match &target.subscriber {
+                Destination::Mailbox(mailbox) => {
+                    targets.push(FanoutTarget::new(mailbox, target, None));
+                }
+                Destination::Peer(peer) => {
+                    peers.push(PeerTarget { peer: Arc::clone(peer), qos: target.qos });
+                }
+            }
+        }
         let groups = route.groups.iter().map(FanoutGroup::new).collect();
-        Self { targets, groups }
+        Self { targets: targets.into(), groups, peers: peers.into() }
     }
 }
 
 impl FanoutTarget {
     /// The target of a Subscription, or of a member of the Shared Subscription `shared_filter`.
     #[must_use]
-    pub fn new(target: &Target<MailboxRef>, shared_filter: Option<&TopicFilter>) -> Self {
+    pub fn new(
+        mailbox: &Arc<Mailbox>,
+        target: &Target<Destination>,
+        shared_filter: Option<&TopicFilter>,
+    ) -> Self {
         let has_tag = shared_filter.is_some() || !target.subscription_ids.is_empty();
         let tag = has_tag.then(|| {
             Arc::new(SubscriptionTag {
@@ -94,7 +174,7 @@ impl FanoutTarget {
             })
         });
         Self {
-            mailbox: Arc::clone(&target.subscriber.0),
+            mailbox: Arc::clone(mailbox),
             tag,
             qos: target.qos,
             no_local: target.no_local,

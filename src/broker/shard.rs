@@ -23,6 +23,8 @@ pub struct Shard {
     pub(crate) dead_letters: Vec<Delivery>,
     /// What happened since somebody last asked.
     pub(crate) events: Vec<Event>,
+    /// Whether a way to another broker was getting full: whoever publishes there is to slow down.
+    pub(crate) is_congested: bool,
 }
 
 impl Shard {
@@ -43,6 +45,7 @@ impl Shard {
             inbox: VecDeque::new(),
             dead_letters: Vec::new(),
             events: Vec::new(),
+            is_congested: false,
         }
     }
 
@@ -52,6 +55,11 @@ impl Shard {
         if let Some(waker) = waker {
             self.wakes.push(waker);
         }
+    }
+
+    /// The same for several.
+    pub(crate) fn wake_each(&mut self, wakers: Vec<Waker>) {
+        self.wakes.extend(wakers);
     }
 
     /// Ends a turn: wakes everybody who has got something.

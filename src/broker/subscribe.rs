@@ -1,6 +1,8 @@
 //! Use cases: a client subscribes and unsubscribes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytestring::ByteString;
 use smallvec::SmallVec;
@@ -8,21 +10,42 @@ use smallvec::SmallVec;
 use crate::broker::disconnect::{Client, EndCause, INDEX_BATCH_MAX};
 use crate::broker::event::Event;
 use crate::broker::replay::Replay;
-use crate::broker::routes::MailboxRef;
+use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::mqtt::{
-    QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeFilter, TopicFilter, Unsuback,
-    Unsubscribe,
+    PacketId, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeFilter, TopicFilter,
+    Unsuback, Unsubscribe,
 };
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{RetainedCursor, SubscriberKey};
 use crate::session::session::Subscription;
 
 /// A filter that may be subscribed to.
+#[derive(Debug)]
 struct Granted {
     filter: TopicFilter,
     subscription: Subscription,
-    is_new: bool,
+    /// Of the Subscription it replaces.
+    former_qos: Option<QoS>,
+}
+
+/// A SUBACK to be sent.
+#[derive(Debug)]
+struct SubscribeAnswer {
+    packet_id: PacketId,
+    reason_codes: Vec<ReasonCode>,
+    refusal: Option<&'static str>,
+}
+
+/// A SUBSCRIBE whose filters some other broker does not know yet.
+#[derive(Debug)]
+pub(crate) struct UnconfirmedSubscribe {
+    /// Of our interest, that all must have applied.
+    version: u64,
+    answer: SubscribeAnswer,
+    granted: Vec<Granted>,
+    /// Whether it has been counted as one that waits.
+    is_noted: bool,
 }
 
 impl Turn<'_> {
@@ -51,12 +74,36 @@ impl Turn<'_> {
                 }
             }
         }
-        self.announce(client, &granted);
-        self.acknowledge_subscribe(client, subscribe, reason_codes, refusal);
-        for grant in granted {
-            start_replay(client, &grant);
+        let barrier = self.announce(client, &granted);
+        let answer = SubscribeAnswer { packet_id: subscribe.packet_id, reason_codes, refusal };
+        if let Some(version) = barrier {
+            let unconfirmed = UnconfirmedSubscribe { version, answer, granted, is_noted: false };
+            client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
+            return Ok(());
         }
+        self.acknowledge_subscribe(client, answer, granted);
         Ok(())
+    }
+
+    /// Sends the SUBACKs whose filters every other broker knows.
+    pub(crate) fn confirm_subscribes(
+        &mut self,
+        client: &mut Client,
+        subscribes: &mut VecDeque<UnconfirmedSubscribe>,
+        waker: &Waker,
+    ) {
+        let Some(peers) = self.broker.peers() else { return };
+        while let Some(first) = subscribes.front_mut() {
+            if !peers.interest().is_applied(first.version, waker) {
+                if !first.is_noted {
+                    first.is_noted = true;
+                    self.shard.counters.subacks_deferred.increment();
+                }
+                return;
+            }
+            let Some(first) = subscribes.pop_front() else { return };
+            self.acknowledge_subscribe(client, first.answer, first.granted);
+        }
     }
 
     fn grant(
@@ -91,21 +138,24 @@ impl Turn<'_> {
         let serial = client.subscription_serial;
         let subscription = Subscription { options: asked.options, id, serial };
         let count = client.session.subscriptions().len();
-        let is_new = client.session.subscribe(filter.clone(), subscription).is_none();
+        let former = client.session.subscribe(filter.clone(), subscription);
+        let is_new = former.is_none();
         if is_new && count >= options.subscriptions_per_client_max {
             client.session.unsubscribe(&filter);
             self.shard.counters.subscriptions_exceeded.increment();
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY));
         }
-        Ok(Granted { filter, subscription, is_new })
+        let former_qos = former.map(|former| former.options.qos);
+        Ok(Granted { filter, subscription, former_qos })
     }
 
-    /// Tells the index; from here on publishes reach the client.
-    fn announce(&self, client: &Client, granted: &[Granted]) {
+    /// Tells the index, and other brokers: from here on publishes made here reach the client, and
+    /// from the version on that is returned those made anywhere.
+    fn announce(&mut self, client: &Client, granted: &[Granted]) -> Option<u64> {
         if granted.is_empty() {
-            return;
+            return None;
         }
-        let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
+        let subscriber = Destination::Mailbox(Arc::clone(client.session.mailbox()));
         for batch in granted.chunks(INDEX_BATCH_MAX) {
             let mut index = self.broker.index.write();
             for Granted { filter, subscription, .. } in batch {
@@ -114,20 +164,28 @@ impl Turn<'_> {
             }
         }
         self.broker.bump_generation();
+        let peers = self.broker.peers()?;
+        let mut wakes = Vec::new();
+        let added = granted.iter().map(|one| (&one.filter, one.subscription.options.qos));
+        let version = peers.interest().add(added, &mut wakes);
+        let replaced = granted.iter().filter_map(|one| Some((&one.filter, one.former_qos?)));
+        peers.interest().remove(replaced, &mut wakes);
+        self.shard.wake_each(wakes);
+        Some(version)
     }
 
     fn acknowledge_subscribe(
         &mut self,
-        client: &Client,
-        subscribe: &Subscribe,
-        reason_codes: Vec<ReasonCode>,
-        refusal: Option<&'static str>,
+        client: &mut Client,
+        answer: SubscribeAnswer,
+        granted: Vec<Granted>,
     ) {
         let link = client.session.link_options();
         let mut suback = Suback {
-            packet_id: subscribe.packet_id,
-            reason_codes,
-            reason_string: refusal
+            packet_id: answer.packet_id,
+            reason_codes: answer.reason_codes,
+            reason_string: answer
+                .refusal
                 .filter(|_| link.wants_problem_information)
                 .map(ByteString::from_static),
             user_properties: Vec::new(),
@@ -137,20 +195,26 @@ impl Turn<'_> {
         }
         suback.encode(link.version, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
+        for grant in granted {
+            start_replay(client, &grant);
+        }
     }
 
     /// UNSUBSCRIBE: removes Subscriptions and answers each [MQTT-3.10.4-4].
     pub(crate) fn unsubscribe(&mut self, client: &mut Client, unsubscribe: &Unsubscribe) {
-        let mut removed: SmallVec<[TopicFilter; 4]> = SmallVec::new();
+        let mut removed: SmallVec<[(TopicFilter, QoS); 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         for asked in &unsubscribe.filters {
             let Ok(filter) = TopicFilter::parse(asked.clone()) else {
                 reason_codes.push(ReasonCode::TopicFilterInvalid);
                 continue;
             };
-            if client.session.unsubscribe(&filter) {
+            let former = client.session.subscription(&filter).map(|former| former.options.qos);
+            if let Some(qos) = former
+                && client.session.unsubscribe(&filter)
+            {
                 reason_codes.push(ReasonCode::Success);
-                removed.push(filter);
+                removed.push((filter, qos));
             } else {
                 reason_codes.push(ReasonCode::NoSubscriptionExisted);
             }
@@ -159,11 +223,17 @@ impl Turn<'_> {
             let key = SubscriberKey(client.session.key().0);
             for batch in removed.chunks(INDEX_BATCH_MAX) {
                 let mut index = self.broker.index.write();
-                for filter in batch {
+                for (filter, _) in batch {
                     index.unsubscribe(key, filter);
                 }
             }
             self.broker.bump_generation();
+            if let Some(peers) = self.broker.peers() {
+                let mut wakes = Vec::new();
+                let gone = removed.iter().map(|(filter, qos)| (filter, *qos));
+                peers.interest().remove(gone, &mut wakes);
+                self.shard.wake_each(wakes);
+            }
         }
         let unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
@@ -181,7 +251,7 @@ impl Turn<'_> {
 fn start_replay(client: &mut Client, grant: &Granted) {
     let is_wanted = match grant.subscription.options.retain_handling {
         RetainHandling::SendAtSubscribe => true,
-        RetainHandling::SendIfNew => grant.is_new,
+        RetainHandling::SendIfNew => grant.former_qos.is_none(),
         RetainHandling::DoNotSend => false,
     };
     // A Shared Subscription gets none: which member would it be for?

@@ -11,13 +11,15 @@ pub struct Throttle {
     since: Tick,
     /// Publishes since then; never zero again after the first.
     published: u32,
+    /// Whether the way to another broker was getting full when it published last.
+    is_congested: bool,
 }
 
 impl Throttle {
     /// A client that has not published yet.
     #[must_use]
     pub fn new(rate_max: u32, now: Tick) -> Self {
-        Self { rate_max, since: now, published: 0 }
+        Self { rate_max, since: now, published: 0, is_congested: false }
     }
 
     /// One more publish.
@@ -30,6 +32,16 @@ impl Throttle {
     #[must_use]
     pub fn has_published(&self) -> bool {
         self.published > 0
+    }
+
+    /// The way to another broker is getting full: the client is read a little later.
+    pub fn note_congestion(&mut self) {
+        self.is_congested = true;
+    }
+
+    /// Whether it published where the way was getting full; asked once for each time.
+    pub fn take_congestion(&mut self) -> bool {
+        std::mem::take(&mut self.is_congested)
     }
 
     /// Until when the client is not to be read, if it was too fast.

@@ -4,6 +4,15 @@
 //! requests and frames to send come out. The rules are those of the cluster protocol; each module
 //! says which.
 
+pub mod coordinator;
 pub mod frame;
+pub mod hash;
 pub mod identity;
+pub mod inbound;
+pub mod interest;
+pub mod lane;
+#[cfg(all(test, mqttzoo_loom))]
+mod loom_models;
+mod sync;
 pub mod version;
+pub mod wire;

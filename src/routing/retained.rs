@@ -151,6 +151,23 @@ impl<M: Clone> RetainedStore<M> {
         found
     }
 
+    /// Up to `max` messages, whatever their topics, behind the topic `after`, in order. Fewer than
+    /// `max` mean that there are no more.
+    #[must_use]
+    pub fn page(&self, after: Option<&str>, max: usize, now_ms: u64) -> Vec<(TopicName, M)> {
+        let after = after.map(str::as_bytes);
+        let from = match &after {
+            Some(after) => Bound::Excluded(probe(after)),
+            None => Bound::Unbounded,
+        };
+        self.messages
+            .range::<dyn Probe, _>((from, Bound::Unbounded))
+            .filter(|(_, retained)| !retained.is_expired(now_ms))
+            .take(max)
+            .map(|(topic, retained)| (topic.0.clone(), retained.message.clone()))
+            .collect()
+    }
+
     /// How many messages there are, expired ones that were not removed yet included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -84,7 +84,13 @@ impl<S> SharedGroup<S> {
     /// on, so that the neighbour of a member that is away does not get twice its share.
     #[must_use]
     pub fn in_turn(&self) -> InTurn<'_> {
-        InTurn { turn: &self.turn, members: self.members.len(), start: 0, offered: 0 }
+        self.in_turn_of(self.members.len())
+    }
+
+    /// The same for a list of `places` in which a member may stand more than once.
+    #[must_use]
+    pub fn in_turn_of(&self, places: usize) -> InTurn<'_> {
+        InTurn { turn: &self.turn, members: places, start: 0, offered: 0 }
     }
 }
 

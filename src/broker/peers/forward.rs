@@ -1,0 +1,289 @@
+//! Messages on their way to other brokers: once to each that wants it, answered for when their QoS
+//! says so.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::broker::peers::Peers;
+use crate::broker::peers::peer::{Peer, SharedPart};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::publish::delivery;
+use crate::broker::routes::{FanoutGroup, Member, PeerTarget};
+use crate::broker::turn::Turn;
+use crate::cluster::frame::{Fate, Outcome};
+use crate::cluster::identity::BootId;
+use crate::cluster::lane::Offered;
+use crate::cluster::version::Version;
+use crate::cluster::wire::{self, PublishParts};
+use crate::mqtt::{QoS, ReasonCode, TopicFilter};
+use crate::ports::message::Message;
+use crate::session::mailbox::Room;
+
+/// What one broker gets of a message.
+#[derive(Debug)]
+pub(crate) struct PeerShare {
+    /// The broker.
+    pub(crate) peer: Arc<Peer>,
+    /// The lower of what was published and what is wanted there.
+    pub(crate) qos: QoS,
+    /// Whether it goes to ordinary Subscriptions there.
+    pub(crate) is_for_subscribers: bool,
+    /// The Shared Subscriptions of which a member there gets it.
+    pub(crate) groups: SmallVec<[TopicFilter; 1]>,
+}
+
+/// One entry per broker that gets a message.
+pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
+
+/// Adds that `target` is to get a message for its ordinary subscribers.
+pub(crate) fn share_with_subscribers(shares: &mut PeerShares, target: &PeerTarget, qos: QoS) {
+    let share = share_of(shares, &target.peer);
+    share.qos = share.qos.max(qos.min(target.qos));
+    share.is_for_subscribers = true;
+}
+
+/// Adds that a member of `group` at `target` is to get a message.
+pub(crate) fn share_with_group(
+    shares: &mut PeerShares,
+    target: &PeerTarget,
+    group: &TopicFilter,
+    qos: QoS,
+) {
+    let share = share_of(shares, &target.peer);
+    share.qos = share.qos.max(qos.min(target.qos));
+    share.groups.push(group.clone());
+}
+
+/// Adds that `peer` is to keep a retained message, whoever wants it there.
+pub(crate) fn share_to_retain(shares: &mut PeerShares, peer: &Arc<Peer>, qos: QoS) {
+    let share = share_of(shares, peer);
+    share.qos = share.qos.max(qos);
+}
+
+fn share_of<'a>(shares: &'a mut PeerShares, peer: &Arc<Peer>) -> &'a mut PeerShare {
+    let place = shares.iter().position(|share| Arc::ptr_eq(&share.peer, peer));
+    let place = place.unwrap_or_else(|| {
+        shares.push(PeerShare {
+            peer: Arc::clone(peer),
+            qos: QoS::AtMostOnce,
+            is_for_subscribers: false,
+            groups: SmallVec::new(),
+        });
+        shares.len() - 1
+    });
+    shares.get_mut(place).expect("it was found or has just been added")
+}
+
+impl Turn<'_> {
+    /// Sends `message` to other brokers. A ticket when their answers are to be waited for.
+    pub(crate) fn forward(
+        &mut self,
+        message: &Arc<Message>,
+        shares: PeerShares,
+        version: Option<Version>,
+        matched_here: bool,
+    ) -> Option<Arc<PublishTicket>> {
+        let mut ticket = None;
+        for share in shares {
+            if share.qos == QoS::AtMostOnce {
+                self.forward_at_most_once(message, &share, version);
+                continue;
+            }
+            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched_here)));
+            self.forward_answered(message, &share, version, ticket);
+        }
+        ticket
+    }
+
+    fn forward_at_most_once(
+        &mut self,
+        message: &Message,
+        share: &PeerShare,
+        version: Option<Version>,
+    ) {
+        let parts = self.parts(message, share, version);
+        let offered = share
+            .peer
+            .lane()
+            .offer_data(QoS::AtMostOnce, |buffer| wire::encode_publish(&parts, buffer));
+        self.note_offered(offered);
+    }
+
+    fn forward_answered(
+        &mut self,
+        message: &Arc<Message>,
+        share: &PeerShare,
+        version: Option<Version>,
+        ticket: &Arc<PublishTicket>,
+    ) {
+        let shared = (!share.groups.is_empty()).then(|| {
+            // Kept until it is answered: not in the publisher's read buffer.
+            let message = if message.is_in_transit {
+                Arc::new(message.detached())
+            } else {
+                Arc::clone(message)
+            };
+            Box::new(SharedPart { message, groups: share.groups.clone() })
+        });
+        let parts = self.parts(message, share, version);
+        let offered = share.peer.send_answered(ticket, shared, |lane| {
+            lane.offer_data(share.qos, |buffer| wire::encode_publish(&parts, buffer))
+        });
+        if matches!(offered, Offered::Refused | Offered::Dropped) {
+            ticket.expect_another();
+            let refused = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
+            let waker = ticket.answer(refused);
+            self.shard.wake_later(waker);
+        }
+        self.note_offered(offered);
+    }
+
+    fn parts<'a>(
+        &self,
+        message: &'a Message,
+        share: &'a PeerShare,
+        version: Option<Version>,
+    ) -> PublishParts<'a> {
+        let peers = self.broker.peers();
+        let expires_at_millis =
+            message.expires_at.and_then(|at| peers.map(|peers| peers.cluster_millis(at)));
+        PublishParts {
+            qos: share.qos,
+            expires_at_millis,
+            version,
+            is_for_subscribers: share.is_for_subscribers,
+            groups: &share.groups,
+            ..PublishParts::of(message)
+        }
+    }
+
+    fn note_offered(&mut self, offered: Offered) {
+        match offered {
+            Offered::Queued { wake, is_congested, .. } => {
+                self.shard.counters.peer_publishes_sent.increment();
+                self.shard.wake_later(wake);
+                self.shard.is_congested |= is_congested;
+            }
+            Offered::Dropped => self.shard.counters.peer_publishes_dropped.increment(),
+            Offered::Refused => self.shard.counters.peer_publishes_refused.increment(),
+            // It has been declared dead since the route was made.
+            Offered::Closed => {}
+        }
+    }
+
+    /// A peer says what came of messages it was sent.
+    pub(crate) fn handle_outcomes(&mut self, peer: &Arc<Peer>, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            for answered in peer.take_answered(outcome) {
+                let fate = match &outcome.fate {
+                    Fate::Enqueued => RemoteOutcome::Enqueued,
+                    Fate::NoMatch => RemoteOutcome::NoMatch,
+                    Fate::Refused(reason_code) => RemoteOutcome::Refused(*reason_code),
+                    Fate::GroupsMoved(groups) => {
+                        if let Some(shared) = &answered.shared {
+                            let from = Some(peer.boot_id());
+                            self.offer_elsewhere(&shared.message, groups, &answered.ticket, from);
+                        }
+                        RemoteOutcome::Enqueued
+                    }
+                };
+                let waker = answered.ticket.answer(fate);
+                self.shard.wake_later(waker);
+            }
+        }
+    }
+
+    /// A peer is dead: what its clients had they have lost with it; what members of Shared
+    /// Subscriptions there were to have goes to others.
+    pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
+        for unanswered in peer.take_unanswered() {
+            if let Some(shared) = &unanswered.shared {
+                let ticket = &unanswered.ticket;
+                self.offer_elsewhere(&shared.message, &shared.groups, ticket, None);
+            }
+            let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
+            self.shard.wake_later(waker);
+        }
+    }
+
+    fn offer_elsewhere(
+        &mut self,
+        message: &Arc<Message>,
+        groups: &[TopicFilter],
+        ticket: &Arc<PublishTicket>,
+        from: Option<BootId>,
+    ) {
+        let Some(fanout) = self.fanout(&message.topic) else { return };
+        for filter in groups {
+            let Some(group) = fanout.groups.iter().find(|group| group.filter() == filter) else {
+                // Nobody is left who wants it.
+                continue;
+            };
+            if !self.offer_to_group(message, group, ticket, from) {
+                ticket.expect_another();
+                let refused = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
+                let waker = ticket.answer(refused);
+                self.shard.wake_later(waker);
+            }
+        }
+    }
+
+    /// Offers to a member that is not at `from`.
+    fn offer_to_group(
+        &mut self,
+        message: &Arc<Message>,
+        group: &FanoutGroup,
+        ticket: &Arc<PublishTicket>,
+        from: Option<BootId>,
+    ) -> bool {
+        for member in group.in_turn() {
+            match member {
+                Member::Local(target) => {
+                    let qos = message.qos.min(target.qos);
+                    if qos == QoS::AtMostOnce {
+                        return self.offer(target, message, qos, &mut None);
+                    }
+                    if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved {
+                        let again = delivery(target, message, qos);
+                        let wake = target.mailbox.commit(again, &mut None);
+                        self.shard.wake_later(wake);
+                        return true;
+                    }
+                }
+                Member::Remote(target) if Some(target.peer.boot_id()) != from => {
+                    let mut shares = PeerShares::new();
+                    share_with_group(&mut shares, target, group.filter(), message.qos);
+                    for share in shares {
+                        self.forward_answered(message, &share, None, ticket);
+                    }
+                    return true;
+                }
+                Member::Remote(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Everybody but us, when a retained message is to be kept everywhere.
+    pub(crate) fn share_with_all(&self, shares: &mut PeerShares, message: &Message) {
+        if let Some(peers) = self.broker.peers() {
+            for peer in peers.live().iter() {
+                share_to_retain(shares, peer, message.qos);
+            }
+        }
+    }
+}
+
+/// Whether messages of this topic concern one broker only.
+pub(crate) fn is_own_business(topic: &str) -> bool {
+    topic.starts_with("$SYS/")
+}
+
+impl Peers {
+    /// Messages of QoS 1 and 2 that other brokers have not answered for.
+    #[must_use]
+    pub fn unanswered_count(&self) -> usize {
+        self.live().iter().map(|peer| peer.unanswered_count()).sum()
+    }
+}

@@ -1,0 +1,196 @@
+//! The other brokers: who they are, what they want, what they are sent, and what comes from them.
+//!
+//! To the rest of the broker a peer is one more subscriber in the index. A publish goes once to each
+//! peer that wants it, and what comes from a peer is matched here and never passed on.
+
+pub mod forward;
+pub mod interest;
+pub mod ownership;
+pub mod peer;
+pub mod receive;
+pub mod retained;
+pub mod ticket;
+pub mod waiting;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::broker::Broker;
+use crate::broker::peers::interest::AnnouncedInterest;
+use crate::broker::peers::peer::Peer;
+use crate::broker::peers::retained::RetainedVersions;
+use crate::broker::routes::Destination;
+use crate::broker::turn::Turn;
+use crate::cluster::identity::{BootId, Member};
+use crate::cluster::lane::{Lane, LaneOptions};
+use crate::mqtt::TopicFilter;
+use crate::ports::clock::Tick;
+use crate::routing::SubscriberKey;
+
+/// The other brokers of the cluster, as all shards see them.
+pub struct Peers {
+    boot_id: BootId,
+    name: Arc<str>,
+    live: RwLock<Arc<[Arc<Peer>]>>,
+    interest: AnnouncedInterest,
+    retained: RetainedVersions,
+    next_key: AtomicU64,
+    hash_seed: u64,
+    /// Milliseconds to add to a tick for the time of the cluster.
+    clock_offset_millis: AtomicI64,
+    /// Until when we may acknowledge and admit.
+    lease_until_millis: AtomicU64,
+    lane_options: LaneOptions,
+}
+
+impl Peers {
+    /// None yet. We are `name`, in the life `boot_id`.
+    #[must_use]
+    pub fn new(boot_id: BootId, name: Arc<str>, hash_seed: u64, lane_options: LaneOptions) -> Self {
+        Self {
+            boot_id,
+            name,
+            live: RwLock::new(Arc::from([])),
+            interest: AnnouncedInterest::new(hash_seed),
+            retained: RetainedVersions::new(hash_seed),
+            next_key: AtomicU64::new(PEER_KEYS),
+            hash_seed,
+            clock_offset_millis: AtomicI64::new(0),
+            lease_until_millis: AtomicU64::new(u64::MAX),
+            lane_options,
+        }
+    }
+
+    /// This life of this broker.
+    #[must_use]
+    pub fn boot_id(&self) -> BootId {
+        self.boot_id
+    }
+
+    /// This broker's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// All that have not been declared dead.
+    #[must_use]
+    pub fn live(&self) -> Arc<[Arc<Peer>]> {
+        Arc::clone(&self.live.read())
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn find(&self, boot_id: BootId) -> Option<Arc<Peer>> {
+        self.live.read().iter().find(|peer| peer.boot_id() == boot_id).cloned()
+    }
+
+    /// What our clients want, and who knows it.
+    #[must_use]
+    pub fn interest(&self) -> &AnnouncedInterest {
+        &self.interest
+    }
+
+    /// The time of the cluster, in milliseconds since 1970.
+    #[must_use]
+    pub fn cluster_millis(&self, now: Tick) -> u64 {
+        now.as_millis().saturating_add_signed(self.clock_offset_millis.load(Ordering::Relaxed))
+    }
+
+    /// The moment that a time of the cluster is here; what was before our start is our start.
+    #[must_use]
+    pub fn tick(&self, cluster_millis: u64) -> Tick {
+        let offset = self.clock_offset_millis.load(Ordering::Relaxed);
+        Tick::from_millis(cluster_millis.saturating_add_signed(offset.saturating_neg()))
+    }
+
+    /// The cluster's time is this much ahead of our ticks.
+    pub fn set_clock_offset(&self, millis: i64) {
+        self.clock_offset_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// We may acknowledge and admit until then.
+    pub fn set_lease(&self, until: Tick) {
+        self.lease_until_millis.store(until.as_millis(), Ordering::Release);
+    }
+
+    /// Whether we may acknowledge and admit now.
+    #[must_use]
+    pub fn has_lease(&self, now: Tick) -> bool {
+        now.as_millis() < self.lease_until_millis.load(Ordering::Acquire)
+    }
+}
+
+impl Turn<'_> {
+    /// A broker has joined, or was there when we came. Returns the way to it, for a link to take up.
+    pub fn add_peer(&mut self, peers: &Peers, member: &Member) -> Arc<Lane> {
+        if let Some(known) = peers.find(member.boot_id) {
+            return Arc::clone(known.lane());
+        }
+        let key = SubscriberKey(peers.next_key.fetch_add(1, Ordering::Relaxed));
+        let lane = Arc::new(Lane::new(peers.lane_options));
+        let name = Arc::clone(&member.name);
+        let peer =
+            Arc::new(Peer::new(member.boot_id, name, key, Arc::clone(&lane), peers.hash_seed));
+        {
+            let mut live = peers.live.write();
+            *live = live.iter().chain([&peer]).cloned().collect();
+        }
+        let mut wakes = Vec::new();
+        peers.interest.enter(&peer, &mut wakes);
+        self.shard.wake_each(wakes);
+        lane
+    }
+
+    /// A broker was declared dead: nothing more goes to it or comes from it, and nobody waits for it.
+    pub fn remove_peer(&mut self, peers: &Peers, boot_id: BootId) {
+        let Some(peer) = peers.find(boot_id) else { return };
+        {
+            let mut live = peers.live.write();
+            *live = live.iter().filter(|other| other.boot_id() != boot_id).cloned().collect();
+        }
+        let wake = peer.lane().close();
+        self.shard.wake_later(wake);
+        let filters = peer.interest().lock().clear();
+        self.broker.remove_routes(&peer, &filters);
+        let mut wakes = Vec::new();
+        peers.interest.leave(boot_id, &mut wakes);
+        self.shard.wake_each(wakes);
+        // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
+        self.release_unanswered(&peer);
+    }
+}
+
+impl Broker {
+    fn remove_routes(&self, peer: &Arc<Peer>, filters: &[TopicFilter]) {
+        for batch in filters.chunks(INDEX_BATCH_MAX) {
+            let mut index = self.index.write();
+            for filter in batch {
+                index.unsubscribe(peer.key(), filter);
+            }
+        }
+        self.bump_generation();
+    }
+
+    fn add_routes(&self, peer: &Arc<Peer>, entries: &[crate::cluster::frame::InterestEntry]) {
+        let destination = Destination::Peer(Arc::clone(peer));
+        for batch in entries.chunks(INDEX_BATCH_MAX) {
+            let mut index = self.index.write();
+            for entry in batch {
+                let options = crate::mqtt::SubscriptionOptions {
+                    qos: entry.qos,
+                    ..crate::mqtt::SubscriptionOptions::default()
+                };
+                let _new_or_changed = index.subscribe(&destination, &entry.filter, options, None);
+            }
+        }
+        self.bump_generation();
+    }
+}
+
+/// Where the keys of peers begin: no process has that many Sessions.
+const PEER_KEYS: u64 = 1 << 63;
+/// Routes changed under one lock of the index: shards wait for it.
+const INDEX_BATCH_MAX: usize = 256;

@@ -1,0 +1,226 @@
+//! Another broker, as this one sees it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::broker::peers::ticket::PublishTicket;
+use crate::cluster::frame::{ControlFrame, Outcome};
+use crate::cluster::identity::BootId;
+use crate::cluster::inbound::Inbound;
+use crate::cluster::interest::RemoteInterest;
+use crate::cluster::lane::{Lane, Offered, OfferedControl};
+use crate::cluster::wire;
+use crate::mqtt::TopicFilter;
+use crate::ports::clock::Tick;
+use crate::ports::message::Message;
+use crate::routing::SubscriberKey;
+
+/// One life of another broker. It is a subscriber in the index, with the filters its clients have.
+pub struct Peer {
+    boot_id: BootId,
+    name: Arc<str>,
+    key: SubscriberKey,
+    lane: Arc<Lane>,
+    /// Messages of QoS 1 and 2 on their way there, in the order of their sequence numbers. Held
+    /// while the lane is offered one, so that both orders are the same.
+    unanswered: Mutex<VecDeque<Unanswered>>,
+    interest: Mutex<RemoteInterest>,
+    inbound: Mutex<Inbound>,
+    /// Whether all of its interest has come at least once.
+    has_told_interest: AtomicBool,
+    /// Whether all of its retained messages have.
+    has_told_retained: AtomicBool,
+    heard: Mutex<Heard>,
+}
+
+/// What a peer last said of itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Heard {
+    /// When.
+    pub at: Tick,
+    /// Whether it could still write to the tree of znodes.
+    pub has_lease: bool,
+    /// What its cluster clock showed, in milliseconds since 1970.
+    pub cluster_millis: u64,
+}
+
+/// A message that the peer has not answered for.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Of the data stream.
+    pub seq: u64,
+    /// Who waits.
+    pub ticket: Arc<PublishTicket>,
+    /// Where a member of a group is to get it: the message and the groups, for another broker when
+    /// this one has no member any more.
+    pub shared: Option<Box<SharedPart>>,
+}
+
+/// What was sent to a peer for Shared Subscriptions.
+#[derive(Clone, Debug)]
+pub struct SharedPart {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The groups the peer was chosen for.
+    pub groups: SmallVec<[TopicFilter; 1]>,
+}
+
+impl Peer {
+    /// A broker that has just been heard of. `key` is its place in the index.
+    #[must_use]
+    pub fn new(
+        boot_id: BootId,
+        name: Arc<str>,
+        key: SubscriberKey,
+        lane: Arc<Lane>,
+        hash_seed: u64,
+    ) -> Self {
+        Self {
+            boot_id,
+            name,
+            key,
+            lane,
+            unanswered: Mutex::default(),
+            interest: Mutex::new(RemoteInterest::new(hash_seed)),
+            inbound: Mutex::new(Inbound::default()),
+            has_told_interest: AtomicBool::new(false),
+            has_told_retained: AtomicBool::new(false),
+            heard: Mutex::default(),
+        }
+    }
+
+    /// Which life of which broker.
+    #[must_use]
+    pub fn boot_id(&self) -> BootId {
+        self.boot_id
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its place in the index.
+    #[must_use]
+    pub fn key(&self) -> SubscriberKey {
+        self.key
+    }
+
+    /// The way there.
+    #[must_use]
+    pub fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    /// Its interest, as far as it has said.
+    pub(crate) fn interest(&self) -> &Mutex<RemoteInterest> {
+        &self.interest
+    }
+
+    /// How far its streams have been received.
+    pub(crate) fn inbound(&self) -> &Mutex<Inbound> {
+        &self.inbound
+    }
+
+    /// All of its interest is known here.
+    pub(crate) fn note_interest_told(&self) {
+        self.has_told_interest.store(true, Ordering::Release);
+    }
+
+    /// All of its retained messages are known here.
+    pub(crate) fn note_retained_told(&self) {
+        self.has_told_retained.store(true, Ordering::Release);
+    }
+
+    /// Whether all of its interest is known here.
+    #[must_use]
+    pub fn has_told_interest(&self) -> bool {
+        self.has_told_interest.load(Ordering::Acquire)
+    }
+
+    /// Whether all of its retained messages are known here.
+    #[must_use]
+    pub fn has_told_retained(&self) -> bool {
+        self.has_told_retained.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_ping(&self, at: Tick, has_lease: bool, cluster_millis: u64) {
+        *self.heard.lock() = Heard { at, has_lease, cluster_millis };
+    }
+
+    /// What it last said of itself.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        *self.heard.lock()
+    }
+
+    /// How many members of a Shared Subscription it has.
+    #[must_use]
+    pub fn group_weight(&self, filter: &TopicFilter) -> u8 {
+        self.interest.lock().weight(filter)
+    }
+
+    /// Messages of QoS 1 and 2 it has not answered for.
+    #[must_use]
+    pub fn unanswered_count(&self) -> usize {
+        self.unanswered.lock().len()
+    }
+
+    /// Tells it something. Whom to wake when the turn ends.
+    ///
+    /// When so much is unsaid that the control stream is cut, it is not repeated here: the receiver
+    /// notices at the next HELLO and asks for what it misses.
+    pub(crate) fn tell(&self, frame: &ControlFrame) -> Option<Waker> {
+        match self.lane.offer_control(|buffer| wire::encode_control(frame, buffer)) {
+            OfferedControl::Queued { wake, .. } | OfferedControl::Broken(wake) => wake,
+            OfferedControl::Closed => None,
+        }
+    }
+
+    /// Sends a message that is to be answered for; `offer` hands it to the lane.
+    pub(crate) fn send_answered(
+        &self,
+        ticket: &Arc<PublishTicket>,
+        shared: Option<Box<SharedPart>>,
+        offer: impl FnOnce(&Lane) -> Offered,
+    ) -> Offered {
+        let mut unanswered = self.unanswered.lock();
+        let offered = offer(&self.lane);
+        if let Offered::Queued { seq, .. } = &offered {
+            ticket.expect_another();
+            let ticket = Arc::clone(ticket);
+            unanswered.push_back(Unanswered { seq: *seq, ticket, shared });
+        }
+        offered
+    }
+
+    /// Takes out what `outcome` answers.
+    pub(crate) fn take_answered(&self, outcome: &Outcome) -> Vec<Unanswered> {
+        let end = outcome.first.saturating_add(outcome.count.into());
+        let mut unanswered = self.unanswered.lock();
+        let from = unanswered.partition_point(|entry| entry.seq < outcome.first);
+        let to = unanswered.partition_point(|entry| entry.seq < end);
+        unanswered.drain(from..to).collect()
+    }
+
+    /// Takes out everything: it is dead and answers nothing any more.
+    pub(crate) fn take_unanswered(&self) -> VecDeque<Unanswered> {
+        std::mem::take(&mut *self.unanswered.lock())
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Peer")
+            .field("name", &self.name)
+            .field("boot_id", &self.boot_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! A publish that other brokers have not answered for yet.
+
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::mqtt::ReasonCode;
+
+/// Waits for every broker that a message of QoS 1 or 2 was sent to. Shared by the publisher's
+/// connection, which waits, and the peers, which answer.
+#[derive(Debug)]
+pub struct PublishTicket(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Answers still to come.
+    left: u32,
+    outcome: RemoteOutcome,
+    waker: Option<Waker>,
+}
+
+/// What all brokers together made of a publish.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RemoteOutcome {
+    /// Nobody wanted it.
+    NoMatch,
+    /// Somebody has it.
+    Enqueued,
+    /// Somebody has it, perhaps, and somebody's queue that refuses was full: neither success nor a
+    /// refusal would be true.
+    Refused(ReasonCode),
+}
+
+impl PublishTicket {
+    /// A ticket that is not whole before [`Self::seal`]: answers may come while the message is still
+    /// being sent to others.
+    #[must_use]
+    pub fn new(matched_here: bool) -> Self {
+        let outcome = if matched_here { RemoteOutcome::Enqueued } else { RemoteOutcome::NoMatch };
+        Self(Mutex::new(State { left: 1, outcome, waker: None }))
+    }
+
+    /// One more broker is to answer.
+    pub fn expect_another(&self) {
+        self.0.lock().left += 1;
+    }
+
+    /// It has been sent to all. Returns the outcome when all have answered already.
+    pub fn seal(&self) -> Option<RemoteOutcome> {
+        let mut state = self.0.lock();
+        state.left -= 1;
+        (state.left == 0).then_some(state.outcome)
+    }
+
+    /// One broker has answered, or is dead. Whoever is to be woken.
+    pub fn answer(&self, outcome: RemoteOutcome) -> Option<Waker> {
+        let mut state = self.0.lock();
+        debug_assert!(state.left > 0, "more brokers answer than were asked");
+        state.left = state.left.saturating_sub(1);
+        state.outcome = state.outcome.and(outcome);
+        if state.left == 0 { state.waker.take() } else { None }
+    }
+
+    /// The outcome, once all have answered; else `waker` is kept.
+    pub fn poll(&self, waker: &Waker) -> Option<RemoteOutcome> {
+        let mut state = self.0.lock();
+        if state.left == 0 {
+            return Some(state.outcome);
+        }
+        state.waker = Some(waker.clone());
+        None
+    }
+}
+
+impl RemoteOutcome {
+    /// What two brokers' answers amount to.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Refused(reason_code), _) | (_, Self::Refused(reason_code)) => {
+                Self::Refused(reason_code)
+            }
+            (Self::Enqueued, _) | (_, Self::Enqueued) => Self::Enqueued,
+            (Self::NoMatch, Self::NoMatch) => Self::NoMatch,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_is_there_when_all_have_answered() {
+        let ticket = PublishTicket::new(false);
+        ticket.expect_another();
+        ticket.expect_another();
+        assert!(ticket.answer(RemoteOutcome::Enqueued).is_none());
+        assert_eq!(ticket.seal(), None, "one is left");
+        assert_eq!(ticket.poll(Waker::noop()), None);
+        assert!(ticket.answer(RemoteOutcome::NoMatch).is_some(), "the publisher is woken");
+        assert_eq!(ticket.poll(Waker::noop()), Some(RemoteOutcome::Enqueued));
+    }
+
+    #[test]
+    fn one_refusal_is_neither_success_nor_refusal() {
+        let ticket = PublishTicket::new(true);
+        ticket.expect_another();
+        let full = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
+        let _nobody = ticket.answer(full);
+        assert_eq!(ticket.seal(), Some(full));
+    }
+}

@@ -1,0 +1,170 @@
+//! What a client is still to be told: acknowledgements that wait for other brokers.
+//!
+//! Each PUBACK and PUBREC leaves in the order of the PUBLISH it answers, and a SUBACK when every peer
+//! knows the filters.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::disconnect::{Client, EndCause};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::subscribe::UnconfirmedSubscribe;
+use crate::broker::turn::Turn;
+use crate::mqtt::{PacketId, QoS, ReasonCode};
+
+/// What one client waits for.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    publishes: VecDeque<UnansweredPublish>,
+    pub(crate) subscribes: VecDeque<UnconfirmedSubscribe>,
+}
+
+/// A PUBLISH whose acknowledgement has not been sent.
+#[derive(Debug)]
+struct UnansweredPublish {
+    id: PacketId,
+    qos: QoS,
+    answer: Answer,
+    /// Not once the connection it came by is gone; a client that sends it again asks again.
+    is_asked: bool,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// Known, but others are to be answered first.
+    Known(ReasonCode, Option<&'static str>),
+    /// Other brokers have not answered.
+    Pending(Arc<PublishTicket>),
+}
+
+impl Waiting {
+    /// Acknowledgements that wait.
+    #[must_use]
+    pub fn publish_count(&self) -> usize {
+        self.publishes.len()
+    }
+
+    /// Whether nothing is waited for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.subscribes.is_empty()
+    }
+
+    /// The client sends a QoS 2 message again that is waited for: it is answered when the first one
+    /// would have been. `false` when it is not waited for.
+    pub(crate) fn ask_again(&mut self, id: PacketId) -> bool {
+        let waiting = self.publishes.iter_mut().find(|one| one.id == id);
+        if let Some(one) = waiting {
+            one.is_asked = true;
+            return true;
+        }
+        false
+    }
+
+    /// The connection is gone: what it did not hear of QoS 1 and of SUBSCRIBE it asks anew.
+    pub(crate) fn detach(&mut self) {
+        self.subscribes.clear();
+        self.publishes.retain(|one| one.qos == QoS::ExactlyOnce);
+        for one in &mut self.publishes {
+            one.is_asked = false;
+        }
+    }
+}
+
+impl Client {
+    /// Whether an acknowledgement has to wait for others before it.
+    #[inline]
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.publishes.is_empty())
+    }
+
+    /// Acknowledgements that wait for other brokers.
+    #[inline]
+    #[must_use]
+    pub fn unanswered_count(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.publish_count())
+    }
+
+    pub(crate) fn answer_later(&mut self, qos: QoS, id: PacketId, ticket: Arc<PublishTicket>) {
+        self.push_unanswered(qos, id, Answer::Pending(ticket));
+    }
+
+    pub(crate) fn answer_in_turn(
+        &mut self,
+        qos: QoS,
+        id: PacketId,
+        reason_code: ReasonCode,
+        reason: Option<&'static str>,
+    ) {
+        self.push_unanswered(qos, id, Answer::Known(reason_code, reason));
+    }
+
+    fn push_unanswered(&mut self, qos: QoS, id: PacketId, answer: Answer) {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.publishes.push_back(UnansweredPublish { id, qos, answer, is_asked: true });
+    }
+}
+
+impl Turn<'_> {
+    /// Sends what need not wait any longer.
+    ///
+    /// # Errors
+    ///
+    /// A publish came to an end that no acknowledgement can tell: the connection is to be closed.
+    pub(crate) fn settle_waiting(
+        &mut self,
+        client: &mut Client,
+        waker: &Waker,
+    ) -> Result<(), EndCause> {
+        let Some(mut waiting) = client.waiting.take() else { return Ok(()) };
+        let settled = self.answer_publishes(client, &mut waiting.publishes, waker);
+        self.confirm_subscribes(client, &mut waiting.subscribes, waker);
+        if !waiting.is_empty() {
+            client.waiting = Some(waiting);
+        }
+        settled
+    }
+
+    fn answer_publishes(
+        &mut self,
+        client: &mut Client,
+        publishes: &mut VecDeque<UnansweredPublish>,
+        waker: &Waker,
+    ) -> Result<(), EndCause> {
+        while let Some(first) = publishes.front() {
+            let (reason_code, reason) = match &first.answer {
+                Answer::Known(reason_code, reason) => (*reason_code, *reason),
+                Answer::Pending(ticket) => match ticket.poll(waker) {
+                    None => return Ok(()),
+                    Some(RemoteOutcome::Enqueued) => (ReasonCode::Success, None),
+                    Some(RemoteOutcome::NoMatch) => (ReasonCode::NoMatchingSubscribers, None),
+                    Some(RemoteOutcome::Refused(reason_code)) => {
+                        let id = first.id;
+                        publishes.pop_front();
+                        client.session.forget_publish(id);
+                        return Err(EndCause::new(reason_code, REFUSED_ELSEWHERE));
+                    }
+                },
+            };
+            if !self.may_acknowledge() {
+                return Ok(());
+            }
+            let Some(first) = publishes.pop_front() else { return Ok(()) };
+            if first.is_asked {
+                let (qos, id) = (first.qos, first.id);
+                client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
+                self.shard.counters.packets_sent.increment();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what we acknowledge holds: not once others may have declared us dead.
+    #[inline]
+    pub(crate) fn may_acknowledge(&self) -> bool {
+        self.broker.peers().is_none_or(|peers| peers.has_lease(self.now))
+    }
+}
+
+const REFUSED_ELSEWHERE: &str = "the queue of a subscriber on another broker is full";
