@@ -22,6 +22,7 @@ mod value;
 
 use std::{
     ffi::OsString,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -31,7 +32,7 @@ pub use limits::{Limits, OverflowPolicy};
 pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
-pub use sections::{Admin, Auth, Broker, Drain, Listen, Log, LogFormat, LogLevel};
+pub use sections::{Admin, Auth, Broker, Cluster, Drain, Listen, Log, LogFormat, LogLevel};
 pub use value::{ByteSize, Percent};
 
 use draft::Draft;
@@ -51,6 +52,8 @@ pub struct Config {
     pub log: Log,
     /// HTTP for the operator.
     pub admin: Admin,
+    /// Several brokers that are one.
+    pub cluster: Cluster,
     /// How the broker stops.
     pub drain: Drain,
     /// What a client, and all of them together, may cost.
@@ -62,16 +65,14 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 7] {
-        let Self { broker, listen, auth, log, admin, drain, limits, listeners: _, tables: _ } =
-            self;
-        [broker, listen, auth, log, admin, drain, limits]
+    fn sections(&self) -> [&dyn Section; 8] {
+        let Self { broker, listen, auth, log, admin, cluster, drain, limits, .. } = self;
+        [broker, listen, auth, log, admin, cluster, drain, limits]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 7] {
-        let Self { broker, listen, auth, log, admin, drain, limits, listeners: _, tables: _ } =
-            self;
-        [broker, listen, auth, log, admin, drain, limits]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 8] {
+        let Self { broker, listen, auth, log, admin, cluster, drain, limits, .. } = self;
+        [broker, listen, auth, log, admin, cluster, drain, limits]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.
@@ -82,6 +83,7 @@ impl Config {
                 "no listener is left: give --port, another port, or --unix".to_owned(),
             ));
         }
+        self.check_cluster()?;
         let limits = &self.limits;
         for (name, packet_bytes_max) in self
             .listeners
@@ -103,6 +105,42 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// Whether the ways between brokers are guarded where strangers could reach them.
+    fn check_cluster(&self) -> Result<(), ConfigError> {
+        let cluster = &self.cluster;
+        if cluster.zookeeper.is_none() {
+            return Ok(());
+        }
+        let tls = [&cluster.link_cert, &cluster.link_key, &cluster.link_cafile];
+        let given = tls.iter().filter(|file| file.is_some()).count();
+        if given != 0 && given != tls.len() {
+            return Err(ConfigError::Contradiction(
+                "link_cert, link_key and link_cafile belong together: give all three or none"
+                    .to_owned(),
+            ));
+        }
+        let is_guarded = given > 0 || cluster.link_secret_file.is_some();
+        if !is_guarded && !cluster.link_bind_address().is_loopback() {
+            return Err(ConfigError::Contradiction(format!(
+                "links of other brokers are accepted on {}, where anybody could dial: give \
+                 link_secret_file, or link_cert, link_key and link_cafile",
+                cluster.link_bind_address()
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Cluster {
+    /// The address on which links are accepted.
+    #[must_use]
+    pub fn link_bind_address(&self) -> IpAddr {
+        let named = self.link_host.parse().ok();
+        self.link_bind.or(named).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 

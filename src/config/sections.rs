@@ -116,6 +116,48 @@ options! {
 }
 
 options! {
+    /// Several brokers that are one: they find each other through ZooKeeper, and carry a message that
+    /// is published on one of them to the subscribers of all. Alone when `zookeeper` is absent.
+    #[heading = "Cluster"]
+    pub struct Cluster {
+        /// The servers of the ZooKeeper ensemble, `host:port,host:port,...`, and behind them the
+        /// path under which the cluster lives, `/mqttzoo` when absent. Names that do not resolve yet
+        /// are tried again.
+        zookeeper: Option<String> as "LIST" = None,
+        /// How long ZooKeeper, and the other brokers, wait for a sign of life, in seconds, before this
+        /// broker is declared dead.
+        zookeeper_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(6),
+        /// The file that holds `user:password` for ZooKeeper's digest authentication. When given, only
+        /// who has it may read and change the cluster's znodes.
+        zookeeper_auth_file: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the authorities of ZooKeeper's certificates. When given, ZooKeeper is
+        /// spoken to over TLS.
+        zookeeper_cafile: Option<PathBuf> as "FILE" = None,
+        /// The name of the cluster. Brokers of another cluster are refused.
+        cluster: String as "NAME" = "mqttzoo".to_owned(),
+        /// Where this broker stands, such as a rack or a zone of a cloud.
+        zone: Option<String> as "ZONE" = None,
+        /// The name or address at which the other brokers reach this one.
+        link_host: String as "HOST" = "127.0.0.1".to_owned(),
+        /// The address the links of other brokers are accepted on. When absent: `link_host` where
+        /// that is an address, else all addresses.
+        link_bind: Option<IpAddr> as "ADDR" = None,
+        /// The port of the links between brokers; 0 is any free port.
+        link_port: u16 as "PORT" = 7883,
+        /// The file that holds the secret that all brokers of the cluster share, of at least 16
+        /// characters. Needed, or TLS, unless links are accepted on loopback only.
+        link_secret_file: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with this broker's certificate for links. With `link_key` and
+        /// `link_cafile`, links are TLS and both ends show a certificate.
+        link_cert: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the private key that belongs to `link_cert`.
+        link_key: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the authority that has signed the link certificates of all brokers.
+        link_cafile: Option<PathBuf> as "FILE" = None,
+    }
+}
+
+options! {
     /// How the broker stops on SIGTERM: it stops accepting, sends each client a DISCONNECT with a
     /// reason, flushes what is buffered, and ends with exit code 0.
     #[heading = "Stopping"]

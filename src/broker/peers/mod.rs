@@ -31,7 +31,8 @@ use crate::routing::SubscriberKey;
 
 /// The other brokers of the cluster, as all shards see them.
 pub struct Peers {
-    boot_id: BootId,
+    /// Changes when this broker was declared dead and begins a new life.
+    boot_id: RwLock<BootId>,
     name: Arc<str>,
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
@@ -50,7 +51,7 @@ impl Peers {
     #[must_use]
     pub fn new(boot_id: BootId, name: Arc<str>, hash_seed: u64, lane_options: LaneOptions) -> Self {
         Self {
-            boot_id,
+            boot_id: RwLock::new(boot_id),
             name,
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
@@ -66,7 +67,12 @@ impl Peers {
     /// This life of this broker.
     #[must_use]
     pub fn boot_id(&self) -> BootId {
-        self.boot_id
+        *self.boot_id.read()
+    }
+
+    /// This broker was declared dead and begins a new life: whoever it knew is to be met anew.
+    pub fn begin_life(&self, boot_id: BootId) {
+        *self.boot_id.write() = boot_id;
     }
 
     /// This broker's name.
