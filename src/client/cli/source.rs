@@ -216,7 +216,9 @@ fn edits_lines(terminal: impl AsFd) -> bool {
 fn digest(line: Option<io::Result<Vec<u8>>>, kind: LineKind, number: u64) -> Item {
     let (line, is_ended) = match line {
         None => return Item::Finished,
-        Some(Err(error)) => return Item::Failed(format!("cannot read the standard input: {error}")),
+        Some(Err(error)) => {
+            return Item::Failed(format!("cannot read the standard input: {error}"));
+        }
         Some(Ok(mut line)) => {
             let end = line.pop_if(|last| *last == b'\n');
             (line, end.is_some())
