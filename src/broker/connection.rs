@@ -488,9 +488,22 @@ impl Connection {
             }
             Stage::Claiming { claim, identity, .. } => {
                 withdraw(turn, &claim, &identity);
+                self.give_up_waiting(turn, identity.client_id, reason);
             }
-            Stage::Authenticating { .. } | Stage::Closed => {}
+            Stage::Authenticating { connect, .. } => {
+                self.give_up_waiting(turn, Arc::from(&*connect.client_id), reason);
+            }
+            Stage::Closed => {}
         }
+    }
+
+    /// The client did not wait for its CONNACK.
+    fn give_up_waiting(&self, turn: &mut Turn<'_>, client_id: Arc<str>, reason: &str) {
+        turn.shard.counters.connects_refused.increment();
+        let reason = format!("{reason} before it was let in");
+        let (origin, reason_code) = (self.origin.clone(), ReasonCode::UnspecifiedError);
+        let client_id = Some(client_id);
+        turn.shard.events.push(Event::Refused { origin, client_id, reason_code, reason });
     }
 
     /// Does what others have for this connection: an answer of the authenticator, a Session that
@@ -634,6 +647,12 @@ impl Connection {
             Stage::Greeting { .. } | Stage::Open(_) => true,
             Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => false,
         }
+    }
+
+    /// Whether a CONNECT waits for somebody's answer.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Authenticating { .. } | Stage::Claiming { .. })
     }
 
     /// Whether the socket is to be read now.
