@@ -3,7 +3,6 @@
 //! CONNECT is checked, the authenticator is asked, the Client Identifier is claimed; each step may
 //! wait. Then the Session is in the connection's hands and CONNACK goes out.
 
-use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
+use crate::broker::replay::Replays;
 use crate::broker::turn::{Turn, reason_string};
 use crate::broker::wills::{KeptWill, will_bytes};
 use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
@@ -283,7 +283,7 @@ impl Turn<'_> {
         ));
         let client = Box::new(Client {
             session: Session::new(mailbox, self.broker.seeds.hash),
-            replays: VecDeque::new(),
+            replays: Replays::default(),
             subscription_serial: 0,
             will: None,
             card: Arc::clone(card),

@@ -1,13 +1,12 @@
 //! Use case: a connection ends, and with it perhaps its Session.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::card::ClientCard;
 use crate::broker::connect::Former;
 use crate::broker::event::Event;
 use crate::broker::registry::{Parked, Released};
-use crate::broker::replay::Replay;
+use crate::broker::replay::Replays;
 use crate::broker::routes::{FanoutTarget, MailboxRef};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
@@ -24,7 +23,7 @@ pub struct Client {
     /// The protocol's state.
     pub session: Session,
     /// Retained messages still to be sent for new Subscriptions.
-    pub replays: VecDeque<Replay>,
+    pub replays: Replays,
     /// The serial of the Subscription made last.
     pub subscription_serial: u32,
     /// The Will Message of the present or last connection.

@@ -83,7 +83,10 @@ impl Turn<'_> {
             });
             return Err(Refusal::new(ReasonCode::NotAuthorized, NOT_AUTHORIZED));
         }
-        if client.replays.len() >= options.subscriptions_per_client_max {
+        let bytes = filter.as_str().len();
+        if client.replays.len() >= options.subscriptions_per_client_max
+            || client.replays.bytes() + bytes > options.subscription_bytes_per_client_max
+        {
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_REPLAYS));
         }
         let filter = filter.detached();
@@ -96,6 +99,12 @@ impl Turn<'_> {
             client.session.unsubscribe(&filter);
             self.shard.counters.subscriptions_exceeded.increment();
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY));
+        }
+        if is_new && client.session.subscription_bytes() > options.subscription_bytes_per_client_max
+        {
+            client.session.unsubscribe(&filter);
+            self.shard.counters.subscription_sizes_exceeded.increment();
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_LONG));
         }
         Ok(Granted { filter, subscription, is_new })
     }
@@ -192,7 +201,7 @@ fn start_replay(client: &mut Client, grant: &Granted) {
         let subscription_ids = SmallVec::from_slice(&[id]);
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
     });
-    client.replays.push_back(Replay {
+    client.replays.push(Replay {
         cursor: RetainedCursor::new(grant.filter.clone()),
         serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
@@ -228,6 +237,7 @@ fn granted_code(qos: QoS) -> ReasonCode {
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
+const TOO_LONG: &str = "the topic filters of this client have as many bytes as they may";
 const TOO_MANY_REPLAYS: &str = "this client has not yet taken the retained messages it asked for";
 const NOT_AUTHORIZED: &str = "not authorized to subscribe to this topic filter";
 const NO_LOCAL_SHARED: &str = "no local is not allowed on a shared subscription";

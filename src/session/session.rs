@@ -27,6 +27,8 @@ use crate::session::topic_alias::{AliasError, InboundAliases, OutboundAliases, T
 pub struct Session {
     mailbox: Arc<Mailbox>,
     subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
+    /// Bytes of their Topic Filters.
+    subscription_bytes: usize,
     in_flight: InFlight,
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
@@ -140,6 +142,7 @@ impl Session {
         Self {
             mailbox,
             subscriptions: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            subscription_bytes: 0,
             in_flight: InFlight::new(),
             unreleased: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
             link: Link::new(LinkOptions::unconnected()),
@@ -381,12 +384,27 @@ impl Session {
         filter: TopicFilter,
         subscription: Subscription,
     ) -> Option<Subscription> {
-        self.subscriptions.insert(filter, subscription)
+        let bytes = filter.as_str().len();
+        let replaced = self.subscriptions.insert(filter, subscription);
+        if replaced.is_none() {
+            self.subscription_bytes += bytes;
+        }
+        replaced
     }
 
     /// Removes a Subscription; `false` when there was none.
     pub fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
-        self.subscriptions.remove(filter).is_some()
+        let was_there = self.subscriptions.remove(filter).is_some();
+        if was_there {
+            self.subscription_bytes -= filter.as_str().len();
+        }
+        was_there
+    }
+
+    /// Bytes of the Topic Filters of all Subscriptions.
+    #[must_use]
+    pub fn subscription_bytes(&self) -> usize {
+        self.subscription_bytes
     }
 
     /// The Subscription to `filter`.
