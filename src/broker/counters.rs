@@ -89,6 +89,10 @@ counters! {
         subscriptions_exceeded,
         /// Subscriptions refused because the client's Topic Filters have as many bytes as they may.
         subscription_sizes_exceeded,
+        /// Times the subscription index was locked to be changed.
+        index_batches,
+        /// Looks into the retained messages for new Subscriptions.
+        retained_scans,
         /// Connections closed because a packet was larger than is taken.
         packets_too_large,
         /// Connections closed because the client sent more QoS 1 and 2 at a time than is taken.

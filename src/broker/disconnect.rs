@@ -162,18 +162,11 @@ impl Turn<'_> {
     }
 
     fn withdraw_subscriptions(&mut self, session: &Session) {
-        if session.subscriptions().len() == 0 {
-            return;
-        }
         let key = SubscriberKey(session.key().0);
         let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
-        for batch in filters.chunks(INDEX_BATCH_MAX) {
-            let mut index = self.broker.index.write();
-            for filter in batch {
-                index.unsubscribe(key, filter);
-            }
-        }
-        self.broker.bump_generation();
+        self.change_index(&filters, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
     }
 
     /// Offers a delivery that `from` has not finished to another member of its group, to one that
@@ -251,5 +244,3 @@ enum Members {
 
 /// The Session Expiry Interval that never ends.
 pub const NEVER_SECS: u32 = u32::MAX;
-/// Subscriptions changed under one lock of the index: other shards wait for it.
-pub(crate) const INDEX_BATCH_MAX: usize = 256;

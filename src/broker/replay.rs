@@ -102,6 +102,7 @@ impl Turn<'_> {
             let room = if replay.qos > QoS::AtMostOnce { window } else { max - sent };
             let batch_max = room.min(max - sent).min(BATCH_MAX);
             let millis = self.now.as_millis();
+            self.shard.counters.retained_scans.increment();
             let batch = self.broker.retained.read().scan(&mut replay.cursor, batch_max, millis);
             let (qos, tag) = (replay.qos, replay.tag.clone());
             if replay.cursor.is_done() {
@@ -137,6 +138,6 @@ impl Turn<'_> {
 }
 
 /// Looks into the retained store in one turn; each looks at a bounded number of topics.
-const SCANS_MAX: usize = 64;
+pub(crate) const SCANS_MAX: usize = 64;
 /// Retained messages taken out under one lock.
 const BATCH_MAX: usize = 64;

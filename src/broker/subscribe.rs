@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use crate::broker::disconnect::{Client, EndCause, INDEX_BATCH_MAX};
+use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::event::Event;
 use crate::broker::replay::Replay;
 use crate::broker::routes::MailboxRef;
@@ -15,7 +15,7 @@ use crate::mqtt::{
     Unsubscribe,
 };
 use crate::ports::message::SubscriptionTag;
-use crate::routing::{RetainedCursor, SubscriberKey};
+use crate::routing::{Index, RetainedCursor, SubscriberKey};
 use crate::session::session::Subscription;
 
 /// A filter that may be subscribed to.
@@ -111,16 +111,22 @@ impl Turn<'_> {
 
     /// Tells the index; from here on publishes reach the client.
     fn announce(&self, client: &Client, granted: &[Granted]) {
-        if granted.is_empty() {
+        let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
+        self.change_index(granted, |index, Granted { filter, subscription, .. }| {
+            let _new_or_replaced =
+                index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+        });
+    }
+
+    /// Changes the index a batch at a time: other shards wait for its lock.
+    pub(crate) fn change_index<T>(&self, items: &[T], change: impl Fn(&mut Index<MailboxRef>, &T)) {
+        if items.is_empty() {
             return;
         }
-        let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
-        for batch in granted.chunks(INDEX_BATCH_MAX) {
+        for batch in items.chunks(INDEX_BATCH_MAX) {
+            self.shard.counters.index_batches.increment();
             let mut index = self.broker.index.write();
-            for Granted { filter, subscription, .. } in batch {
-                let _new_or_replaced =
-                    index.subscribe(&subscriber, filter, subscription.options, subscription.id);
-            }
+            batch.iter().for_each(|item| change(&mut index, item));
         }
         self.broker.bump_generation();
     }
@@ -164,16 +170,10 @@ impl Turn<'_> {
                 reason_codes.push(ReasonCode::NoSubscriptionExisted);
             }
         }
-        if !removed.is_empty() {
-            let key = SubscriberKey(client.session.key().0);
-            for batch in removed.chunks(INDEX_BATCH_MAX) {
-                let mut index = self.broker.index.write();
-                for filter in batch {
-                    index.unsubscribe(key, filter);
-                }
-            }
-            self.broker.bump_generation();
-        }
+        let key = SubscriberKey(client.session.key().0);
+        self.change_index(&removed, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
         let unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
             reason_codes,
@@ -234,6 +234,8 @@ fn granted_code(qos: QoS) -> ReasonCode {
     }
 }
 
+/// Subscriptions changed under one lock of the index.
+pub(crate) const INDEX_BATCH_MAX: usize = 256;
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
