@@ -9,10 +9,12 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::broker::card::{ClientCard, Origin};
+use crate::broker::complaints::Complaints;
 use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
+use crate::broker::permissions::Permissions;
 use crate::broker::replay::Replays;
 use crate::broker::turn::{Turn, reason_string};
 use crate::broker::wills::{KeptWill, will_bytes};
@@ -287,6 +289,8 @@ impl Turn<'_> {
             subscription_serial: 0,
             will: None,
             card: Arc::clone(card),
+            permissions: Permissions::default(),
+            complaints: Complaints::default(),
             session_expiry_secs: agreed.session_expiry_secs,
         });
         (client, false)

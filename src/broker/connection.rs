@@ -804,7 +804,7 @@ fn handle_publish(
 }
 
 #[inline]
-fn publish_at_most_once(turn: &mut Turn<'_>, client: &Client, message: Message) {
+fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Message) {
     if may_publish(turn, client, &message) {
         // There is nobody to tell; the counters have it.
         let _outcome = turn.publish(message);
@@ -825,11 +825,14 @@ fn publish_answered(
             PublishOutcome::Accepted => (ReasonCode::Success, None),
             PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
             PublishOutcome::Refused { reason_code, reason } => {
-                turn.shard.events.push(Event::PublishRefused {
-                    card: Arc::clone(&client.card),
-                    topic: topic.as_str().to_owned(),
-                    reason,
-                });
+                if let Some(suppressed) = client.complaints.note(turn.now) {
+                    turn.shard.events.push(Event::PublishRefused {
+                        card: Arc::clone(&client.card),
+                        topic: topic.as_str().to_owned(),
+                        reason,
+                        suppressed,
+                    });
+                }
                 (reason_code, Some(reason))
             }
         }
@@ -847,23 +850,25 @@ fn publish_answered(
 }
 
 #[inline]
-fn may_publish(turn: &mut Turn<'_>, client: &Client, message: &Message) -> bool {
+fn may_publish(turn: &mut Turn<'_>, client: &mut Client, message: &Message) -> bool {
     let topic = message.topic.as_str();
     let is_ours =
         topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
     let is_allowed = !is_ours
-        && turn
-            .broker
-            .authorizer
-            .as_ref()
-            .is_none_or(|authorizer| authorizer.may_publish(&client.card.identity, topic));
+        && turn.broker.authorizer.as_ref().is_none_or(|authorizer| {
+            let who = &client.card.identity;
+            client.permissions.may_publish(&**authorizer, who, topic)
+        });
     if !is_allowed {
         turn.shard.counters.publishes_denied.increment();
-        turn.shard.events.push(Event::Denied {
-            card: Arc::clone(&client.card),
-            action: "publish",
-            topic: topic.to_owned(),
-        });
+        if let Some(suppressed) = client.complaints.note(turn.now) {
+            turn.shard.events.push(Event::Denied {
+                card: Arc::clone(&client.card),
+                action: "publish",
+                topic: topic.to_owned(),
+                suppressed,
+            });
+        }
     }
     is_allowed
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::broker::card::ClientCard;
+use crate::broker::complaints::Complaints;
 use crate::broker::connect::Former;
 use crate::broker::event::Event;
+use crate::broker::permissions::Permissions;
 use crate::broker::registry::{Parked, Released};
 use crate::broker::replay::Replays;
 use crate::broker::routes::{FanoutTarget, MailboxRef};
@@ -30,6 +32,10 @@ pub struct Client {
     pub will: Option<Box<KeptWill>>,
     /// Who it is, and where it came from last.
     pub card: Arc<ClientCard>,
+    /// What it may publish; of the present connection.
+    pub permissions: Permissions,
+    /// The lines about what it is refused.
+    pub complaints: Complaints,
     /// How long the Session outlives its connection.
     pub session_expiry_secs: u32,
 }
@@ -69,6 +75,8 @@ impl Turn<'_> {
     /// the registry, or to nobody when its Session ends.
     pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
         client.session.detach();
+        // The next connection may be somebody else's.
+        client.permissions = Permissions::default();
         if cause.will == WillFate::Discarded {
             client.will = None;
         }

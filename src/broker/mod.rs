@@ -9,6 +9,7 @@
 
 pub mod administer;
 pub mod card;
+pub mod complaints;
 pub mod connect;
 pub mod connection;
 pub mod counters;
@@ -16,6 +17,7 @@ pub mod disconnect;
 pub mod event;
 pub mod expire;
 pub mod options;
+pub mod permissions;
 pub mod publish;
 pub mod registry;
 pub mod replay;

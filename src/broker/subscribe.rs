@@ -76,11 +76,14 @@ impl Turn<'_> {
         if let Some(authorizer) = &self.broker.authorizer
             && !authorizer.may_subscribe(&client.card.identity, filter.matcher())
         {
-            self.shard.events.push(Event::Denied {
-                card: Arc::clone(&client.card),
-                action: "subscribe",
-                topic: filter.as_str().to_owned(),
-            });
+            if let Some(suppressed) = client.complaints.note(self.now) {
+                self.shard.events.push(Event::Denied {
+                    card: Arc::clone(&client.card),
+                    action: "subscribe",
+                    topic: filter.as_str().to_owned(),
+                    suppressed,
+                });
+            }
             return Err(Refusal::new(ReasonCode::NotAuthorized, NOT_AUTHORIZED));
         }
         let bytes = filter.as_str().len();
