@@ -16,6 +16,7 @@ use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::permissions::Permissions;
 use crate::broker::replay::Replays;
+use crate::broker::sys_topics::is_reserved;
 use crate::broker::turn::{Turn, reason_string};
 use crate::broker::wills::{KeptWill, will_bytes};
 use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
@@ -167,10 +168,12 @@ impl Turn<'_> {
         connect: &Connect,
         identity: &Identity,
     ) -> Result<(), ConnectError> {
-        let (Some(will), Some(authorizer)) = (&connect.will, &self.broker.authorizer) else {
-            return Ok(());
-        };
-        if authorizer.may_publish(identity, will.topic.as_str()) {
+        let Some(will) = &connect.will else { return Ok(()) };
+        let topic = will.topic.as_str();
+        let authorizer = self.broker.authorizer.as_ref();
+        if !is_reserved(topic)
+            && authorizer.is_none_or(|authorizer| authorizer.may_publish(identity, topic))
+        {
             return Ok(());
         }
         Err(ConnectError::WillNotAuthorized(will.topic.as_str().to_owned()))

@@ -17,6 +17,7 @@ use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::publish::PublishOutcome;
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
+use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
 use crate::broker::turn::{Turn, reason_string};
 use crate::broker::wills::KeptWill;
@@ -852,9 +853,7 @@ fn publish_answered(
 #[inline]
 fn may_publish(turn: &mut Turn<'_>, client: &mut Client, message: &Message) -> bool {
     let topic = message.topic.as_str();
-    let is_ours =
-        topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
-    let is_allowed = !is_ours
+    let is_allowed = !is_reserved(topic)
         && turn.broker.authorizer.as_ref().is_none_or(|authorizer| {
             let who = &client.card.identity;
             client.permissions.may_publish(&**authorizer, who, topic)
