@@ -702,12 +702,6 @@ impl Connection {
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
     }
-
-    /// Where it comes from.
-    #[must_use]
-    pub fn origin(&self) -> &Origin {
-        &self.origin
-    }
 }
 
 impl Answer {
