@@ -17,9 +17,11 @@ use crate::broker::options::ConnectionOptions;
 use crate::broker::permissions::Permissions;
 use crate::broker::replay::Replays;
 use crate::broker::sys_topics::is_reserved;
-use crate::broker::turn::{Turn, reason_string};
+use crate::broker::turn::Turn;
 use crate::broker::wills::{KeptWill, will_bytes};
-use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
+use crate::mqtt::{
+    Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
+};
 use crate::ports::auth::{Identity, RefusalReason};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::{LinkOptions, Session};
@@ -333,12 +335,9 @@ impl Turn<'_> {
             properties: ConnackProperties::default(),
         };
         if version == ProtocolVersion::V5 {
-            connack.properties.reason_string = Some(reason_string(&reason));
+            connack.properties.reason_string = Some(ReasonString::from(&*reason));
         }
-        if connack.encoded_len(version) > packet_bytes_max {
-            connack.properties.reason_string = None;
-        }
-        if connack.encoded_len(version) <= packet_bytes_max {
+        if connack.shorten(version, packet_bytes_max) {
             connack.encode(version, self.outbox.buffer());
             self.shard.counters.packets_sent.increment();
         }

@@ -19,11 +19,11 @@ use crate::broker::publish::PublishOutcome;
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
 use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
-use crate::broker::turn::{Turn, reason_string};
+use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{
-    Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
-    QoS, ReasonCode, Sender, connect_version,
+    Answer as _, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp,
+    ProtocolVersion, Publish, QoS, ReasonCode, ReasonString, Sender, connect_version,
 };
 use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::ports::clock::Tick;
@@ -450,17 +450,15 @@ impl Connection {
         let Stage::Open(client) = &self.stage else { return };
         let link = client.session.link_options();
         if link.version == ProtocolVersion::V5 {
-            let mut disconnect = Disconnect {
+            let disconnect = Disconnect {
                 reason_code: cause.reason_code,
                 session_expiry_interval_secs: None,
-                reason_string: Some(reason_string(&cause.reason)),
+                reason_string: Some(ReasonString::from(&*cause.reason)),
                 user_properties: Vec::new(),
                 server_reference: None,
             };
-            if disconnect.encoded_len(link.version) > link.packet_bytes_max {
-                disconnect.reason_string = None;
-            }
-            disconnect.encode(link.version, turn.outbox.buffer());
+            let out = turn.outbox.buffer();
+            disconnect.encode_within(link.version, link.packet_bytes_max, out);
             turn.shard.counters.packets_sent.increment();
         }
         turn.shard.counters.disconnects_other.increment();

@@ -7,7 +7,7 @@ use crate::ports::auth::{Authorizer, Identity};
 #[derive(Debug, Default)]
 pub struct Permissions(Option<Box<Verdicts>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Verdicts {
     /// The authorizer's, when they were given; with another they are void.
     generation: u64,
@@ -39,12 +39,6 @@ impl Permissions {
             self.0.get_or_insert_with(Box::default).keep(generation, topic, verdict);
         }
         verdict
-    }
-}
-
-impl Default for Verdicts {
-    fn default() -> Self {
-        Self { generation: 0, entries: Vec::new(), oldest: 0 }
     }
 }
 

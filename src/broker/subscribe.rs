@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use crate::broker::disconnect::{Client, EndCause};
@@ -11,8 +10,8 @@ use crate::broker::replay::Replay;
 use crate::broker::routes::MailboxRef;
 use crate::broker::turn::Turn;
 use crate::mqtt::{
-    QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeFilter, TopicFilter, Unsuback,
-    Unsubscribe,
+    Answer, QoS, ReasonCode, ReasonString, RetainHandling, Suback, Subscribe, SubscribeFilter,
+    TopicFilter, Unsuback, Unsubscribe,
 };
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{Index, RetainedCursor, SubscriberKey};
@@ -129,7 +128,9 @@ impl Turn<'_> {
         for batch in items.chunks(INDEX_BATCH_MAX) {
             self.shard.counters.index_batches.increment();
             let mut index = self.broker.index.write();
-            batch.iter().for_each(|item| change(&mut index, item));
+            for item in batch {
+                change(&mut index, item);
+            }
         }
         self.broker.bump_generation();
     }
@@ -142,18 +143,15 @@ impl Turn<'_> {
         refusal: Option<&'static str>,
     ) {
         let link = client.session.link_options();
-        let mut suback = Suback {
+        let suback = Suback {
             packet_id: subscribe.packet_id,
             reason_codes,
             reason_string: refusal
                 .filter(|_| link.wants_problem_information)
-                .map(ByteString::from_static),
+                .map(ReasonString::from),
             user_properties: Vec::new(),
         };
-        if suback.encoded_len(link.version) > link.packet_bytes_max {
-            suback.reason_string = None;
-        }
-        suback.encode(link.version, self.outbox.buffer());
+        suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
     }
 

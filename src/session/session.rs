@@ -12,8 +12,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::mqtt::{
-    PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
-    ReasonCode, SubscriptionOptions, TopicError, TopicFilter, TopicName,
+    Answer, PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
+    ReasonCode, ReasonString, SubscriptionOptions, TopicError, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
@@ -235,17 +235,11 @@ impl Session {
             }
             let mut pubrec = Pubrec::new(id, reason_code);
             pubrec.reason_string = self.reason_string(reason);
-            if pubrec.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                pubrec.reason_string = None;
-            }
-            pubrec.encode(self.version(), out.buffer());
+            self.answer(pubrec, out);
         } else {
             let mut puback = Puback::new(id, reason_code);
             puback.reason_string = self.reason_string(reason);
-            if puback.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                puback.reason_string = None;
-            }
-            puback.encode(self.version(), out.buffer());
+            self.answer(puback, out);
         }
     }
 
@@ -263,11 +257,8 @@ impl Session {
         let mut pubcomp = Pubcomp::new(pubrel.packet_id, reason_code);
         if !was_known {
             pubcomp.reason_string = self.reason_string(Some(UNKNOWN_ID));
-            if pubcomp.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                pubcomp.reason_string = None;
-            }
         }
-        pubcomp.encode(self.version(), out.buffer());
+        self.answer(pubcomp, out);
     }
 
     /// PUBACK of the client. One that fits nothing in flight changes nothing; `false` says so.
@@ -297,11 +288,8 @@ impl Session {
         let mut answer = Pubrel::new(pubrec.packet_id, reason_code);
         if result.is_err() {
             answer.reason_string = self.reason_string(Some(UNKNOWN_ID));
-            if answer.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                answer.reason_string = None;
-            }
         }
-        answer.encode(self.version(), out.buffer());
+        self.answer(answer, out);
         result.is_ok()
     }
 
@@ -427,9 +415,15 @@ impl Session {
             .collect()
     }
 
-    fn reason_string(&self, reason: Option<&str>) -> Option<ByteString> {
+    #[inline]
+    fn answer(&self, answer: impl Answer, out: &mut Outbox) {
+        let link = &self.link.options;
+        answer.encode_within(link.version, link.packet_bytes_max, out.buffer());
+    }
+
+    fn reason_string(&self, reason: Option<&str>) -> Option<ReasonString> {
         let is_wanted = self.link.options.wants_problem_information;
-        reason.filter(|_| is_wanted).map(ByteString::from)
+        reason.filter(|_| is_wanted).map(ReasonString::from)
     }
 
     /// How many QoS 1 and 2 messages may be sent now.

@@ -133,8 +133,8 @@ fn refusals_are_a_line_a_second_and_all_are_counted() {
     assert_eq!(broker.metrics().value("publishes_denied_total"), 200);
     let suppressed_then = |broker: &Broker| {
         let log = broker.log();
-        let lines = log.lines().filter(|line| line.contains("home/safe"));
-        lines.last().is_some_and(|line| line.contains("suppressed="))
+        let mut lines = log.lines().filter(|line| line.contains("home/safe"));
+        lines.next_back().is_some_and(|line| line.contains("suppressed="))
     };
     // The next line tells of those that were none.
     let mut id = 200;
