@@ -17,12 +17,13 @@ use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::publish::PublishOutcome;
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
+use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
-use crate::broker::turn::{Turn, reason_string};
+use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{
-    Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
-    QoS, ReasonCode, Sender, connect_version,
+    Answer as _, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp,
+    ProtocolVersion, Publish, QoS, ReasonCode, ReasonString, Sender, connect_version,
 };
 use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::ports::clock::Tick;
@@ -449,17 +450,15 @@ impl Connection {
         let Stage::Open(client) = &self.stage else { return };
         let link = client.session.link_options();
         if link.version == ProtocolVersion::V5 {
-            let mut disconnect = Disconnect {
+            let disconnect = Disconnect {
                 reason_code: cause.reason_code,
                 session_expiry_interval_secs: None,
-                reason_string: Some(reason_string(&cause.reason)),
+                reason_string: Some(ReasonString::from(&*cause.reason)),
                 user_properties: Vec::new(),
                 server_reference: None,
             };
-            if disconnect.encoded_len(link.version) > link.packet_bytes_max {
-                disconnect.reason_string = None;
-            }
-            disconnect.encode(link.version, turn.outbox.buffer());
+            let out = turn.outbox.buffer();
+            disconnect.encode_within(link.version, link.packet_bytes_max, out);
             turn.shard.counters.packets_sent.increment();
         }
         turn.shard.counters.disconnects_other.increment();
@@ -488,9 +487,22 @@ impl Connection {
             }
             Stage::Claiming { claim, identity, .. } => {
                 withdraw(turn, &claim, &identity);
+                self.give_up_waiting(turn, identity.client_id, reason);
             }
-            Stage::Authenticating { .. } | Stage::Closed => {}
+            Stage::Authenticating { connect, .. } => {
+                self.give_up_waiting(turn, Arc::from(&*connect.client_id), reason);
+            }
+            Stage::Closed => {}
         }
+    }
+
+    /// The client did not wait for its CONNACK.
+    fn give_up_waiting(&self, turn: &mut Turn<'_>, client_id: Arc<str>, reason: &str) {
+        turn.shard.counters.connects_refused.increment();
+        let reason = format!("{reason} before it was let in");
+        let (origin, reason_code) = (self.origin.clone(), ReasonCode::UnspecifiedError);
+        let client_id = Some(client_id);
+        turn.shard.events.push(Event::Refused { origin, client_id, reason_code, reason });
     }
 
     /// Does what others have for this connection: an answer of the authenticator, a Session that
@@ -636,6 +648,12 @@ impl Connection {
         }
     }
 
+    /// Whether a CONNECT waits for somebody's answer.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Authenticating { .. } | Stage::Claiming { .. })
+    }
+
     /// Whether the socket is to be read now.
     ///
     /// # Errors
@@ -681,12 +699,6 @@ impl Connection {
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
-    }
-
-    /// Where it comes from.
-    #[must_use]
-    pub fn origin(&self) -> &Origin {
-        &self.origin
     }
 }
 
@@ -785,7 +797,7 @@ fn handle_publish(
 }
 
 #[inline]
-fn publish_at_most_once(turn: &mut Turn<'_>, client: &Client, message: Message) {
+fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Message) {
     if may_publish(turn, client, &message) {
         // There is nobody to tell; the counters have it.
         let _outcome = turn.publish(message);
@@ -806,11 +818,14 @@ fn publish_answered(
             PublishOutcome::Accepted => (ReasonCode::Success, None),
             PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
             PublishOutcome::Refused { reason_code, reason } => {
-                turn.shard.events.push(Event::PublishRefused {
-                    card: Arc::clone(&client.card),
-                    topic: topic.as_str().to_owned(),
-                    reason,
-                });
+                if let Some(suppressed) = client.complaints.note(turn.now) {
+                    turn.shard.events.push(Event::PublishRefused {
+                        card: Arc::clone(&client.card),
+                        topic: topic.as_str().to_owned(),
+                        reason,
+                        suppressed,
+                    });
+                }
                 (reason_code, Some(reason))
             }
         }
@@ -828,23 +843,23 @@ fn publish_answered(
 }
 
 #[inline]
-fn may_publish(turn: &mut Turn<'_>, client: &Client, message: &Message) -> bool {
+fn may_publish(turn: &mut Turn<'_>, client: &mut Client, message: &Message) -> bool {
     let topic = message.topic.as_str();
-    let is_ours =
-        topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
-    let is_allowed = !is_ours
-        && turn
-            .broker
-            .authorizer
-            .as_ref()
-            .is_none_or(|authorizer| authorizer.may_publish(&client.card.identity, topic));
+    let is_allowed = !is_reserved(topic)
+        && turn.broker.authorizer.as_ref().is_none_or(|authorizer| {
+            let who = &client.card.identity;
+            client.permissions.may_publish(&**authorizer, who, topic)
+        });
     if !is_allowed {
         turn.shard.counters.publishes_denied.increment();
-        turn.shard.events.push(Event::Denied {
-            card: Arc::clone(&client.card),
-            action: "publish",
-            topic: topic.to_owned(),
-        });
+        if let Some(suppressed) = client.complaints.note(turn.now) {
+            turn.shard.events.push(Event::Denied {
+                card: Arc::clone(&client.card),
+                action: "publish",
+                topic: topic.to_owned(),
+                suppressed,
+            });
+        }
     }
     is_allowed
 }

@@ -87,6 +87,12 @@ counters! {
         subscribes_refused,
         /// Subscriptions refused because the client has as many as it may.
         subscriptions_exceeded,
+        /// Subscriptions refused because the client's Topic Filters have as many bytes as they may.
+        subscription_sizes_exceeded,
+        /// Times the subscription index was locked to be changed.
+        index_batches,
+        /// Looks into the retained messages for new Subscriptions.
+        retained_scans,
         /// Connections closed because a packet was larger than is taken.
         packets_too_large,
         /// Connections closed because the client sent more QoS 1 and 2 at a time than is taken.

@@ -1,13 +1,14 @@
 //! Use case: a connection ends, and with it perhaps its Session.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::card::ClientCard;
+use crate::broker::complaints::Complaints;
 use crate::broker::connect::Former;
 use crate::broker::event::Event;
+use crate::broker::permissions::Permissions;
 use crate::broker::registry::{Parked, Released};
-use crate::broker::replay::Replay;
+use crate::broker::replay::Replays;
 use crate::broker::routes::{FanoutTarget, MailboxRef};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
@@ -24,13 +25,17 @@ pub struct Client {
     /// The protocol's state.
     pub session: Session,
     /// Retained messages still to be sent for new Subscriptions.
-    pub replays: VecDeque<Replay>,
+    pub replays: Replays,
     /// The serial of the Subscription made last.
     pub subscription_serial: u32,
     /// The Will Message of the present or last connection.
     pub will: Option<Box<KeptWill>>,
     /// Who it is, and where it came from last.
     pub card: Arc<ClientCard>,
+    /// What it may publish; of the present connection.
+    pub permissions: Permissions,
+    /// The lines about what it is refused.
+    pub complaints: Complaints,
     /// How long the Session outlives its connection.
     pub session_expiry_secs: u32,
 }
@@ -70,6 +75,8 @@ impl Turn<'_> {
     /// the registry, or to nobody when its Session ends.
     pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
         client.session.detach();
+        // The next connection may be somebody else's.
+        client.permissions = Permissions::default();
         if cause.will == WillFate::Discarded {
             client.will = None;
         }
@@ -163,18 +170,11 @@ impl Turn<'_> {
     }
 
     fn withdraw_subscriptions(&mut self, session: &Session) {
-        if session.subscriptions().len() == 0 {
-            return;
-        }
         let key = SubscriberKey(session.key().0);
         let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
-        for batch in filters.chunks(INDEX_BATCH_MAX) {
-            let mut index = self.broker.index.write();
-            for filter in batch {
-                index.unsubscribe(key, filter);
-            }
-        }
-        self.broker.bump_generation();
+        self.change_index(&filters, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
     }
 
     /// Offers a delivery that `from` has not finished to another member of its group, to one that
@@ -252,5 +252,3 @@ enum Members {
 
 /// The Session Expiry Interval that never ends.
 pub const NEVER_SECS: u32 = u32::MAX;
-/// Subscriptions changed under one lock of the index: other shards wait for it.
-pub(crate) const INDEX_BATCH_MAX: usize = 256;

@@ -9,6 +9,7 @@
 
 pub mod administer;
 pub mod card;
+pub mod complaints;
 pub mod connect;
 pub mod connection;
 pub mod counters;
@@ -16,6 +17,7 @@ pub mod disconnect;
 pub mod event;
 pub mod expire;
 pub mod options;
+pub mod permissions;
 pub mod publish;
 pub mod registry;
 pub mod replay;
@@ -40,6 +42,7 @@ use crate::broker::counters::Counters;
 use crate::broker::options::BrokerOptions;
 use crate::broker::registry::Registry;
 use crate::broker::routes::MailboxRef;
+use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::timers::Timers;
 use crate::broker::wills::WillBudget;
 use crate::ports::auth::{Authenticator, Authorizer};
@@ -97,6 +100,7 @@ impl Broker {
         let retained = RetainedStore::new(RetainedLimits {
             messages_max: options.retained_messages_max,
             bytes_max: options.retained_bytes_max,
+            exempt_prefix: Some(SYS_PREFIX),
         });
         Self {
             index: RwLock::new(Index::new(seeds.hash)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget};
+use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicName};
 use crate::ports::message::{Delivery, Message, SessionKey};
@@ -65,7 +66,8 @@ impl Turn<'_> {
             return Some(Arc::clone(fanout));
         }
         self.shard.counters.route_misses.increment();
-        if topic.levels().count() > self.broker.options.topic_levels_max {
+        let levels_max = self.broker.options.topic_levels_max;
+        if topic.levels().count() > levels_max && !topic.as_str().starts_with(SYS_PREFIX) {
             return None;
         }
         let fanout = Arc::new(Fanout::new(&self.broker.index.read().route(topic.as_str())));

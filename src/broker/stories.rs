@@ -12,7 +12,9 @@ use super::*;
 use crate::broker::card::Origin;
 use crate::broker::connection::Connection;
 use crate::broker::options::ConnectionOptions;
+use crate::broker::replay::SCANS_MAX;
 use crate::broker::shard::Shard;
+use crate::broker::subscribe::INDEX_BATCH_MAX;
 use crate::broker::turn::Turn;
 use crate::mqtt::{
     Connect, ConnectProperties, Disconnect, Frame, Packet, PacketId, ProtocolVersion, Puback,
@@ -168,8 +170,6 @@ fn a_reason_string_is_never_longer_than_a_string_can_be() {
     let answers = stage.send(&mut stranger, &Packet::Connect(connect));
     let [Packet::Connack(connack)] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!(connack.reason_code, ReasonCode::BadAuthenticationMethod);
-    let shown = crate::broker::turn::reason_string(&"\u{fffd}".repeat(100_000));
-    assert_eq!(shown.len(), 1_023, "whole characters only");
 }
 
 /// A Session was parked and given to the connection that had claimed it in one step. Its expiry had
@@ -283,3 +283,43 @@ fn acknowledgements_are_read_while_retained_messages_wait() {
     }
     assert_eq!(received, 3_000);
 }
+
+/// Story: each filter of a SUBSCRIBE looked through the replays of all the others, and the index was
+/// locked until the last one was in it: 100,000 filters in one packet froze their shard,
+/// and every other shard that had something to route. Replays cannot be looked through any
+/// more; what is left is counted here: each filter is looked for once, a bounded number in a turn,
+/// and the lock is given up in between.
+#[test]
+fn the_work_of_a_subscribe_grows_with_its_filters_and_is_cut_into_batches() {
+    let mut stage = Stage::new(BrokerOptions::default());
+    let (mut client, _) = stage.connect("many", ProtocolVersion::V5, 0);
+    let filters = (0..FILTERS).map(|number| SubscribeFilter {
+        filter: format!("filter/{number}").into(),
+        options: SubscriptionOptions::default(),
+    });
+    let subscribe = Packet::Subscribe(Subscribe {
+        packet_id: PacketId::MIN,
+        subscription_id: None,
+        user_properties: Vec::new(),
+        filters: filters.collect(),
+    });
+    let batches = FILTERS.div_ceil(INDEX_BATCH_MAX) as u64;
+    let before = stage.broker.counters().totals();
+    stage.send(&mut client, &subscribe);
+    let mut scans = 0;
+    for _ in 0..=FILTERS.div_ceil(SCANS_MAX) {
+        let totals = stage.broker.counters().totals();
+        let in_turn = totals.retained_scans - scans;
+        assert!(in_turn <= SCANS_MAX as u64, "{in_turn} scans in a turn");
+        scans = totals.retained_scans;
+        stage.poll(&mut client);
+    }
+    assert_eq!(scans, FILTERS as u64);
+    let batches_seen = stage.broker.counters().totals().index_batches - before.index_batches;
+    assert_eq!(batches_seen, batches);
+    stage.lose(client);
+    let batches_seen = stage.broker.counters().totals().index_batches - before.index_batches;
+    assert_eq!(batches_seen, 2 * batches, "the end of the Session is cut as well");
+}
+
+const FILTERS: usize = 10_000;

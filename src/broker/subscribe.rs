@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use crate::broker::disconnect::{Client, EndCause, INDEX_BATCH_MAX};
+use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::event::Event;
 use crate::broker::replay::Replay;
 use crate::broker::routes::MailboxRef;
 use crate::broker::turn::Turn;
 use crate::mqtt::{
-    QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeFilter, TopicFilter, Unsuback,
-    Unsubscribe,
+    Answer, QoS, ReasonCode, ReasonString, RetainHandling, Suback, Subscribe, SubscribeFilter,
+    TopicFilter, Unsuback, Unsubscribe,
 };
 use crate::ports::message::SubscriptionTag;
-use crate::routing::{RetainedCursor, SubscriberKey};
+use crate::routing::{Index, RetainedCursor, SubscriberKey};
 use crate::session::session::Subscription;
 
 /// A filter that may be subscribed to.
@@ -76,14 +75,20 @@ impl Turn<'_> {
         if let Some(authorizer) = &self.broker.authorizer
             && !authorizer.may_subscribe(&client.card.identity, filter.matcher())
         {
-            self.shard.events.push(Event::Denied {
-                card: Arc::clone(&client.card),
-                action: "subscribe",
-                topic: filter.as_str().to_owned(),
-            });
+            if let Some(suppressed) = client.complaints.note(self.now) {
+                self.shard.events.push(Event::Denied {
+                    card: Arc::clone(&client.card),
+                    action: "subscribe",
+                    topic: filter.as_str().to_owned(),
+                    suppressed,
+                });
+            }
             return Err(Refusal::new(ReasonCode::NotAuthorized, NOT_AUTHORIZED));
         }
-        if client.replays.len() >= options.subscriptions_per_client_max {
+        let bytes = filter.as_str().len();
+        if client.replays.len() >= options.subscriptions_per_client_max
+            || client.replays.bytes() + bytes > options.subscription_bytes_per_client_max
+        {
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_REPLAYS));
         }
         let filter = filter.detached();
@@ -97,20 +102,34 @@ impl Turn<'_> {
             self.shard.counters.subscriptions_exceeded.increment();
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY));
         }
+        if is_new && client.session.subscription_bytes() > options.subscription_bytes_per_client_max
+        {
+            client.session.unsubscribe(&filter);
+            self.shard.counters.subscription_sizes_exceeded.increment();
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_LONG));
+        }
         Ok(Granted { filter, subscription, is_new })
     }
 
     /// Tells the index; from here on publishes reach the client.
     fn announce(&self, client: &Client, granted: &[Granted]) {
-        if granted.is_empty() {
+        let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
+        self.change_index(granted, |index, Granted { filter, subscription, .. }| {
+            let _new_or_replaced =
+                index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+        });
+    }
+
+    /// Changes the index a batch at a time: other shards wait for its lock.
+    pub(crate) fn change_index<T>(&self, items: &[T], change: impl Fn(&mut Index<MailboxRef>, &T)) {
+        if items.is_empty() {
             return;
         }
-        let subscriber = MailboxRef(Arc::clone(client.session.mailbox()));
-        for batch in granted.chunks(INDEX_BATCH_MAX) {
+        for batch in items.chunks(INDEX_BATCH_MAX) {
+            self.shard.counters.index_batches.increment();
             let mut index = self.broker.index.write();
-            for Granted { filter, subscription, .. } in batch {
-                let _new_or_replaced =
-                    index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+            for item in batch {
+                change(&mut index, item);
             }
         }
         self.broker.bump_generation();
@@ -124,18 +143,15 @@ impl Turn<'_> {
         refusal: Option<&'static str>,
     ) {
         let link = client.session.link_options();
-        let mut suback = Suback {
+        let suback = Suback {
             packet_id: subscribe.packet_id,
             reason_codes,
             reason_string: refusal
                 .filter(|_| link.wants_problem_information)
-                .map(ByteString::from_static),
+                .map(ReasonString::from),
             user_properties: Vec::new(),
         };
-        if suback.encoded_len(link.version) > link.packet_bytes_max {
-            suback.reason_string = None;
-        }
-        suback.encode(link.version, self.outbox.buffer());
+        suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
     }
 
@@ -155,16 +171,10 @@ impl Turn<'_> {
                 reason_codes.push(ReasonCode::NoSubscriptionExisted);
             }
         }
-        if !removed.is_empty() {
-            let key = SubscriberKey(client.session.key().0);
-            for batch in removed.chunks(INDEX_BATCH_MAX) {
-                let mut index = self.broker.index.write();
-                for filter in batch {
-                    index.unsubscribe(key, filter);
-                }
-            }
-            self.broker.bump_generation();
-        }
+        let key = SubscriberKey(client.session.key().0);
+        self.change_index(&removed, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
         let unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
             reason_codes,
@@ -192,7 +202,7 @@ fn start_replay(client: &mut Client, grant: &Granted) {
         let subscription_ids = SmallVec::from_slice(&[id]);
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
     });
-    client.replays.push_back(Replay {
+    client.replays.push(Replay {
         cursor: RetainedCursor::new(grant.filter.clone()),
         serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
@@ -225,9 +235,12 @@ fn granted_code(qos: QoS) -> ReasonCode {
     }
 }
 
+/// Subscriptions changed under one lock of the index.
+pub(crate) const INDEX_BATCH_MAX: usize = 256;
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
+const TOO_LONG: &str = "the topic filters of this client have as many bytes as they may";
 const TOO_MANY_REPLAYS: &str = "this client has not yet taken the retained messages it asked for";
 const NOT_AUTHORIZED: &str = "not authorized to subscribe to this topic filter";
 const NO_LOCAL_SHARED: &str = "no local is not allowed on a shared subscription";

@@ -52,6 +52,9 @@ options! {
         topic_alias_max: u16 as "N" = 32,
         /// Subscriptions of one client. One more is refused with 0x97 (quota exceeded).
         subscriptions_per_client_max: NonZeroUsize as "N" = count(200_000),
+        /// Bytes of the topic filters of one client. One that needs more is refused with 0x97 (quota
+        /// exceeded).
+        subscription_bytes_per_client_max: ByteSize as "SIZE" = ByteSize::mib(16),
 
         /// Sessions, connected and parked. A CONNECT that needs one more is refused with 0x97.
         sessions_max: NonZeroUsize as "N" = count(1_000_000),

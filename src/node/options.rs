@@ -53,6 +53,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
     BrokerOptions {
         session_expiry_max_secs: limits.session_expiry_max_secs.get(),
         subscriptions_per_client_max: limits.subscriptions_per_client_max.get(),
+        subscription_bytes_per_client_max: limits.subscription_bytes_per_client_max.0,
         sessions_max: limits.sessions_max.get(),
         topic_levels_max: limits.topic_levels_max.get(),
         retained_messages_max: limits.retained_messages_max.get(),
