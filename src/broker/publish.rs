@@ -9,7 +9,7 @@ use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicName};
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::routing::Put;
-use crate::session::mailbox::{Offer, Room};
+use crate::session::mailbox::{Commit, Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -192,8 +192,7 @@ impl Turn<'_> {
             matched = true;
             // Reservations stand in the order of the targets.
             if reserved.next_if(|reserved| std::ptr::eq(reserved.target, target)).is_some() {
-                let wake = target.mailbox.commit(delivery(target, message, qos), &mut detached);
-                self.shard.wake_later(wake);
+                self.commit_to(target, message, qos, &mut detached);
             } else {
                 // Its policy is not to refuse: it always takes what it can.
                 let _always = self.offer(target, message, qos, &mut detached);
@@ -204,10 +203,23 @@ impl Turn<'_> {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
             }
-            let wake = target.mailbox.commit(delivery(target, message, *qos), &mut detached);
-            self.shard.wake_later(wake);
+            self.commit_to(target, message, *qos, &mut detached);
         }
         matched
+    }
+
+    /// Hands the message to one target that has set room aside.
+    fn commit_to(
+        &mut self,
+        target: &FanoutTarget,
+        message: &Arc<Message>,
+        qos: QoS,
+        detached: &mut Option<Arc<Message>>,
+    ) {
+        match target.mailbox.commit(delivery(target, message, qos), detached) {
+            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
+        }
     }
 
     /// Who subscribed between the look at the routes and the change of the retained message may have
@@ -343,3 +355,57 @@ const QUEUE_FULL: &str = "the queue of a subscriber is full";
 const RETAINED_FULL: &str = "there is no room for another retained message";
 /// Where dead letters go; hidden from wildcards at the first level.
 const DEAD_LETTER_PREFIX: &str = "$dead-letter/";
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::shard::Shard;
+    use crate::broker::stories::{Stage, payloads, subscribe};
+    use crate::mqtt::ProtocolVersion;
+    use crate::session::outbox::Outbox;
+
+    /// The Session of the member that was chosen ended on another shard before the message was in
+    /// its mailbox. The publisher was told that it had been taken, and nobody ever got it.
+    #[test]
+    fn what_a_member_was_chosen_for_when_its_session_ended_goes_to_another() {
+        let mut stage = Stage::new(BrokerOptions::default());
+        let mut members = ["one", "two"].map(|id| stage.connect(id, ProtocolVersion::V5, 0).0);
+        for member in &mut members {
+            stage.send(member, &subscribe("$share/g/t", QoS::AtLeastOnce));
+        }
+        let message = Arc::new(message("t"));
+        let mut outbox = Outbox::new();
+        let Stage { broker, shard, now } = &mut stage;
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        let fanout = turn.fanout(&message.topic).unwrap();
+        let mut reservations = Reservations::new();
+        assert!(turn.reserve(&message, &fanout, &mut reservations).is_ok());
+        let chosen = Arc::clone(reservations[0].target.mailbox.client_id());
+
+        let [one, two] = members;
+        let (mut ending, mut other) = if &*chosen == "one" { (one, two) } else { (two, one) };
+        let (mut elsewhere, mut its_outbox) = (Shard::new(broker), Outbox::new());
+        let its_turn =
+            &mut Turn { broker, shard: &mut elsewhere, now: *now, outbox: &mut its_outbox };
+        ending.connection.handle_lost(its_turn, "cut");
+
+        assert!(turn.commit(&message, &fanout, &reservations));
+        assert_eq!(payloads(&stage.poll(&mut other)), ["x"]);
+    }
+
+    fn message(topic: &str) -> Message {
+        Message {
+            topic: TopicName::parse(topic.into()).unwrap(),
+            payload: Bytes::from_static(b"x"),
+            properties: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: SessionKey::BROKER,
+            expires_at: None,
+            is_in_transit: false,
+        }
+    }
+}

@@ -23,27 +23,27 @@ use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
 /// A broker on one shard, at a time that stands still.
-struct Stage {
-    broker: Broker,
-    shard: Shard,
-    now: Tick,
+pub(super) struct Stage {
+    pub(super) broker: Broker,
+    pub(super) shard: Shard,
+    pub(super) now: Tick,
 }
 
 /// One client's connection.
-struct Actor {
-    connection: Connection,
+pub(super) struct Actor {
+    pub(super) connection: Connection,
     version: ProtocolVersion,
 }
 
 impl Stage {
-    fn new(options: BrokerOptions) -> Self {
+    pub(super) fn new(options: BrokerOptions) -> Self {
         let broker = Broker::new(options, Guards::default(), Seeds { hash: 7, instance: 8 });
         let shard = Shard::new(&broker);
         Self { broker, shard, now: Tick::ZERO }
     }
 
     /// Connects; returns what was answered.
-    fn connect(
+    pub(super) fn connect(
         &mut self,
         id: &str,
         version: ProtocolVersion,
@@ -54,7 +54,7 @@ impl Stage {
         (actor, answers)
     }
 
-    fn send(&mut self, actor: &mut Actor, packet: &Packet) -> Vec<Packet> {
+    pub(super) fn send(&mut self, actor: &mut Actor, packet: &Packet) -> Vec<Packet> {
         let mut bytes = BytesMut::new();
         packet.encode(actor.version, &mut bytes);
         self.turn(actor, |connection, turn| {
@@ -63,11 +63,11 @@ impl Stage {
     }
 
     /// Gives a connection its turn; returns what it sends.
-    fn poll(&mut self, actor: &mut Actor) -> Vec<Packet> {
+    pub(super) fn poll(&mut self, actor: &mut Actor) -> Vec<Packet> {
         self.turn(actor, |_, _| {})
     }
 
-    fn lose(&mut self, mut actor: Actor) {
+    pub(super) fn lose(&mut self, mut actor: Actor) {
         self.turn(&mut actor, |connection, turn| connection.handle_lost(turn, "cut"));
     }
 
@@ -117,7 +117,7 @@ fn decode(version: ProtocolVersion, outbox: &Outbox) -> Vec<Packet> {
     packets
 }
 
-fn publish(topic: &str, payload: &str, qos: QoS, id: u16) -> Packet {
+pub(super) fn publish(topic: &str, payload: &str, qos: QoS, id: u16) -> Packet {
     Packet::Publish(Publish {
         dup: false,
         qos,
@@ -131,7 +131,7 @@ fn publish(topic: &str, payload: &str, qos: QoS, id: u16) -> Packet {
     })
 }
 
-fn subscribe(filter: &str, qos: QoS) -> Packet {
+pub(super) fn subscribe(filter: &str, qos: QoS) -> Packet {
     let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
     Packet::Subscribe(Subscribe {
         packet_id: PacketId::MIN,
@@ -141,7 +141,7 @@ fn subscribe(filter: &str, qos: QoS) -> Packet {
     })
 }
 
-fn payloads(packets: &[Packet]) -> Vec<String> {
+pub(super) fn payloads(packets: &[Packet]) -> Vec<String> {
     let text = |packet: &Packet| {
         let Packet::Publish(publish) = packet else { return None };
         Some(String::from_utf8(publish.payload.to_vec()).unwrap())
@@ -150,7 +150,7 @@ fn payloads(packets: &[Packet]) -> Vec<String> {
 }
 
 /// A queue for one message that refuses the second.
-fn narrow() -> BrokerOptions {
+pub(super) fn narrow() -> BrokerOptions {
     let options = BrokerOptions::default();
     let queue = MailboxOptions { messages_max: 1, ..(*options.persistent_queue).clone() };
     BrokerOptions { persistent_queue: Arc::new(queue), ..options }
