@@ -192,7 +192,7 @@ fn mailbox() -> Arc<Mailbox> {
 
 /// One that was chosen for a member of a Shared Subscription.
 fn shared_delivery() -> Delivery {
-    let filter = TopicFilter::parse("$share/g/t".into()).unwrap();
+    let filter = TopicFilter::parse("$share/g/t").unwrap();
     let tag = SubscriptionTag { shared_filter: Some(filter), ..SubscriptionTag::default() };
     Delivery { tag: Some(Arc::new(tag)), ..delivery() }
 }
