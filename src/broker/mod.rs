@@ -15,6 +15,7 @@ pub mod counters;
 pub mod disconnect;
 pub mod event;
 pub mod expire;
+mod held;
 pub mod options;
 pub mod publish;
 pub mod registry;
