@@ -293,7 +293,7 @@ impl Choice {
         }
         Ok(Self {
             filters: filters.collect(),
-            unwanted: unwanted?.iter().map(|it| it.to_byte_string()).collect(),
+            unwanted: unwanted?.iter().map(TopicFilter::to_byte_string).collect(),
             filters_out: filters_out?,
             subscription_id: plan.properties.subscription_id,
             subscribe_properties,
