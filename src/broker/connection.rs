@@ -14,8 +14,9 @@ use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Former};
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
+use crate::broker::held::{Held, Retried, Unanswered, give_up};
 use crate::broker::options::ConnectionOptions;
-use crate::broker::publish::PublishOutcome;
+use crate::broker::publish::{PublishOutcome, Refusal};
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
 use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
@@ -41,6 +42,8 @@ pub struct Connection {
     /// When the first byte of a packet came that is not whole.
     partial_since: Option<Tick>,
     throttle: Throttle,
+    /// Publishes that wait for room in a queue.
+    held: Option<Box<Held>>,
 }
 
 enum Stage {
@@ -104,6 +107,7 @@ impl Connection {
             heard_at: now,
             partial_since: None,
             throttle: Throttle::new(options.publish_rate_max, now),
+            held: None,
             options,
         }
     }
@@ -118,6 +122,7 @@ impl Connection {
         waker: &Waker,
     ) -> usize {
         let mut taken = 0;
+        let mut is_blocked = false;
         while taken < packets_max && self.is_reading() && !chunk.is_empty() {
             if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
                 *has_spoken = true;
@@ -130,6 +135,10 @@ impl Connection {
                     break;
                 }
             };
+            is_blocked = self.held.as_mut().is_some_and(|held| held.blocks(frame.first_byte));
+            if is_blocked {
+                break;
+            }
             let bytes = chunk.split_to(frame.total_len);
             taken += 1;
             self.handle_frame(turn, &bytes, waker);
@@ -139,7 +148,7 @@ impl Connection {
             self.partial_since = None;
             turn.shard.counters.packets_received.add(taken as u64);
         }
-        if !chunk.is_empty() && taken < packets_max && self.is_reading() {
+        if !chunk.is_empty() && taken < packets_max && self.is_reading() && !is_blocked {
             self.partial_since.get_or_insert(turn.now);
         }
         taken
@@ -166,9 +175,13 @@ impl Connection {
         let is_known = match packet {
             Packet::Publish(publish) => {
                 self.throttle.note();
+                if let Some(held) = &mut self.held {
+                    return held.push(turn, &publish);
+                }
                 return match handle_publish(turn, client, publish) {
                     Ok(()) => {}
-                    Err(cause) => self.close(turn, cause),
+                    Err(Undone::Ends(cause)) => self.close(turn, cause),
+                    Err(Undone::Full(publish)) => self.hold(turn, publish),
                 };
             }
             Packet::Puback(puback) => client.session.handle_puback(&puback),
@@ -206,6 +219,37 @@ impl Connection {
         };
         if !is_known {
             turn.shard.counters.acknowledgements_unknown.increment();
+        }
+    }
+
+    /// Holds a publish for which a queue has no room.
+    fn hold(&mut self, turn: &mut Turn<'_>, publish: Unanswered) {
+        let Stage::Open(client) = &mut self.stage else { return };
+        let hold_millis = self.options.publish_hold_millis;
+        if hold_millis == 0 {
+            let cause = give_up(turn, client, &publish);
+            return self.close(turn, cause);
+        }
+        let gives_up_at = turn.now.plus_millis(hold_millis);
+        self.held = Some(Box::new(Held::new(turn, publish, gives_up_at)));
+    }
+
+    /// Tries what is held again.
+    fn retry_held(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let (Some(held), Stage::Open(client)) = (&mut self.held, &mut self.stage) else { return };
+        // What the client has just acknowledged may be what takes the room.
+        client.session.settle_acknowledged();
+        match held.retry(turn, client, self.options.publish_hold_millis) {
+            Retried::Done => {
+                let was_blocked = held.blocked_until().is_some();
+                self.held = None;
+                if was_blocked {
+                    waker.wake_by_ref();
+                }
+            }
+            Retried::Waits { can_read_on: true } => waker.wake_by_ref(),
+            Retried::Waits { can_read_on: false } => {}
+            Retried::Ends(cause) => self.close(turn, cause),
         }
     }
 
@@ -467,8 +511,15 @@ impl Connection {
 
     fn finish(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
         if let Stage::Open(client) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            turn.release(client, cause);
+            self.let_go(turn, client, cause);
         }
+    }
+
+    fn let_go(&mut self, turn: &mut Turn<'_>, mut client: Box<Client>, cause: EndCause) {
+        if let Some(held) = self.held.take() {
+            held.abandon(turn, &mut client.session);
+        }
+        turn.release(client, cause);
     }
 
     /// The Network Connection is gone, whatever the state.
@@ -476,7 +527,7 @@ impl Connection {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Open(client) => {
                 turn.shard.counters.disconnects_other.increment();
-                turn.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
+                self.let_go(turn, client, EndCause::new(ReasonCode::UnspecifiedError, reason));
             }
             Stage::Greeting { has_spoken: false, .. } => {
                 turn.shard.events.push(Event::Silent { origin: self.origin.clone() });
@@ -517,6 +568,9 @@ impl Connection {
     ) -> Progress {
         self.poll_authentication(turn, waker);
         self.poll_claim(turn, waker);
+        if self.held.is_some() {
+            self.retry_held(turn, waker);
+        }
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
         client.session.settle_acknowledged();
         while turn.outbox.len() < outbox_max
@@ -575,7 +629,7 @@ impl Connection {
 
     /// A deadline may have passed.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        if self.deadline().is_none_or(|deadline| turn.now < deadline) {
+        if self.patience_ends().is_none_or(|deadline| turn.now < deadline) {
             return;
         }
         match &self.stage {
@@ -620,9 +674,15 @@ impl Connection {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due next [MQTT-3.1.2-22].
+    /// When the next turn is due, whatever else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
+        let retry_at = self.held.as_ref().map(|held| held.retry_at());
+        self.patience_ends().into_iter().chain(retry_at).min()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do [MQTT-3.1.2-22].
+    fn patience_ends(&self) -> Option<Tick> {
         match &self.stage {
             Stage::Greeting { deadline, .. }
             | Stage::Authenticating { deadline, .. }
@@ -672,6 +732,11 @@ impl Connection {
             turn.shard.counters.reads_deferred_by_memory.increment();
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
+        }
+        if let Some(until) = self.held.as_ref().and_then(|held| held.blocked_until()) {
+            turn.shard.counters.reads_deferred_by_hold.increment();
+            self.excuse(turn.now);
+            return Err(Some(until));
         }
         Ok(())
     }
@@ -766,12 +831,20 @@ impl Turn<'_> {
     }
 }
 
+/// Why a publish is not done with.
+pub(crate) enum Undone {
+    /// The connection is to be closed.
+    Ends(EndCause),
+    /// The queue of a subscriber is full, and the client speaks a version that cannot say so.
+    Full(Unanswered),
+}
+
 #[inline]
-fn handle_publish(
+pub(crate) fn handle_publish(
     turn: &mut Turn<'_>,
     client: &mut Client,
     publish: Publish,
-) -> Result<(), EndCause> {
+) -> Result<(), Undone> {
     turn.shard.counters.publishes_received.increment();
     turn.shard.counters.publish_bytes_received.add(publish.payload.len() as u64);
     let qos = publish.qos;
@@ -780,14 +853,20 @@ fn handle_publish(
         if violation.reason_code() == ReasonCode::ReceiveMaximumExceeded {
             turn.shard.counters.receive_maximum_exceeded.increment();
         }
-        EndCause::new(violation.reason_code(), violation.to_string())
+        Undone::Ends(EndCause::new(violation.reason_code(), violation.to_string()))
     })?;
     match published {
         Published::New(message, None) => {
             publish_at_most_once(turn, client, message);
             Ok(())
         }
-        Published::New(message, Some(id)) => publish_answered(turn, client, message, qos, id),
+        Published::New(message, Some(id)) if may_publish(turn, client, &message) => {
+            let message = Arc::new(message);
+            answer_when_published(turn, client, Unanswered { message, id })
+        }
+        Published::New(message, Some(id)) => {
+            answer(turn, client, (message.qos, id), ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
+        }
         Published::Duplicate(id) => {
             client.session.answer_publish(qos, id, ReasonCode::Success, None, turn.outbox);
             turn.shard.counters.packets_sent.increment();
@@ -804,38 +883,60 @@ fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Messa
     }
 }
 
+/// Publishes a message of QoS 1 or 2 that the client may publish, and answers it.
 #[inline]
-fn publish_answered(
+pub(crate) fn answer_when_published(
     turn: &mut Turn<'_>,
     client: &mut Client,
-    message: Message,
-    qos: QoS,
-    id: PacketId,
-) -> Result<(), EndCause> {
-    let (reason_code, reason) = if may_publish(turn, client, &message) {
-        let topic = message.topic.clone();
-        match turn.publish(message) {
-            PublishOutcome::Accepted => (ReasonCode::Success, None),
-            PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
-            PublishOutcome::Refused { reason_code, reason } => {
-                if let Some(suppressed) = client.complaints.note(turn.now) {
-                    turn.shard.events.push(Event::PublishRefused {
-                        card: Arc::clone(&client.card),
-                        topic: topic.as_str().to_owned(),
-                        reason,
-                        suppressed,
-                    });
-                }
-                (reason_code, Some(reason))
-            }
+    publish: Unanswered,
+) -> Result<(), Undone> {
+    let Unanswered { message, id } = &publish;
+    let (reason_code, reason) = match turn.try_publish(message) {
+        PublishOutcome::Accepted => (ReasonCode::Success, None),
+        PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
+        PublishOutcome::Refused(Refusal::QueueFull)
+            if client.session.version() != ProtocolVersion::V5 =>
+        {
+            return Err(Undone::Full(publish));
         }
-    } else {
-        (ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
+        PublishOutcome::Refused(refusal) => {
+            note_refusal(turn, client, message, refusal);
+            (refusal.reason_code(), Some(refusal.reason()))
+        }
     };
+    answer(turn, client, (message.qos, *id), reason_code, reason)
+}
+
+/// Counts a refused publish, and tells the log unless it has just been told of another one.
+pub(crate) fn note_refusal(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    message: &Message,
+    refusal: Refusal,
+) {
+    turn.count_refusal(refusal);
+    if let Some(suppressed) = client.complaints.note(turn.now) {
+        turn.shard.events.push(Event::PublishRefused {
+            card: Arc::clone(&client.card),
+            topic: message.topic.as_str().to_owned(),
+            reason: refusal.reason(),
+            suppressed,
+        });
+    }
+}
+
+#[inline]
+fn answer(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    (qos, id): (QoS, PacketId),
+    reason_code: ReasonCode,
+    reason: Option<&'static str>,
+) -> Result<(), Undone> {
     if reason_code.is_error() && client.session.version() != ProtocolVersion::V5 {
         // A client of 3.1.1 cannot be told: it is not acknowledged and comes again, as new.
         client.session.forget_publish(id);
-        return Err(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED)));
+        return Err(Undone::Ends(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED))));
     }
     client.session.answer_publish(qos, id, reason_code, reason, turn.outbox);
     turn.shard.counters.packets_sent.increment();

@@ -121,6 +121,13 @@ counters! {
         reads_deferred_by_rate,
         /// Turns in which a publisher was not read because memory was above its high-water mark.
         reads_deferred_by_memory,
+        /// Publishes of clients of 3.1.1 that had to wait for room in a queue, or behind one that did.
+        publishes_held,
+        /// Publishes that waited for room in a queue until their connection ended.
+        held_publishes_dropped,
+        /// Turns in which a publisher was not read because as many of its publishes waited for room
+        /// in a queue as may.
+        reads_deferred_by_hold,
         /// Acknowledgements that fitted nothing in flight.
         acknowledgements_unknown,
         /// Routes found in the cache.

@@ -15,7 +15,7 @@ use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
-use crate::session::mailbox::Room;
+use crate::session::mailbox::{Commit, Room};
 use crate::session::session::Session;
 
 /// A Session and what belongs to it: what a connection owns, what the registry parks, what is moved
@@ -177,29 +177,44 @@ impl Turn<'_> {
         });
     }
 
+    /// Does what is left to do with a delivery for a Session that has ended meanwhile, on another
+    /// shard: it goes to another member of its group; for nobody else, it ends with the Session.
+    pub(crate) fn pass_on(&mut self, delivery: &Delivery, from: SessionKey) {
+        if delivery.shared_filter().is_some() && !self.reroute(delivery, from, Members::All) {
+            self.shard.counters.deliveries_dropped.increment();
+        }
+    }
+
     /// Offers a delivery that `from` has not finished to another member of its group, to one that
     /// is there if any is.
     fn reroute(&mut self, delivery: &Delivery, from: SessionKey, members: Members) -> bool {
         let Some(filter) = delivery.shared_filter() else { return false };
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
-        let taken = match members {
-            Members::Attended => self.find_member(&group, delivery, from, true),
-            Members::All => self
-                .find_member(&group, delivery, from, true)
-                .or_else(|| self.find_member(&group, delivery, from, false)),
-        };
-        let Some(target) = taken.map(|member| FanoutTarget::new(member, Some(filter))) else {
-            return false;
-        };
-        let qos = delivery.message.qos.min(target.qos);
-        if qos == QoS::AtMostOnce {
-            return self.offer(&target, &delivery.message, qos, &mut None);
+        loop {
+            let taken = match members {
+                Members::Attended => self.find_member(&group, delivery, from, true),
+                Members::All => self
+                    .find_member(&group, delivery, from, true)
+                    .or_else(|| self.find_member(&group, delivery, from, false)),
+            };
+            let Some(target) = taken.map(|member| FanoutTarget::new(member, Some(filter))) else {
+                return false;
+            };
+            let qos = delivery.message.qos.min(target.qos);
+            if qos == QoS::AtMostOnce {
+                return self.offer(&target, &delivery.message, qos, &mut None);
+            }
+            let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
+            match target.mailbox.commit(again, &mut None) {
+                Commit::Queued(wake) => {
+                    self.shard.wake_later(wake);
+                    return true;
+                }
+                // This Session has ended as well; it has no room again, so the next one is found.
+                Commit::Closed(_) => {}
+            }
         }
-        let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
-        let wake = target.mailbox.commit(again, &mut None);
-        self.shard.wake_later(wake);
-        true
     }
 
     /// The first member in turn, but `from`, that is there or not as asked and has room, which is

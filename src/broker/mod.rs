@@ -16,6 +16,7 @@ pub mod counters;
 pub mod disconnect;
 pub mod event;
 pub mod expire;
+mod held;
 pub mod options;
 pub mod permissions;
 pub mod publish;

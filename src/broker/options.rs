@@ -90,6 +90,9 @@ pub struct ConnectionOptions {
     pub packet_timeout_millis: u64,
     /// Milliseconds the authenticator, or the owner of a claimed Session, has for an answer.
     pub auth_timeout_millis: u64,
+    /// Milliseconds for which a publish of a client of 3.1.1 waits for room in a queue, zero for none.
+    /// Then the connection is closed.
+    pub publish_hold_millis: u64,
     /// Publishes a second taken from one client, zero for no bound. Faster: it is read later.
     pub publish_rate_max: u32,
 }
@@ -106,6 +109,7 @@ impl Default for ConnectionOptions {
             connect_timeout_millis: 10_000,
             packet_timeout_millis: 60_000,
             auth_timeout_millis: 10_000,
+            publish_hold_millis: 5_000,
             publish_rate_max: 0,
         }
     }

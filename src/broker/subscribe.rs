@@ -64,7 +64,7 @@ impl Turn<'_> {
         asked: &SubscribeFilter,
         id: Option<u32>,
     ) -> Result<Granted, Refusal> {
-        let Ok(filter) = TopicFilter::parse(asked.filter.clone()) else {
+        let Ok(filter) = TopicFilter::parse(&asked.filter) else {
             return Err(Refusal::new(ReasonCode::TopicFilterInvalid, FILTER_INVALID));
         };
         let options = &self.broker.options;
@@ -91,7 +91,6 @@ impl Turn<'_> {
         {
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_REPLAYS));
         }
-        let filter = filter.detached();
         client.subscription_serial = client.subscription_serial.wrapping_add(1);
         let serial = client.subscription_serial;
         let subscription = Subscription { options: asked.options, id, serial };
@@ -160,7 +159,7 @@ impl Turn<'_> {
         let mut removed: SmallVec<[TopicFilter; 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         for asked in &unsubscribe.filters {
-            let Ok(filter) = TopicFilter::parse(asked.clone()) else {
+            let Ok(filter) = TopicFilter::parse(asked) else {
                 reason_codes.push(ReasonCode::TopicFilterInvalid);
                 continue;
             };

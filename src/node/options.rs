@@ -145,6 +145,7 @@ fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
         connect_timeout_millis: millis(limits.handshake_timeout_secs),
         packet_timeout_millis: millis(limits.packet_timeout_secs),
         auth_timeout_millis: millis(config.auth.auth_timeout_secs),
+        publish_hold_millis: limits.publish_hold_secs.map_or(0, millis),
         publish_rate_max: own.publish_rate_max.map_or(0, NonZeroU32::get),
     }
 }
