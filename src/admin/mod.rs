@@ -12,6 +12,7 @@ mod clients;
 mod error;
 pub mod health;
 mod log_level;
+mod plain_answers;
 mod router;
 mod serve;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::Version;
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -31,6 +32,7 @@ pub(super) fn router(context: Arc<AdminContext>) -> Router {
         .method_not_allowed_fallback(async || AdminError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(limit_time))
+        .layer(from_fn(check_host))
         .with_state(context)
 }
 
@@ -44,6 +46,16 @@ async fn guard(State(context): State<Arc<AdminContext>>, request: Request, next:
         Ok(()) => next.run(request).await,
         Err(denial) => AdminError::Denied(denial).into_response(),
     }
+}
+
+/// A request of HTTP/1.1 names its host, once (RFC 9112, section 3.2).
+async fn check_host(request: Request, next: Next) -> Response {
+    let count = request.headers().get_all(HOST).iter().count();
+    if count > 1 || (count == 0 && request.version() == Version::HTTP_11) {
+        let reason = format!("a request has one Host header, this one has {count}");
+        return AdminError::BadRequest(reason).into_response();
+    }
+    next.run(request).await
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {

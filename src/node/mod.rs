@@ -130,7 +130,11 @@ impl Node {
     ) -> Result<Self, StartError> {
         let logging = Logging::start(options::logging(&config))?;
         for warning in warnings {
-            tracing::warn!("{warning}");
+            match warning {
+                Warning::UnknownVariable { .. } => tracing::warn!("{warning}"),
+                // Nobody has done anything wrong.
+                Warning::KubernetesVariables(_) => tracing::info!("{warning}"),
+            }
         }
         let data_dir = DataDir::lock(&config.broker.data_dir)?;
         let guard_files = GuardFiles::open(&config)?;
