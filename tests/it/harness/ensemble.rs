@@ -38,7 +38,6 @@ pub(crate) enum Ttl {
 struct Server {
     directory: PathBuf,
     port: u16,
-    ttl: Ttl,
     running: Option<(Child, Guardian)>,
 }
 
@@ -83,8 +82,8 @@ impl Ensemble {
         }
         let servers = clients.iter().enumerate().map(|(index, &port)| {
             let directory = directory.join((index + 1).to_string());
-            write_configuration(&directory, index + 1, port, &members);
-            Server { directory, port, ttl, running: None }
+            write_configuration(&directory, index + 1, port, ttl, &members);
+            Server { directory, port, running: None }
         });
         let mut ensemble = Self { servers: servers.collect(), directory };
         (0..count).for_each(|index| ensemble.spawn(index));
@@ -199,10 +198,6 @@ impl Server {
         command.args(["-Xms16m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.args(["-Dzookeeper.forceSync=no", "-Dznode.container.checkIntervalMs=100"]);
         command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", CLASSES, MAIN]);
-        if self.ttl == Ttl::Enabled {
-            // Read once, from here; what zoo.cfg says becomes the same property.
-            command.env("JDK_JAVA_OPTIONS", "-Dzookeeper.extendedTypesEnabled=true");
-        }
         let child = command
             .arg(self.directory.join("zoo.cfg"))
             .stdin(Stdio::null())
@@ -263,14 +258,15 @@ fn is_installed() -> bool {
     is_installed
 }
 
-fn write_configuration(directory: &Path, id: usize, port: u16, members: &str) {
+fn write_configuration(directory: &Path, id: usize, port: u16, ttl: Ttl, members: &str) {
     fs::create_dir_all(directory).expect("the directory is ours");
     fs::write(directory.join("myid"), id.to_string()).expect("the directory is ours");
     // A session may be as short as two ticks.
     let text = format!(
-        "tickTime=200\ninitLimit=50\nsyncLimit=25\ndataDir={}\nclientPort={port}\n\
+        "extendedTypesEnabled={}\ntickTime=200\ninitLimit=50\nsyncLimit=25\ndataDir={}\nclientPort={port}\n\
          clientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\n\
          4lw.commands.whitelist=srvr,mntr,ruok\n{members}",
+        ttl == Ttl::Enabled,
         directory.display(),
     );
     fs::write(directory.join("zoo.cfg"), text).expect("the directory is ours");
