@@ -1,14 +1,16 @@
 //! What the adapter adds to the tree: bounds, access lists, and words for what a server lacks.
 
+use std::fs;
 use std::time::Duration;
 
+use mqttzoo::coordination::{Identity, Options, Tls};
 use mqttzoo::ports::coordination::{
     Change, ChangeKind, CoordinationError, CoordinationEvent, CreateMode, Reply, Request,
 };
 
 use super::client::{Client, options};
 use super::contract::{self, Tree, create, creation, get, list};
-use crate::harness::{Ensemble, Ttl};
+use crate::harness::{Authority, Ensemble, Ttl};
 
 #[test]
 fn a_real_ensemble_holds_the_contract() {
@@ -75,6 +77,29 @@ fn znodes_of_a_user_are_closed_to_strangers() {
     }
     let mut again = Client::connect_as(&servers, "broker", "secret");
     assert_eq!(get(&mut again, "/x").0, "private");
+}
+
+#[test]
+fn tls_is_spoken_with_servers_of_the_authority_and_with_no_others() {
+    let authority = Authority::new();
+    authority.sign("server");
+    authority.sign("broker");
+    let Some((ensemble, secure)) = Ensemble::start_tls(&authority) else { return };
+    let read = |name: &str| fs::read_to_string(authority.path(name)).unwrap();
+    let identity = Identity { certificate: read("broker.pem"), key: read("broker.key") };
+    let tls = |ca: &str| Tls { ca: ca.to_owned(), identity: Some(identity.clone()) };
+    let options = |tls| Options { tls: Some(tls), ..options(&secure, Duration::from_secs(4)) };
+
+    let mut client = Client::start(options(tls(authority.pem())));
+    client.wait_for_session(true);
+    create(&mut client, "/x", "over TLS", CreateMode::Persistent);
+    let mut in_clear = Client::connect(&ensemble.servers());
+    assert_eq!(get(&mut in_clear, "/x").0, "over TLS");
+
+    let stranger = Client::start(options(tls(Authority::new().pem())));
+    let counters = stranger.zookeeper().counters();
+    stranger.wait_until(|| counters.failed_attempts() >= 1);
+    assert_eq!(counters.sessions(), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A client of the ensemble as a test wants it: it asks, and waits for the answer.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mqttzoo::coordination::{Digest, Options, ZooKeeper};
 use mqttzoo::ports::coordination::{
@@ -110,6 +110,16 @@ impl Client {
             let CoordinationEvent::Connected { session, is_new } = event else { return None };
             (*is_new == new).then_some(*session)
         })
+    }
+
+    /// Waits until `is_so`.
+    #[track_caller]
+    pub(super) fn wait_until(&self, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "it did not come to that: {:?}", self.heard);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Ends the session, and waits until the ensemble knows.

@@ -28,8 +28,8 @@ fn what_is_ephemeral_ends_with_its_session() {
     get(&mut watcher, "/p");
 }
 
-/// The client re-sends its watches to the next server in a list that lacks the persistent ones: after
-/// the first reconnect a broker would never have heard of a change again.
+/// The client tells the next server its watches, in a list that lacks the persistent ones: after the
+/// first reconnect a broker would never have heard of a change again. Now the adapter asks anew.
 #[test]
 fn a_watch_goes_on_with_the_next_connection() {
     let Some(mut ensemble) = Ensemble::start() else { return };

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::certificates::Authority;
 use super::fresh_dir;
 use super::guardian::Guardian;
 
 const JAR: &str = "/usr/share/java/zookeeper.jar";
-const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar";
+/// Debian's jar names what it needs, but for this part of Netty, which TLS needs.
+const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
+                       /usr/share/java/netty-codec.jar";
 const MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
 
 /// How long a start, an election or an end may take.
@@ -44,12 +47,32 @@ struct Server {
 impl Ensemble {
     /// Three servers. Nothing, with a line, where ZooKeeper is not installed; an error on CI.
     pub(crate) fn start() -> Option<Self> {
-        is_installed().then(|| Self::of(3, Ttl::Enabled))
+        is_installed().then(|| Self::of(3, &extended_types(Ttl::Enabled)))
     }
 
     /// A single server, which is ready sooner.
     pub(crate) fn start_one(ttl: Ttl) -> Option<Self> {
-        is_installed().then(|| Self::of(1, ttl))
+        is_installed().then(|| Self::of(1, &extended_types(ttl)))
+    }
+
+    /// A single server that speaks TLS as well, with the certificate `server` of `authority`, and
+    /// wants to see one of its clients; and where it speaks it.
+    pub(crate) fn start_tls(authority: &Authority) -> Option<(Self, String)> {
+        let port = free_ports(1)[0];
+        // One file holds the key and the certificate.
+        let read = |name| fs::read_to_string(authority.path(name)).expect("it was signed");
+        let keys = authority.path("server-keys.pem");
+        fs::write(&keys, read("server.key") + &read("server.pem")).expect("the directory is ours");
+        fs::write(authority.path("clients.pem"), authority.pem()).expect("the directory is ours");
+        let configuration = format!(
+            "secureClientPort={port}\nsecureClientPortAddress=127.0.0.1\n\
+             serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+             ssl.keyStore.location={keys}\nssl.trustStore.location={}\n\
+             ssl.clientAuth=need\nssl.hostnameVerification=false\n",
+            authority.path("clients.pem"),
+        );
+        let ensemble = is_installed().then(|| Self::of(1, &configuration))?;
+        Some((ensemble, format!("localhost:{port}")))
     }
 
     /// Three servers for all tests of this process that do them no harm: each takes a chroot.
@@ -58,31 +81,28 @@ impl Ensemble {
         SHARED.get_or_init(Self::start).as_ref()
     }
 
-    fn of(count: usize, ttl: Ttl) -> Self {
+    fn of(count: usize, configuration: &str) -> Self {
         // A port that was free a moment ago may be taken now; then a server ends at once.
         for _ in 0..5 {
-            if let Some(ensemble) = Self::try_start(count, ttl) {
+            if let Some(ensemble) = Self::try_start(count, configuration) {
                 return ensemble;
             }
         }
         panic!("no ensemble came up in five attempts");
     }
 
-    fn try_start(count: usize, ttl: Ttl) -> Option<Self> {
+    fn try_start(count: usize, configuration: &str) -> Option<Self> {
         let directory = fresh_dir("zookeeper");
         let ports = free_ports(3 * count);
         let (clients, peers) = ports.split_at(count);
-        let mut members = String::new();
-        for (index, pair) in peers.chunks(2).enumerate() {
+        let mut more = configuration.to_owned();
+        for (index, pair) in peers.chunks(2).enumerate().filter(|_| count > 1) {
             let id = index + 1;
-            writeln!(members, "server.{id}=127.0.0.1:{}:{}", pair[0], pair[1]).unwrap();
-        }
-        if count == 1 {
-            members.clear();
+            writeln!(more, "server.{id}=127.0.0.1:{}:{}", pair[0], pair[1]).unwrap();
         }
         let servers = clients.iter().enumerate().map(|(index, &port)| {
             let directory = directory.join((index + 1).to_string());
-            write_configuration(&directory, index + 1, port, ttl, &members);
+            write_configuration(&directory, index + 1, port, &more);
             Server { directory, port, running: None }
         });
         let mut ensemble = Self { servers: servers.collect(), directory };
@@ -258,18 +278,22 @@ fn is_installed() -> bool {
     is_installed
 }
 
-fn write_configuration(directory: &Path, id: usize, port: u16, ttl: Ttl, members: &str) {
+fn write_configuration(directory: &Path, id: usize, port: u16, more: &str) {
     fs::create_dir_all(directory).expect("the directory is ours");
     fs::write(directory.join("myid"), id.to_string()).expect("the directory is ours");
     // A session may be as short as two ticks.
     let text = format!(
-        "extendedTypesEnabled={}\ntickTime=200\ninitLimit=50\nsyncLimit=25\ndataDir={}\nclientPort={port}\n\
+        "tickTime=200\ninitLimit=50\nsyncLimit=25\ndataDir={}\nclientPort={port}\n\
          clientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\n\
-         4lw.commands.whitelist=srvr,mntr,ruok\n{members}",
-        ttl == Ttl::Enabled,
+         4lw.commands.whitelist=srvr,mntr,ruok\n{more}",
         directory.display(),
     );
     fs::write(directory.join("zoo.cfg"), text).expect("the directory is ours");
+}
+
+/// The line of zoo.cfg that TTL nodes want.
+fn extended_types(ttl: Ttl) -> String {
+    format!("extendedTypesEnabled={}\n", ttl == Ttl::Enabled)
 }
 
 /// Ports that were free a moment ago, each another.
