@@ -38,7 +38,13 @@ impl Connector {
         Ok(Self { tls: tls.map_err(StartError::Tls)?, options })
     }
 
-    /// Where the ensemble is.
+    /// How long one attempt may take, however long a name takes to resolve: a server that does not
+    /// answer is given two fifths of the session timeout.
+    pub(super) fn attempt_max(&self) -> Duration {
+        ATTEMPT_MAX.max(self.options.session_timeout * 2)
+    }
+
+    /// How the ensemble is reached.
     pub(super) fn options(&self) -> &Options {
         &self.options
     }
@@ -97,5 +103,4 @@ fn tls_options(tls: &Tls) -> Result<zk::TlsOptions, zk::Error> {
     }
 }
 
-/// However long a name takes to resolve.
-pub(super) const CONNECT_MAX: Duration = Duration::from_secs(30);
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::backoff::wait_after;
 use super::call::Outcome;
 use super::complaint::Complaint;
-use super::connect::{CONNECT_MAX, ConnectError, Connector};
+use super::connect::{ConnectError, Connector};
 use super::counters::ZooKeeperCounters;
 use super::intake::{Input, Intake};
 use super::outbox::{Changed, Outbox};
@@ -78,7 +78,8 @@ impl Driver {
     async fn establish(&mut self) -> Option<Session> {
         let mut failures = 0;
         loop {
-            let connecting = timeout(CONNECT_MAX, self.connector.clone().connect());
+            let connecting =
+                timeout(self.connector.attempt_max(), self.connector.clone().connect());
             let error = match self.without_session(connecting).await? {
                 Ok(Ok(session)) => return Some(self.begin(session)),
                 Ok(Err(error)) => error,

@@ -114,8 +114,8 @@ impl Session {
     /// Asks the new server to watch what the last one did.
     ///
     /// The client means to do that itself, and sends a list that lacks the persistent watches
-    /// (0.11.2, `WatchManager::resend_watches`). It still knows them, so that a second one makes the
-    /// first one whole and can be dropped.
+    /// (0.11.2, `WatchManager::resend_watches`). It still knows them, so that a second one makes
+    /// the first one whole and can be dropped.
     pub(super) fn watch_again(&mut self, at_micros: u64) {
         let paths: Vec<_> = self.watches.paths().map(ToOwned::to_owned).collect();
         for path in paths {
@@ -129,6 +129,10 @@ impl Session {
         let Self { client, mut states, pending, watches, .. } = self;
         // The client goes with its last copy; each request holds one.
         drop((client, pending, watches));
+        // An end that was told is not told again.
+        if states.peek_state().is_terminated() {
+            return;
+        }
         let closed = async { while !states.changed().await.is_terminated() {} };
         if tokio::time::timeout(CLOSE_MAX, closed).await.is_err() {
             tracing::debug!("the ensemble did not take the end of the session in time");
