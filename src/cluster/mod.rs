@@ -5,5 +5,8 @@
 //! says which.
 
 pub mod frame;
+pub mod hash;
 pub mod identity;
+pub mod tickets;
 pub mod version;
+pub mod znodes;
