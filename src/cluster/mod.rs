@@ -7,6 +7,10 @@
 pub mod frame;
 pub mod hash;
 pub mod identity;
+pub mod member_record;
+pub mod membership;
+pub mod paths;
+pub mod slots;
 pub mod tickets;
 pub mod version;
 pub mod znodes;
