@@ -31,6 +31,31 @@ pub struct Cursors {
     pub data: u64,
 }
 
+impl Cursors {
+    /// That of one stream.
+    #[must_use]
+    pub fn of(self, kind: StreamKind) -> u64 {
+        match kind {
+            StreamKind::Control => self.control,
+            StreamKind::Data => self.data,
+        }
+    }
+
+    /// That of one stream, to move it.
+    pub fn of_mut(&mut self, kind: StreamKind) -> &mut u64 {
+        match kind {
+            StreamKind::Control => &mut self.control,
+            StreamKind::Data => &mut self.data,
+        }
+    }
+
+    /// The further one of each stream.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { control: self.control.max(other.control), data: self.data.max(other.data) }
+    }
+}
+
 /// The first words of whoever dials.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hello {
@@ -44,6 +69,9 @@ pub struct Hello {
     pub to: BootId,
     /// What it speaks.
     pub wire: WireVersions,
+    /// What it cannot send again: it was received, or given up when the control stream outgrew its
+    /// bound. A receiver that is not there yet goes on behind it.
+    pub gone: Cursors,
 }
 
 /// The answer to [`Hello`].

@@ -6,4 +6,10 @@
 
 pub mod frame;
 pub mod identity;
+pub mod inbound;
+pub mod lane;
+#[cfg(all(test, mqttzoo_loom))]
+mod loom_models;
+mod sync;
 pub mod version;
+pub mod wire;

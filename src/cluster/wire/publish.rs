@@ -1,0 +1,216 @@
+//! The frame of a message. Every message to a peer pays for it: it is written straight into the lane
+//! from borrowed parts, and read as slices of what was received.
+//!
+//! ```text
+//! varint length | u8 flags | u64 publisher | [u64 expiry] [u64 time, u128 boot id]
+//!   | u16 length, topic | [varint length, properties] [varint count, filters] | payload
+//! ```
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
+
+use crate::cluster::frame::PublishFrame;
+use crate::cluster::version::Version;
+use crate::cluster::wire::WireError;
+use crate::cluster::wire::primitive::{ENTRIES_MAX, Reader, Sink, varint_len};
+use crate::mqtt::{MessageProperties, QoS, TopicFilter};
+use crate::ports::message::Message;
+
+/// A [`PublishFrame`] whose parts lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishParts<'a> {
+    /// Where it was published: a Topic Name.
+    pub topic: &'a str,
+    /// What was published.
+    pub payload: &'a [u8],
+    /// The properties that travel end to end.
+    pub properties: Option<&'a MessageProperties>,
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// Whether the publisher set RETAIN.
+    pub retain: bool,
+    /// A hash of the publisher's Client Identifier, or 0.
+    pub publisher: u64,
+    /// When the message expires, in milliseconds since 1970 on the cluster clock.
+    pub expires_at_millis: Option<u64>,
+    /// Of the retained message that it makes.
+    pub version: Option<Version>,
+    /// Whether it goes to ordinary Subscriptions.
+    pub is_for_subscribers: bool,
+    /// The Shared Subscriptions of which one member there gets it: at most
+    /// [`ENTRIES_MAX`](super::ENTRIES_MAX).
+    pub groups: &'a [TopicFilter],
+}
+
+impl<'a> PublishParts<'a> {
+    /// `message` for ordinary Subscriptions, without what only the cluster knows of it.
+    #[must_use]
+    #[inline]
+    pub fn of(message: &'a Message) -> Self {
+        Self {
+            topic: message.topic.as_str(),
+            payload: &message.payload,
+            properties: message.properties.as_deref(),
+            qos: message.qos,
+            retain: message.retain,
+            publisher: 0,
+            expires_at_millis: None,
+            version: None,
+            is_for_subscribers: true,
+            groups: &[],
+        }
+    }
+
+    /// The bytes of the frame, its length included.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let body_len = self.body_len(self.properties_len());
+        varint_len(body_len) + body_len
+    }
+
+    #[inline]
+    fn properties_len(&self) -> usize {
+        self.properties.map_or(0, MessageProperties::encoded_len)
+    }
+
+    #[inline]
+    fn body_len(&self, properties_len: usize) -> usize {
+        let mut len = HEAD_BYTES + self.topic.len() + self.payload.len();
+        if self.expires_at_millis.is_some() {
+            len += size_of::<u64>();
+        }
+        if self.version.is_some() {
+            len += VERSION_BYTES;
+        }
+        if self.properties.is_some() {
+            len += varint_len(properties_len) + properties_len;
+        }
+        if !self.groups.is_empty() {
+            let filters: usize = self.groups.iter().map(|filter| 2 + filter.as_str().len()).sum();
+            len += varint_len(self.groups.len()) + filters;
+        }
+        len
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        self.qos.bits()
+            | flag(self.retain, RETAIN)
+            | flag(self.properties.is_some(), HAS_PROPERTIES)
+            | flag(self.expires_at_millis.is_some(), HAS_EXPIRY)
+            | flag(self.version.is_some(), HAS_VERSION)
+            | flag(self.is_for_subscribers, IS_FOR_SUBSCRIBERS)
+            | flag(!self.groups.is_empty(), HAS_GROUPS)
+    }
+}
+
+impl<'a> From<&'a PublishFrame> for PublishParts<'a> {
+    fn from(frame: &'a PublishFrame) -> Self {
+        Self {
+            topic: frame.topic.as_str(),
+            payload: &frame.payload,
+            properties: frame.properties.as_deref(),
+            qos: frame.qos,
+            retain: frame.retain,
+            publisher: frame.publisher,
+            expires_at_millis: frame.expires_at_millis,
+            version: frame.version,
+            is_for_subscribers: frame.is_for_subscribers,
+            groups: &frame.groups,
+        }
+    }
+}
+
+/// Appends the frame of a message to `out`, its length included. Nothing is allocated but room in
+/// `out`.
+#[inline]
+pub fn encode_publish(parts: &PublishParts<'_>, out: &mut BytesMut) {
+    debug_assert!(parts.groups.len() <= ENTRIES_MAX, "more groups go into a second frame");
+    let properties_len = parts.properties_len();
+    let body_len = parts.body_len(properties_len);
+    out.reserve(varint_len(body_len) + body_len);
+    out.varint(body_len);
+    let topic_len = u16::try_from(parts.topic.len()).expect("a topic has at most 65,535 bytes");
+    out.put_u8(parts.flags());
+    out.put_u64(parts.publisher);
+    if let Some(millis) = parts.expires_at_millis {
+        out.put_u64(millis);
+    }
+    if let Some(version) = parts.version {
+        out.version(version);
+    }
+    out.put_u16(topic_len);
+    out.put_slice(parts.topic.as_bytes());
+    if let Some(properties) = parts.properties {
+        out.varint(properties_len);
+        properties.encode(out);
+    }
+    if !parts.groups.is_empty() {
+        out.list(parts.groups, |out, filter| out.string(filter.as_str()));
+    }
+    out.put_slice(parts.payload);
+}
+
+/// Reads the body of a frame.
+#[inline]
+pub(super) fn decode_publish(reader: &mut Reader<'_>) -> Result<PublishFrame, WireError> {
+    let flags = reader.u8()?;
+    let publisher = reader.u64()?;
+    let expires_at_millis = if flags & HAS_EXPIRY != 0 { Some(reader.u64()?) } else { None };
+    let version = if flags & HAS_VERSION != 0 { Some(reader.version()?) } else { None };
+    let topic = reader.topic()?;
+    let properties =
+        if flags & HAS_PROPERTIES != 0 { Some(read_properties(reader)?) } else { None };
+    let groups = if flags & HAS_GROUPS != 0 { read_groups(reader)? } else { SmallVec::new() };
+    Ok(PublishFrame {
+        topic,
+        payload: reader.rest(),
+        properties,
+        qos: QoS::from_bits(flags & QOS).ok_or(WireError::Value("QoS"))?,
+        retain: flags & RETAIN != 0,
+        publisher,
+        expires_at_millis,
+        version,
+        is_for_subscribers: flags & IS_FOR_SUBSCRIBERS != 0,
+        groups,
+    })
+}
+
+pub(super) fn write_properties(properties: &MessageProperties, sink: &mut impl Sink) {
+    let mut bytes = BytesMut::new();
+    properties.encode(&mut bytes);
+    sink.varint(bytes.len());
+    sink.bytes(&bytes);
+}
+
+pub(super) fn read_properties(
+    reader: &mut Reader<'_>,
+) -> Result<Arc<MessageProperties>, WireError> {
+    let len = reader.len()?;
+    let bytes = reader.slice(len)?;
+    MessageProperties::decode(&bytes).map(Arc::new).map_err(WireError::Properties)
+}
+
+fn read_groups(reader: &mut Reader<'_>) -> Result<SmallVec<[TopicFilter; 1]>, WireError> {
+    let count = reader.count()?;
+    let mut groups = SmallVec::new();
+    for _ in 0..count {
+        groups.push(reader.filter()?);
+    }
+    Ok(groups)
+}
+
+const QOS: u8 = 0b11;
+const RETAIN: u8 = 1 << 2;
+const HAS_PROPERTIES: u8 = 1 << 3;
+const HAS_EXPIRY: u8 = 1 << 4;
+const HAS_VERSION: u8 = 1 << 5;
+const IS_FOR_SUBSCRIBERS: u8 = 1 << 6;
+const HAS_GROUPS: u8 = 1 << 7;
+
+/// Flags, publisher, and the length of the topic.
+const HEAD_BYTES: usize = 1 + 8 + 2;
+const VERSION_BYTES: usize = 8 + 16;
