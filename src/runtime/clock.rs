@@ -23,6 +23,12 @@ impl Clock {
         Tick::from_millis(saturating_millis(self.started.elapsed()))
     }
 
+    /// How long it is since the start, as exactly as the machine tells: for measuring.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Wall-clock time in milliseconds since 1970, for logs and for what is stored.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
