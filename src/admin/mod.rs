@@ -26,7 +26,7 @@ use crate::runtime::logging::LogHandle;
 
 pub use access::{Access, TokenError};
 pub use bind::{AdminBindError, BoundAdmin, bind};
-pub use health::Health;
+pub use health::{Health, Standing};
 
 /// What the answers are made from.
 pub struct AdminContext {
@@ -42,9 +42,14 @@ pub struct AdminContext {
     pub log: LogHandle,
     /// Where turns are had.
     pub turns: Box<dyn Turns>,
+    /// What there is to say of the cluster; nothing when the broker is alone.
+    pub cluster: Option<ClusterReport>,
     /// Who may ask for what.
     pub access: Arc<Access>,
 }
+
+/// Makes the answer to `GET /cluster`.
+pub type ClusterReport = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// Runs work as a turn of the broker, on a shard.
 pub trait Turns: Send + Sync + 'static {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::Version;
 use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+
+use serde_json::json;
 
 use super::error::AdminError;
 use super::{AdminContext, clients, health, log_level};
@@ -21,6 +23,7 @@ pub(super) fn router(context: Arc<AdminContext>) -> Router {
         .route("/metrics", get(scrape))
         .route("/clients", get(clients::list))
         .route("/clients/{*client_id}", get(clients::show).delete(clients::end))
+        .route("/cluster", get(cluster))
         .route("/log-level", get(log_level::show).put(log_level::change))
         .route_layer(from_fn_with_state(Arc::clone(&context), guard));
     Router::new()
@@ -38,6 +41,13 @@ pub(super) fn router(context: Arc<AdminContext>) -> Router {
 
 async fn scrape(State(context): State<Arc<AdminContext>>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], context.exposition.encode()).into_response()
+}
+
+async fn cluster(State(context): State<Arc<AdminContext>>) -> Response {
+    match &context.cluster {
+        Some(report) => Json(report()).into_response(),
+        None => Json(json!({ "clustered": false })).into_response(),
+    }
 }
 
 /// Lets those through who may come here.

@@ -34,7 +34,7 @@ use roster::Roster;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::paths::{BROKERS, CLOCK, FIXED, LEADER, RELAY, SLOTS, below, child_of};
 use crate::cluster::slots::SlotMap;
-use crate::cluster::tickets::TicketSource;
+use crate::cluster::tickets::{Owner, TicketSource};
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{
     Change, ChangeKind, CoordinationError, CoordinationEvent, CreateMode, Reply, Request, Stat,
@@ -122,10 +122,11 @@ impl Membership {
         }
     }
 
-    /// The tickets that the next life goes on with.
+    /// The tickets that the next life goes on with. This one is over.
     #[must_use]
-    pub fn into_tickets(self) -> TicketSource {
-        self.desk.into_tickets()
+    pub fn take_tickets(&mut self) -> TicketSource {
+        let spent = Desk::new(TicketSource::new(Owner::Membership));
+        std::mem::replace(&mut self.desk, spent).into_tickets()
     }
 
     /// Takes what the tree of znodes has to say. Answers to requests of others are nobody's here.

@@ -249,9 +249,9 @@ impl World {
         let node = self.node(name);
         node.life += 1;
         let tickets = TicketSource::new(Owner::Membership);
-        let former =
+        let mut former =
             std::mem::replace(&mut node.membership, membership(name, node.life, tickets, now));
-        node.membership = membership(name, node.life, former.into_tickets(), now);
+        node.membership = membership(name, node.life, former.take_tickets(), now);
         let session = node.session;
         node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
     }
