@@ -4,6 +4,7 @@
 //! requests and frames to send come out. The rules are those of the cluster protocol; each module
 //! says which.
 
+pub mod clock;
 pub mod coordinator;
 pub mod frame;
 pub mod hash;

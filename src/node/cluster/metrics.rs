@@ -29,6 +29,7 @@ impl ClusterSource {
     fn membership(&self, peers: &Peers, readings: &mut Readings) {
         let now = self.clock.now();
         let (members, suspect) = self.status.member_counts();
+        let (clock_error, clock_off, clock_alarm) = self.status.clock();
         let [reaches_zookeeper, is_leading, is_frozen] = self.status.flags();
         for (name, help, value) in [
             ("cluster_members", "Brokers there are, this one included.", members as u64),
@@ -48,6 +49,21 @@ impl ClusterSource {
                 "cluster_lease_milliseconds",
                 "How long this broker may still acknowledge.",
                 self.status.lease_millis(now),
+            ),
+            (
+                "cluster_clock_error_milliseconds",
+                "By how much the time of the cluster may be wrong here.",
+                clock_error,
+            ),
+            (
+                "cluster_clock_own_difference_milliseconds",
+                "By how much the clock of this node differs from that of the cluster.",
+                clock_off,
+            ),
+            (
+                "cluster_clock_alarm",
+                "1 while a clock is wrong by half a second.",
+                clock_alarm.into(),
             ),
             (
                 "cluster_clock_milliseconds",

@@ -27,6 +27,7 @@ use self::task::ClusterTask;
 use crate::admin::Health;
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::lane::LaneOptions;
 use crate::cluster::membership::Membership;
@@ -69,6 +70,17 @@ pub(super) struct Cluster {
     options: coordination::Options,
     link_address: String,
     status: Arc<Status>,
+}
+
+/// What the cluster stands on.
+pub(super) struct Ground<'a> {
+    pub(super) config: &'a Config,
+    pub(super) broker: &'a Arc<Broker>,
+    pub(super) clock: Clock,
+    pub(super) background: &'a Background,
+    pub(super) shards: Arc<ShardHandles>,
+    pub(super) health: Arc<Health>,
+    pub(super) shutdown: Shutdown,
 }
 
 /// What the rest of the node sees of the cluster.
@@ -123,16 +135,8 @@ impl Cluster {
     }
 
     /// Joins.
-    pub(super) fn start(
-        self,
-        config: &Config,
-        broker: &Arc<Broker>,
-        clock: Clock,
-        background: &Background,
-        shards: Arc<ShardHandles>,
-        health: Arc<Health>,
-        shutdown: Shutdown,
-    ) -> Result<Membered, ClusterError> {
+    pub(super) fn start(self, ground: Ground<'_>) -> Result<Membered, ClusterError> {
+        let Ground { config, broker, clock, background, shards, health, shutdown } = ground;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let handle = background.handle();
         let zookeeper = Arc::new(ZooKeeper::start(self.options, clock, sender, &handle)?);
@@ -156,6 +160,8 @@ impl Cluster {
         };
         let tickets = TicketSource::new(Owner::Membership);
         let membership = Membership::new(options.clone(), self.boot_id, tickets, clock.now());
+        let tickets = TicketSource::new(Owner::Clock);
+        let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         self.status.watch(&zookeeper);
         let task = ClusterTask {
@@ -166,6 +172,7 @@ impl Cluster {
             events,
             options,
             membership,
+            cluster_clock,
             links,
             phase: phase_sender,
             status: self.status,

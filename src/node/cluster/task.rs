@@ -12,10 +12,12 @@ use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::tickets::Owner;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::ReasonCode;
 use crate::peer::Links;
@@ -34,6 +36,7 @@ pub(super) struct ClusterTask {
     pub(super) events: mpsc::Receiver<CoordinationEvent>,
     pub(super) options: MembershipOptions,
     pub(super) membership: Membership,
+    pub(super) cluster_clock: ClusterClock,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) status: Arc<Status>,
@@ -64,8 +67,7 @@ impl ClusterTask {
             tokio::select! {
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
-                    self.note_session(&event);
-                    self.tell(|membership, now| membership.handle(now, &event));
+                    self.hear(&event);
                 }
                 () = tokio::time::sleep(wait) => {}
                 () = shutdown.begun(), if !is_leaving => {
@@ -85,10 +87,30 @@ impl ClusterTask {
         }
     }
 
+    /// What the tree of znodes says goes to whoever asked, or to membership.
+    fn hear(&mut self, event: &CoordinationEvent) {
+        self.note_session(event);
+        match event {
+            CoordinationEvent::Answered { ticket, outcome }
+                if Owner::of(*ticket) == Some(Owner::Clock) =>
+            {
+                self.cluster_clock.handle_answer(self.clock.now(), *ticket, outcome);
+                self.follow_clock();
+            }
+            CoordinationEvent::Answered { .. }
+            | CoordinationEvent::Changed { .. }
+            | CoordinationEvent::Connected { .. }
+            | CoordinationEvent::Disconnected
+            | CoordinationEvent::Expired => {
+                self.tell(|membership, now| membership.handle(now, event));
+            }
+        }
+    }
+
     /// For operators, and for whoever sends traffic here.
     fn say_how_it_is(&self) {
         let now = self.clock.now();
-        self.status.note(&self.membership, now);
+        self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some("joining: this broker is not part of its cluster yet")
         } else if now >= self.membership.lease_until() {
@@ -290,9 +312,30 @@ impl ClusterTask {
     }
 
     fn note_heartbeat(&mut self, heartbeat: &Heartbeat) {
-        let Some(peers) = self.broker.peers() else { return };
-        let middle = i64::midpoint(tick_millis(heartbeat.sent), tick_millis(heartbeat.answered));
-        peers.set_clock_offset(heartbeat.stat.mtime_millis - middle);
+        let leader_check = self.membership.leader_check();
+        let wall_millis = self.clock.unix_millis();
+        self.cluster_clock.handle_heartbeat(heartbeat, wall_millis, leader_check);
+        self.follow_clock();
+    }
+
+    /// Does what the clock of the cluster wants done, and sets ours by it.
+    fn follow_clock(&mut self) {
+        while let Some(output) = self.cluster_clock.poll_output() {
+            match output {
+                clock::Output::Submit(ticket, request) => self.coordination.submit(ticket, request),
+                clock::Output::Alarm(Some(alarm)) => tracing::error!(
+                    ?alarm,
+                    ahead_millis = self.cluster_clock.own_ahead_millis(),
+                    "a clock is wrong by more than half a second"
+                ),
+                clock::Output::Alarm(None) => tracing::info!("the clocks agree again"),
+            }
+        }
+        if let (Some(peers), Some(offset)) =
+            (self.broker.peers(), self.cluster_clock.offset_millis())
+        {
+            peers.set_clock_offset(offset);
+        }
     }
 
     /// Takes clients once everybody who was there when we came has told us what its clients want.
@@ -312,10 +355,6 @@ impl ClusterTask {
 /// Whether all that one broker has to tell a newcomer is here.
 fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
-}
-
-fn tick_millis(tick: Tick) -> i64 {
-    i64::try_from(tick.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How often, within the time of a session, peers are told that we are there.
