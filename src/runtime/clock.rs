@@ -23,6 +23,12 @@ impl Clock {
         Tick::from_millis(saturating_millis(self.started.elapsed()))
     }
 
+    /// Microseconds since the start, to measure how long something takes.
+    #[must_use]
+    pub fn micros(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Wall-clock time in milliseconds since 1970, for logs and for what is stored.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]

@@ -311,8 +311,11 @@ fn write_batch(sink: &mut Sink, lines: &mut Vec<u8>, queue: &Queue) {
 
 /// Our own events down to `level`; those of the libraries we use only when they warn.
 fn targets(level: LevelFilter) -> Targets {
+    // It tells each failed attempt to connect; `coordination` says the same once a minute.
+    let zookeeper = if level < LevelFilter::DEBUG { LevelFilter::OFF } else { LevelFilter::WARN };
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        .with_target("zookeeper_client", zookeeper)
         .with_target(OURS, level)
         .with_target("mqtt_broker", level)
 }

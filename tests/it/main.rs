@@ -15,6 +15,7 @@ mod cli;
 mod clients;
 mod command_line;
 mod conformance;
+mod coordination;
 mod harness;
 mod layering;
 mod limits;

@@ -5,6 +5,7 @@
 
 mod broker;
 mod certificates;
+mod ensemble;
 mod guardian;
 mod metrics;
 mod mosquitto;
@@ -12,6 +13,7 @@ mod silent;
 
 pub(crate) use broker::{Broker, shared};
 pub(crate) use certificates::Authority;
+pub(crate) use ensemble::{Ensemble, Ttl};
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use silent::SilentServer;
 

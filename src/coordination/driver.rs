@@ -1,0 +1,293 @@
+//! The task that owns the session.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::backoff::wait_after;
+use super::call::Outcome;
+use super::complaint::Complaint;
+use super::connect::{ConnectError, Connector};
+use super::counters::ZooKeeperCounters;
+use super::intake::{Input, Intake};
+use super::outbox::{Changed, Outbox};
+use super::pending::Asked;
+use super::session::{News, Session, Turn};
+use crate::ports::coordination::{
+    ChangeKind, CoordinationError, CoordinationEvent, Reply, Request, Ticket,
+};
+use crate::runtime::Clock;
+
+/// Makes a session, serves it until it ends, and makes another.
+pub(super) struct Driver {
+    connector: Connector,
+    clock: Clock,
+    intake: Intake,
+    outbox: Outbox,
+    counters: Arc<ZooKeeperCounters>,
+    unreachable: Complaint,
+    sessions: u64,
+}
+
+/// Why a session is no longer served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// It is over; there must be another.
+    Expired,
+    /// Nobody asks, or nobody listens, any more.
+    Stopped,
+}
+
+impl Driver {
+    pub(super) fn new(
+        connector: Connector,
+        clock: Clock,
+        intake: Intake,
+        events: mpsc::Sender<CoordinationEvent>,
+        counters: Arc<ZooKeeperCounters>,
+    ) -> Self {
+        Self {
+            connector,
+            clock,
+            intake,
+            outbox: Outbox::new(events),
+            counters,
+            unreachable: Complaint::default(),
+            sessions: 0,
+        }
+    }
+
+    /// Runs until the handle is dropped or nobody listens.
+    pub(super) async fn run(mut self) {
+        while let Some(mut session) = self.establish().await {
+            match self.serve(&mut session).await {
+                End::Expired => self.bury(session).await,
+                End::Stopped => {
+                    self.outbox.deliver_what_fits();
+                    session.close().await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes a session, however long it takes; nothing when we are to stop.
+    async fn establish(&mut self) -> Option<Session> {
+        let mut failures = 0;
+        loop {
+            let connecting =
+                timeout(self.connector.attempt_max(), self.connector.clone().connect());
+            let error = match self.without_session(connecting).await? {
+                Ok(Ok(session)) => return Some(self.begin(session)),
+                Ok(Err(error)) => error,
+                Err(_elapsed) => ConnectError::NoServer(zookeeper_client::Error::Timeout),
+            };
+            failures += 1;
+            self.complain(&error);
+            let chance = getrandom::u32().unwrap_or_default();
+            self.without_session(sleep(wait_after(failures, chance))).await?;
+        }
+    }
+
+    /// Waits for `done`; meanwhile whoever asks learns that there is no session. Nothing when we
+    /// are to stop.
+    async fn without_session<T>(&mut self, done: impl Future<Output = T>) -> Option<T> {
+        let mut done = pin!(done);
+        loop {
+            let has_room = self.has_room();
+            tokio::select! {
+                biased;
+                outcome = &mut done => return Some(outcome),
+                delivered = self.outbox.deliver(), if !self.outbox.is_empty() => delivered.ok()?,
+                input = self.intake.next(has_room) => match input {
+                    Input::Request(ticket, _) => {
+                        self.answer(ticket, Err(CoordinationError::SessionExpired));
+                    }
+                    Input::Refused(ticket) => self.answer(ticket, Err(CoordinationError::Busy)),
+                    Input::Stop => return None,
+                },
+            }
+        }
+    }
+
+    fn begin(&mut self, session: Session) -> Session {
+        self.unreachable.end();
+        self.sessions += 1;
+        self.counters.note_session(session.timeout());
+        self.outbox.connected(session.id(), true);
+        let asked = self.connector.options().session_timeout;
+        tracing::info!(
+            session = format!("{:#x}", session.id()),
+            servers = %self.connector.options().servers,
+            timeout_millis = session.timeout().as_millis(),
+            "{}",
+            if self.sessions == 1 { "ZooKeeper session made" } else { "ZooKeeper session rebuilt" }
+        );
+        if session.timeout() != asked {
+            tracing::warn!(
+                asked_millis = asked.as_millis(),
+                granted_millis = session.timeout().as_millis(),
+                "ZooKeeper grants another session timeout than was asked for"
+            );
+        }
+        session
+    }
+
+    fn complain(&mut self, error: &ConnectError) {
+        self.counters.note_failed_attempt();
+        if self.unreachable.is_due(self.clock.now()) {
+            tracing::warn!(
+                servers = %self.connector.options().servers,
+                error = chain(error),
+                "no ZooKeeper session can be made: keeps trying"
+            );
+        }
+    }
+
+    /// Serves a session until its end or ours.
+    async fn serve(&mut self, session: &mut Session) -> End {
+        loop {
+            let is_full = session.pending.len() >= OUTSTANDING_MAX || !self.has_room();
+            let takes = session.is_connected() && !is_full;
+            let end = tokio::select! {
+                biased;
+                delivered = self.outbox.deliver(), if !self.outbox.is_empty() => {
+                    delivered.err().map(|_unheard| End::Stopped)
+                }
+                news = session.next() => self.told(session, news),
+                input = self.intake.next(takes) => self.asked(session, input),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    fn asked(&mut self, session: &mut Session, input: Input) -> Option<End> {
+        match input {
+            Input::Request(ticket, request) => self.send(session, ticket, request),
+            Input::Refused(ticket) => self.answer(ticket, Err(CoordinationError::Busy)),
+            Input::Stop => return Some(End::Stopped),
+        }
+        None
+    }
+
+    fn told(&mut self, session: &mut Session, news: News) -> Option<End> {
+        match news {
+            News::Turn(Turn::Over) => return Some(End::Expired),
+            News::Turn(turn) => self.turned(session, turn),
+            News::Change(path, kind) => self.changed(path, kind),
+            News::Answer(asked, outcome) => return self.answered(session, asked, outcome),
+        }
+        None
+    }
+
+    fn changed(&mut self, path: String, kind: ChangeKind) {
+        self.counters.note_change();
+        if self.outbox.changed(path, kind) == Changed::DroppedAll {
+            tracing::warn!("too many changes of znodes wait to be told: all are listed again");
+            self.counters.note_gap();
+        }
+    }
+
+    fn send(&mut self, session: &mut Session, ticket: Ticket, request: Request) {
+        self.counters.note_sent();
+        let asked = Asked { ticket: Some(ticket), at_micros: self.clock.micros() };
+        session.send(asked, request);
+    }
+
+    fn turned(&mut self, session: &mut Session, turn: Turn) {
+        if matches!(turn, Turn::Disconnected | Turn::Blinked) {
+            tracing::debug!("the connection to ZooKeeper is lost; the session may live on");
+            self.outbox.disconnected();
+        }
+        if matches!(turn, Turn::Reconnected | Turn::Blinked) {
+            tracing::debug!("the ZooKeeper session has another connection");
+            self.counters.note_reconnect();
+            // Sent before anybody hears of the connection, and so before the lists they ask for.
+            let watched = session.watches.paths().count();
+            session.watch_again(self.clock.micros());
+            (0..watched).for_each(|_| self.counters.note_sent());
+            self.outbox.connected(session.id(), false);
+        }
+    }
+
+    fn answered(&mut self, session: &mut Session, asked: Asked, outcome: Outcome) -> Option<End> {
+        self.counters.note_answered(self.clock.micros().saturating_sub(asked.at_micros));
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Watching { path, watcher } => {
+                session.watches.insert(path, watcher);
+                Ok(Reply::Done)
+            }
+        };
+        if let Some(ticket) = asked.ticket {
+            self.answer(ticket, reply);
+            return None;
+        }
+        match reply {
+            // The next connection, or the next session, makes it good.
+            Ok(_) | Err(CoordinationError::ConnectionLost | CoordinationError::SessionExpired) => {
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "ZooKeeper does not watch again: makes another session");
+                Some(End::Expired)
+            }
+        }
+    }
+
+    /// Answers everything that was asked of a session that is over, and says that it is.
+    async fn bury(&mut self, mut session: Session) {
+        tracing::warn!(
+            session = format!("{:#x}", session.id()),
+            "ZooKeeper session lost, and with it what was ephemeral: makes another"
+        );
+        self.counters.note_expired();
+        while session.pending.len() > 0 {
+            // The client answers everything at the end of a session. Should it not, we do.
+            let (asked, reply) = match timeout(LAST_WORDS_MAX, session.pending.next()).await {
+                Ok((asked, Outcome::Reply(reply))) => (Some(asked), reply),
+                Ok((asked, Outcome::Watching { .. })) => (Some(asked), Ok(Reply::Done)),
+                Err(_) => (session.pending.give_up(), Err(CoordinationError::SessionExpired)),
+            };
+            let Some(asked) = asked else { continue };
+            self.counters.note_answered(self.clock.micros().saturating_sub(asked.at_micros));
+            if let Some(ticket) = asked.ticket {
+                self.answer(ticket, reply);
+            }
+        }
+        while let Some((ticket, _)) = self.intake.take_waiting() {
+            self.answer(ticket, Err(CoordinationError::SessionExpired));
+        }
+        self.outbox.expired();
+        session.close().await;
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Result<Reply, CoordinationError>) {
+        if let Err(error) = &outcome {
+            self.counters.note_error(error);
+        }
+        self.outbox.answer(ticket, outcome);
+    }
+
+    fn has_room(&self) -> bool {
+        self.outbox.len() < UNHEARD_MAX
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
+/// The client's queues have no bound; this is theirs.
+const OUTSTANDING_MAX: usize = 500;
+/// Events nobody has heard yet, beyond which no request is taken.
+const UNHEARD_MAX: usize = 20_000;
+/// How long the client may take to answer what was asked of a session that is over.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);

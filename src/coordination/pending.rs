@@ -1,0 +1,59 @@
+//! Requests that were sent and not answered yet.
+
+use std::collections::VecDeque;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending, ready};
+
+use super::call::Outcome;
+use crate::ports::coordination::Ticket;
+
+/// What is outstanding, in the order in which it was sent. The ensemble answers a session in that
+/// order, so that only the first is ever waited for.
+#[derive(Default)]
+pub(super) struct Pending {
+    calls: VecDeque<Call>,
+}
+
+/// Who asked, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// By whom; by ourselves when `None`.
+    pub ticket: Option<Ticket>,
+    /// By [`crate::runtime::Clock::micros`].
+    pub at_micros: u64,
+}
+
+struct Call {
+    asked: Asked,
+    answer: BoxFuture<'static, Outcome>,
+}
+
+impl Pending {
+    /// Sends a request: the first poll of `answer` does.
+    pub(super) fn send(&mut self, asked: Asked, mut answer: BoxFuture<'static, Outcome>) {
+        if let Some(outcome) = answer.as_mut().now_or_never() {
+            answer = Box::pin(ready(outcome));
+        }
+        self.calls.push_back(Call { asked, answer });
+    }
+
+    /// The next answer; never when nothing is outstanding.
+    pub(super) async fn next(&mut self) -> (Asked, Outcome) {
+        let Some(first) = self.calls.front_mut() else { return pending().await };
+        let asked = first.asked;
+        let outcome = first.answer.as_mut().await;
+        self.calls.pop_front();
+        (asked, outcome)
+    }
+
+    /// Gives up on the first.
+    pub(super) fn give_up(&mut self) -> Option<Asked> {
+        self.calls.pop_front().map(|call| call.asked)
+    }
+
+    /// How many are outstanding.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+}

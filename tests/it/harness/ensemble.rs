@@ -1,0 +1,316 @@
+//! A real ZooKeeper ensemble, from Debian's package, on free ports of the loopback interface.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::certificates::Authority;
+use super::fresh_dir;
+use super::guardian::Guardian;
+
+const JAR: &str = "/usr/share/java/zookeeper.jar";
+/// Debian's jar names what it needs, but for this part of Netty, which TLS needs.
+const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
+                       /usr/share/java/netty-codec.jar";
+const MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+
+/// How long a start, an election or an end may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Running servers. Dropping it kills them and removes what they wrote.
+pub(crate) struct Ensemble {
+    servers: Vec<Server>,
+    directory: PathBuf,
+}
+
+/// Whether the servers keep znodes with a time to live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ttl {
+    Enabled,
+    Disabled,
+}
+
+struct Server {
+    directory: PathBuf,
+    port: u16,
+    running: Option<(Child, Guardian)>,
+}
+
+impl Ensemble {
+    /// Three servers. Nothing, with a line, where ZooKeeper is not installed; an error on CI.
+    pub(crate) fn start() -> Option<Self> {
+        is_installed().then(|| Self::of(3, &extended_types(Ttl::Enabled)))
+    }
+
+    /// A single server, which is ready sooner.
+    pub(crate) fn start_one(ttl: Ttl) -> Option<Self> {
+        is_installed().then(|| Self::of(1, &extended_types(ttl)))
+    }
+
+    /// A single server that speaks TLS as well, with the certificate `server` of `authority`, and
+    /// wants to see one of its clients; and where it speaks it.
+    pub(crate) fn start_tls(authority: &Authority) -> Option<(Self, String)> {
+        let port = free_ports(1)[0];
+        // One file holds the key and the certificate.
+        let read = |name| fs::read_to_string(authority.path(name)).expect("it was signed");
+        let keys = authority.path("server-keys.pem");
+        fs::write(&keys, read("server.key") + &read("server.pem")).expect("the directory is ours");
+        fs::write(authority.path("clients.pem"), authority.pem()).expect("the directory is ours");
+        let configuration = format!(
+            "secureClientPort={port}\nsecureClientPortAddress=127.0.0.1\n\
+             serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+             ssl.keyStore.location={keys}\nssl.trustStore.location={}\n\
+             ssl.clientAuth=need\nssl.hostnameVerification=false\n",
+            authority.path("clients.pem"),
+        );
+        let ensemble = is_installed().then(|| Self::of(1, &configuration))?;
+        Some((ensemble, format!("localhost:{port}")))
+    }
+
+    /// Three servers for all tests of this process that do them no harm: each takes a chroot.
+    pub(crate) fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Ensemble>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
+    }
+
+    fn of(count: usize, configuration: &str) -> Self {
+        // A port that was free a moment ago may be taken now; then a server ends at once.
+        for _ in 0..5 {
+            if let Some(ensemble) = Self::try_start(count, configuration) {
+                return ensemble;
+            }
+        }
+        panic!("no ensemble came up in five attempts");
+    }
+
+    fn try_start(count: usize, configuration: &str) -> Option<Self> {
+        let directory = fresh_dir("zookeeper");
+        let ports = free_ports(3 * count);
+        let (clients, peers) = ports.split_at(count);
+        let mut more = configuration.to_owned();
+        for (index, pair) in peers.chunks(2).enumerate().filter(|_| count > 1) {
+            let id = index + 1;
+            writeln!(more, "server.{id}=127.0.0.1:{}:{}", pair[0], pair[1]).unwrap();
+        }
+        let servers = clients.iter().enumerate().map(|(index, &port)| {
+            let directory = directory.join((index + 1).to_string());
+            write_configuration(&directory, index + 1, port, &more);
+            Server { directory, port, running: None }
+        });
+        let mut ensemble = Self { servers: servers.collect(), directory };
+        (0..count).for_each(|index| ensemble.spawn(index));
+        ensemble.wait_until_serving(0..count).then_some(ensemble)
+    }
+
+    /// The connect string of all of them.
+    pub(crate) fn servers(&self) -> String {
+        let each: Vec<_> = (0..self.servers.len()).map(|index| self.server(index)).collect();
+        each.join(",")
+    }
+
+    /// The connect string of one of them.
+    pub(crate) fn server(&self, index: usize) -> String {
+        format!("127.0.0.1:{}", self.servers[index].port)
+    }
+
+    /// The connect string with a chroot that nobody else has.
+    pub(crate) fn with_fresh_chroot(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        format!("{}/test/{}-{number}", self.servers(), std::process::id())
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Kills a server.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.servers[index].kill();
+    }
+
+    /// Kills all servers.
+    pub(crate) fn kill_all(&mut self) {
+        self.servers.iter_mut().for_each(Server::kill);
+    }
+
+    /// Starts a server again on what it wrote before, and waits until it serves.
+    pub(crate) fn start_again(&mut self, index: usize) {
+        self.spawn(index);
+        assert!(self.wait_until_serving(index..index + 1), "{}", self.log(index));
+    }
+
+    /// Starts all servers again, and waits until they serve.
+    pub(crate) fn start_all_again(&mut self) {
+        (0..self.len()).for_each(|index| self.spawn(index));
+        assert!(self.wait_until_serving(0..self.len()), "{}", self.log(0));
+    }
+
+    /// Stops a server in its tracks: its sockets stay open, and it says nothing.
+    pub(crate) fn pause(&self, index: usize) {
+        self.servers[index].signal(Signal::STOP);
+    }
+
+    /// Lets a paused server go on.
+    pub(crate) fn resume(&self, index: usize) {
+        self.servers[index].signal(Signal::CONT);
+    }
+
+    /// Which server leads now.
+    pub(crate) fn leader(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leads = |server: &Server| server.mode().is_some_and(|mode| mode != "follower");
+            if let Some(index) = self.servers.iter().position(leads) {
+                return index;
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What a server has logged.
+    pub(crate) fn log(&self, index: usize) -> String {
+        fs::read_to_string(self.servers[index].directory.join("log")).unwrap_or_default()
+    }
+
+    fn spawn(&mut self, index: usize) {
+        let whole = self.directory.clone();
+        self.servers[index].spawn(&whole);
+    }
+
+    /// Whether all of these come to serve; not when one of them ends.
+    fn wait_until_serving(&mut self, mut range: std::ops::Range<usize>) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while range.clone().any(|index| self.servers[index].mode().is_none()) {
+            if range.any(|index| self.servers[index].has_ended()) {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "it does not serve:\n{}", self.log(range.start));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+}
+
+impl Drop for Ensemble {
+    fn drop(&mut self) {
+        self.kill_all();
+        let _gone = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Server {
+    fn spawn(&mut self, whole: &Path) {
+        assert!(self.running.is_none(), "it runs already");
+        let log = File::options().append(true).create(true).open(self.directory.join("log"));
+        let log = log.expect("the directory is ours");
+        let mut command = Command::new("java");
+        command.args(["-Xms16m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        command.args(["-Dzookeeper.forceSync=no", "-Dznode.container.checkIntervalMs=100"]);
+        command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", CLASSES, MAIN]);
+        let child = command
+            .arg(self.directory.join("zoo.cfg"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("java is installed");
+        let guardian = Guardian::over(child.id(), whole);
+        self.running = Some((child, guardian));
+    }
+
+    fn kill(&mut self) {
+        if let Some((mut child, mut guardian)) = self.running.take() {
+            let _gone = child.kill();
+            let _gone = child.wait();
+            guardian.dismiss();
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let (child, _) = self.running.as_ref().expect("it runs");
+        let raw = i32::try_from(child.id()).expect("a process identifier fits");
+        let pid = Pid::from_raw(raw).expect("a child is a process");
+        kill_process(pid, signal).expect("it is ours");
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let (child, _) = self.running.as_mut().expect("it runs");
+        child.try_wait().expect("it is ours").is_some()
+    }
+
+    /// `leader`, `follower` or `standalone`; nothing while it does not serve.
+    fn mode(&self) -> Option<String> {
+        let answer = self.ask("srvr").ok()?;
+        let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "))?;
+        Some(mode.to_owned())
+    }
+
+    fn ask(&self, word: &str) -> std::io::Result<String> {
+        self.running.as_ref().ok_or(std::io::ErrorKind::NotConnected)?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(word.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+/// Whether there is a ZooKeeper to start. A person's machine gets a line and CI an error.
+fn is_installed() -> bool {
+    let is_installed = Path::new(JAR).exists()
+        && Command::new("java").arg("-version").stderr(Stdio::null()).status().is_ok();
+    assert!(is_installed || std::env::var_os("CI").is_none(), "CI needs {JAR} and java");
+    if !is_installed {
+        eprintln!("skipped: {JAR} and java are not installed");
+    }
+    is_installed
+}
+
+fn write_configuration(directory: &Path, id: usize, port: u16, more: &str) {
+    fs::create_dir_all(directory).expect("the directory is ours");
+    fs::write(directory.join("myid"), id.to_string()).expect("the directory is ours");
+    // A session may be as short as two ticks.
+    let text = format!(
+        "tickTime=200\ninitLimit=50\nsyncLimit=25\ndataDir={}\nclientPort={port}\n\
+         clientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\n\
+         4lw.commands.whitelist=srvr,mntr,ruok\n{more}",
+        directory.display(),
+    );
+    fs::write(directory.join("zoo.cfg"), text).expect("the directory is ours");
+}
+
+/// The line of zoo.cfg that TTL nodes want.
+fn extended_types(ttl: Ttl) -> String {
+    format!("extendedTypesEnabled={}\n", ttl == Ttl::Enabled)
+}
+
+/// Ports that were free a moment ago, each another.
+fn free_ports(count: usize) -> Vec<u16> {
+    let bind = |_| TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
+    let listeners: Vec<_> = (0..count).map(bind).collect();
+    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+    listeners.iter().map(port).collect()
+}
+
+#[test]
+fn an_ensemble_elects_a_leader_and_another_when_that_is_killed() {
+    let Some(mut ensemble) = Ensemble::start() else { return };
+    let first = ensemble.leader();
+    ensemble.kill(first);
+    let second = ensemble.leader();
+    assert_ne!(first, second);
+    ensemble.start_again(first);
+    assert_eq!(ensemble.leader(), second);
+}
