@@ -27,6 +27,9 @@ pub enum ConnectError {
     /// The broker is on its way out.
     #[error("the broker is shutting down")]
     ShuttingDown,
+    /// The broker is not, or not surely, part of its cluster.
+    #[error("this broker is not part of its cluster at the moment")]
+    NotJoined,
     /// Enhanced authentication with a method we do not know [MQTT-4.12.0-1].
     #[error("authentication method {0:?} is not supported")]
     AuthenticationMethod(String),
@@ -74,6 +77,7 @@ impl ConnectError {
     pub fn reason_code(&self) -> ReasonCode {
         match self {
             Self::ShuttingDown => ReasonCode::ServerShuttingDown,
+            Self::NotJoined => ReasonCode::ServerUnavailable,
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
             Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
@@ -98,6 +102,7 @@ impl ConnectError {
             Self::Busy => Some(&counters.connects_waiting_exceeded),
             Self::WillTopic => Some(&counters.topic_levels_exceeded),
             Self::ShuttingDown
+            | Self::NotJoined
             | Self::AuthenticationMethod(_)
             | Self::EmptyClientId
             | Self::BadUserNameOrPassword
@@ -133,6 +138,9 @@ impl Turn<'_> {
     pub(crate) fn check_connect(&self, connect: &Connect) -> Result<(), ConnectError> {
         if self.broker.is_draining() {
             return Err(ConnectError::ShuttingDown);
+        }
+        if self.broker.peers().is_some_and(|peers| !peers.admits(self.now)) {
+            return Err(ConnectError::NotJoined);
         }
         if let Some(method) = &connect.properties.authentication_method {
             let shown = method.chars().take(METHOD_SHOWN_CHARS).collect();

@@ -30,7 +30,9 @@ fn an_idle_sender_is_woken_for_every_frame() {
         let lane = lane();
         let offering = [offering(&lane, 1), offering(&lane, 1)];
         send(&lane, Cursors { control: 0, data: 2 });
-        offering.map(|thread| thread.join().unwrap());
+        for thread in offering {
+            thread.join().unwrap();
+        }
     });
 }
 
@@ -41,9 +43,10 @@ fn control_and_messages_wake_the_same_sender() {
         let messages = offering(&lane, 1);
         let control = {
             let lane = Arc::clone(&lane);
-            thread::spawn(move || match lane.offer_control(|out| out.put_slice(FRAME)) {
-                OfferedControl::Queued { wake, .. } => ring(wake),
-                other => panic!("{other:?}"),
+            thread::spawn(move || {
+                let outcome = lane.offer_control(|out| out.put_slice(FRAME));
+                let OfferedControl::Queued { wake, .. } = outcome else { panic!("{outcome:?}") };
+                ring(wake);
             })
         };
         send(&lane, Cursors { control: 1, data: 1 });
@@ -90,10 +93,9 @@ fn offering(lane: &Arc<Lane>, count: usize) -> thread::JoinHandle<()> {
     let lane = Arc::clone(lane);
     thread::spawn(move || {
         for _ in 0..count {
-            match lane.offer_data(QoS::AtLeastOnce, |out| out.put_slice(FRAME)) {
-                Offered::Queued { wake, .. } => ring(wake),
-                other => panic!("{other:?}"),
-            }
+            let outcome = lane.offer_data(QoS::AtLeastOnce, |out| out.put_slice(FRAME));
+            let Offered::Queued { wake, .. } = outcome else { panic!("{outcome:?}") };
+            ring(wake);
         }
     })
 }
@@ -107,7 +109,7 @@ fn send(lane: &Lane, end: Cursors) {
         match lane.take(usize::MAX, &waker, &mut batches) {
             Taken::Batches => {}
             Taken::Nothing => bell.0.wait(),
-            other => panic!("{other:?}"),
+            other @ (Taken::Restart | Taken::Closed) => panic!("{other:?}"),
         }
         for bytes in batches {
             let header = BatchHeader::peek(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();

@@ -13,6 +13,12 @@ pub mod interest;
 pub mod lane;
 #[cfg(all(test, mqttzoo_loom))]
 mod loom_models;
+pub mod member_record;
+pub mod membership;
+pub mod paths;
+pub mod slots;
 mod sync;
+pub mod tickets;
 pub mod version;
 pub mod wire;
+pub mod znodes;

@@ -85,6 +85,8 @@ pub(super) struct Ports {
     unix: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link: Option<u16>,
 }
 
 impl Ports {

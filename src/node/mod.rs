@@ -4,6 +4,7 @@
 //! until a signal, [`Node::stop`] the order in which they go down.
 
 mod admin;
+mod cluster;
 mod data_dir;
 mod drain;
 mod guards;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crate::admin::{Access, AdminBindError, Health, TokenError};
 use crate::auth::FileError;
+use crate::broker::options::ConnectionOptions;
 use crate::broker::{Broker, Seeds};
 use crate::config::{Config, Surroundings, Warning};
 use crate::gateway::mqtt::ShardContext;
@@ -27,6 +29,7 @@ use crate::net::{
     AcceptContext, BindError, BoundListener, ConnectionBudget, ListenAddress, NetCounters,
     TlsReloader, bind,
 };
+use crate::node::cluster::{Cluster, ClusterError, Membered};
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
@@ -50,6 +53,12 @@ pub enum StartError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// It cannot be one of several brokers.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// It cannot be part of its cluster, now or any more.
+    #[error("{0}")]
+    LeftCluster(String),
     /// The administration port cannot be opened.
     #[error(transparent)]
     AdminBind(#[from] AdminBindError),
@@ -78,6 +87,12 @@ pub struct Node {
     net_counters: Arc<NetCounters>,
     budget: Arc<ConnectionBudget>,
     connections_max: usize,
+    open_files: OpenFiles,
+    ports: Ports,
+    /// Where it is one of several brokers.
+    cluster: Option<Membered>,
+    /// Opened, and served once the broker is part of its cluster.
+    waiting: Vec<(BoundListener, ConnectionOptions)>,
     /// Until it runs.
     signals: Option<Signals>,
     shutdown: Shutdown,
@@ -89,16 +104,18 @@ pub struct Node {
 #[must_use]
 pub fn run(config: Config, surroundings: Surroundings, warnings: &[Warning]) -> ExitCode {
     match Node::start(config, surroundings, warnings) {
-        Ok(node) => {
-            node.run();
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            // Nobody is left to tell when standard error is closed.
-            let _unheard = writeln!(io::stderr().lock(), "mqtt_broker: {}", chain(&error));
-            ExitCode::FAILURE
-        }
+        Ok(node) => match node.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &StartError) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _unheard = writeln!(io::stderr().lock(), "mqtt_broker: {}", chain(error));
+    ExitCode::FAILURE
 }
 
 impl Node {
@@ -126,7 +143,12 @@ impl Node {
         let signals = Signals::new(&background).map_err(StartError::System)?;
         let threads = options::threads(&config);
         let shards = Shards::start(threads, seed).map_err(StartError::System)?;
-        let broker = Arc::new(Broker::new(options::broker(&config), guard_files.guards(), seeds));
+        let cluster = Cluster::bind(&config, &background)?;
+        let mut broker = Broker::new(options::broker(&config), guard_files.guards(), seeds);
+        if let Some(cluster) = &cluster {
+            broker = broker.with_peers(cluster.peers(seeds.hash));
+        }
+        let broker = Arc::new(broker);
         let contexts: Arc<[_]> =
             (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
         let connections_max = options::connections_max(&config, open_files);
@@ -144,21 +166,29 @@ impl Node {
             net_counters: Arc::new(NetCounters::default()),
             budget: ConnectionBudget::new(connections_max),
             connections_max,
+            open_files,
+            ports: Ports::default(),
+            cluster: None,
+            waiting: Vec::new(),
             signals: Some(signals),
             shutdown: Shutdown::new(),
             data_dir,
             config,
             surroundings,
         };
-        let ports = node.open(open_files)?;
-        node.data_dir.write_ports(&ports)?;
+        node.ports = node.open()?;
+        node.ports.link = cluster.as_ref().and_then(Cluster::link_port);
+        node.data_dir.write_ports(&node.ports)?;
         node.start_housekeeping();
-        node.health.set_serving();
+        match cluster {
+            Some(cluster) => node.join(cluster)?,
+            None => node.take_clients()?,
+        }
         Ok(node)
     }
 
     /// Opens all listeners, and only then serves any of them.
-    fn open(&mut self, open_files: OpenFiles) -> Result<Ports, StartError> {
+    fn open(&mut self) -> Result<Ports, StartError> {
         let mut ports = Ports::default();
         let admin = self.bind_admin()?;
         let mut bound = Vec::new();
@@ -174,7 +204,27 @@ impl Node {
             self.admin_access = Some(Arc::clone(&access));
             self.serve_admin(admin, access)?;
         }
-        for (listener, connection) in bound {
+        self.waiting = bound;
+        Ok(ports)
+    }
+
+    /// Becomes one of several brokers; clients are taken when the others know this one.
+    fn join(&mut self, cluster: Cluster) -> Result<(), StartError> {
+        let joined = cluster.start(
+            &self.config,
+            &self.broker,
+            self.clock,
+            &self.background,
+            self.shards.handles(),
+            self.shutdown.clone(),
+        )?;
+        self.cluster = Some(joined);
+        Ok(())
+    }
+
+    /// Serves what was opened.
+    fn take_clients(&mut self) -> Result<(), StartError> {
+        for (listener, connection) in std::mem::take(&mut self.waiting) {
             let server = Server::new(
                 Arc::clone(&self.broker),
                 self.clock,
@@ -191,23 +241,36 @@ impl Node {
             };
             accept(listener, context, &self.background)?;
         }
+        self.health.set_serving();
         tracing::info!(
             name = self.config.broker.name.as_deref(),
             threads = self.shards.handles().count(),
-            ports = %ports,
+            ports = %self.ports,
             connections_max = self.connections_max,
-            open_files = open_files.after,
+            open_files = self.open_files.after,
             store = "memory: sessions and retained messages end with this process",
             "mqttzoo {} accepts connections",
             env!("CARGO_PKG_VERSION"),
         );
-        Ok(ports)
+        Ok(())
     }
 
-    fn run(mut self) {
-        let signals = self.signals.take().expect("a broker is run once");
-        self.background.block_on(signals.serve(&self));
+    /// Serves until a signal, once the broker is part of its cluster.
+    fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+        if let Some(mut phase) = self.cluster.as_ref().map(|cluster| cluster.phase.clone()) {
+            if !self.background.block_on(signals.wait_until_joined(self, &mut phase))? {
+                return Ok(());
+            }
+            self.take_clients()?;
+        }
+        self.background.block_on(signals.serve(self))
+    }
+
+    fn run(mut self) -> Result<(), StartError> {
+        let mut signals = self.signals.take().expect("a broker is run once");
+        let outcome = self.serve(&mut signals);
         self.stop();
+        outcome
     }
 
     /// Brings a broker down: no more connections, good-bye to every client, then the threads.

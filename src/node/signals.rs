@@ -3,8 +3,10 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
-use super::Node;
+use super::cluster::Phase;
+use super::{Node, StartError};
 use crate::config::{Request, load};
 use crate::runtime::Background;
 
@@ -27,15 +29,54 @@ impl Signals {
     }
 
     /// Returns when the broker is to end.
-    pub(super) async fn serve(mut self, node: &Node) {
+    ///
+    /// # Errors
+    ///
+    /// It cannot be part of its cluster any more.
+    pub(super) async fn serve(&mut self, node: &Node) -> Result<(), StartError> {
+        let mut phase = node.cluster.as_ref().map(|cluster| cluster.phase.clone());
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
                 _ = self.hang_up.recv() => node.reload(),
+                failure = failed(phase.as_mut()) => return Err(failure),
             }
         }
     }
+
+    /// Waits until the broker is part of its cluster. `false` when it is to end instead.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be.
+    pub(super) async fn wait_until_joined(
+        &mut self,
+        node: &Node,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Result<bool, StartError> {
+        let mut failing = phase.clone();
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(false),
+                _ = self.interrupt.recv() => return Ok(false),
+                _ = self.hang_up.recv() => node.reload(),
+                failure = failed(Some(&mut failing)) => return Err(failure),
+                joined = phase.wait_for(Phase::takes_clients) => return Ok(joined.is_ok()),
+            }
+        }
+    }
+}
+
+/// Waits until the broker cannot be part of its cluster; for ever when it is alone.
+async fn failed(phase: Option<&mut watch::Receiver<Phase>>) -> StartError {
+    if let Some(phase) = phase
+        && let Ok(failed) = phase.wait_for(|phase| matches!(phase, Phase::Failed(_))).await
+        && let Phase::Failed(reason) = &*failed
+    {
+        return StartError::LeftCluster(reason.clone());
+    }
+    std::future::pending().await
 }
 
 impl Node {

@@ -13,7 +13,7 @@ pub mod ticket;
 pub mod waiting;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -44,6 +44,8 @@ pub struct Peers {
     /// Until when we may acknowledge and admit.
     lease_until_millis: AtomicU64,
     lane_options: LaneOptions,
+    /// Whether this broker is part of the cluster and takes clients.
+    is_admitting: AtomicBool,
 }
 
 impl Peers {
@@ -61,6 +63,7 @@ impl Peers {
             clock_offset_millis: AtomicI64::new(0),
             lease_until_millis: AtomicU64::new(u64::MAX),
             lane_options,
+            is_admitting: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +82,17 @@ impl Peers {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Clients are taken from now on, or no longer.
+    pub fn set_admitting(&self, is_admitting: bool) {
+        self.is_admitting.store(is_admitting, Ordering::Release);
+    }
+
+    /// Whether a CONNECT may succeed now: this broker is part of the cluster and sure of it.
+    #[must_use]
+    pub fn admits(&self, now: Tick) -> bool {
+        self.is_admitting.load(Ordering::Acquire) && self.has_lease(now)
     }
 
     /// All that have not been declared dead.

@@ -150,6 +150,12 @@ impl Peer {
         self.has_told_retained.load(Ordering::Acquire)
     }
 
+    /// Distinct filters its clients have.
+    #[must_use]
+    pub fn interest_len(&self) -> usize {
+        self.interest.lock().len()
+    }
+
     pub(crate) fn note_ping(&self, at: Tick, has_lease: bool, cluster_millis: u64) {
         *self.heard.lock() = Heard { at, has_lease, cluster_millis };
     }

@@ -90,9 +90,13 @@ impl Outgoing {
         if seq >= self.next_seq {
             return Err(CursorError { kind: self.kind, seq, gone: self.gone, next: self.next_seq });
         }
-        while let Some(segment) = self.sealed.pop_front_if(|segment| segment.last_seq <= seq) {
+        while let Some(segment) = self.sealed.front() {
+            if segment.last_seq > seq {
+                break;
+            }
             self.bytes -= segment.bytes.len();
             self.gone = segment.last_seq;
+            self.sealed.pop_front();
             // By another lane it may have come before this connection's turn.
             self.handed_out = self.handed_out.saturating_sub(1);
         }

@@ -7,7 +7,7 @@
 //! A frame begins with its length. A batch has at least one frame and at most [`BATCH_BYTES_MAX`]
 //! bytes, unless it is one large frame.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 use crate::cluster::frame::{ControlFrame, PublishFrame, StreamKind};
 use crate::cluster::wire::WireError;
@@ -91,14 +91,16 @@ impl BatchHeader {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; BATCH_HEADER_BYTES] {
         let rest_len = u32::try_from(self.batch_len - LENGTH_BYTES);
-        let [a, b, c, d] = rest_len.expect("a batch is below 4 GiB").to_be_bytes();
-        let kind = match self.kind {
+        let mut bytes = [0; BATCH_HEADER_BYTES];
+        let mut room = &mut bytes[..];
+        room.put_u32(rest_len.expect("a batch is below 4 GiB"));
+        room.put_u8(match self.kind {
             StreamKind::Control => CONTROL,
             StreamKind::Data => DATA,
-        };
-        let [e, f, g, h, i, j, k, l] = self.first_seq.to_be_bytes();
-        let [m, n, o, p] = self.count.to_be_bytes();
-        [a, b, c, d, kind, e, f, g, h, i, j, k, l, m, n, o, p]
+        });
+        room.put_u64(self.first_seq);
+        room.put_u32(self.count);
+        bytes
     }
 }
 
@@ -129,7 +131,7 @@ impl Batch {
         self.frames.len()
     }
 
-    /// The frames, in order. Those of them that are known are passed over by `skip`.
+    /// The frames, in order. Those that are known are passed over with `skip`.
     #[must_use]
     pub fn frames(&self) -> Frames<'_> {
         Frames { reader: Reader::new(&self.frames), next_seq: self.first_seq, left: self.count }

@@ -11,7 +11,7 @@
 //! A proof is a keyed hash; where no secret is configured it is 32 zeros, and nobody looks at it.
 //! This layer carries proofs and does not make them.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::cluster::frame::{Cursors, Hello, Welcome};
 use crate::cluster::identity::WireVersions;
@@ -165,18 +165,17 @@ pub fn decode_welcome(body: &Bytes) -> Result<Welcome, WireError> {
 #[must_use]
 pub fn encode_received(cursors: Cursors) -> [u8; RECEIVED_BYTES] {
     let mut bytes = [0; RECEIVED_BYTES];
-    let (control, data) = bytes.split_at_mut(RECEIVED_BYTES / 2);
-    control.copy_from_slice(&cursors.control.to_be_bytes());
-    data.copy_from_slice(&cursors.data.to_be_bytes());
+    let mut room = &mut bytes[..];
+    room.put_u64(cursors.control);
+    room.put_u64(cursors.data);
     bytes
 }
 
 /// Reads what a receiver answers.
 #[must_use]
 pub fn decode_received(bytes: &[u8; RECEIVED_BYTES]) -> Cursors {
-    let both = u128::from_be_bytes(*bytes);
-    let low = |value: u128| u64::try_from(value & u128::from(u64::MAX)).expect("64 bits are left");
-    Cursors { control: low(both >> 64), data: low(both) }
+    let mut rest = &bytes[..];
+    Cursors { control: rest.get_u64(), data: rest.get_u64() }
 }
 
 fn write_cursors(cursors: Cursors, out: &mut BytesMut) {

@@ -110,7 +110,6 @@ pub(super) const fn varint_len(value: usize) -> usize {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "seven bits are left")]
 const fn low_seven_bits(value: u32) -> u8 {
     (value & 0x7F) as u8
 }

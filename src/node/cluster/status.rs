@@ -1,0 +1,101 @@
+//! What an operator is shown of the cluster.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::broker::Broker;
+use crate::broker::peers::Peers;
+use crate::cluster::identity::Member;
+use crate::cluster::membership::Membership;
+use crate::cluster::membership::output::PeerLease;
+use crate::cluster::slots::SlotMap;
+use crate::ports::clock::Tick;
+
+/// As of the last time the task looked.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Status(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    own: Option<Member>,
+    present: Vec<Member>,
+    suspect: Vec<Member>,
+    slots: Option<Arc<SlotMap>>,
+    is_leading: bool,
+    is_frozen: bool,
+    reaches_zookeeper: bool,
+    lease_until: Tick,
+}
+
+impl Status {
+    pub(super) fn note(&self, membership: &Membership, now: Tick) {
+        let mut state = self.0.lock();
+        state.own = Some(membership.own().clone());
+        state.present = membership.present().cloned().collect();
+        state.suspect = membership.suspect().cloned().collect();
+        state.is_leading = membership.leader_check().is_some();
+        state.is_frozen = membership.is_frozen(now);
+        state.reaches_zookeeper = membership.own_lease(now) == PeerLease::Committed;
+        state.lease_until = membership.lease_until();
+    }
+
+    pub(super) fn note_slots(&self, map: Arc<SlotMap>) {
+        self.0.lock().slots = Some(map);
+    }
+
+    /// Whether writes to the tree of znodes are committed.
+    pub(in crate::node) fn reaches_zookeeper(&self) -> bool {
+        self.0.lock().reaches_zookeeper
+    }
+
+    /// Whether this broker may acknowledge.
+    pub(in crate::node) fn has_lease(&self, now: Tick) -> bool {
+        now < self.0.lock().lease_until
+    }
+
+    /// All of it, for `GET /cluster`.
+    pub(in crate::node) fn to_json(&self, broker: &Broker, now: Tick) -> Value {
+        let state = self.0.lock();
+        let Some(peers) = broker.peers() else { return Value::Null };
+        let member = |member: &Member, is_suspect: bool| {
+            let peer = peers.find(member.boot_id);
+            let lane = peer.as_ref().map(|peer| peer.lane().counts());
+            json!({
+                "name": &*member.name,
+                "boot_id": member.boot_id.to_string(),
+                "link_address": member.link_address,
+                "zone": member.zone,
+                "state": format!("{:?}", member.state).to_lowercase(),
+                "suspect": is_suspect,
+                "slots": state.slots.as_ref().map(|map| map.slots_of(member.boot_id)),
+                "interest_filters": peer.as_ref().map(|peer| peer.interest_len()),
+                "unanswered_messages": peer.as_ref().map(|peer| peer.unanswered_count()),
+                "unreceived_bytes": lane.as_ref().map(|lane| lane.data_bytes),
+                "frames_sent": lane.as_ref().map(|lane| lane.offered.data),
+            })
+        };
+        let present = state.present.iter().map(|one| member(one, false));
+        let suspect = state.suspect.iter().map(|one| member(one, true));
+        let (version, _, filters) = peers.interest().summary();
+        json!({
+            "name": &**peers.name(),
+            "boot_id": peers.boot_id().to_string(),
+            "state": state.own.as_ref().map(|own| format!("{:?}", own.state).to_lowercase()),
+            "leading": state.is_leading,
+            "zookeeper": if state.reaches_zookeeper { "connected" } else { "lost" },
+            "membership_frozen": state.is_frozen,
+            "lease_millis": state.lease_until.saturating_since(now),
+            "cluster_millis": peers.cluster_millis(now),
+            "slot_epoch": state.slots.as_ref().map(|map| map.epoch()),
+            "slots": state.slots.as_ref().map(|map| map.slots_of(peers.boot_id())),
+            "interest": { "version": version, "filters": filters, "subacks_waiting": waiting(peers) },
+            "members": present.chain(suspect).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn waiting(peers: &Peers) -> usize {
+    peers.interest().waiting_count()
+}
