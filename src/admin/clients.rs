@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use chrono::{DateTime, SecondsFormat};
@@ -96,8 +96,9 @@ pub(super) async fn list(
 /// One client.
 pub(super) async fn show(
     State(context): State<Arc<AdminContext>>,
-    Path(client_id): Path<String>,
+    client_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Details>, AdminError> {
+    let client_id = named(client_id)?;
     let Some(listed) = context.broker.registry().find(&client_id) else {
         return Err(AdminError::UnknownClient(client_id));
     };
@@ -115,8 +116,9 @@ pub(super) async fn show(
 /// connection has been told and did not get to it in time.
 pub(super) async fn end(
     State(context): State<Arc<AdminContext>>,
-    Path(client_id): Path<String>,
+    client_id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, AdminError> {
+    let client_id = named(client_id)?;
     let mut told = None;
     for _ in 0..END_ATTEMPTS_MAX {
         match end_once(&context, &client_id, told).await {
@@ -131,6 +133,12 @@ pub(super) async fn end(
         tokio::time::sleep(END_PAUSE).await;
     }
     Ok(StatusCode::ACCEPTED)
+}
+
+/// The Client Identifier in a path, where it is text.
+fn named(path: Result<Path<String>, PathRejection>) -> Result<String, AdminError> {
+    let Path(client_id) = path.map_err(|error| AdminError::BadRequest(error.body_text()))?;
+    Ok(client_id)
 }
 
 async fn end_once(context: &AdminContext, client_id: &str, only: Option<SessionKey>) -> Ending {

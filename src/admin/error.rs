@@ -21,6 +21,10 @@ pub(super) enum AdminError {
     BadRequest(String),
     /// The body is too large.
     TooLarge,
+    /// The head is too large, or has too many headers.
+    HeadTooLarge,
+    /// The path is too long.
+    PathTooLong,
     /// It took too long.
     TimedOut,
     /// Not to be had by this client.
@@ -28,6 +32,23 @@ pub(super) enum AdminError {
 }
 
 impl AdminError {
+    /// The whole answer of a connection that ends with it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let (status, error, hint) = self.parts();
+        let body = json!({ "error": error, "hint": hint }).to_string();
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.parts().0
+    }
+
     fn parts(&self) -> (StatusCode, String, &'static str) {
         match self {
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "there is no such path".to_owned(), PATHS),
@@ -47,6 +68,14 @@ impl AdminError {
                 "the body is too large".to_owned(),
                 "send at most 4 KiB",
             ),
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the head of the request is too large".to_owned(),
+                "send at most 16 KiB and 64 headers",
+            ),
+            Self::PathTooLong => {
+                (StatusCode::URI_TOO_LONG, "the path is too long".to_owned(), PATHS)
+            }
             Self::TimedOut => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the answer took too long".to_owned(),
@@ -89,6 +118,8 @@ impl IntoResponse for AdminError {
             | Self::UnknownClient(_)
             | Self::BadRequest(_)
             | Self::TooLarge
+            | Self::HeadTooLarge
+            | Self::PathTooLong
             | Self::TimedOut => None,
         };
         if let Some((name, value)) = header {

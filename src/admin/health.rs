@@ -7,13 +7,26 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::AdminContext;
 
-/// How far the broker is. It goes forward only.
+/// How far the broker is, which goes forward only, and what stands in its way at the moment.
 #[derive(Debug, Default)]
-pub struct Health(AtomicU8);
+pub struct Health {
+    stage: AtomicU8,
+    standing: Mutex<Standing>,
+}
+
+/// What a broker that is one of several says of itself besides.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    /// Why no traffic should be sent at the moment.
+    pub obstacle: Option<&'static str>,
+    /// What is missing although traffic is welcome.
+    pub degraded: Option<&'static str>,
+}
 
 impl Health {
     /// A broker that starts.
@@ -24,23 +37,32 @@ impl Health {
 
     /// The listeners are bound and served.
     pub fn set_serving(&self) {
-        self.0.fetch_max(SERVING, Ordering::Relaxed);
+        self.stage.fetch_max(SERVING, Ordering::Relaxed);
+    }
+
+    /// What a broker that is one of several says of itself now.
+    pub fn set_standing(&self, standing: Standing) {
+        *self.standing.lock() = standing;
+    }
+
+    fn standing(&self) -> Standing {
+        *self.standing.lock()
     }
 
     /// The broker is on its way out: no traffic should be sent to it any more.
     pub fn set_draining(&self) {
-        self.0.fetch_max(DRAINING, Ordering::Relaxed);
+        self.stage.fetch_max(DRAINING, Ordering::Relaxed);
     }
 
     fn is_started(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= SERVING
+        self.stage.load(Ordering::Relaxed) >= SERVING
     }
 
     /// Why no traffic should be sent; nothing when it should.
     fn unready(&self) -> Option<&'static str> {
-        match self.0.load(Ordering::Relaxed) {
-            STARTING => Some("starting: the listeners are not bound yet"),
-            SERVING => None,
+        match self.stage.load(Ordering::Relaxed) {
+            STARTING => Some(self.standing().obstacle.unwrap_or(NOT_SERVING)),
+            SERVING => self.standing().obstacle,
             _ => Some("draining: the broker is shutting down"),
         }
     }
@@ -62,7 +84,10 @@ pub(super) async fn startupz(State(context): State<Arc<AdminContext>>) -> Respon
 /// Traffic is welcome.
 pub(super) async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
     match context.health.unready() {
-        None => Json(json!({ "status": "ok" })).into_response(),
+        None => match context.health.standing().degraded {
+            Some(degraded) => Json(json!({ "status": "ok", "degraded": degraded })).into_response(),
+            None => Json(json!({ "status": "ok" })).into_response(),
+        },
         Some(reason) => unavailable(reason),
     }
 }
@@ -72,6 +97,7 @@ fn unavailable(reason: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
+const NOT_SERVING: &str = "starting: the listeners are not bound yet";
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
 const DRAINING: u8 = 2;

@@ -12,6 +12,7 @@ mod clients;
 mod error;
 pub mod health;
 mod log_level;
+mod plain_answers;
 mod router;
 mod serve;
 
@@ -25,7 +26,7 @@ use crate::runtime::logging::LogHandle;
 
 pub use access::{Access, TokenError};
 pub use bind::{AdminBindError, BoundAdmin, bind};
-pub use health::Health;
+pub use health::{Health, Standing};
 
 /// What the answers are made from.
 pub struct AdminContext {
@@ -41,9 +42,14 @@ pub struct AdminContext {
     pub log: LogHandle,
     /// Where turns are had.
     pub turns: Box<dyn Turns>,
+    /// What there is to say of the cluster; nothing when the broker is alone.
+    pub cluster: Option<ClusterReport>,
     /// Who may ask for what.
     pub access: Arc<Access>,
 }
+
+/// Makes the answer to `GET /cluster`.
+pub type ClusterReport = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// Runs work as a turn of the broker, on a shard.
 pub trait Turns: Send + Sync + 'static {

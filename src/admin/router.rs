@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::Version;
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+
+use serde_json::json;
 
 use super::error::AdminError;
 use super::{AdminContext, clients, health, log_level};
@@ -20,6 +23,7 @@ pub(super) fn router(context: Arc<AdminContext>) -> Router {
         .route("/metrics", get(scrape))
         .route("/clients", get(clients::list))
         .route("/clients/{*client_id}", get(clients::show).delete(clients::end))
+        .route("/cluster", get(cluster))
         .route("/log-level", get(log_level::show).put(log_level::change))
         .route_layer(from_fn_with_state(Arc::clone(&context), guard));
     Router::new()
@@ -31,11 +35,19 @@ pub(super) fn router(context: Arc<AdminContext>) -> Router {
         .method_not_allowed_fallback(async || AdminError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(limit_time))
+        .layer(from_fn(check_host))
         .with_state(context)
 }
 
 async fn scrape(State(context): State<Arc<AdminContext>>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], context.exposition.encode()).into_response()
+}
+
+async fn cluster(State(context): State<Arc<AdminContext>>) -> Response {
+    match &context.cluster {
+        Some(report) => Json(report()).into_response(),
+        None => Json(json!({ "clustered": false })).into_response(),
+    }
 }
 
 /// Lets those through who may come here.
@@ -44,6 +56,16 @@ async fn guard(State(context): State<Arc<AdminContext>>, request: Request, next:
         Ok(()) => next.run(request).await,
         Err(denial) => AdminError::Denied(denial).into_response(),
     }
+}
+
+/// A request of HTTP/1.1 names its host, once (RFC 9112, section 3.2).
+async fn check_host(request: Request, next: Next) -> Response {
+    let count = request.headers().get_all(HOST).iter().count();
+    if count > 1 || (count == 0 && request.version() == Version::HTTP_11) {
+        let reason = format!("a request has one Host header, this one has {count}");
+        return AdminError::BadRequest(reason).into_response();
+    }
+    next.run(request).await
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AdminContext;
 use super::bind::BoundAdmin;
+use super::plain_answers::PlainAnswers;
 use super::router::router;
 use crate::runtime::background::BackgroundHandle;
 
@@ -65,7 +66,7 @@ async fn serve_connection(
         .header_read_timeout(HEAD_TIME_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(PlainAnswers::new(stream)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "an administration connection ended");

@@ -95,12 +95,6 @@ impl PasswordAuthenticator {
         self.file.store(Arc::new(file));
         Ok(count)
     }
-
-    /// How many users there are.
-    #[must_use]
-    pub fn user_count(&self) -> usize {
-        self.file.load().len()
-    }
 }
 
 impl Authenticator for PasswordAuthenticator {

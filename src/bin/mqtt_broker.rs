@@ -10,6 +10,11 @@ use mqttzoo::{
     config::{self, Passwd, Request, Surroundings},
     node,
 };
+use tikv_jemallocator::Jemalloc;
+
+/// It gives freed memory back, which the high-water mark waits for: docs/design/0004-allocator.md.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let surroundings = Surroundings::of_this_process();

@@ -3,20 +3,25 @@
 //! CONNECT is checked, the authenticator is asked, the Client Identifier is claimed; each step may
 //! wait. Then the Session is in the connection's hands and CONNACK goes out.
 
-use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
 use crate::broker::card::{ClientCard, Origin};
+use crate::broker::complaints::Complaints;
 use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
-use crate::broker::turn::{Turn, reason_string};
+use crate::broker::permissions::Permissions;
+use crate::broker::replay::Replays;
+use crate::broker::sys_topics::is_reserved;
+use crate::broker::turn::Turn;
 use crate::broker::wills::{KeptWill, will_bytes};
-use crate::mqtt::{Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, Will};
+use crate::mqtt::{
+    Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
+};
 use crate::ports::auth::{Identity, RefusalReason};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::{LinkOptions, Session};
@@ -173,10 +178,12 @@ impl Turn<'_> {
         connect: &Connect,
         identity: &Identity,
     ) -> Result<(), ConnectError> {
-        let (Some(will), Some(authorizer)) = (&connect.will, &self.broker.authorizer) else {
-            return Ok(());
-        };
-        if authorizer.may_publish(identity, will.topic.as_str()) {
+        let Some(will) = &connect.will else { return Ok(()) };
+        let topic = will.topic.as_str();
+        let authorizer = self.broker.authorizer.as_ref();
+        if !is_reserved(topic)
+            && authorizer.is_none_or(|authorizer| authorizer.may_publish(identity, topic))
+        {
             return Ok(());
         }
         Err(ConnectError::WillNotAuthorized(will.topic.as_str().to_owned()))
@@ -291,10 +298,12 @@ impl Turn<'_> {
         ));
         let client = Box::new(Client {
             session: Session::new(mailbox, self.broker.seeds.hash),
-            replays: VecDeque::new(),
+            replays: Replays::default(),
             subscription_serial: 0,
             will: None,
             card: Arc::clone(card),
+            permissions: Permissions::default(),
+            complaints: Complaints::default(),
             session_expiry_secs: agreed.session_expiry_secs,
             waiting: None,
         });
@@ -335,12 +344,9 @@ impl Turn<'_> {
             properties: ConnackProperties::default(),
         };
         if version == ProtocolVersion::V5 {
-            connack.properties.reason_string = Some(reason_string(&reason));
+            connack.properties.reason_string = Some(ReasonString::from(&*reason));
         }
-        if connack.encoded_len(version) > packet_bytes_max {
-            connack.properties.reason_string = None;
-        }
-        if connack.encoded_len(version) <= packet_bytes_max {
+        if connack.shorten(version, packet_bytes_max) {
             connack.encode(version, self.outbox.buffer());
             self.shard.counters.packets_sent.increment();
         }

@@ -14,15 +14,17 @@ use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Former};
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
+use crate::broker::held::{Held, Retried, Unanswered, give_up};
 use crate::broker::options::ConnectionOptions;
-use crate::broker::publish::PublishOutcome;
+use crate::broker::publish::{PublishOutcome, Refusal};
 use crate::broker::registry::{Claim, ClaimProgress, Claimed};
+use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
-use crate::broker::turn::{Turn, reason_string};
+use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{
-    Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp, ProtocolVersion, Publish,
-    QoS, ReasonCode, Sender, connect_version,
+    Answer as _, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp,
+    ProtocolVersion, Publish, QoS, ReasonCode, ReasonString, Sender, connect_version,
 };
 use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::ports::clock::Tick;
@@ -40,6 +42,8 @@ pub struct Connection {
     /// When the first byte of a packet came that is not whole.
     partial_since: Option<Tick>,
     throttle: Throttle,
+    /// Publishes that wait for room in a queue.
+    held: Option<Box<Held>>,
 }
 
 enum Stage {
@@ -103,6 +107,7 @@ impl Connection {
             heard_at: now,
             partial_since: None,
             throttle: Throttle::new(options.publish_rate_max, now),
+            held: None,
             options,
         }
     }
@@ -117,6 +122,7 @@ impl Connection {
         waker: &Waker,
     ) -> usize {
         let mut taken = 0;
+        let mut is_blocked = false;
         while taken < packets_max && self.is_reading() && !chunk.is_empty() {
             if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
                 *has_spoken = true;
@@ -129,6 +135,10 @@ impl Connection {
                     break;
                 }
             };
+            is_blocked = self.held.as_mut().is_some_and(|held| held.blocks(frame.first_byte));
+            if is_blocked {
+                break;
+            }
             let bytes = chunk.split_to(frame.total_len);
             taken += 1;
             self.handle_frame(turn, &bytes, waker);
@@ -141,7 +151,7 @@ impl Connection {
             self.partial_since = None;
             turn.shard.counters.packets_received.add(taken as u64);
         }
-        if !chunk.is_empty() && taken < packets_max && self.is_reading() {
+        if !chunk.is_empty() && taken < packets_max && self.is_reading() && !is_blocked {
             self.partial_since.get_or_insert(turn.now);
         }
         taken
@@ -168,9 +178,13 @@ impl Connection {
         let is_known = match packet {
             Packet::Publish(publish) => {
                 self.throttle.note();
+                if let Some(held) = &mut self.held {
+                    return held.push(turn, &publish);
+                }
                 return match handle_publish(turn, client, publish) {
                     Ok(()) => {}
-                    Err(cause) => self.close(turn, cause),
+                    Err(Undone::Ends(cause)) => self.close(turn, cause),
+                    Err(Undone::Full(publish)) => self.hold(turn, publish),
                 };
             }
             Packet::Puback(puback) => client.session.handle_puback(&puback),
@@ -208,6 +222,37 @@ impl Connection {
         };
         if !is_known {
             turn.shard.counters.acknowledgements_unknown.increment();
+        }
+    }
+
+    /// Holds a publish for which a queue has no room.
+    fn hold(&mut self, turn: &mut Turn<'_>, publish: Unanswered) {
+        let Stage::Open(client) = &mut self.stage else { return };
+        let hold_millis = self.options.publish_hold_millis;
+        if hold_millis == 0 {
+            let cause = give_up(turn, client, &publish);
+            return self.close(turn, cause);
+        }
+        let gives_up_at = turn.now.plus_millis(hold_millis);
+        self.held = Some(Box::new(Held::new(turn, publish, gives_up_at)));
+    }
+
+    /// Tries what is held again.
+    fn retry_held(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let (Some(held), Stage::Open(client)) = (&mut self.held, &mut self.stage) else { return };
+        // What the client has just acknowledged may be what takes the room.
+        client.session.settle_acknowledged();
+        match held.retry(turn, client, self.options.publish_hold_millis) {
+            Retried::Done => {
+                let was_blocked = held.blocked_until().is_some();
+                self.held = None;
+                if was_blocked {
+                    waker.wake_by_ref();
+                }
+            }
+            Retried::Waits { can_read_on: true } => waker.wake_by_ref(),
+            Retried::Waits { can_read_on: false } => {}
+            Retried::Ends(cause) => self.close(turn, cause),
         }
     }
 
@@ -452,17 +497,15 @@ impl Connection {
         let Stage::Open(client) = &self.stage else { return };
         let link = client.session.link_options();
         if link.version == ProtocolVersion::V5 {
-            let mut disconnect = Disconnect {
+            let disconnect = Disconnect {
                 reason_code: cause.reason_code,
                 session_expiry_interval_secs: None,
-                reason_string: Some(reason_string(&cause.reason)),
+                reason_string: Some(ReasonString::from(&*cause.reason)),
                 user_properties: Vec::new(),
                 server_reference: None,
             };
-            if disconnect.encoded_len(link.version) > link.packet_bytes_max {
-                disconnect.reason_string = None;
-            }
-            disconnect.encode(link.version, turn.outbox.buffer());
+            let out = turn.outbox.buffer();
+            disconnect.encode_within(link.version, link.packet_bytes_max, out);
             turn.shard.counters.packets_sent.increment();
         }
         turn.shard.counters.disconnects_other.increment();
@@ -471,8 +514,15 @@ impl Connection {
 
     fn finish(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
         if let Stage::Open(client) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            turn.release(client, cause);
+            self.let_go(turn, client, cause);
         }
+    }
+
+    fn let_go(&mut self, turn: &mut Turn<'_>, mut client: Box<Client>, cause: EndCause) {
+        if let Some(held) = self.held.take() {
+            held.abandon(turn, &mut client.session);
+        }
+        turn.release(client, cause);
     }
 
     /// The Network Connection is gone, whatever the state.
@@ -480,7 +530,7 @@ impl Connection {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Open(client) => {
                 turn.shard.counters.disconnects_other.increment();
-                turn.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
+                self.let_go(turn, client, EndCause::new(ReasonCode::UnspecifiedError, reason));
             }
             Stage::Greeting { has_spoken: false, .. } => {
                 turn.shard.events.push(Event::Silent { origin: self.origin.clone() });
@@ -491,9 +541,22 @@ impl Connection {
             }
             Stage::Claiming { claim, identity, .. } => {
                 withdraw(turn, &claim, &identity);
+                self.give_up_waiting(turn, identity.client_id, reason);
             }
-            Stage::Authenticating { .. } | Stage::Closed => {}
+            Stage::Authenticating { connect, .. } => {
+                self.give_up_waiting(turn, Arc::from(&*connect.client_id), reason);
+            }
+            Stage::Closed => {}
         }
+    }
+
+    /// The client did not wait for its CONNACK.
+    fn give_up_waiting(&self, turn: &mut Turn<'_>, client_id: Arc<str>, reason: &str) {
+        turn.shard.counters.connects_refused.increment();
+        let reason = format!("{reason} before it was let in");
+        let (origin, reason_code) = (self.origin.clone(), ReasonCode::UnspecifiedError);
+        let client_id = Some(client_id);
+        turn.shard.events.push(Event::Refused { origin, client_id, reason_code, reason });
     }
 
     /// Does what others have for this connection: an answer of the authenticator, a Session that
@@ -508,6 +571,9 @@ impl Connection {
     ) -> Progress {
         self.poll_authentication(turn, waker);
         self.poll_claim(turn, waker);
+        if self.held.is_some() {
+            self.retry_held(turn, waker);
+        }
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
         if client.waiting.is_some()
             && let Err(cause) = turn.settle_waiting(client, waker)
@@ -572,7 +638,7 @@ impl Connection {
 
     /// A deadline may have passed.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        if self.deadline().is_none_or(|deadline| turn.now < deadline) {
+        if self.patience_ends().is_none_or(|deadline| turn.now < deadline) {
             return;
         }
         match &self.stage {
@@ -617,9 +683,15 @@ impl Connection {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due next [MQTT-3.1.2-22].
+    /// When the next turn is due, whatever else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
+        let retry_at = self.held.as_ref().map(|held| held.retry_at());
+        self.patience_ends().into_iter().chain(retry_at).min()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do [MQTT-3.1.2-22].
+    fn patience_ends(&self) -> Option<Tick> {
         match &self.stage {
             Stage::Greeting { deadline, .. }
             | Stage::Authenticating { deadline, .. }
@@ -643,6 +715,12 @@ impl Connection {
             Stage::Greeting { .. } | Stage::Open(_) => true,
             Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => false,
         }
+    }
+
+    /// Whether a CONNECT waits for somebody's answer.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Authenticating { .. } | Stage::Claiming { .. })
     }
 
     /// Whether the socket is to be read now.
@@ -676,6 +754,11 @@ impl Connection {
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
         }
+        if let Some(until) = self.held.as_ref().and_then(|held| held.blocked_until()) {
+            turn.shard.counters.reads_deferred_by_hold.increment();
+            self.excuse(turn.now);
+            return Err(Some(until));
+        }
         Ok(())
     }
 
@@ -702,12 +785,6 @@ impl Connection {
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
-    }
-
-    /// Where it comes from.
-    #[must_use]
-    pub fn origin(&self) -> &Origin {
-        &self.origin
     }
 }
 
@@ -775,12 +852,20 @@ impl Turn<'_> {
     }
 }
 
+/// Why a publish is not done with.
+pub(crate) enum Undone {
+    /// The connection is to be closed.
+    Ends(EndCause),
+    /// The queue of a subscriber is full, and the client speaks a version that cannot say so.
+    Full(Unanswered),
+}
+
 #[inline]
-fn handle_publish(
+pub(crate) fn handle_publish(
     turn: &mut Turn<'_>,
     client: &mut Client,
     publish: Publish,
-) -> Result<(), EndCause> {
+) -> Result<(), Undone> {
     turn.shard.counters.publishes_received.increment();
     turn.shard.counters.publish_bytes_received.add(publish.payload.len() as u64);
     let qos = publish.qos;
@@ -789,14 +874,20 @@ fn handle_publish(
         if violation.reason_code() == ReasonCode::ReceiveMaximumExceeded {
             turn.shard.counters.receive_maximum_exceeded.increment();
         }
-        EndCause::new(violation.reason_code(), violation.to_string())
+        Undone::Ends(EndCause::new(violation.reason_code(), violation.to_string()))
     })?;
     match published {
         Published::New(message, None) => {
             publish_at_most_once(turn, client, message);
             Ok(())
         }
-        Published::New(message, Some(id)) => publish_answered(turn, client, message, qos, id),
+        Published::New(message, Some(id)) if may_publish(turn, client, &message) => {
+            let message = Arc::new(message);
+            answer_when_published(turn, client, Unanswered { message, id })
+        }
+        Published::New(message, Some(id)) => {
+            answer(turn, client, (message.qos, id), ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
+        }
         Published::Duplicate(id)
             if client.waiting.as_mut().is_some_and(|one| one.ask_again(id)) =>
         {
@@ -811,46 +902,71 @@ fn handle_publish(
 }
 
 #[inline]
-fn publish_at_most_once(turn: &mut Turn<'_>, client: &Client, message: Message) {
+fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Message) {
     if may_publish(turn, client, &message) {
         // There is nobody to tell; the counters have it.
         let _outcome = turn.publish(message);
     }
 }
 
+/// Publishes a message of QoS 1 or 2 that the client may publish, and answers it.
 #[inline]
-fn publish_answered(
+pub(crate) fn answer_when_published(
     turn: &mut Turn<'_>,
     client: &mut Client,
-    message: Message,
-    qos: QoS,
-    id: PacketId,
-) -> Result<(), EndCause> {
-    let (reason_code, reason) = if may_publish(turn, client, &message) {
-        let topic = message.topic.clone();
-        match turn.publish(message) {
-            PublishOutcome::Accepted => (ReasonCode::Success, None),
-            PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
-            PublishOutcome::Pending(ticket) => {
-                client.answer_later(qos, id, ticket);
-                return Ok(());
-            }
-            PublishOutcome::Refused { reason_code, reason } => {
-                turn.shard.events.push(Event::PublishRefused {
-                    card: Arc::clone(&client.card),
-                    topic: topic.as_str().to_owned(),
-                    reason,
-                });
-                (reason_code, Some(reason))
-            }
+    publish: Unanswered,
+) -> Result<(), Undone> {
+    let Unanswered { message, id } = &publish;
+    let (reason_code, reason) = match turn.try_publish(message) {
+        PublishOutcome::Accepted => (ReasonCode::Success, None),
+        PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
+        PublishOutcome::Pending(ticket) => {
+            client.answer_later(message.qos, *id, ticket);
+            return Ok(());
         }
-    } else {
-        (ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
+        PublishOutcome::Refused(Refusal::QueueFull)
+            if client.session.version() != ProtocolVersion::V5 =>
+        {
+            return Err(Undone::Full(publish));
+        }
+        PublishOutcome::Refused(refusal) => {
+            note_refusal(turn, client, message, refusal);
+            (refusal.reason_code(), Some(refusal.reason()))
+        }
     };
+    answer(turn, client, (message.qos, *id), reason_code, reason)
+}
+
+/// Counts a refused publish, and tells the log unless it has just been told of another one.
+pub(crate) fn note_refusal(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    message: &Message,
+    refusal: Refusal,
+) {
+    turn.count_refusal(refusal);
+    if let Some(suppressed) = client.complaints.note(turn.now) {
+        turn.shard.events.push(Event::PublishRefused {
+            card: Arc::clone(&client.card),
+            topic: message.topic.as_str().to_owned(),
+            reason: refusal.reason(),
+            suppressed,
+        });
+    }
+}
+
+#[inline]
+fn answer(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    (qos, id): (QoS, PacketId),
+    reason_code: ReasonCode,
+    reason: Option<&'static str>,
+) -> Result<(), Undone> {
     if reason_code.is_error() && client.session.version() != ProtocolVersion::V5 {
         // A client of 3.1.1 cannot be told: it is not acknowledged and comes again, as new.
         client.session.forget_publish(id);
-        return Err(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED)));
+        return Err(Undone::Ends(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED))));
     }
     if client.has_unanswered() || !turn.may_acknowledge() {
         client.answer_in_turn(qos, id, reason_code, reason);
@@ -862,23 +978,23 @@ fn publish_answered(
 }
 
 #[inline]
-fn may_publish(turn: &mut Turn<'_>, client: &Client, message: &Message) -> bool {
+fn may_publish(turn: &mut Turn<'_>, client: &mut Client, message: &Message) -> bool {
     let topic = message.topic.as_str();
-    let is_ours =
-        topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"));
-    let is_allowed = !is_ours
-        && turn
-            .broker
-            .authorizer
-            .as_ref()
-            .is_none_or(|authorizer| authorizer.may_publish(&client.card.identity, topic));
+    let is_allowed = !is_reserved(topic)
+        && turn.broker.authorizer.as_ref().is_none_or(|authorizer| {
+            let who = &client.card.identity;
+            client.permissions.may_publish(&**authorizer, who, topic)
+        });
     if !is_allowed {
         turn.shard.counters.publishes_denied.increment();
-        turn.shard.events.push(Event::Denied {
-            card: Arc::clone(&client.card),
-            action: "publish",
-            topic: topic.to_owned(),
-        });
+        if let Some(suppressed) = client.complaints.note(turn.now) {
+            turn.shard.events.push(Event::Denied {
+                card: Arc::clone(&client.card),
+                action: "publish",
+                topic: topic.to_owned(),
+                suppressed,
+            });
+        }
     }
     is_allowed
 }

@@ -87,6 +87,12 @@ counters! {
         subscribes_refused,
         /// Subscriptions refused because the client has as many as it may.
         subscriptions_exceeded,
+        /// Subscriptions refused because the client's Topic Filters have as many bytes as they may.
+        subscription_sizes_exceeded,
+        /// Times the subscription index was locked to be changed.
+        index_batches,
+        /// Looks into the retained messages for new Subscriptions.
+        retained_scans,
         /// Connections closed because a packet was larger than is taken.
         packets_too_large,
         /// Connections closed because the client sent more QoS 1 and 2 at a time than is taken.
@@ -115,6 +121,13 @@ counters! {
         reads_deferred_by_rate,
         /// Turns in which a publisher was not read because memory was above its high-water mark.
         reads_deferred_by_memory,
+        /// Publishes of clients of 3.1.1 that had to wait for room in a queue, or behind one that did.
+        publishes_held,
+        /// Publishes that waited for room in a queue until their connection ended.
+        held_publishes_dropped,
+        /// Turns in which a publisher was not read because as many of its publishes waited for room
+        /// in a queue as may.
+        reads_deferred_by_hold,
         /// Acknowledgements that fitted nothing in flight.
         acknowledgements_unknown,
         /// Messages sent to other brokers.

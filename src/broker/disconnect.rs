@@ -1,21 +1,22 @@
 //! Use case: a connection ends, and with it perhaps its Session.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::card::ClientCard;
+use crate::broker::complaints::Complaints;
 use crate::broker::connect::Former;
 use crate::broker::event::Event;
 use crate::broker::peers::waiting::Waiting;
+use crate::broker::permissions::Permissions;
 use crate::broker::registry::{Parked, Released};
-use crate::broker::replay::Replay;
+use crate::broker::replay::Replays;
 use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
-use crate::session::mailbox::{Mailbox, Room};
+use crate::session::mailbox::{Commit, Mailbox, Room};
 use crate::session::session::Session;
 
 /// A Session and what belongs to it: what a connection owns, what the registry parks, what is moved
@@ -25,13 +26,17 @@ pub struct Client {
     /// The protocol's state.
     pub session: Session,
     /// Retained messages still to be sent for new Subscriptions.
-    pub replays: VecDeque<Replay>,
+    pub replays: Replays,
     /// The serial of the Subscription made last.
     pub subscription_serial: u32,
     /// The Will Message of the present or last connection.
     pub will: Option<Box<KeptWill>>,
     /// Who it is, and where it came from last.
     pub card: Arc<ClientCard>,
+    /// What it may publish; of the present connection.
+    pub permissions: Permissions,
+    /// The lines about what it is refused.
+    pub complaints: Complaints,
     /// How long the Session outlives its connection.
     pub session_expiry_secs: u32,
     /// What it is to be told once other brokers have answered.
@@ -76,6 +81,8 @@ impl Turn<'_> {
         if let Some(waiting) = &mut client.waiting {
             waiting.detach();
         }
+        // The next connection may be somebody else's.
+        client.permissions = Permissions::default();
         if cause.will == WillFate::Discarded {
             client.will = None;
         }
@@ -169,9 +176,6 @@ impl Turn<'_> {
     }
 
     fn withdraw_subscriptions(&mut self, session: &Session) {
-        if session.subscriptions().len() == 0 {
-            return;
-        }
         let key = SubscriberKey(session.key().0);
         let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
         if let Some(peers) = self.broker.peers() {
@@ -180,13 +184,17 @@ impl Turn<'_> {
             peers.interest().remove(wanted, &mut wakes);
             self.shard.wake_each(wakes);
         }
-        for batch in filters.chunks(INDEX_BATCH_MAX) {
-            let mut index = self.broker.index.write();
-            for filter in batch {
-                index.unsubscribe(key, filter);
-            }
+        self.change_index(&filters, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
+    }
+
+    /// Does what is left to do with a delivery for a Session that has ended meanwhile, on another
+    /// shard: it goes to another member of its group; for nobody else, it ends with the Session.
+    pub(crate) fn pass_on(&mut self, delivery: &Delivery, from: SessionKey) {
+        if delivery.shared_filter().is_some() && !self.reroute(delivery, from, Members::All) {
+            self.shard.counters.deliveries_dropped.increment();
         }
-        self.broker.bump_generation();
     }
 
     /// Offers a delivery that `from` has not finished to another member of its group, to one that
@@ -195,22 +203,29 @@ impl Turn<'_> {
         let Some(filter) = delivery.shared_filter() else { return false };
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
-        let taken = match members {
-            Members::Attended => self.find_member(&group, delivery, from, true),
-            Members::All => self
-                .find_member(&group, delivery, from, true)
-                .or_else(|| self.find_member(&group, delivery, from, false)),
-        };
-        let Some((mailbox, member)) = taken else { return false };
-        let target = FanoutTarget::new(mailbox, member, Some(filter));
-        let qos = delivery.message.qos.min(target.qos);
-        if qos == QoS::AtMostOnce {
-            return self.offer(&target, &delivery.message, qos, &mut None);
+        loop {
+            let taken = match members {
+                Members::Attended => self.find_member(&group, delivery, from, true),
+                Members::All => self
+                    .find_member(&group, delivery, from, true)
+                    .or_else(|| self.find_member(&group, delivery, from, false)),
+            };
+            let Some((mailbox, member)) = taken else { return false };
+            let target = FanoutTarget::new(mailbox, member, Some(filter));
+            let qos = delivery.message.qos.min(target.qos);
+            if qos == QoS::AtMostOnce {
+                return self.offer(&target, &delivery.message, qos, &mut None);
+            }
+            let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
+            match target.mailbox.commit(again, &mut None) {
+                Commit::Queued(wake) => {
+                    self.shard.wake_later(wake);
+                    return true;
+                }
+                // This Session has ended as well; it has no room again, so the next one is found.
+                Commit::Closed(_) => {}
+            }
         }
-        let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
-        let wake = target.mailbox.commit(again, &mut None);
-        self.shard.wake_later(wake);
-        true
     }
 
     /// The first member in turn, but `from`, that is there or not as asked and has room, which is
@@ -265,5 +280,3 @@ enum Members {
 
 /// The Session Expiry Interval that never ends.
 pub const NEVER_SECS: u32 = u32::MAX;
-/// Subscriptions changed under one lock of the index: other shards wait for it.
-pub(crate) const INDEX_BATCH_MAX: usize = 256;

@@ -40,7 +40,8 @@ pub enum Event {
         /// Where it came from.
         origin: Origin,
     },
-    /// A client was not allowed to publish or subscribe.
+    /// A client was not allowed to publish or subscribe. At most one of this and
+    /// [`Self::PublishRefused`] is there for a client and a second.
     Denied {
         /// The client.
         card: Arc<ClientCard>,
@@ -48,6 +49,8 @@ pub enum Event {
         action: &'static str,
         /// The Topic Name or Topic Filter.
         topic: String,
+        /// Refusals of this client since the last event that tells of one.
+        suppressed: u32,
     },
     /// A publish was refused because a bound was reached.
     PublishRefused {
@@ -57,5 +60,7 @@ pub enum Event {
         topic: String,
         /// Why.
         reason: &'static str,
+        /// Refusals of this client since the last event that tells of one.
+        suppressed: u32,
     },
 }

@@ -9,14 +9,17 @@
 
 pub mod administer;
 pub mod card;
+pub mod complaints;
 pub mod connect;
 pub mod connection;
 pub mod counters;
 pub mod disconnect;
 pub mod event;
 pub mod expire;
+mod held;
 pub mod options;
 pub mod peers;
+pub mod permissions;
 pub mod publish;
 pub mod registry;
 pub mod replay;
@@ -42,6 +45,7 @@ use crate::broker::options::BrokerOptions;
 use crate::broker::peers::Peers;
 use crate::broker::registry::Registry;
 use crate::broker::routes::Destination;
+use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::timers::Timers;
 use crate::broker::wills::WillBudget;
 use crate::ports::auth::{Authenticator, Authorizer};
@@ -101,6 +105,7 @@ impl Broker {
         let retained = RetainedStore::new(RetainedLimits {
             messages_max: options.retained_messages_max,
             bytes_max: options.retained_bytes_max,
+            exempt_prefix: Some(SYS_PREFIX),
         });
         Self {
             index: RwLock::new(Index::new(seeds.hash)),

@@ -12,6 +12,8 @@ pub struct BrokerOptions {
     pub session_expiry_max_secs: u32,
     /// Subscriptions of one client. More: SUBACK 0x97.
     pub subscriptions_per_client_max: usize,
+    /// Bytes of the Topic Filters of one client. More: SUBACK 0x97.
+    pub subscription_bytes_per_client_max: usize,
     /// Sessions, connected or not. More: CONNACK 0x97.
     pub sessions_max: usize,
     /// Levels of a Topic Name or Topic Filter. More: 0x90 and 0x8F.
@@ -51,6 +53,7 @@ impl Default for BrokerOptions {
         Self {
             session_expiry_max_secs: 7 * 24 * 3_600,
             subscriptions_per_client_max: 200_000,
+            subscription_bytes_per_client_max: 16 * MIB,
             sessions_max: 1_000_000,
             topic_levels_max: 128,
             retained_messages_max: 1_000_000,
@@ -87,6 +90,9 @@ pub struct ConnectionOptions {
     pub packet_timeout_millis: u64,
     /// Milliseconds the authenticator, or the owner of a claimed Session, has for an answer.
     pub auth_timeout_millis: u64,
+    /// Milliseconds for which a publish of a client of 3.1.1 waits for room in a queue, zero for none.
+    /// Then the connection is closed.
+    pub publish_hold_millis: u64,
     /// Publishes a second taken from one client, zero for no bound. Faster: it is read later.
     pub publish_rate_max: u32,
 }
@@ -103,6 +109,7 @@ impl Default for ConnectionOptions {
             connect_timeout_millis: 10_000,
             packet_timeout_millis: 60_000,
             auth_timeout_millis: 10_000,
+            publish_hold_millis: 5_000,
             publish_rate_max: 0,
         }
     }

@@ -9,11 +9,12 @@ use crate::broker::peers::forward::{
 };
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
+use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
 use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, SessionKey};
-use crate::session::mailbox::{Offer, Room};
+use crate::session::mailbox::{Commit, Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -26,12 +27,39 @@ pub enum PublishOutcome {
     /// It is on its way to other brokers, whose answers the acknowledgement waits for.
     Pending(Arc<PublishTicket>),
     /// Nobody has it.
-    Refused {
-        /// What the publisher is told.
-        reason_code: ReasonCode,
-        /// In words.
-        reason: &'static str,
-    },
+    Refused(Refusal),
+}
+
+/// Why nobody has a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Its Topic Name has more levels than we take.
+    TooManyLevels,
+    /// A queue whose policy is to refuse has no room.
+    QueueFull,
+    /// It is one retained message too many.
+    RetainedFull,
+}
+
+impl Refusal {
+    /// What the publisher is told.
+    #[must_use]
+    pub fn reason_code(self) -> ReasonCode {
+        match self {
+            Self::TooManyLevels => ReasonCode::TopicNameInvalid,
+            Self::QueueFull | Self::RetainedFull => ReasonCode::QuotaExceeded,
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooManyLevels => "the topic name has too many levels",
+            Self::QueueFull => "the queue of a subscriber is full",
+            Self::RetainedFull => "there is no room for another retained message",
+        }
+    }
 }
 
 /// A mailbox with room set aside: nothing but success can follow.
@@ -54,18 +82,39 @@ impl Turn<'_> {
     /// to refuse has no room, nobody gets it.
     #[inline]
     pub fn publish(&mut self, message: Message) -> PublishOutcome {
+        let outcome = self.try_publish(&Arc::new(message));
+        if let PublishOutcome::Refused(refusal) = outcome {
+            self.count_refusal(refusal);
+        }
+        outcome
+    }
+
+    /// The same for a caller who may come again: a refusal is not counted.
+    #[inline]
+    pub(crate) fn try_publish(&mut self, message: &Arc<Message>) -> PublishOutcome {
         let Some(fanout) = self.fanout(&message.topic) else {
-            self.shard.counters.topic_levels_exceeded.increment();
-            return refused(ReasonCode::TopicNameInvalid, TOO_MANY_LEVELS);
+            return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
-        let message = Arc::new(message);
         let outcome = if !message.retain && fanout.is_at_most_one() {
-            self.publish_to_one(&message, fanout.targets.first())
+            self.publish_to_one(message, fanout.targets.first())
         } else {
-            self.publish_to_all(&message, &fanout)
+            self.publish_to_all(message, &fanout)
         };
         self.publish_dead_letters();
         outcome
+    }
+
+    /// Counts a refusal that is the last word.
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        let counters = &self.shard.counters;
+        match refusal {
+            Refusal::TooManyLevels => counters.topic_levels_exceeded.increment(),
+            Refusal::QueueFull => counters.publishes_refused.increment(),
+            Refusal::RetainedFull => {
+                counters.publishes_refused.increment();
+                counters.retained_exceeded.increment();
+            }
+        }
     }
 
     /// Who gets messages of `topic`; `None` when it has more levels than we take.
@@ -77,7 +126,8 @@ impl Turn<'_> {
             return Some(Arc::clone(fanout));
         }
         self.shard.counters.route_misses.increment();
-        if topic.levels().count() > self.broker.options.topic_levels_max {
+        let levels_max = self.broker.options.topic_levels_max;
+        if topic.levels().count() > levels_max && !topic.as_str().starts_with(SYS_PREFIX) {
             return None;
         }
         let fanout = Arc::new(Fanout::new(&self.broker.index.read().route(topic.as_str())));
@@ -98,8 +148,7 @@ impl Turn<'_> {
         if self.offer(target, message, qos, &mut None) {
             PublishOutcome::Accepted
         } else {
-            self.shard.counters.publishes_refused.increment();
-            refused(ReasonCode::QuotaExceeded, QUEUE_FULL)
+            PublishOutcome::Refused(Refusal::QueueFull)
         }
     }
 
@@ -108,16 +157,15 @@ impl Turn<'_> {
         let mut shares = PeerShares::new();
         let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
         let kept = match reserved {
-            Err(Full) => Err(QUEUE_FULL),
+            Err(Full) => Err(Refusal::QueueFull),
             Ok(()) if !message.retain => Ok(None),
             Ok(()) => self.retain(message),
         };
         let version = match kept {
             Ok(version) => version,
-            Err(reason) => {
+            Err(refusal) => {
                 release(&reservations, message);
-                self.shard.counters.publishes_refused.increment();
-                return refused(ReasonCode::QuotaExceeded, reason);
+                return PublishOutcome::Refused(refusal);
             }
         };
         let mut matched = self.commit(message, fanout, &reservations);
@@ -162,8 +210,8 @@ impl Turn<'_> {
         let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if self.reserve_targets(&message, targets, &mut reservations).is_err() {
             release(&reservations, &message);
-            self.shard.counters.publishes_refused.increment();
-            return refused(ReasonCode::QuotaExceeded, QUEUE_FULL);
+            self.count_refusal(Refusal::QueueFull);
+            return PublishOutcome::Refused(Refusal::QueueFull);
         }
         for filter in groups {
             let group = fanout.groups.iter().find(|group| group.filter() == filter);
@@ -176,7 +224,7 @@ impl Turn<'_> {
             }
         }
         let matched_groups = groups.len() > moved.len();
-        let matched = self.commit_to(&message, targets, &reservations);
+        let matched = self.commit_all(&message, targets, &reservations);
         self.publish_dead_letters();
         if matched || matched_groups {
             return PublishOutcome::Accepted;
@@ -302,11 +350,11 @@ impl Turn<'_> {
         fanout: &Fanout,
         reservations: &Reservations<'_>,
     ) -> bool {
-        let matched = self.commit_to(message, &fanout.targets, reservations);
+        let matched = self.commit_all(message, &fanout.targets, reservations);
         matched || !fanout.groups.is_empty()
     }
 
-    fn commit_to(
+    fn commit_all(
         &mut self,
         message: &Arc<Message>,
         targets: &[FanoutTarget],
@@ -320,8 +368,7 @@ impl Turn<'_> {
             matched = true;
             // Reservations stand in the order of the targets.
             if reserved.next_if(|reserved| std::ptr::eq(reserved.target, target)).is_some() {
-                let wake = target.mailbox.commit(delivery(target, message, qos), &mut detached);
-                self.shard.wake_later(wake);
+                self.commit_to(target, message, qos, &mut detached);
             } else {
                 // Its policy is not to refuse: it always takes what it can.
                 let _always = self.offer(target, message, qos, &mut detached);
@@ -332,10 +379,23 @@ impl Turn<'_> {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
             }
-            let wake = target.mailbox.commit(delivery(target, message, *qos), &mut detached);
-            self.shard.wake_later(wake);
+            self.commit_to(target, message, *qos, &mut detached);
         }
         matched
+    }
+
+    /// Hands the message to one target that has set room aside.
+    fn commit_to(
+        &mut self,
+        target: &FanoutTarget,
+        message: &Arc<Message>,
+        qos: QoS,
+        detached: &mut Option<Arc<Message>>,
+    ) {
+        match target.mailbox.commit(delivery(target, message, qos), detached) {
+            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
+        }
     }
 
     /// Who subscribed between the look at the routes and the change of the retained message may have
@@ -393,17 +453,14 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&mut self, message: &Message) -> Result<Option<Version>, &'static str> {
+    fn retain(&self, message: &Message) -> Result<Option<Version>, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
                 self.retain_versioned(peers, message).map(Some)
             }
             _ => self.broker.put_retained(message).map(|()| None),
         };
-        kept.map_err(|_full| {
-            self.shard.counters.retained_exceeded.increment();
-            RETAINED_FULL
-        })
+        kept.map_err(|_full| Refusal::RetainedFull)
     }
 
     /// Publishes what gave way in a full queue. It is never dead-lettered again.
@@ -418,7 +475,8 @@ impl Turn<'_> {
                 Arc::new(Message { topic, retain: false, ..Message::clone(&delivery.message) });
             let Some(fanout) = self.fanout(&message.topic) else { continue };
             self.shard.counters.dead_letters.increment();
-            if let PublishOutcome::Refused { .. } = self.publish_to_all(&message, &fanout) {
+            if let PublishOutcome::Refused(refusal) = self.publish_to_all(&message, &fanout) {
+                self.count_refusal(refusal);
                 self.shard.counters.deliveries_dropped.increment();
             }
         }
@@ -428,7 +486,7 @@ impl Turn<'_> {
     /// Publishes a message of the broker itself; nobody can be told of a refusal.
     pub fn publish_own(&mut self, message: Message) {
         debug_assert_eq!(message.publisher, SessionKey::BROKER, "a client's message");
-        if let PublishOutcome::Refused { .. } = self.publish(message) {
+        if let PublishOutcome::Refused(_) = self.publish(message) {
             self.shard.counters.deliveries_dropped.increment();
         }
     }
@@ -457,10 +515,6 @@ fn release(reservations: &Reservations<'_>, message: &Message) {
     }
 }
 
-fn refused(reason_code: ReasonCode, reason: &'static str) -> PublishOutcome {
-    PublishOutcome::Refused { reason_code, reason }
-}
-
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
 #[inline]
 fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a FanoutTarget, QoS)> {
@@ -481,8 +535,59 @@ pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) 
     }
 }
 
-const TOO_MANY_LEVELS: &str = "the topic name has too many levels";
-const QUEUE_FULL: &str = "the queue of a subscriber is full";
-const RETAINED_FULL: &str = "there is no room for another retained message";
 /// Where dead letters go; hidden from wildcards at the first level.
 const DEAD_LETTER_PREFIX: &str = "$dead-letter/";
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::shard::Shard;
+    use crate::broker::stories::{Stage, payloads, subscribe};
+    use crate::mqtt::ProtocolVersion;
+    use crate::session::outbox::Outbox;
+
+    /// The Session of the member that was chosen ended on another shard before the message was in
+    /// its mailbox. The publisher was told that it had been taken, and nobody ever got it.
+    #[test]
+    fn what_a_member_was_chosen_for_when_its_session_ended_goes_to_another() {
+        let mut stage = Stage::new(BrokerOptions::default());
+        let mut members = ["one", "two"].map(|id| stage.connect(id, ProtocolVersion::V5, 0).0);
+        for member in &mut members {
+            stage.send(member, &subscribe("$share/g/t", QoS::AtLeastOnce));
+        }
+        let message = Arc::new(message("t"));
+        let mut outbox = Outbox::new();
+        let Stage { broker, shard, now } = &mut stage;
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        let fanout = turn.fanout(&message.topic).unwrap();
+        let mut reservations = Reservations::new();
+        assert!(turn.reserve(&message, &fanout, &mut reservations, &mut PeerShares::new()).is_ok());
+        let chosen = Arc::clone(reservations[0].target.mailbox.client_id());
+
+        let [one, two] = members;
+        let (mut ending, mut other) = if &*chosen == "one" { (one, two) } else { (two, one) };
+        let (mut elsewhere, mut its_outbox) = (Shard::new(broker), Outbox::new());
+        let its_turn =
+            &mut Turn { broker, shard: &mut elsewhere, now: *now, outbox: &mut its_outbox };
+        ending.connection.handle_lost(its_turn, "cut");
+
+        assert!(turn.commit(&message, &fanout, &reservations));
+        assert_eq!(payloads(&stage.poll(&mut other)), ["x"]);
+    }
+
+    fn message(topic: &str) -> Message {
+        Message {
+            topic: TopicName::parse(topic.into()).unwrap(),
+            payload: Bytes::from_static(b"x"),
+            properties: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: SessionKey::BROKER,
+            expires_at: None,
+            is_in_transit: false,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! A replay is a cursor that feeds the window of its Session, never a copy of what it matches.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::disconnect::Client;
@@ -24,6 +25,58 @@ pub struct Replay {
     pub tag: Option<Arc<SubscriptionTag>>,
 }
 
+/// The replays of one client that are not over, in the order in which they were asked for.
+#[derive(Debug, Default)]
+pub struct Replays {
+    queue: VecDeque<Replay>,
+    /// Bytes of their Topic Filters: those of Subscriptions that are gone again are still here.
+    bytes: usize,
+}
+
+impl Replays {
+    /// Puts one behind the others.
+    pub fn push(&mut self, replay: Replay) {
+        self.bytes += replay.filter_bytes();
+        self.queue.push_back(replay);
+    }
+
+    fn pop(&mut self) {
+        if let Some(replay) = self.queue.pop_front() {
+            self.bytes -= replay.filter_bytes();
+        }
+    }
+
+    /// The one whose turn it is.
+    #[must_use]
+    pub fn front(&self) -> Option<&Replay> {
+        self.queue.front()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes of their Topic Filters.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Replay {
+    fn filter_bytes(&self) -> usize {
+        self.cursor.filter().as_str().len()
+    }
+}
+
 impl Turn<'_> {
     /// Sends some of what `client` is to be replayed, until `max` deliveries, `outbox_max` bytes, or
     /// enough has been looked at for one turn; returns how many deliveries that were.
@@ -33,13 +86,13 @@ impl Turn<'_> {
         while sent < max
             && scans_left > 0
             && self.outbox.len() < outbox_max
-            && let Some(replay) = client.replays.front_mut()
+            && let Some(replay) = client.replays.queue.front_mut()
         {
             scans_left -= 1;
             let subscription = client.session.subscription(replay.cursor.filter());
             if subscription.is_none_or(|subscription| subscription.serial != replay.serial) {
                 // Unsubscribed meanwhile, or subscribed anew, which has a replay of its own.
-                client.replays.pop_front();
+                client.replays.pop();
                 continue;
             }
             let window = client.session.window();
@@ -49,10 +102,11 @@ impl Turn<'_> {
             let room = if replay.qos > QoS::AtMostOnce { window } else { max - sent };
             let batch_max = room.min(max - sent).min(BATCH_MAX);
             let millis = self.now.as_millis();
+            self.shard.counters.retained_scans.increment();
             let batch = self.broker.retained.read().scan(&mut replay.cursor, batch_max, millis);
             let (qos, tag) = (replay.qos, replay.tag.clone());
             if replay.cursor.is_done() {
-                client.replays.pop_front();
+                client.replays.pop();
             }
             sent += batch.len();
             for (_, message) in batch {
@@ -84,6 +138,6 @@ impl Turn<'_> {
 }
 
 /// Looks into the retained store in one turn; each looks at a bounded number of topics.
-const SCANS_MAX: usize = 64;
+pub(crate) const SCANS_MAX: usize = 64;
 /// Retained messages taken out under one lock.
 const BATCH_MAX: usize = 64;

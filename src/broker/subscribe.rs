@@ -4,20 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use crate::broker::disconnect::{Client, EndCause, INDEX_BATCH_MAX};
+use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::event::Event;
 use crate::broker::replay::Replay;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::mqtt::{
-    PacketId, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeFilter, TopicFilter,
-    Unsuback, Unsubscribe,
+    Answer, PacketId, QoS, ReasonCode, ReasonString, RetainHandling, Suback, Subscribe,
+    SubscribeFilter, TopicFilter, Unsuback, Unsubscribe,
 };
 use crate::ports::message::SubscriptionTag;
-use crate::routing::{RetainedCursor, SubscriberKey};
+use crate::routing::{Index, RetainedCursor, SubscriberKey};
 use crate::session::session::Subscription;
 
 /// A filter that may be subscribed to.
@@ -112,7 +111,7 @@ impl Turn<'_> {
         asked: &SubscribeFilter,
         id: Option<u32>,
     ) -> Result<Granted, Refusal> {
-        let Ok(filter) = TopicFilter::parse(asked.filter.clone()) else {
+        let Ok(filter) = TopicFilter::parse(&asked.filter) else {
             return Err(Refusal::new(ReasonCode::TopicFilterInvalid, FILTER_INVALID));
         };
         let options = &self.broker.options;
@@ -123,17 +122,22 @@ impl Turn<'_> {
         if let Some(authorizer) = &self.broker.authorizer
             && !authorizer.may_subscribe(&client.card.identity, filter.matcher())
         {
-            self.shard.events.push(Event::Denied {
-                card: Arc::clone(&client.card),
-                action: "subscribe",
-                topic: filter.as_str().to_owned(),
-            });
+            if let Some(suppressed) = client.complaints.note(self.now) {
+                self.shard.events.push(Event::Denied {
+                    card: Arc::clone(&client.card),
+                    action: "subscribe",
+                    topic: filter.as_str().to_owned(),
+                    suppressed,
+                });
+            }
             return Err(Refusal::new(ReasonCode::NotAuthorized, NOT_AUTHORIZED));
         }
-        if client.replays.len() >= options.subscriptions_per_client_max {
+        let bytes = filter.as_str().len();
+        if client.replays.len() >= options.subscriptions_per_client_max
+            || client.replays.bytes() + bytes > options.subscription_bytes_per_client_max
+        {
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_REPLAYS));
         }
-        let filter = filter.detached();
         client.subscription_serial = client.subscription_serial.wrapping_add(1);
         let serial = client.subscription_serial;
         let subscription = Subscription { options: asked.options, id, serial };
@@ -144,6 +148,12 @@ impl Turn<'_> {
             client.session.unsubscribe(&filter);
             self.shard.counters.subscriptions_exceeded.increment();
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY));
+        }
+        if is_new && client.session.subscription_bytes() > options.subscription_bytes_per_client_max
+        {
+            client.session.unsubscribe(&filter);
+            self.shard.counters.subscription_sizes_exceeded.increment();
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_LONG));
         }
         let former_qos = former.map(|former| former.options.qos);
         Ok(Granted { filter, subscription, former_qos })
@@ -156,14 +166,10 @@ impl Turn<'_> {
             return None;
         }
         let subscriber = Destination::Mailbox(Arc::clone(client.session.mailbox()));
-        for batch in granted.chunks(INDEX_BATCH_MAX) {
-            let mut index = self.broker.index.write();
-            for Granted { filter, subscription, .. } in batch {
-                let _new_or_replaced =
-                    index.subscribe(&subscriber, filter, subscription.options, subscription.id);
-            }
-        }
-        self.broker.bump_generation();
+        self.change_index(granted, |index, Granted { filter, subscription, .. }| {
+            let _new_or_replaced =
+                index.subscribe(&subscriber, filter, subscription.options, subscription.id);
+        });
         let peers = self.broker.peers()?;
         let mut wakes = Vec::new();
         let added = granted.iter().map(|one| (&one.filter, one.subscription.options.qos));
@@ -174,6 +180,25 @@ impl Turn<'_> {
         Some(version)
     }
 
+    /// Changes the index a batch at a time: other shards wait for its lock.
+    pub(crate) fn change_index<T>(
+        &self,
+        items: &[T],
+        change: impl Fn(&mut Index<Destination>, &T),
+    ) {
+        if items.is_empty() {
+            return;
+        }
+        for batch in items.chunks(INDEX_BATCH_MAX) {
+            self.shard.counters.index_batches.increment();
+            let mut index = self.broker.index.write();
+            for item in batch {
+                change(&mut index, item);
+            }
+        }
+        self.broker.bump_generation();
+    }
+
     fn acknowledge_subscribe(
         &mut self,
         client: &mut Client,
@@ -181,19 +206,16 @@ impl Turn<'_> {
         granted: Vec<Granted>,
     ) {
         let link = client.session.link_options();
-        let mut suback = Suback {
+        let suback = Suback {
             packet_id: answer.packet_id,
             reason_codes: answer.reason_codes,
             reason_string: answer
                 .refusal
                 .filter(|_| link.wants_problem_information)
-                .map(ByteString::from_static),
+                .map(ReasonString::from),
             user_properties: Vec::new(),
         };
-        if suback.encoded_len(link.version) > link.packet_bytes_max {
-            suback.reason_string = None;
-        }
-        suback.encode(link.version, self.outbox.buffer());
+        suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
         for grant in granted {
             start_replay(client, &grant);
@@ -205,7 +227,7 @@ impl Turn<'_> {
         let mut removed: SmallVec<[(TopicFilter, QoS); 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         for asked in &unsubscribe.filters {
-            let Ok(filter) = TopicFilter::parse(asked.clone()) else {
+            let Ok(filter) = TopicFilter::parse(asked) else {
                 reason_codes.push(ReasonCode::TopicFilterInvalid);
                 continue;
             };
@@ -219,21 +241,15 @@ impl Turn<'_> {
                 reason_codes.push(ReasonCode::NoSubscriptionExisted);
             }
         }
-        if !removed.is_empty() {
-            let key = SubscriberKey(client.session.key().0);
-            for batch in removed.chunks(INDEX_BATCH_MAX) {
-                let mut index = self.broker.index.write();
-                for (filter, _) in batch {
-                    index.unsubscribe(key, filter);
-                }
-            }
-            self.broker.bump_generation();
-            if let Some(peers) = self.broker.peers() {
-                let mut wakes = Vec::new();
-                let gone = removed.iter().map(|(filter, qos)| (filter, *qos));
-                peers.interest().remove(gone, &mut wakes);
-                self.shard.wake_each(wakes);
-            }
+        let key = SubscriberKey(client.session.key().0);
+        self.change_index(&removed, |index, (filter, _)| {
+            index.unsubscribe(key, filter);
+        });
+        if let Some(peers) = self.broker.peers() {
+            let mut wakes = Vec::new();
+            let gone = removed.iter().map(|(filter, qos)| (filter, *qos));
+            peers.interest().remove(gone, &mut wakes);
+            self.shard.wake_each(wakes);
         }
         let unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
@@ -262,7 +278,7 @@ fn start_replay(client: &mut Client, grant: &Granted) {
         let subscription_ids = SmallVec::from_slice(&[id]);
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
     });
-    client.replays.push_back(Replay {
+    client.replays.push(Replay {
         cursor: RetainedCursor::new(grant.filter.clone()),
         serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
@@ -295,9 +311,12 @@ fn granted_code(qos: QoS) -> ReasonCode {
     }
 }
 
+/// Subscriptions changed under one lock of the index.
+pub(crate) const INDEX_BATCH_MAX: usize = 256;
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
+const TOO_LONG: &str = "the topic filters of this client have as many bytes as they may";
 const TOO_MANY_REPLAYS: &str = "this client has not yet taken the retained messages it asked for";
 const NOT_AUTHORIZED: &str = "not authorized to subscribe to this topic filter";
 const NO_LOCAL_SHARED: &str = "no local is not allowed on a shared subscription";

@@ -297,7 +297,7 @@ impl RemoteInterest {
 }
 
 fn parts(entry: &InterestEntry) -> (TopicFilter, (QoS, u8)) {
-    (entry.filter.detached(), (entry.qos, entry.weight))
+    (entry.filter.clone(), (entry.qos, entry.weight))
 }
 
 /// One summand of a checksum.
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     fn filter(text: &'static str) -> TopicFilter {
-        TopicFilter::parse(text.into()).unwrap()
+        TopicFilter::parse(text).unwrap()
     }
 
     fn entry(text: &'static str, qos: QoS, weight: u8) -> InterestEntry {

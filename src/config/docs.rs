@@ -74,7 +74,7 @@ value is from.
   `MQTTZOO_` is a warning. What Kubernetes sets for a Service named `mqttzoo` is ignored.
 * Sizes are a number of bytes, or a number with a unit: `64 KiB`, `1 MiB`, `2 GiB`.
 * Where a bound may be absent, `off` says so. An empty variable counts as absent.
-* A flag that is true or false may stand alone: `--allow-anonymous`, `--allow-anonymous=false`.
+* A flag that is true or false may stand alone: `--allow-anonymous` is `--allow-anonymous true`.
 * Options that may be repeated are a list in the file and separated by commas in the environment.
 * Relative paths start at the working directory.
 * No option holds a secret itself: those that need one name the file that holds it.

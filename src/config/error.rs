@@ -2,8 +2,6 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use super::LogLevel;
-
 /// Why the broker cannot start with this configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -98,17 +96,6 @@ pub enum Warning {
     },
     /// Variables that Kubernetes derives from a Service named `mqttzoo` were passed over.
     KubernetesVariables(Vec<String>),
-}
-
-impl Warning {
-    /// How important the warning is.
-    #[must_use]
-    pub const fn level(&self) -> LogLevel {
-        match self {
-            Self::UnknownVariable { .. } => LogLevel::Warn,
-            Self::KubernetesVariables(_) => LogLevel::Info,
-        }
-    }
 }
 
 impl fmt::Display for Warning {

@@ -154,7 +154,6 @@ fn argument(group: &dyn Section, row: &OptionRow) -> Arg {
         Shape::Switch => argument
             .action(ArgAction::Set)
             .num_args(0..=1)
-            .require_equals(true)
             .default_missing_value("true")
             .value_parser(PossibleValuesParser::new(["true", "false"]))
             .hide_possible_values(true),

@@ -52,6 +52,9 @@ options! {
         topic_alias_max: u16 as "N" = 32,
         /// Subscriptions of one client. One more is refused with 0x97 (quota exceeded).
         subscriptions_per_client_max: NonZeroUsize as "N" = count(200_000),
+        /// Bytes of the topic filters of one client. One that needs more is refused with 0x97 (quota
+        /// exceeded).
+        subscription_bytes_per_client_max: ByteSize as "SIZE" = ByteSize::mib(16),
 
         /// Sessions, connected and parked. A CONNECT that needs one more is refused with 0x97.
         sessions_max: NonZeroUsize as "N" = count(1_000_000),
@@ -80,6 +83,10 @@ options! {
         /// Seconds after which a queue that stayed full falls back from `reject` to `drop_oldest`,
         /// so that one absent client cannot stop a topic for ever.
         queue_full_max_secs: NonZeroU32 as "SECONDS" = above_zero(3_600),
+        /// Seconds for which a publish of QoS 1 or 2 waits for room in a queue that refuses it, when
+        /// its client speaks MQTT 3.1.1 and cannot be told. At most 128 publishes of a client wait;
+        /// its acknowledgements are read meanwhile. Then the connection is closed; at once when off.
+        publish_hold_secs: Option<NonZeroU32> as "SECONDS" = Some(above_zero(5)),
 
         /// Retained messages. One more is refused with 0x97.
         retained_messages_max: NonZeroUsize as "N" = count(1_000_000),

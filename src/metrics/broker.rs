@@ -70,6 +70,11 @@ impl BrokerSource {
                 wide(options.subscriptions_per_client_max),
             ),
             (
+                "limit_subscription_bytes_per_client",
+                "Bytes the Topic Filters of a client may have.",
+                wide(options.subscription_bytes_per_client_max),
+            ),
+            (
                 "limit_topic_levels",
                 "Levels a Topic Name or Topic Filter may have.",
                 wide(options.topic_levels_max),

@@ -138,7 +138,7 @@ fn connack_properties() -> impl Strategy<Value = ConnackProperties> {
                 maximum_packet_size: limits.3,
                 assigned_client_id: assigned,
                 topic_alias_maximum: numbers.0,
-                reason_string: reason,
+                reason_string: reason.map(ReasonString::from_wire),
                 user_properties,
                 wildcard_subscription_available: truths[1],
                 subscription_identifiers_available: truths[2],
@@ -201,36 +201,22 @@ fn acknowledgement(version: ProtocolVersion) -> BoxedStrategy<Packet> {
     let published = code(version, puback::REASON_CODES);
     let released = code(version, pubrel::REASON_CODES);
     (0..4, packet_id(), published, released, reason(version))
-        .prop_map(|(which, packet_id, published, released, (reason_string, user_properties))| {
-            let reason_code = published;
-            match which {
-                0 => Packet::Puback(Puback {
-                    packet_id,
-                    reason_code,
-                    reason_string,
-                    user_properties,
-                }),
-                1 => Packet::Pubrec(Pubrec {
-                    packet_id,
-                    reason_code,
-                    reason_string,
-                    user_properties,
-                }),
-                2 => Packet::Pubrel(Pubrel {
-                    packet_id,
-                    reason_code: released,
-                    reason_string,
-                    user_properties,
-                }),
-                _ => Packet::Pubcomp(Pubcomp {
-                    packet_id,
-                    reason_code: released,
-                    reason_string,
-                    user_properties,
-                }),
-            }
+        .prop_map(|(which, packet_id, published, released, reason)| match which {
+            0 => Packet::Puback(with_reason(packet_id, published, reason)),
+            1 => Packet::Pubrec(with_reason(packet_id, published, reason)),
+            2 => Packet::Pubrel(with_reason(packet_id, released, reason)),
+            _ => Packet::Pubcomp(with_reason(packet_id, released, reason)),
         })
         .boxed()
+}
+
+fn with_reason<K: Kind>(
+    packet_id: PacketId,
+    reason_code: ReasonCode,
+    (reason_string, user_properties): Reason,
+) -> Acknowledgement<K> {
+    let acknowledgement = Acknowledgement::new(packet_id, reason_code);
+    Acknowledgement { reason_string, user_properties, ..acknowledgement }
 }
 
 fn subscribe(version: ProtocolVersion) -> BoxedStrategy<Packet> {
@@ -337,8 +323,11 @@ fn code(version: ProtocolVersion, codes: &'static [ReasonCode]) -> BoxedStrategy
     if version.has_properties() { select(codes).boxed() } else { Just(codes[0]).boxed() }
 }
 
-fn reason(version: ProtocolVersion) -> BoxedStrategy<(Option<ByteString>, Vec<UserProperty>)> {
-    or_default(version, (option::of(text()), user_properties()))
+type Reason = (Option<ReasonString>, Vec<UserProperty>);
+
+fn reason(version: ProtocolVersion) -> BoxedStrategy<Reason> {
+    let reason_string = text().prop_map(ReasonString::from_wire);
+    or_default(version, (option::of(reason_string), user_properties()))
 }
 
 /// The default in versions that have no place for properties.

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use super::properties::{PropertyReader, PropertySink, id};
 use super::reader::Reader;
 use super::writer::{Sink, WireForm, encode_packet, packet_len};
-use super::{DecodeError, ProtocolVersion, ReasonCode, Sender, UserProperty};
+use super::{DecodeError, ProtocolVersion, ReasonCode, ReasonString, Sender, UserProperty};
 
 /// A step of enhanced authentication. The packet does not exist before MQTT 5.0.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Auth {
     /// What the mechanism says.
     pub authentication_data: Option<Bytes>,
     /// Why, for people.
-    pub reason_string: Option<ByteString>,
+    pub reason_string: Option<ReasonString>,
     /// User Properties, in order.
     pub user_properties: Vec<UserProperty>,
 }
@@ -75,7 +75,7 @@ impl Auth {
                     self.authentication_method = Some(properties.string()?);
                 }
                 id::AUTHENTICATION_DATA => self.authentication_data = Some(properties.binary()?),
-                id::REASON_STRING => self.reason_string = Some(properties.string()?),
+                id::REASON_STRING => self.reason_string = Some(properties.reason_string()?),
                 id::USER_PROPERTY => self.user_properties.push(properties.user_property()?),
                 other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
             }
@@ -137,7 +137,7 @@ mod tests {
             reason_code: ReasonCode::ContinueAuthentication,
             authentication_method: Some(text("M")),
             authentication_data: Some(Bytes::from_static(&[0x00, 0xFF])),
-            reason_string: Some(text("why")),
+            reason_string: Some("why".into()),
             user_properties: vec![user_property("k", "v")],
         };
         let again = Auth {

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use super::properties::{PropertyReader, PropertySink, id};
 use super::reader::Reader;
 use super::writer::{Sink, WireForm, encode_packet, packet_len};
-use super::{DecodeError, ProtocolVersion, QoS, ReasonCode, UserProperty};
+use super::{DecodeError, ProtocolVersion, QoS, ReasonCode, ReasonString, UserProperty};
 
 /// The answer to CONNECT.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,7 +39,7 @@ pub struct ConnackProperties {
     /// The highest Topic Alias the Server takes.
     pub topic_alias_maximum: Option<u16>,
     /// Why, for people.
-    pub reason_string: Option<ByteString>,
+    pub reason_string: Option<ReasonString>,
     /// User Properties, in order.
     pub user_properties: Vec<UserProperty>,
     /// Whether Topic Filters may have wildcards.
@@ -130,7 +130,7 @@ impl ConnackProperties {
             id::MAXIMUM_PACKET_SIZE => self.maximum_packet_size = Some(from.non_zero_u32()?),
             id::ASSIGNED_CLIENT_IDENTIFIER => self.assigned_client_id = Some(from.string()?),
             id::TOPIC_ALIAS_MAXIMUM => self.topic_alias_maximum = Some(from.u16()?),
-            id::REASON_STRING => self.reason_string = Some(from.string()?),
+            id::REASON_STRING => self.reason_string = Some(from.reason_string()?),
             id::USER_PROPERTY => self.user_properties.push(from.user_property()?),
             id::WILDCARD_SUBSCRIPTION_AVAILABLE => {
                 self.wildcard_subscription_available = Some(from.boolean()?);
@@ -352,7 +352,7 @@ mod tests {
             maximum_packet_size: NonZeroU32::new(1_048_576),
             assigned_client_id: Some(text("zoo-1")),
             topic_alias_maximum: Some(16),
-            reason_string: Some(text("why")),
+            reason_string: Some("why".into()),
             user_properties: vec![user_property("k", "v")],
             wildcard_subscription_available: Some(true),
             subscription_identifiers_available: Some(false),

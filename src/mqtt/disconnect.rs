@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use super::properties::{PropertyReader, PropertySink, id};
 use super::reader::Reader;
 use super::writer::{Sink, WireForm, encode_packet, packet_len};
-use super::{DecodeError, ProtocolVersion, ReasonCode, Sender, UserProperty};
+use super::{DecodeError, ProtocolVersion, ReasonCode, ReasonString, Sender, UserProperty};
 
 /// The last packet of a Network Connection; in MQTT 3.1.1 only a Client sends it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Disconnect {
     /// The Session Expiry Interval from now on; only from a Client [MQTT-3.14.2-2].
     pub session_expiry_interval_secs: Option<u32>,
     /// Why, for people.
-    pub reason_string: Option<ByteString>,
+    pub reason_string: Option<ReasonString>,
     /// User Properties, in order.
     pub user_properties: Vec<UserProperty>,
     /// Where else to connect.
@@ -85,7 +85,7 @@ impl Disconnect {
                 id::SESSION_EXPIRY_INTERVAL => {
                     self.session_expiry_interval_secs = Some(properties.u32()?);
                 }
-                id::REASON_STRING => self.reason_string = Some(properties.string()?),
+                id::REASON_STRING => self.reason_string = Some(properties.reason_string()?),
                 id::USER_PROPERTY => self.user_properties.push(properties.user_property()?),
                 id::SERVER_REFERENCE => self.server_reference = Some(properties.string()?),
                 other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
@@ -225,7 +225,7 @@ mod tests {
                     V5,
                     "E0 [ 9D [ 1F s'why' 1C s'other' ] ]",
                     packet(Disconnect {
-                        reason_string: Some(text("why")),
+                        reason_string: Some("why".into()),
                         server_reference: Some(text("other")),
                         ..Disconnect::new(ReasonCode::ServerMoved)
                     }),

@@ -7,6 +7,7 @@
 //! Packet Identifier in flight, is this Topic Alias known) is not the business of this layer.
 
 mod acknowledgement;
+mod answer;
 #[cfg(test)]
 mod arbitrary;
 mod auth;
@@ -28,6 +29,7 @@ mod pubrel;
 mod qos;
 mod reader;
 mod reason_code;
+mod reason_string;
 #[cfg(test)]
 mod round_trip;
 mod suback;
@@ -40,6 +42,8 @@ mod vectors;
 mod version;
 mod writer;
 
+pub use acknowledgement::{Acknowledgement, Kind};
+pub use answer::Answer;
 pub use auth::Auth;
 pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will, connect_version};
@@ -58,6 +62,7 @@ pub use pubrec::Pubrec;
 pub use pubrel::Pubrel;
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
+pub use reason_string::ReasonString;
 pub use suback::Suback;
 pub use subscribe::{RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions};
 pub use topic::{Share, TopicError, TopicFilter, TopicName};

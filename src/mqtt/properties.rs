@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::reader::Reader;
 use super::writer::{Sink, WireForm};
-use super::{DecodeError, ProtocolVersion, TopicName};
+use super::{DecodeError, ProtocolVersion, ReasonString, TopicName};
 
 /// A name and a value whose meaning the standard leaves to the applications. A name may occur
 /// more than once, and the order is kept [MQTT-3.3.2-18].
@@ -104,7 +104,7 @@ impl WireForm for MessageProperties {
 /// The properties of most answers: why, for people and for programs.
 #[derive(Default)]
 pub(crate) struct ReasonProperties {
-    pub(crate) reason_string: Option<ByteString>,
+    pub(crate) reason_string: Option<ReasonString>,
     pub(crate) user_properties: Vec<UserProperty>,
 }
 
@@ -115,7 +115,7 @@ impl ReasonProperties {
         let mut reason = Self::default();
         while let Some(id) = properties.next_id()? {
             match id {
-                id::REASON_STRING => reason.reason_string = Some(properties.string()?),
+                id::REASON_STRING => reason.reason_string = Some(properties.reason_string()?),
                 id::USER_PROPERTY => reason.user_properties.push(properties.user_property()?),
                 other => return Err(DecodeError::PropertyNotAllowed(u32::from(other))),
             }
@@ -222,6 +222,10 @@ impl<'a> PropertyReader<'a> {
 
     pub(crate) fn string(&mut self) -> Result<ByteString, DecodeError> {
         self.reader.string()
+    }
+
+    pub(crate) fn reason_string(&mut self) -> Result<ReasonString, DecodeError> {
+        self.string().map(ReasonString::from_wire)
     }
 
     /// A Response Topic [MQTT-3.3.2-13] [MQTT-3.3.2-14].

@@ -1,67 +1,19 @@
 //! PUBCOMP: the end of a PUBLISH at QoS 2, answer to PUBREL.
 
-use bytes::BytesMut;
-use bytestring::ByteString;
-
-use super::acknowledgement::{Body, Fields, PACKET_ID_ONLY};
-use super::properties::ReasonPropertiesRef;
-use super::reader::Reader;
-use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
+use super::ReasonCode;
+use super::acknowledgement::{Acknowledgement, Kind};
 
 /// The end of a PUBLISH at QoS 2, answer to PUBREL.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pubcomp {
-    /// The Packet Identifier of the PUBLISH [MQTT-2.2.1-5].
-    pub packet_id: PacketId,
-    /// How it went; in MQTT 3.1.1 not on the wire.
-    pub reason_code: ReasonCode,
-    /// Why, for people.
-    pub reason_string: Option<ByteString>,
-    /// User Properties, in order.
-    pub user_properties: Vec<UserProperty>,
+pub type Pubcomp = Acknowledgement<PubcompKind>;
+
+/// Tells a PUBCOMP from the others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PubcompKind {}
+
+impl Kind for PubcompKind {
+    const FIRST_BYTE: u8 = 0x70;
+    const REASON_CODES: &'static [ReasonCode] = REASON_CODES;
 }
-
-impl Pubcomp {
-    /// One without properties.
-    #[must_use]
-    pub const fn new(packet_id: PacketId, reason_code: ReasonCode) -> Self {
-        Self { packet_id, reason_code, reason_string: None, user_properties: Vec::new() }
-    }
-
-    #[inline]
-    pub(crate) fn decode(
-        version: ProtocolVersion,
-        reader: &mut Reader<'_>,
-    ) -> Result<Self, DecodeError> {
-        if reader.remaining() == PACKET_ID_ONLY {
-            return Ok(Self::new(reader.packet_id()?, ReasonCode::Success));
-        }
-        let Fields { packet_id, reason_code, reason_string, user_properties } =
-            Fields::read(version, reader, REASON_CODES)?;
-        Ok(Self { packet_id, reason_code, reason_string, user_properties })
-    }
-
-    /// Appends the whole packet to `out`.
-    pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        self.body().encode(FIRST_BYTE, version, out);
-    }
-
-    /// The bytes of the whole packet.
-    #[must_use]
-    pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        self.body().encoded_len(version)
-    }
-
-    fn body(&self) -> Body<'_> {
-        let properties = ReasonPropertiesRef {
-            reason_string: self.reason_string.as_deref(),
-            user_properties: &self.user_properties,
-        };
-        Body { packet_id: self.packet_id, reason_code: self.reason_code, properties }
-    }
-}
-
-const FIRST_BYTE: u8 = 0x70;
 
 /// The Reason Codes this packet may have [MQTT-3.7.2-1].
 pub(super) const REASON_CODES: &[ReasonCode] =
@@ -69,11 +21,10 @@ pub(super) const REASON_CODES: &[ReasonCode] =
 
 #[cfg(test)]
 mod tests {
-    use super::super::vectors::{
-        check_both_ways, check_one_way, check_refused, text, user_property,
-    };
+    use super::super::ProtocolVersion::{V5, V31, V311};
+    use super::super::vectors::{check_both_ways, check_one_way, check_refused, user_property};
+    use super::super::{DecodeError, PacketId};
     use super::super::{Packet, Sender};
-    use super::ProtocolVersion::{V5, V31, V311};
     use super::*;
 
     #[test]
@@ -89,7 +40,7 @@ mod tests {
                     V5,
                     "70 [ 000A 92 [ 1F s'why' 26 s'k' s'v' 26 s'k' s'w' ] ]",
                     Packet::Pubcomp(Pubcomp {
-                        reason_string: Some(text("why")),
+                        reason_string: Some("why".into()),
                         user_properties: vec![user_property("k", "v"), user_property("k", "w")],
                         ..Pubcomp::new(
                             PacketId::new(10).unwrap(),

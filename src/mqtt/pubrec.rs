@@ -1,67 +1,19 @@
 //! PUBREC: the first answer to a PUBLISH at QoS 2.
 
-use bytes::BytesMut;
-use bytestring::ByteString;
-
-use super::acknowledgement::{Body, Fields, PACKET_ID_ONLY};
-use super::properties::ReasonPropertiesRef;
-use super::reader::Reader;
-use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
+use super::ReasonCode;
+use super::acknowledgement::{Acknowledgement, Kind};
 
 /// The first answer to a PUBLISH at QoS 2.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pubrec {
-    /// The Packet Identifier of the PUBLISH [MQTT-2.2.1-5].
-    pub packet_id: PacketId,
-    /// How it went; in MQTT 3.1.1 not on the wire.
-    pub reason_code: ReasonCode,
-    /// Why, for people.
-    pub reason_string: Option<ByteString>,
-    /// User Properties, in order.
-    pub user_properties: Vec<UserProperty>,
+pub type Pubrec = Acknowledgement<PubrecKind>;
+
+/// Tells a PUBREC from the others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PubrecKind {}
+
+impl Kind for PubrecKind {
+    const FIRST_BYTE: u8 = 0x50;
+    const REASON_CODES: &'static [ReasonCode] = REASON_CODES;
 }
-
-impl Pubrec {
-    /// One without properties.
-    #[must_use]
-    pub const fn new(packet_id: PacketId, reason_code: ReasonCode) -> Self {
-        Self { packet_id, reason_code, reason_string: None, user_properties: Vec::new() }
-    }
-
-    #[inline]
-    pub(crate) fn decode(
-        version: ProtocolVersion,
-        reader: &mut Reader<'_>,
-    ) -> Result<Self, DecodeError> {
-        if reader.remaining() == PACKET_ID_ONLY {
-            return Ok(Self::new(reader.packet_id()?, ReasonCode::Success));
-        }
-        let Fields { packet_id, reason_code, reason_string, user_properties } =
-            Fields::read(version, reader, REASON_CODES)?;
-        Ok(Self { packet_id, reason_code, reason_string, user_properties })
-    }
-
-    /// Appends the whole packet to `out`.
-    pub fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        self.body().encode(FIRST_BYTE, version, out);
-    }
-
-    /// The bytes of the whole packet.
-    #[must_use]
-    pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        self.body().encoded_len(version)
-    }
-
-    fn body(&self) -> Body<'_> {
-        let properties = ReasonPropertiesRef {
-            reason_string: self.reason_string.as_deref(),
-            user_properties: &self.user_properties,
-        };
-        Body { packet_id: self.packet_id, reason_code: self.reason_code, properties }
-    }
-}
-
-const FIRST_BYTE: u8 = 0x50;
 
 /// The Reason Codes this packet may have [MQTT-3.5.2-1].
 pub(super) const REASON_CODES: &[ReasonCode] = &[
@@ -78,11 +30,10 @@ pub(super) const REASON_CODES: &[ReasonCode] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::vectors::{
-        check_both_ways, check_one_way, check_refused, text, user_property,
-    };
+    use super::super::ProtocolVersion::{V5, V31, V311};
+    use super::super::vectors::{check_both_ways, check_one_way, check_refused, user_property};
+    use super::super::{DecodeError, PacketId};
     use super::super::{Packet, Sender};
-    use super::ProtocolVersion::{V5, V31, V311};
     use super::*;
 
     #[test]
@@ -98,7 +49,7 @@ mod tests {
                     V5,
                     "50 [ 000A 10 [ 1F s'why' 26 s'k' s'v' 26 s'k' s'w' ] ]",
                     Packet::Pubrec(Pubrec {
-                        reason_string: Some(text("why")),
+                        reason_string: Some("why".into()),
                         user_properties: vec![user_property("k", "v"), user_property("k", "w")],
                         ..Pubrec::new(PacketId::new(10).unwrap(), ReasonCode::NoMatchingSubscribers)
                     }),

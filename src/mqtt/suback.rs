@@ -1,12 +1,11 @@
 //! SUBACK: the answer to SUBSCRIBE.
 
 use bytes::BytesMut;
-use bytestring::ByteString;
 
 use super::properties::{ReasonProperties, ReasonPropertiesRef};
 use super::reader::Reader;
 use super::writer::{Sink, WireForm, encode_packet, packet_len};
-use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
+use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, ReasonString, UserProperty};
 
 /// The answer to SUBSCRIBE.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,7 +15,7 @@ pub struct Suback {
     /// One for each Topic Filter, in their order.
     pub reason_codes: Vec<ReasonCode>,
     /// Why, for people.
-    pub reason_string: Option<ByteString>,
+    pub reason_string: Option<ReasonString>,
     /// User Properties, in order.
     pub user_properties: Vec<UserProperty>,
 }
@@ -107,7 +106,7 @@ pub(super) const RETURN_CODES_V3: &[ReasonCode] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::vectors::{check_both_ways, check_refused, text, user_property};
+    use super::super::vectors::{check_both_ways, check_refused, user_property};
     use super::super::{Packet, Sender};
     use super::ProtocolVersion::{V5, V31, V311};
     use super::*;
@@ -128,7 +127,7 @@ mod tests {
                     Packet::Suback(Suback {
                         packet_id: PacketId::new(10).unwrap(),
                         reason_codes: vec![GrantedQoS2],
-                        reason_string: Some(text("why")),
+                        reason_string: Some("why".into()),
                         user_properties: vec![user_property("k", "v")],
                     }),
                 ),

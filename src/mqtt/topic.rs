@@ -88,8 +88,11 @@ impl TryFrom<&str> for TopicName {
 
 /// A Topic Filter whose wildcards stand where they may [MQTT-4.7.1-1] [MQTT-4.7.1-2] and whose
 /// share part, if it has one, is well-formed [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+///
+/// It is kept for as long as a Subscription lasts, and there may be a million: a buffer of its own,
+/// and no more than its address and length.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct TopicFilter(ByteString);
+pub struct TopicFilter(Box<str>);
 
 /// The two parts of the Topic Filter of a Shared Subscription.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -106,14 +109,14 @@ impl TopicFilter {
     /// # Errors
     ///
     /// Says which rule of sections 4.7 and 4.8.2 the string breaks.
-    pub fn parse(filter: ByteString) -> Result<Self, TopicError> {
-        check_length(&filter)?;
+    pub fn parse(filter: &str) -> Result<Self, TopicError> {
+        check_length(filter)?;
         if has_nul(filter.as_bytes()) {
             return Err(TopicError::Nul);
         }
-        check_share(&filter)?;
-        check_wildcards(matcher_of(&filter))?;
-        Ok(Self(filter))
+        check_share(filter)?;
+        check_wildcards(matcher_of(filter))?;
+        Ok(Self(Box::from(filter)))
     }
 
     /// The whole filter, with its share part.
@@ -123,11 +126,10 @@ impl TopicFilter {
         &self.0
     }
 
-    /// The filter as the shared bytes it is.
+    /// A copy as the shared bytes that packets are made of.
     #[must_use]
-    #[inline]
-    pub fn as_byte_string(&self) -> &ByteString {
-        &self.0
+    pub fn to_byte_string(&self) -> ByteString {
+        ByteString::from(self.as_str())
     }
 
     /// The Share Name and the filter after it, if this is the filter of a Shared Subscription.
@@ -147,12 +149,6 @@ impl TopicFilter {
     #[must_use]
     pub fn has_wildcards(&self) -> bool {
         self.matcher().bytes().any(|byte| byte == b'+' || byte == b'#')
-    }
-
-    /// A copy in an exact buffer of its own, for keeping: the original keeps a whole read buffer.
-    #[must_use]
-    pub fn detached(&self) -> Self {
-        Self(self.as_str().to_owned().into())
     }
 
     /// Whether the filter matches `topic`: the plain reading of section 4.7, which the index is
@@ -199,7 +195,7 @@ impl TryFrom<&str> for TopicFilter {
     type Error = TopicError;
 
     fn try_from(filter: &str) -> Result<Self, TopicError> {
-        Self::parse(ByteString::from(filter))
+        Self::parse(filter)
     }
 }
 

@@ -1,13 +1,12 @@
 //! UNSUBACK: the answer to UNSUBSCRIBE.
 
 use bytes::BytesMut;
-use bytestring::ByteString;
 
 use super::properties::{ReasonProperties, ReasonPropertiesRef};
 use super::reader::Reader;
 use super::suback::read_reason_codes;
 use super::writer::{Sink, WireForm, encode_packet, packet_len};
-use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, UserProperty};
+use super::{DecodeError, PacketId, ProtocolVersion, ReasonCode, ReasonString, UserProperty};
 
 /// The answer to UNSUBSCRIBE.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,7 +16,7 @@ pub struct Unsuback {
     /// One for each Topic Filter, in their order; in MQTT 3.1.1 not on the wire, hence empty.
     pub reason_codes: Vec<ReasonCode>,
     /// Why, for people.
-    pub reason_string: Option<ByteString>,
+    pub reason_string: Option<ReasonString>,
     /// User Properties, in order.
     pub user_properties: Vec<UserProperty>,
 }
@@ -78,7 +77,7 @@ pub(super) const REASON_CODES: &[ReasonCode] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::vectors::{check_both_ways, check_refused, text, user_property};
+    use super::super::vectors::{check_both_ways, check_refused, user_property};
     use super::super::{Packet, Sender};
     use super::ProtocolVersion::{V5, V31, V311};
     use super::*;
@@ -99,7 +98,7 @@ mod tests {
                     Packet::Unsuback(Unsuback {
                         packet_id: PacketId::new(10).unwrap(),
                         reason_codes: vec![Success],
-                        reason_string: Some(text("why")),
+                        reason_string: Some("why".into()),
                         user_properties: vec![user_property("k", "v")],
                     }),
                 ),

@@ -15,7 +15,6 @@ mod certificate_name;
 mod counters;
 mod first_bytes;
 mod handshake;
-mod line_limit;
 #[cfg(test)]
 mod listener_tests;
 mod options;

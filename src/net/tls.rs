@@ -1,16 +1,13 @@
 //! TLS of a listener: the files it is made of, and how they are changed while connections stand.
 
 use super::options::TlsOptions;
+use crate::runtime::pem::{PemError, certificates, private_key};
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,44 +24,9 @@ pub struct TlsReloader {
 /// Why TLS cannot be set up. Each names its file and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("cannot read {what} {}: check the path and its permissions", path.display())]
-    Read {
-        /// What the file is for.
-        what: &'static str,
-        /// Where it should be.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A file is not PEM, or cut off.
-    #[error("{what} {} is damaged: it should be PEM text", path.display())]
-    Damaged {
-        /// What the file is for.
-        what: &'static str,
-        /// Where it is.
-        path: PathBuf,
-        /// What the parser said.
-        #[source]
-        source: rustls_pki_types::pem::Error,
-    },
-    /// A file has nothing of what it is for.
-    #[error("{what} {} contains no {expected}", path.display())]
-    Empty {
-        /// What the file is for.
-        what: &'static str,
-        /// Where it is.
-        path: PathBuf,
-        /// What it should contain.
-        expected: &'static str,
-    },
-    /// The key is encrypted.
-    #[error(
-        "the key {} is encrypted: decrypt it with `openssl pkey -in {} -out NEW_FILE`",
-        .0.display(), .0.display()
-    )]
-    EncryptedKey(PathBuf),
+    /// A file is missing, or not what it should be.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// Key and certificate are not a pair, or not what TLS can use.
     #[error(
         "the certificate {} and the key {} cannot be used together",
@@ -163,46 +125,11 @@ fn client_verifier(
         .map_err(|error| unusable(rustls::Error::General(error.to_string())))
 }
 
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(what, path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|source| TlsError::Damaged { what, path: path.to_owned(), source })?;
-    if all.is_empty() {
-        let expected = "certificate (a block that begins with -----BEGIN CERTIFICATE-----)";
-        return Err(TlsError::Empty { what, path: path.to_owned(), expected });
-    }
-    Ok(all)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let what = "the key";
-    let pem = read(what, path)?;
-    match PrivateKeyDer::from_pem_slice(&pem) {
-        Ok(key) => Ok(key),
-        Err(rustls_pki_types::pem::Error::NoItemsFound) if is_encrypted(&pem) => {
-            Err(TlsError::EncryptedKey(path.to_owned()))
-        }
-        Err(rustls_pki_types::pem::Error::NoItemsFound) => {
-            let expected = "private key (a block that begins with -----BEGIN PRIVATE KEY-----)";
-            Err(TlsError::Empty { what, path: path.to_owned(), expected })
-        }
-        Err(source) => Err(TlsError::Damaged { what, path: path.to_owned(), source }),
-    }
-}
-
-fn is_encrypted(pem: &[u8]) -> bool {
-    let word = b"BEGIN ENCRYPTED PRIVATE KEY";
-    pem.windows(word.len()).any(|window| window == word)
-}
-
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { what, path: path.to_owned(), source })
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use std::fs;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A directory of certificates that goes away with the test.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{Node, StartError};
-use crate::admin::{self, Access, AdminContext, BoundAdmin, Turns};
+use crate::admin::{self, Access, AdminContext, BoundAdmin, ClusterReport, Turns};
 use crate::broker::Broker;
 use crate::broker::turn::Turn;
 use crate::gateway::mqtt::ShardContext;
 use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
 use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
+use crate::node::cluster::ClusterSource;
 use crate::runtime::{Clock, ShardHandle};
 
 impl Node {
@@ -39,6 +40,10 @@ impl Node {
             clock: self.clock,
             exposition: self.exposition(),
             health: Arc::clone(&self.health),
+            cluster: self.cluster_status.clone().map(|status| {
+                let (broker, clock) = (Arc::clone(&self.broker), self.clock);
+                Box::new(move || status.to_json(&broker, clock.now())) as ClusterReport
+            }),
             log: self.logging.handle(),
             turns: Box::new(FirstShard {
                 shard: shards.iter().next().expect("there is at least one shard").clone(),
@@ -52,7 +57,7 @@ impl Node {
     }
 
     fn exposition(&self) -> Exposition {
-        Exposition::new(vec![
+        let mut sources: Vec<Box<dyn Source>> = vec![
             Box::new(RuntimeSource {
                 clock: self.clock,
                 shards: self.shards.handles(),
@@ -67,7 +72,12 @@ impl Node {
                 connections_max: self.connections_max as u64,
                 contexts: Arc::clone(&self.contexts),
             }),
-        ])
+        ];
+        if let Some(status) = &self.cluster_status {
+            let (status, broker) = (Arc::clone(status), Arc::clone(&self.broker));
+            sources.push(Box::new(ClusterSource { status, broker, clock: self.clock }));
+        }
+        Exposition::new(sources)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::net::{
     AcceptContext, BindError, BoundListener, ConnectionBudget, ListenAddress, NetCounters,
     TlsReloader, bind,
 };
-use crate::node::cluster::{Cluster, ClusterError, Membered};
+use crate::node::cluster::{Cluster, ClusterError, Membered, Status};
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
@@ -91,6 +91,7 @@ pub struct Node {
     ports: Ports,
     /// Where it is one of several brokers.
     cluster: Option<Membered>,
+    cluster_status: Option<Arc<Status>>,
     /// Opened, and served once the broker is part of its cluster.
     waiting: Vec<(BoundListener, ConnectionOptions)>,
     /// Until it runs.
@@ -130,7 +131,11 @@ impl Node {
     ) -> Result<Self, StartError> {
         let logging = Logging::start(options::logging(&config))?;
         for warning in warnings {
-            tracing::warn!("{warning}");
+            match warning {
+                Warning::UnknownVariable { .. } => tracing::warn!("{warning}"),
+                // Nobody has done anything wrong.
+                Warning::KubernetesVariables(_) => tracing::info!("{warning}"),
+            }
         }
         let data_dir = DataDir::lock(&config.broker.data_dir)?;
         let guard_files = GuardFiles::open(&config)?;
@@ -169,6 +174,7 @@ impl Node {
             open_files,
             ports: Ports::default(),
             cluster: None,
+            cluster_status: None,
             waiting: Vec::new(),
             signals: Some(signals),
             shutdown: Shutdown::new(),
@@ -176,6 +182,7 @@ impl Node {
             config,
             surroundings,
         };
+        node.cluster_status = cluster.as_ref().map(Cluster::status);
         node.ports = node.open()?;
         node.ports.link = cluster.as_ref().and_then(Cluster::link_port);
         node.data_dir.write_ports(&node.ports)?;
@@ -216,6 +223,7 @@ impl Node {
             self.clock,
             &self.background,
             self.shards.handles(),
+            Arc::clone(&self.health),
             self.shutdown.clone(),
         )?;
         self.cluster = Some(joined);

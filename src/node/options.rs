@@ -53,6 +53,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
     BrokerOptions {
         session_expiry_max_secs: limits.session_expiry_max_secs.get(),
         subscriptions_per_client_max: limits.subscriptions_per_client_max.get(),
+        subscription_bytes_per_client_max: limits.subscription_bytes_per_client_max.0,
         sessions_max: limits.sessions_max.get(),
         topic_levels_max: limits.topic_levels_max.get(),
         retained_messages_max: limits.retained_messages_max.get(),
@@ -144,6 +145,7 @@ fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
         connect_timeout_millis: millis(limits.handshake_timeout_secs),
         packet_timeout_millis: millis(limits.packet_timeout_secs),
         auth_timeout_millis: millis(config.auth.auth_timeout_secs),
+        publish_hold_millis: limits.publish_hold_secs.map_or(0, millis),
         publish_rate_max: own.publish_rate_max.map_or(0, NonZeroU32::get),
     }
 }

@@ -15,7 +15,15 @@ pub struct RetainedStore<M> {
     messages: BTreeMap<OrderedTopic, Retained<M>>,
     expiries: BTreeSet<(u64, OrderedTopic)>,
     bytes: usize,
+    /// What of these does not count against the limits.
+    exempt: Exempt,
     limits: RetainedLimits,
+}
+
+#[derive(Debug, Default)]
+struct Exempt {
+    messages: usize,
+    bytes: usize,
 }
 
 /// How much a [`RetainedStore`] holds.
@@ -25,6 +33,8 @@ pub struct RetainedLimits {
     pub messages_max: usize,
     /// Bytes they pin.
     pub bytes_max: usize,
+    /// Topics that start so are kept whatever else there is. Nothing a client chooses may be one.
+    pub exempt_prefix: Option<&'static str>,
 }
 
 /// What keeping a message did.
@@ -48,6 +58,12 @@ pub enum Full {
     Bytes,
 }
 
+impl RetainedLimits {
+    fn is_exempt(&self, topic: &TopicName) -> bool {
+        self.exempt_prefix.is_some_and(|prefix| topic.as_str().starts_with(prefix))
+    }
+}
+
 struct Retained<M> {
     message: M,
     bytes_pinned: usize,
@@ -58,7 +74,13 @@ impl<M: Clone> RetainedStore<M> {
     /// An empty store.
     #[must_use]
     pub fn new(limits: RetainedLimits) -> Self {
-        Self { messages: BTreeMap::new(), expiries: BTreeSet::new(), bytes: 0, limits }
+        Self {
+            messages: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            bytes: 0,
+            exempt: Exempt::default(),
+            limits,
+        }
     }
 
     /// Keeps `message` for `topic` in place of the former one. `bytes_pinned` is all the memory
@@ -74,17 +96,24 @@ impl<M: Clone> RetainedStore<M> {
         bytes_pinned: usize,
         expires_at_ms: Option<u64>,
     ) -> Result<Put, Full> {
+        let is_exempt = self.limits.is_exempt(&topic);
         let topic = OrderedTopic(topic);
         let former = self.messages.get(&topic);
-        let bytes_after =
-            self.bytes - former.map_or(0, |former| former.bytes_pinned) + bytes_pinned;
-        if bytes_after > self.limits.bytes_max {
-            return Err(Full::Bytes);
+        let former_bytes = former.map_or(0, |former| former.bytes_pinned);
+        if is_exempt {
+            self.exempt.messages += usize::from(former.is_none());
+            self.exempt.bytes = self.exempt.bytes - former_bytes + bytes_pinned;
+        } else {
+            let counted_after = self.bytes - self.exempt.bytes - former_bytes + bytes_pinned;
+            if counted_after > self.limits.bytes_max {
+                return Err(Full::Bytes);
+            }
+            let counted = self.messages.len() - self.exempt.messages;
+            if former.is_none() && counted >= self.limits.messages_max {
+                return Err(Full::Messages);
+            }
         }
-        if former.is_none() && self.messages.len() >= self.limits.messages_max {
-            return Err(Full::Messages);
-        }
-        self.bytes = bytes_after;
+        self.bytes = self.bytes - former_bytes + bytes_pinned;
         if let Some(at_ms) = expires_at_ms {
             self.expiries.insert((at_ms, topic.clone()));
         }
@@ -102,7 +131,7 @@ impl<M: Clone> RetainedStore<M> {
     /// Takes the topic's message away, as a zero-length payload asks for [MQTT-3.3.1-6].
     pub fn remove(&mut self, topic: &str) -> Option<M> {
         let (topic, retained) = self.messages.remove_entry(probe(&topic.as_bytes()))?;
-        self.bytes -= retained.bytes_pinned;
+        self.release(&topic.0, retained.bytes_pinned);
         if let Some(at_ms) = retained.expires_at_ms {
             self.expiries.remove(&(at_ms, topic));
         }
@@ -118,10 +147,19 @@ impl<M: Clone> RetainedStore<M> {
             && let Some((_, topic)) = self.expiries.pop_first()
         {
             let retained = self.messages.remove(&topic);
-            self.bytes -= retained.expect("what expires is in the store").bytes_pinned;
+            let bytes_pinned = retained.expect("what expires is in the store").bytes_pinned;
+            self.release(&topic.0, bytes_pinned);
             removed.push(topic.0);
         }
         removed
+    }
+
+    fn release(&mut self, topic: &TopicName, bytes_pinned: usize) {
+        self.bytes -= bytes_pinned;
+        if self.limits.is_exempt(topic) {
+            self.exempt.messages -= 1;
+            self.exempt.bytes -= bytes_pinned;
+        }
     }
 
     /// The topic's message, unless its time has come.
@@ -249,6 +287,25 @@ mod tests {
     use crate::mqtt::TopicFilter;
 
     #[test]
+    fn the_brokers_own_count_against_no_limit() {
+        let limits =
+            RetainedLimits { messages_max: 2, bytes_max: 100, exempt_prefix: Some("$SYS/") };
+        let mut store = RetainedStore::new(limits);
+        for (name, bytes) in [("$SYS/1", 90), ("$SYS/2", 90), ("$SYS/3", 90), ("$SYS/3", 80)] {
+            assert!(store.put(topic(name), 0, bytes, Some(1)).is_ok());
+        }
+        assert_eq!(store.put(topic("a"), 0, 60, None), Ok(Put::New));
+        assert_eq!(store.put(topic("b"), 0, 41, None), Err(Full::Bytes));
+        assert_eq!(store.put(topic("b"), 0, 40, None), Ok(Put::New));
+        assert_eq!(store.put(topic("c"), 0, 0, None), Err(Full::Messages));
+        assert_eq!((store.len(), store.bytes()), (5, 90 + 90 + 80 + 100));
+        assert_eq!(store.remove("$SYS/1"), Some(0));
+        assert_eq!(store.remove_expired(1, 10).len(), 2);
+        assert_eq!((store.len(), store.bytes()), (2, 100));
+        assert_eq!(store.put(topic("c"), 0, 0, None), Err(Full::Messages));
+    }
+
+    #[test]
     fn a_message_replaces_that_of_its_topic_and_the_bytes_are_counted() {
         let mut store = store_of(&[]);
         assert_eq!(store.put(topic("a"), 1, 10, None), Ok(Put::New));
@@ -267,7 +324,11 @@ mod tests {
 
     #[test]
     fn a_full_store_refuses_and_keeps_what_it_had() {
-        let mut store = RetainedStore::new(RetainedLimits { messages_max: 2, bytes_max: 100 });
+        let mut store = RetainedStore::new(RetainedLimits {
+            messages_max: 2,
+            bytes_max: 100,
+            exempt_prefix: None,
+        });
         assert_eq!(store.put(topic("a"), 1, 50, None), Ok(Put::New));
         assert_eq!(store.put(topic("b"), 2, 51, None), Err(Full::Bytes));
         assert_eq!(store.put(topic("a"), 2, 101, None), Err(Full::Bytes));
@@ -433,7 +494,8 @@ mod tests {
     }
 
     fn store_of(topics: &[&str]) -> RetainedStore<u8> {
-        let limits = RetainedLimits { messages_max: 100_000, bytes_max: 1_000_000 };
+        let limits =
+            RetainedLimits { messages_max: 100_000, bytes_max: 1_000_000, exempt_prefix: None };
         let mut store = RetainedStore::new(limits);
         for name in topics {
             let _ = store.put(topic(name), 0, 1, None);

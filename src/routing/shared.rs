@@ -37,12 +37,6 @@ impl GroupId {
         filter.share().map(|_| Self(filter.clone()))
     }
 
-    /// The same in a buffer of its own, for keeping.
-    #[must_use]
-    pub fn detached(&self) -> Self {
-        Self(self.0.detached())
-    }
-
     /// The Share Name.
     #[must_use]
     pub fn share_name(&self) -> &str {
@@ -149,7 +143,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_group_id() {
         let filter = TopicFilter::try_from("$share/consumers/a/+/#").unwrap();
-        let id = GroupId::of(&filter).unwrap().detached();
+        let id = GroupId::of(&filter).unwrap();
         assert_eq!((id.share_name(), id.filter().matcher()), ("consumers", "a/+/#"));
         assert_eq!(GroupId::of(&TopicFilter::try_from("a").unwrap()), None);
     }

@@ -65,7 +65,7 @@ impl<S: Subscriber> Subscribers<S> {
         let position = match position_of(groups, id.share_name()) {
             Ok(position) => position,
             Err(position) => {
-                groups.insert(position, Group::new(id.detached()));
+                groups.insert(position, Group::new(id.clone()));
                 position
             }
         };

@@ -29,6 +29,12 @@ impl Clock {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// How long it is since the start, as exactly as the machine tells: for measuring.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Wall-clock time in milliseconds since 1970, for logs and for what is stored.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]

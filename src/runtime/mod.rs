@@ -6,7 +6,9 @@
 pub mod background;
 pub mod clock;
 pub mod limits;
+pub mod line_limit;
 pub mod logging;
+pub mod pem;
 pub mod port_owner;
 pub mod shard;
 pub mod shutdown;

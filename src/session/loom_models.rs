@@ -11,11 +11,11 @@ use bytes::Bytes;
 use loom::sync::Notify;
 use loom::thread;
 
-use crate::mqtt::{QoS, TopicName};
+use crate::mqtt::{QoS, TopicFilter, TopicName};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, SessionKey, SubscriptionTag};
 use crate::session::mailbox::{
-    Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget, Room,
+    Commit, Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget, Room,
 };
 
 struct Bell(Notify);
@@ -97,12 +97,41 @@ fn a_reservation_is_kept_or_given_back() {
             thread::spawn(move || {
                 let bytes = delivery().message.charged_bytes();
                 assert_eq!(mailbox.reserve(bytes, Tick::ZERO), Room::Reserved);
-                wake(mailbox.commit(delivery(), &mut None));
+                match mailbox.commit(delivery(), &mut None) {
+                    Commit::Queued(waker) => wake(waker),
+                    Commit::Closed(_) => panic!("nobody closes it"),
+                }
             })
         };
         receive(&mailbox, 1);
         publisher.join().unwrap();
         assert_eq!(mailbox.counts().messages, 0);
+    });
+}
+
+/// A message for one member of a group, whose Session ends meanwhile, was once lost: here it comes
+/// back to the publisher or to the owner, never to both and never to nobody.
+#[test]
+fn what_a_session_that_ends_was_chosen_for_comes_back_once() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                let delivery = shared_delivery();
+                match mailbox.reserve(delivery.message.charged_bytes(), Tick::ZERO) {
+                    Room::Reserved => {
+                        matches!(mailbox.commit(delivery, &mut None), Commit::Closed(_))
+                    }
+                    Room::NotNeeded => true,
+                    Room::Full => panic!("it is empty"),
+                }
+            })
+        };
+        let came_to_the_owner = mailbox.close().len();
+        let came_back = publisher.join().unwrap();
+        assert_eq!(came_to_the_owner + usize::from(came_back), 1);
     });
 }
 
@@ -159,6 +188,13 @@ fn mailbox() -> Arc<Mailbox> {
     };
     let budget = Arc::new(QueueBudget::new(1 << 20));
     Arc::new(Mailbox::new(SessionKey(1), Arc::from("c"), Arc::new(options), budget))
+}
+
+/// One that was chosen for a member of a Shared Subscription.
+fn shared_delivery() -> Delivery {
+    let filter = TopicFilter::parse("$share/g/t").unwrap();
+    let tag = SubscriptionTag { shared_filter: Some(filter), ..SubscriptionTag::default() };
+    Delivery { tag: Some(Arc::new(tag)), ..delivery() }
 }
 
 fn delivery() -> Delivery {

@@ -128,6 +128,16 @@ pub enum Room {
     NotNeeded,
 }
 
+/// What came of a commit.
+#[must_use]
+#[derive(Debug)]
+pub enum Commit {
+    /// It waits in the mailbox; the waker, if there is one, is to be woken at the end of the turn.
+    Queued(Option<Waker>),
+    /// The Session has ended since the room was set aside: the delivery comes back.
+    Closed(Delivery),
+}
+
 /// Why the owner is asked to give its Session up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notice {
@@ -361,21 +371,17 @@ impl Mailbox {
     }
 
     /// Queues a delivery that [`Self::reserve`] set room aside for.
-    pub fn commit(
-        &self,
-        mut delivery: Delivery,
-        detached: &mut Option<Arc<Message>>,
-    ) -> Option<Waker> {
+    pub fn commit(&self, mut delivery: Delivery, detached: &mut Option<Arc<Message>>) -> Commit {
         let mut state = self.state.lock();
+        if matches!(state.owner, Owner::Gone) {
+            // The room that was set aside went with everything else.
+            return Commit::Closed(delivery);
+        }
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
-        if matches!(state.owner, Owner::Gone) {
-            state.discharge(1, delivery.message.charged_bytes());
-            return None;
-        }
         state.full_since = None;
-        state.push_at_least_once(delivery)
+        Commit::Queued(state.push_at_least_once(delivery))
     }
 
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {

@@ -12,8 +12,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::mqtt::{
-    PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
-    ReasonCode, SubscriptionOptions, TopicError, TopicFilter, TopicName,
+    Answer, PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
+    ReasonCode, ReasonString, SubscriptionOptions, TopicError, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, SessionKey};
@@ -27,6 +27,8 @@ use crate::session::topic_alias::{AliasError, InboundAliases, OutboundAliases, T
 pub struct Session {
     mailbox: Arc<Mailbox>,
     subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
+    /// Bytes of their Topic Filters.
+    subscription_bytes: usize,
     in_flight: InFlight,
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
@@ -140,6 +142,7 @@ impl Session {
         Self {
             mailbox,
             subscriptions: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            subscription_bytes: 0,
             in_flight: InFlight::new(),
             unreleased: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
             link: Link::new(LinkOptions::unconnected()),
@@ -232,17 +235,11 @@ impl Session {
             }
             let mut pubrec = Pubrec::new(id, reason_code);
             pubrec.reason_string = self.reason_string(reason);
-            if pubrec.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                pubrec.reason_string = None;
-            }
-            pubrec.encode(self.version(), out.buffer());
+            self.answer(pubrec, out);
         } else {
             let mut puback = Puback::new(id, reason_code);
             puback.reason_string = self.reason_string(reason);
-            if puback.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                puback.reason_string = None;
-            }
-            puback.encode(self.version(), out.buffer());
+            self.answer(puback, out);
         }
     }
 
@@ -260,11 +257,8 @@ impl Session {
         let mut pubcomp = Pubcomp::new(pubrel.packet_id, reason_code);
         if !was_known {
             pubcomp.reason_string = self.reason_string(Some(UNKNOWN_ID));
-            if pubcomp.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                pubcomp.reason_string = None;
-            }
         }
-        pubcomp.encode(self.version(), out.buffer());
+        self.answer(pubcomp, out);
     }
 
     /// PUBACK of the client. One that fits nothing in flight changes nothing; `false` says so.
@@ -294,11 +288,8 @@ impl Session {
         let mut answer = Pubrel::new(pubrec.packet_id, reason_code);
         if result.is_err() {
             answer.reason_string = self.reason_string(Some(UNKNOWN_ID));
-            if answer.encoded_len(self.version()) > self.link.options.packet_bytes_max {
-                answer.reason_string = None;
-            }
         }
-        answer.encode(self.version(), out.buffer());
+        self.answer(answer, out);
         result.is_ok()
     }
 
@@ -381,12 +372,27 @@ impl Session {
         filter: TopicFilter,
         subscription: Subscription,
     ) -> Option<Subscription> {
-        self.subscriptions.insert(filter, subscription)
+        let bytes = filter.as_str().len();
+        let replaced = self.subscriptions.insert(filter, subscription);
+        if replaced.is_none() {
+            self.subscription_bytes += bytes;
+        }
+        replaced
     }
 
     /// Removes a Subscription; `false` when there was none.
     pub fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
-        self.subscriptions.remove(filter).is_some()
+        let was_there = self.subscriptions.remove(filter).is_some();
+        if was_there {
+            self.subscription_bytes -= filter.as_str().len();
+        }
+        was_there
+    }
+
+    /// Bytes of the Topic Filters of all Subscriptions.
+    #[must_use]
+    pub fn subscription_bytes(&self) -> usize {
+        self.subscription_bytes
     }
 
     /// The Subscription to `filter`.
@@ -409,9 +415,15 @@ impl Session {
             .collect()
     }
 
-    fn reason_string(&self, reason: Option<&str>) -> Option<ByteString> {
+    #[inline]
+    fn answer(&self, answer: impl Answer, out: &mut Outbox) {
+        let link = &self.link.options;
+        answer.encode_within(link.version, link.packet_bytes_max, out.buffer());
+    }
+
+    fn reason_string(&self, reason: Option<&str>) -> Option<ReasonString> {
         let is_wanted = self.link.options.wants_problem_information;
-        reason.filter(|_| is_wanted).map(ByteString::from)
+        reason.filter(|_| is_wanted).map(ReasonString::from)
     }
 
     /// How many QoS 1 and 2 messages may be sent now.

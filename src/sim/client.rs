@@ -233,7 +233,7 @@ impl SimClient {
         let mut disconnect = Disconnect::new(reason_code);
         if let Some((secs, reason)) = expiry {
             disconnect.session_expiry_interval_secs = Some(secs);
-            disconnect.reason_string = Some(reason.into());
+            disconnect.reason_string = Some(reason.as_str().into());
         }
         self.send(&Packet::Disconnect(Box::new(disconnect)));
     }

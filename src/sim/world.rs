@@ -141,6 +141,7 @@ impl World {
             connect_timeout_millis: 3_000,
             packet_timeout_millis: 60_000,
             auth_timeout_millis: 2_000,
+            publish_hold_millis: chance.pick(&[0, 300, 5_000]),
             publish_rate_max: chance.pick(&[0, 0, 5]),
             ..ConnectionOptions::default()
         };

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Broker, Mosquitto};
-use http::{Response, request};
+use http::{Response, exchange, request};
 use mqtt::Client;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,6 +66,8 @@ fn what_is_wrong_is_said_in_json() {
         ("POST", "/clients", "", 405),
         ("GET", "/clients/nobody", "", 404),
         ("DELETE", "/clients/nobody", "", 404),
+        ("GET", "/clients/%ff", "", 400),
+        ("DELETE", "/clients/%ff", "", 400),
         ("GET", "/clients?limit=0", "", 400),
         ("GET", "/clients?limit=1001", "", 400),
         ("GET", "/clients?limit=many", "", 400),
@@ -76,9 +78,47 @@ fn what_is_wrong_is_said_in_json() {
     ] {
         let response = request(port, method, path, &[], body);
         assert_eq!(response.status, status, "{method} {path}: {}", response.body);
-        let said = response.json();
-        assert!(!said["error"].as_str().unwrap().is_empty(), "{method} {path}");
-        assert!(!said["hint"].as_str().unwrap().is_empty(), "{method} {path}");
+        check_words(&response);
+    }
+}
+
+fn check_words(response: &Response) {
+    let said = response.json();
+    for part in ["error", "hint"] {
+        assert!(said[part].as_str().is_some_and(|words| !words.is_empty()), "{response:?}");
+    }
+}
+
+/// The HTTP library refuses these itself, and would do so without a word.
+#[test]
+fn what_is_no_request_is_refused_in_json_too() {
+    let broker = start(&[]);
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(100_000));
+    for (text, statuses) in [
+        ("GET /livez HTTP/1.1\r\n no header\r\n\r\n", &[400][..]),
+        ("GET /livez HTTP/3.0\r\nHost: localhost\r\n\r\n", &[400]),
+        ("<>?!\r\n\r\n", &[400]),
+        (&long, &[414, 431]),
+    ] {
+        let response = exchange(admin(&broker), text);
+        assert!(statuses.contains(&response.status), "{text:.40}: {response:?}");
+        check_words(&response);
+    }
+}
+
+#[test]
+fn a_request_names_its_host_once() {
+    let broker = start(&[]);
+    let ask = |version, hosts: &str| {
+        let head = format!("GET /livez HTTP/{version}\r\nConnection: close\r\n");
+        exchange(admin(&broker), &format!("{head}{hosts}\r\n"))
+    };
+    let one = "Host: localhost\r\n";
+    assert_eq!(ask("1.1", one).status, 200);
+    assert_eq!(ask("1.0", "").status, 200);
+    for refused in [ask("1.1", ""), ask("1.1", &one.repeat(2)), ask("1.0", &one.repeat(2))] {
+        assert_eq!(refused.status, 400);
+        check_words(&refused);
     }
 }
 
@@ -88,8 +128,11 @@ fn heads_that_are_too_large_are_refused() {
     let large = ("X-Large", "x".repeat(64 * 1_024));
     let response = request(admin(&broker), "GET", "/livez", &[(large.0, &large.1)], "");
     assert_eq!(response.status, 431);
+    check_words(&response);
     let many: Vec<_> = (0..100).map(|_| ("X-Many", "x")).collect();
-    assert_eq!(request(admin(&broker), "GET", "/livez", &many, "").status, 431);
+    let response = request(admin(&broker), "GET", "/livez", &many, "");
+    assert_eq!(response.status, 431);
+    check_words(&response);
 }
 
 #[test]
@@ -231,12 +274,16 @@ fn every_bound_has_a_counter() {
         ("mqttzoo_receive_maximum_exceeded_total", ""),
         ("mqttzoo_topic_levels_exceeded_total", ""),
         ("mqttzoo_subscriptions_exceeded_total", ""),
+        ("mqttzoo_subscription_sizes_exceeded_total", ""),
         ("mqttzoo_sessions_exceeded_total", ""),
         ("mqttzoo_wills_exceeded_total", ""),
         ("mqttzoo_retained_exceeded_total", ""),
         ("mqttzoo_connects_waiting_exceeded_total", ""),
         ("mqttzoo_publishes_refused_total", ""),
         ("mqttzoo_deliveries_dropped_total", ""),
+        ("mqttzoo_publishes_held_total", ""),
+        ("mqttzoo_held_publishes_dropped_total", ""),
+        ("mqttzoo_reads_deferred_by_hold_total", ""),
         ("mqttzoo_queues_exceeded_total", ""),
         ("mqttzoo_reads_deferred_by_rate_total", ""),
         ("mqttzoo_reads_deferred_by_memory_total", ""),

@@ -120,6 +120,34 @@ fn what_is_not_allowed_is_refused_with_0x87() {
     assert!(broker.metrics().value("publishes_denied_total") >= 5);
 }
 
+/// Every refusal was a line: a client that does not stop filled the disk.
+#[test]
+fn refusals_are_a_line_a_second_and_all_are_counted() {
+    let broker = guarded(&[]);
+    let s = broker.stage(Version::V5);
+    let mut client = alice(&s, "a");
+    for id in 1..=200 {
+        client.send(&s.message("home/safe", "x").qos(1, id).bytes());
+        assert_eq!(client.expect_ack(kind::PUBACK, id).unwrap().code, 0x87);
+    }
+    assert_eq!(broker.metrics().value("publishes_denied_total"), 200);
+    let suppressed_then = |broker: &Broker| {
+        let log = broker.log();
+        let mut lines = log.lines().filter(|line| line.contains("home/safe"));
+        lines.next_back().is_some_and(|line| line.contains("suppressed="))
+    };
+    // The next line tells of those that were none.
+    let mut id = 200;
+    broker.wait_until("a line about the others", |broker| {
+        id += 1;
+        client.send(&s.message("home/safe", "x").qos(1, id).bytes());
+        client.expect_ack(kind::PUBACK, id).unwrap();
+        suppressed_then(broker)
+    });
+    let lines = broker.count_in_log("home/safe");
+    assert!(lines < usize::from(id) / 10, "{lines} lines for {id} refusals");
+}
+
 #[test]
 fn a_will_that_is_not_allowed_is_refused_with_0x87() {
     let broker = guarded(&[]);

@@ -58,14 +58,9 @@ fn check_leaks(broker: &Broker, before: &Held, patience: Duration) -> Result<(),
     }
 }
 
-/// A broker that says nothing by itself, so that nothing changes by itself. The allocator of the system
-/// keeps some of what it is given back, in each round more; told not to, it shows what we hold.
+/// A broker that says nothing by itself, so that nothing changes by itself.
 fn quiet_broker() -> Broker {
-    let plain = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:\
-                 glibc.malloc.trim_threshold=65536";
-    let arguments = ["--admin-port", "0", "--sys-interval-secs", "off", "--log", "warn"];
-    let arguments = arguments.map(str::to_owned).to_vec();
-    Broker::start_in(&[("GLIBC_TUNABLES", plain)], |_directory| arguments)
+    Broker::start(&["--admin-port", "0", "--sys-interval-secs", "off", "--log", "warn"])
 }
 
 /// Whether a process holds over five per cent more than it did.

@@ -18,7 +18,7 @@ use crate::cluster::version::Version;
 use crate::cluster::wire::{self, PublishParts};
 use crate::mqtt::{QoS, ReasonCode, TopicFilter};
 use crate::ports::message::Message;
-use crate::session::mailbox::Room;
+use crate::session::mailbox::{Commit, Room};
 
 /// What one broker gets of a message.
 #[derive(Debug)]
@@ -244,9 +244,10 @@ impl Turn<'_> {
                     if qos == QoS::AtMostOnce {
                         return self.offer(target, message, qos, &mut None);
                     }
-                    if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved {
-                        let again = delivery(target, message, qos);
-                        let wake = target.mailbox.commit(again, &mut None);
+                    if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved
+                        && let Commit::Queued(wake) =
+                            target.mailbox.commit(delivery(target, message, qos), &mut None)
+                    {
                         self.shard.wake_later(wake);
                         return true;
                     }

@@ -91,7 +91,7 @@ impl Turn<'_> {
         let outcome =
             self.publish_from_peer(message, frame.is_for_subscribers, &frame.groups, &mut moved);
         match outcome {
-            PublishOutcome::Refused { reason_code, .. } => Fate::Refused(reason_code),
+            PublishOutcome::Refused(refusal) => Fate::Refused(refusal.reason_code()),
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
             PublishOutcome::NoMatchingSubscribers => Fate::NoMatch,
             PublishOutcome::Accepted | PublishOutcome::Pending(_) => Fate::Enqueued,

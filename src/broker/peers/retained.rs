@@ -81,7 +81,7 @@ impl Turn<'_> {
     ///
     /// There is no room for it; nothing has changed.
     pub(crate) fn retain_versioned(
-        &mut self,
+        &self,
         peers: &Peers,
         message: &Message,
     ) -> Result<Version, Full> {

@@ -203,10 +203,10 @@ impl Publisher {
 
     fn take(&mut self, item: Item) {
         match item {
-            Item::Draft(draft) => {
-                self.pace.sent(Instant::now());
-                self.drafts = self.form.messages(draft);
-                self.drafts.reverse();
+            Item::Draft(draft) => self.begin(draft),
+            Item::Unended(draft) => {
+                self.conversation.say.note("");
+                self.begin(draft);
             }
             Item::Finished => {
                 if self.is_typed && self.is_prompted {
@@ -221,6 +221,12 @@ impl Publisher {
                 self.has_bad_input = true;
             }
         }
+    }
+
+    fn begin(&mut self, draft: Draft) {
+        self.pace.sent(Instant::now());
+        self.drafts = self.form.messages(draft);
+        self.drafts.reverse();
     }
 
     fn publish(&mut self, now: Instant, message: Message) {

@@ -1,12 +1,13 @@
 //! Where the payloads of `mqtt_pub` come from.
 
 use std::{
-    io::{self, BufRead, IsTerminal, Read},
-    os::unix::ffi::OsStrExt,
+    io::{self, BufRead, IsTerminal, Read, StdinLock},
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     thread,
 };
 
 use bytes::Bytes;
+use rustix::termios::{LocalModes, tcgetattr};
 use tokio::sync::mpsc;
 
 use super::{
@@ -39,6 +40,8 @@ pub(super) enum LineKind {
 #[derive(Debug)]
 pub(super) enum Item {
     Draft(Draft),
+    /// A line that a ctrl-d ended: the cursor still stands behind it.
+    Unended(Draft),
     /// There is no more.
     Finished,
     /// What came next cannot be sent.
@@ -56,7 +59,7 @@ impl Source {
                 let words = "--repeat goes with -m, -f, -s, -n or --size, not with lines";
                 return Err(StartError::usage(words));
             }
-            return Ok(Self::Lines { lines: read_lines(), kind, number: 0 });
+            return Ok(Self::Lines { lines: read_lines(kind), kind, number: 0 });
         }
         Ok(Self::Fixed { payload: fixed(payload)?, left: message.repeat.unwrap_or(1) })
     }
@@ -157,40 +160,75 @@ fn fixed(options: &PayloadOptions) -> Result<Bytes, StartError> {
 }
 
 /// A thread of its own reads the standard input: a terminal cannot be read without blocking.
-fn read_lines() -> mpsc::Receiver<io::Result<Vec<u8>>> {
+fn read_lines(kind: LineKind) -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (tx, lines) = mpsc::channel(LINES_AHEAD);
     thread::spawn(move || {
         let mut stdin = io::stdin().lock();
         loop {
-            let mut line = Vec::new();
-            match stdin.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
-                Ok(0) => return,
-                Ok(_) => {
-                    line.pop_if(|last| *last == b'\n');
-                    if tx.blocking_send(Ok(line)).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    // Nobody listening any more is as good as told.
-                    let _ = tx.blocking_send(Err(error));
-                    return;
-                }
+            let line = match kind {
+                LineKind::Typed => read_typed(&mut stdin),
+                LineKind::Payload | LineKind::Json => read_line(&mut stdin),
+            };
+            // Nobody listening any more is as good as told.
+            let goes_on = match line {
+                Ok(line) if line.is_empty() => return,
+                line => line.is_ok() & tx.blocking_send(line).is_ok(),
+            };
+            if !goes_on {
+                return;
             }
         }
     });
     lines
 }
 
+/// A line with its end, or what is left; nothing at the end.
+fn read_line(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+/// What a person typed until a newline or a ctrl-d; nothing for a ctrl-d alone. A terminal that
+/// edits lines gives one of them a read, and its end is not there for a second read to find.
+fn read_typed(stdin: &mut StdinLock<'_>) -> io::Result<Vec<u8>> {
+    if !edits_lines(&*stdin) {
+        return read_line(stdin);
+    }
+    loop {
+        let piece = match stdin.fill_buf() {
+            Ok(piece) => piece,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let len = piece.iter().position(|byte| *byte == b'\n').map_or(piece.len(), |end| end + 1);
+        let line = piece.get(..len).unwrap_or_default().to_vec();
+        stdin.consume(len);
+        return Ok(line);
+    }
+}
+
+/// Whether the terminal gathers a line before it gives it away.
+fn edits_lines(terminal: impl AsFd) -> bool {
+    tcgetattr(terminal).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
+}
+
 fn digest(line: Option<io::Result<Vec<u8>>>, kind: LineKind, number: u64) -> Item {
-    match (line, kind) {
-        (None, _) => Item::Finished,
-        (Some(Err(error)), _) => Item::Failed(format!("cannot read the standard input: {error}")),
-        (Some(Ok(line)), LineKind::Typed) if line.is_empty() => Item::Finished,
-        (Some(Ok(line)), LineKind::Typed | LineKind::Payload) => {
-            Item::Draft(Draft::new(line.into()))
+    let (line, is_ended) = match line {
+        None => return Item::Finished,
+        Some(Err(error)) => {
+            return Item::Failed(format!("cannot read the standard input: {error}"));
         }
-        (Some(Ok(line)), LineKind::Json) => match json_lines::parse(&line) {
+        Some(Ok(mut line)) => {
+            let end = line.pop_if(|last| *last == b'\n');
+            (line, end.is_some())
+        }
+    };
+    match kind {
+        LineKind::Typed if line.is_empty() => Item::Finished,
+        LineKind::Typed if !is_ended => Item::Unended(Draft::new(line.into())),
+        LineKind::Typed | LineKind::Payload => Item::Draft(Draft::new(line.into())),
+        LineKind::Json => match json_lines::parse(&line) {
             Ok(draft) => Item::Draft(draft),
             Err(reason) => Item::Failed(format!("line {number}: {reason}")),
         },

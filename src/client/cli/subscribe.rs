@@ -276,7 +276,7 @@ impl Choice {
         let filters: Result<Vec<_>, _> =
             topics.iter().map(|topic| parse_filter("-t", topic)).collect();
         let filters = filters?.into_iter().map(|filter| SubscribeFilter {
-            filter: filter.as_byte_string().clone(),
+            filter: filter.to_byte_string(),
             options: subscription_options,
         });
         let unwanted: Result<Vec<_>, _> =
@@ -293,7 +293,7 @@ impl Choice {
         }
         Ok(Self {
             filters: filters.collect(),
-            unwanted: unwanted?.iter().map(|it| it.as_byte_string().clone()).collect(),
+            unwanted: unwanted?.iter().map(TopicFilter::to_byte_string).collect(),
             filters_out: filters_out?,
             subscription_id: plan.properties.subscription_id,
             subscribe_properties,
@@ -304,7 +304,7 @@ impl Choice {
 }
 
 fn parse_filter(option: &str, topic: &str) -> Result<TopicFilter, StartError> {
-    TopicFilter::parse(topic.into())
+    TopicFilter::parse(topic)
         .map_err(|error| StartError::usage(format!("{option} {topic}: {error}")))
 }
 

@@ -6,7 +6,8 @@ use bytestring::ByteString;
 
 use super::super::message::Message;
 use crate::mqtt::{
-    Connack, DecodeError, Disconnect, Packet, Publish, ReasonCode, SubscribeFilter, UserProperty,
+    Connack, DecodeError, Disconnect, Packet, Publish, ReasonCode, ReasonString, SubscribeFilter,
+    UserProperty,
 };
 
 /// Time since a beginning that the driver chose.
@@ -90,7 +91,7 @@ pub enum PublishOutcome {
     /// QoS 1 and 2: the server has taken it over.
     Acknowledged(ReasonCode),
     /// The server, or a limit it had announced, refused it.
-    Refused(ReasonCode, Option<ByteString>),
+    Refused(ReasonCode, Option<ReasonString>),
 }
 
 /// The answer to a SUBSCRIBE or UNSUBSCRIBE.
@@ -99,7 +100,7 @@ pub struct Answer {
     /// One per Topic Filter, in order.
     pub reason_codes: Vec<ReasonCode>,
     /// The server's words, if it had any.
-    pub reason_string: Option<ByteString>,
+    pub reason_string: Option<ReasonString>,
 }
 
 /// Why the session closes its transport.

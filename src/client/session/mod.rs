@@ -28,7 +28,8 @@ use outgoing::{Acknowledged, Outgoing, Request};
 use super::message::Message;
 use crate::mqtt::{
     Connack, Connect, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion, Puback, Pubcomp,
-    Publish, Pubrec, Pubrel, QoS, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe,
+    Publish, Pubrec, Pubrel, QoS, ReasonCode, ReasonString, Suback, Subscribe, Unsuback,
+    Unsubscribe,
 };
 
 /// What a session is opened with.
@@ -573,7 +574,7 @@ impl Session {
     }
 }
 
-fn outcome(reason_code: ReasonCode, words: Option<bytestring::ByteString>) -> PublishOutcome {
+fn outcome(reason_code: ReasonCode, words: Option<ReasonString>) -> PublishOutcome {
     if reason_code.is_error() {
         return PublishOutcome::Refused(reason_code, words);
     }

@@ -122,16 +122,11 @@ impl Membership {
         }
     }
 
-    /// The tickets that the next life goes on with.
+    /// The tickets that the next life goes on with. This one is over.
     #[must_use]
     pub fn take_tickets(&mut self) -> TicketSource {
-        std::mem::replace(&mut self.desk, Desk::new(TicketSource::new(Owner::Membership)))
-            .into_tickets()
-    }
-
-    /// The tickets that the next life goes on with.
-    pub fn into_tickets(self) -> TicketSource {
-        self.desk.into_tickets()
+        let spent = Desk::new(TicketSource::new(Owner::Membership));
+        std::mem::replace(&mut self.desk, spent).into_tickets()
     }
 
     /// Takes what the tree of znodes has to say. Answers to requests of others are nobody's here.
@@ -222,7 +217,8 @@ impl Membership {
     }
 
     /// Leaves the cluster: nobody has to wait until this broker is declared dead. Let the clients go
-    /// first. [`Output::Left`] follows, unless the tree of znodes cannot be reached.
+    /// first. [`Output::Left`] follows, unless the tree of znodes cannot be reached; end the session
+    /// then, so that somebody else may lead at once.
     pub fn leave(&mut self, now: Tick) {
         if self.ending == Ending::No {
             self.ending = Ending::Leaving;
@@ -431,7 +427,7 @@ impl Membership {
         });
         self.slots = Some(KnownSlots { map: Arc::clone(&map), stat });
         self.desk.say(Output::Slots(Arc::clone(&map)));
-        for boot_id in newly_dead {
+        for boot_id in newly_dead.into_iter().filter(|boot_id| *boot_id != self.own.boot_id) {
             self.roster.bury(boot_id);
             self.desk.say(Output::MemberDead(boot_id));
         }

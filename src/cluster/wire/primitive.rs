@@ -260,7 +260,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn filter(&mut self) -> Result<TopicFilter, WireError> {
-        TopicFilter::parse(self.string()?).map_err(WireError::Topic)
+        TopicFilter::parse(&self.string()?).map_err(WireError::Topic)
     }
 
     /// The next `len` bytes, sharing the buffer.

@@ -4,6 +4,7 @@
 //! left goes on in the next one. The buffers belong to the shard; a connection holds bytes of its own
 //! only while a packet is not whole or the socket takes no more.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -188,6 +189,12 @@ impl<S: Link> Driver<S> {
         let was_reading = self.connection.is_reading();
         let outbox_max = if self.backlog.is_some() { 0 } else { OUTBOX_MAX };
         let progress = self.connection.advance(turn, DELIVERIES_MAX, outbox_max, cx.waker());
+        if self.connection.is_waiting()
+            && let Err(reason) = self.watch(cx, turn)
+        {
+            self.connection.handle_lost(turn, &reason);
+            return false;
+        }
         // What it has just come to may be a reason to read on.
         let reads_again = !was_reading && self.connection.is_reading();
         wants_turn || reads_again || progress == Progress::More
@@ -205,6 +212,30 @@ impl<S: Link> Driver<S> {
                     self.set_timer(cx, until);
                 }
                 false
+            }
+        }
+    }
+
+    /// Notices that a client leaves which waits to be let in. What it sends ahead is kept; beyond a
+    /// bound it is no longer listened to.
+    fn watch(&mut self, cx: &mut Context<'_>, turn: &Turn<'_>) -> Result<(), Cow<'static, str>> {
+        let mut piece = [0; AHEAD_BYTES_MAX];
+        // Half a packet behind CONNECT is new to the state machine when it takes packets again.
+        self.unread.append(&[]);
+        loop {
+            let room = AHEAD_BYTES_MAX.saturating_sub(self.unread.len());
+            if room == 0 {
+                return Ok(());
+            }
+            let mut piece = ReadBuf::new(piece.get_mut(..room).unwrap_or_default());
+            match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(broken(&error).into()),
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Err(CLOSED.into()),
+                Poll::Ready(Ok(())) => {
+                    turn.shard.counters().bytes_received.add(piece.filled().len() as u64);
+                    self.unread.append(piece.filled());
+                }
             }
         }
     }
@@ -435,6 +466,8 @@ const PACKETS_MAX: usize = 128;
 const DELIVERIES_MAX: usize = 4_096;
 /// Bytes encoded before they are written.
 const OUTBOX_MAX: usize = 256 * 1_024;
+/// Bytes kept of a client that waits to be let in.
+const AHEAD_BYTES_MAX: usize = 4 * 1_024;
 /// Pieces of one write.
 const SLICES_MAX: usize = 64;
 /// How long the last packet of a connection has to arrive.

@@ -4,7 +4,7 @@
 //! for does not happen.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use crate::mqtt::{
     Connect, ConnectProperties, Packet, PacketId, Pingresp, ProtocolVersion, Publish, QoS,
     Subscribe, SubscribeFilter, SubscriptionOptions,
 };
+use crate::ports::auth::{AuthBusy, AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::runtime::Clock;
 
 /// A driven connection and its client.
@@ -40,7 +41,7 @@ struct Stage {
 /// What is between the driver and its client.
 #[derive(Default)]
 struct Wire {
-    /// What the client has sent, in the pieces in which it arrives.
+    /// What the client has sent, in the pieces in which it arrives; an empty one is the end.
     arriving: VecDeque<Bytes>,
     /// Written, but not on its way as long as flushing stalls.
     accepted: BytesMut,
@@ -59,6 +60,31 @@ struct Wire {
 
 struct Socket(Arc<Mutex<Wire>>);
 
+/// An authenticator that takes its time.
+#[derive(Default)]
+struct Doorman(Mutex<Vec<Box<dyn Completion>>>);
+
+impl Authenticator for Doorman {
+    fn submit(&self, _: AuthRequest, completion: Box<dyn Completion>) -> Result<(), AuthBusy> {
+        self.0.lock().push(completion);
+        Ok(())
+    }
+}
+
+impl Doorman {
+    /// Whether the client that came first still waits.
+    fn is_wanted(&self) -> bool {
+        self.0.lock().first().is_some_and(|completion| completion.is_wanted())
+    }
+
+    fn let_in(&self) {
+        let identity = Identity { client_id: Arc::from("c"), user_name: None, anonymous: false };
+        for completion in self.0.lock().drain(..) {
+            completion.complete(AuthVerdict::Granted(identity.clone()));
+        }
+    }
+}
+
 struct Woken(AtomicBool);
 
 impl Stage {
@@ -74,6 +100,17 @@ impl Stage {
 
     fn broker() -> Arc<Broker> {
         Arc::new(Broker::new(BrokerOptions::default(), Guards::default(), SEEDS))
+    }
+
+    /// A broker that asks `doorman` about every client, and a client that it is asked about.
+    fn at_the_door(doorman: &Arc<Doorman>) -> Self {
+        let authenticator: Arc<dyn Authenticator> = Arc::clone(doorman) as Arc<_>;
+        let guards = Guards { authenticator: Some(authenticator), authorizer: None };
+        let broker = Arc::new(Broker::new(BrokerOptions::default(), guards, SEEDS));
+        let context = Arc::new(ShardContext::new(&broker));
+        let options =
+            ConnectionOptions { packet_timeout_millis: 20, ..ConnectionOptions::default() };
+        Self::on(broker, context, options)
     }
 
     /// A connection on the shard of `context`.
@@ -106,6 +143,11 @@ impl Stage {
         wake(wire.reader.take());
     }
 
+    /// The client closes its side.
+    fn leave(&mut self) {
+        self.send([Bytes::new()]);
+    }
+
     /// The socket takes nothing more, or all it has been given.
     fn stall_flush(&self, stalls: bool) {
         let mut wire = self.wire.lock();
@@ -132,6 +174,16 @@ impl Stage {
     /// What the client has got since it last looked.
     fn received(&self) -> Bytes {
         self.wire.lock().received.split().freeze()
+    }
+
+    /// What the client gets next, timers included.
+    async fn next_received(&mut self) -> Bytes {
+        poll_fn(|cx| {
+            let _ended = self.driver.as_mut().poll(cx);
+            let received = self.wire.lock().received.split();
+            if received.is_empty() { Poll::Pending } else { Poll::Ready(received.freeze()) }
+        })
+        .await
     }
 }
 
@@ -225,6 +277,12 @@ fn named(client_id: &'static str) -> Packet {
         password: None,
         properties: ConnectProperties::default(),
     }))
+}
+
+fn with_user_name() -> Packet {
+    let Packet::Connect(mut connect) = connect() else { panic!("it is a CONNECT") };
+    connect.user_name = Some("somebody".into());
+    Packet::Connect(connect)
 }
 
 fn subscribe(filter: &str) -> Packet {
@@ -350,6 +408,58 @@ async fn half_a_packet_has_until_the_packet_timeout() {
         }
         assert_eq!(stage.received().first(), Some(&0xE0), "a DISCONNECT");
     }
+}
+
+/// Story: while the authenticator was asked the socket was not looked at, so a client that left held
+/// its place among the half open and in the queue of passwords until the time-out.
+#[tokio::test]
+async fn a_client_that_leaves_while_its_password_waits_is_gone_at_once() {
+    for ahead in [Bytes::new(), encoded(&[Packet::Pingreq, subscribe("t")])] {
+        let doorman = Arc::default();
+        let mut stage = Stage::at_the_door(&doorman);
+        stage.send([encoded(&[with_user_name()])]);
+        if !ahead.is_empty() {
+            stage.send([ahead]);
+        }
+        stage.settle();
+        assert!(doorman.is_wanted());
+        stage.leave();
+        stage.settle();
+        assert!(!doorman.is_wanted(), "nobody waits for the answer");
+        assert_eq!(stage.broker.counters().totals().connects_refused, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_ahead_waits_for_the_connack() {
+    for piece_len in [1, 7, 1_000] {
+        let doorman = Arc::default();
+        let mut stage = Stage::at_the_door(&doorman);
+        let packets = encoded(&[with_user_name(), Packet::Pingreq, publish("t", vec![7; 6_000])]);
+        stage.send(pieces(packets, piece_len));
+        stage.settle();
+        assert_eq!(stage.received(), "", "{piece_len}");
+        assert!(!stage.wire.lock().arriving.is_empty(), "only so much is kept of it");
+        doorman.let_in();
+        stage.settle();
+        let received = stage.received();
+        assert_eq!(received.first(), Some(&0x20), "a CONNACK");
+        assert!(received.ends_with(&pingresp()), "{piece_len}");
+        assert_eq!(stage.broker.counters().totals().publishes_received, 1);
+        assert_eq!(stage.bytes_counted(), stage.bytes_sent);
+    }
+}
+
+/// Half a packet behind CONNECT had no deadline when the CONNECT had to wait.
+#[tokio::test]
+async fn half_a_packet_sent_ahead_has_until_the_packet_timeout() {
+    let doorman = Arc::default();
+    let mut stage = Stage::at_the_door(&doorman);
+    stage.send([[&encoded(&[with_user_name()])[..], &[0x30]].concat().into()]);
+    stage.settle();
+    doorman.let_in();
+    assert_eq!(stage.next_received().await.first(), Some(&0x20), "a CONNACK, and no keep alive");
+    assert_eq!(stage.next_received().await.first(), Some(&0xE0), "a DISCONNECT");
 }
 
 proptest! {

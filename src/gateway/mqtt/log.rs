@@ -41,17 +41,19 @@ pub fn log(event: &Event) {
             listener = &*origin.listener,
             "connection ended before any byte"
         ),
-        Event::Denied { card, action, topic } => tracing::info!(
+        Event::Denied { card, action, topic, suppressed } => tracing::info!(
             client_id = &*card.identity.client_id,
             user_name = card.identity.user_name.as_deref(),
             action,
             topic = topic.as_str(),
+            suppressed = (*suppressed > 0).then_some(suppressed),
             "not authorized"
         ),
-        Event::PublishRefused { card, topic, reason } => tracing::warn!(
+        Event::PublishRefused { card, topic, reason, suppressed } => tracing::warn!(
             client_id = &*card.identity.client_id,
             topic = topic.as_str(),
             reason,
+            suppressed = (*suppressed > 0).then_some(suppressed),
             "publish refused"
         ),
     }

@@ -14,7 +14,7 @@ pub(super) enum Unread {
     Nothing,
     /// The beginning of a packet.
     Part(Part),
-    /// Whole packets, or what will be refused.
+    /// Whole packets, what will be refused, or what came before its time.
     Whole(Bytes),
 }
 
@@ -31,6 +31,29 @@ impl Unread {
             return Self::Whole(chunk);
         }
         Self::Part(Part(grown(&chunk, packet_bytes_max)))
+    }
+
+    /// Keeps `bytes` behind the others for when the state machine takes packets again; it has seen
+    /// none of them, so that the time for half a packet begins then.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() && !matches!(self, Self::Part(_)) {
+            return;
+        }
+        let mut all = BytesMut::from(match self {
+            Self::Nothing => &[][..],
+            Self::Part(part) => &part.0[..],
+            Self::Whole(chunk) => &chunk[..],
+        });
+        all.extend_from_slice(bytes);
+        *self = Self::Whole(all.freeze());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Part(part) => part.0.len(),
+            Self::Whole(chunk) => chunk.len(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Cluster::bind`] opens the port of the links and draws a boot id; [`Cluster::start`] starts the
 //! task that does what [`crate::cluster`] decides.
 
+mod metrics;
 mod phase;
 mod receiver;
 mod status;
@@ -17,11 +18,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub(super) use metrics::ClusterSource;
 pub(super) use phase::Phase;
 pub(super) use status::Status;
 
 use self::receiver::LinkReceiver;
 use self::task::ClusterTask;
+use crate::admin::Health;
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
 use crate::cluster::identity::{BootId, WireVersions};
@@ -65,14 +68,14 @@ pub(super) struct Cluster {
     listener: tokio::net::TcpListener,
     options: coordination::Options,
     link_address: String,
+    status: Arc<Status>,
 }
 
 /// What the rest of the node sees of the cluster.
 pub(super) struct Membered {
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) status: Arc<Status>,
     /// Ends the session when dropped.
-    pub(super) zookeeper: Arc<ZooKeeper>,
+    _zookeeper: Arc<ZooKeeper>,
 }
 
 impl Cluster {
@@ -100,12 +103,18 @@ impl Cluster {
             listener,
             options,
             link_address: host_and_port(&config.cluster.link_host, port),
+            status: Arc::new(Status::default()),
         }))
     }
 
     /// The other brokers, none yet.
     pub(super) fn peers(&self, hash_seed: u64) -> Peers {
         Peers::new(self.boot_id, Arc::clone(&self.name), hash_seed, LaneOptions::default())
+    }
+
+    /// What there is to say of it.
+    pub(super) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
     }
 
     /// The port on which links are accepted.
@@ -121,6 +130,7 @@ impl Cluster {
         clock: Clock,
         background: &Background,
         shards: Arc<ShardHandles>,
+        health: Arc<Health>,
         shutdown: Shutdown,
     ) -> Result<Membered, ClusterError> {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -147,7 +157,7 @@ impl Cluster {
         let tickets = TicketSource::new(Owner::Membership);
         let membership = Membership::new(options.clone(), self.boot_id, tickets, clock.now());
         let (phase_sender, phase) = watch::channel(Phase::Joining);
-        let status = Arc::new(Status::default());
+        self.status.watch(&zookeeper);
         let task = ClusterTask {
             broker: Arc::clone(broker),
             clock,
@@ -158,7 +168,8 @@ impl Cluster {
             membership,
             links,
             phase: phase_sender,
-            status: Arc::clone(&status),
+            status: self.status,
+            health,
             shutdown,
             session: None,
             awaited: None,
@@ -167,7 +178,7 @@ impl Cluster {
             has_let_go: false,
         };
         handle.spawn("cluster", task.run());
-        Ok(Membered { phase, status, zookeeper })
+        Ok(Membered { phase, _zookeeper: zookeeper })
     }
 }
 

@@ -11,11 +11,15 @@ use crate::cluster::identity::Member;
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::PeerLease;
 use crate::cluster::slots::SlotMap;
+use crate::coordination::{ZooKeeper, ZooKeeperCounters};
 use crate::ports::clock::Tick;
 
 /// As of the last time the task looked.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Status(Mutex<State>);
+pub(in crate::node) struct Status {
+    state: Mutex<State>,
+    zookeeper: Mutex<Option<Arc<ZooKeeperCounters>>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -31,7 +35,7 @@ struct State {
 
 impl Status {
     pub(super) fn note(&self, membership: &Membership, now: Tick) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.own = Some(membership.own().clone());
         state.present = membership.present().cloned().collect();
         state.suspect = membership.suspect().cloned().collect();
@@ -42,22 +46,40 @@ impl Status {
     }
 
     pub(super) fn note_slots(&self, map: Arc<SlotMap>) {
-        self.0.lock().slots = Some(map);
+        self.state.lock().slots = Some(map);
     }
 
-    /// Whether writes to the tree of znodes are committed.
-    pub(in crate::node) fn reaches_zookeeper(&self) -> bool {
-        self.0.lock().reaches_zookeeper
+    /// The way to the ensemble stands, or is being sought.
+    pub(super) fn watch(&self, zookeeper: &ZooKeeper) {
+        *self.zookeeper.lock() = Some(zookeeper.counters());
     }
 
-    /// Whether this broker may acknowledge.
-    pub(in crate::node) fn has_lease(&self, now: Tick) -> bool {
-        now < self.0.lock().lease_until
+    /// What was counted on the way to the ensemble.
+    pub(super) fn zookeeper(&self) -> Option<Arc<ZooKeeperCounters>> {
+        self.zookeeper.lock().clone()
+    }
+
+    /// Brokers there are, this one included, and those of them that are in doubt.
+    pub(super) fn member_counts(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.present.len() + 1, state.suspect.len())
+    }
+
+    /// Whether writes to the tree of znodes are committed, whether this broker leads, whether
+    /// membership is frozen.
+    pub(super) fn flags(&self) -> [bool; 3] {
+        let state = self.state.lock();
+        [state.reaches_zookeeper, state.is_leading, state.is_frozen]
+    }
+
+    /// Milliseconds for which this broker may still acknowledge.
+    pub(super) fn lease_millis(&self, now: Tick) -> u64 {
+        self.state.lock().lease_until.saturating_since(now)
     }
 
     /// All of it, for `GET /cluster`.
     pub(in crate::node) fn to_json(&self, broker: &Broker, now: Tick) -> Value {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let Some(peers) = broker.peers() else { return Value::Null };
         let member = |member: &Member, is_suspect: bool| {
             let peer = peers.find(member.boot_id);

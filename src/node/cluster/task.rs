@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::phase::Phase;
 use super::status::Status;
+use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
 use crate::cluster::frame::ControlFrame;
@@ -36,6 +37,7 @@ pub(super) struct ClusterTask {
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) status: Arc<Status>,
+    pub(super) health: Arc<Health>,
     pub(super) shutdown: Shutdown,
     /// The session that stands, for a life that begins within it.
     pub(super) session: Option<i64>,
@@ -56,7 +58,7 @@ impl ClusterTask {
         let mut is_leaving = false;
         while !self.is_over {
             self.settle_phase();
-            self.status.note(&self.membership, self.clock.now());
+            self.say_how_it_is();
             let wait = self.until_next();
             let shutdown = self.shutdown.clone();
             tokio::select! {
@@ -81,6 +83,22 @@ impl ClusterTask {
         while let Some(output) = self.membership.poll_output() {
             self.carry_out(output);
         }
+    }
+
+    /// For operators, and for whoever sends traffic here.
+    fn say_how_it_is(&self) {
+        let now = self.clock.now();
+        self.status.note(&self.membership, now);
+        let obstacle = if !self.phase.borrow().takes_clients() {
+            Some("joining: this broker is not part of its cluster yet")
+        } else if now >= self.membership.lease_until() {
+            Some("cut off: other brokers may believe this one dead")
+        } else {
+            None
+        };
+        let reaches_zookeeper = self.membership.own_lease(now) == PeerLease::Committed;
+        let degraded = (!reaches_zookeeper).then_some("zookeeper");
+        self.health.set_standing(Standing { obstacle, degraded });
     }
 
     fn note_session(&mut self, event: &CoordinationEvent) {

@@ -36,8 +36,6 @@ pub(super) fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Response {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
         text.push_str("Host: localhost\r\n");
@@ -47,6 +45,13 @@ pub(super) fn request(
     }
     let length = body.len().to_string();
     text.extend(["Content-Length: ", &length, "\r\n\r\n", body]);
+    exchange(port, &text)
+}
+
+/// Sends this and nothing else, and reads to the end of the connection.
+pub(super) fn exchange(port: u16, text: &str) -> Response {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     // A head that is too large is answered before all of it is read.
     let _refused_early = stream.write_all(text.as_bytes());
     let mut answer = Vec::new();

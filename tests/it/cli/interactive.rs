@@ -141,6 +141,22 @@ fn ctrl_d_ends_it_too() {
     assert_eq!(terminal.wait().code(), Some(0));
 }
 
+/// What was typed before a ctrl-d was held until a second one, and only a third one ended it.
+#[test]
+fn ctrl_d_after_text_sends_the_line_and_the_next_one_ends_it() {
+    let broker = Broker::start(&[]);
+    let port = broker.port().to_string();
+    let mut subscriber = Running::start(SUB, &["-p", &port, "-t", "a", "-d", "-v"]);
+    subscriber.read_error_until("received SUBACK");
+    let mut terminal = Terminal::start(PUB, &["-p", &port, "-t", "a"]);
+    terminal.read_until("a> ");
+    terminal.type_in("abc\u{4}");
+    assert_eq!(terminal.read_until("a> "), "abc\r\n3 bytes, sent\r\na> ");
+    subscriber.read_until("a abc\n");
+    terminal.type_in("\u{4}");
+    assert_eq!(terminal.wait().code(), Some(0));
+}
+
 #[test]
 fn a_refused_line_says_why() {
     let server = super::stub_server::StubServer::start(|mut session| {

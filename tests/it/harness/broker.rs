@@ -136,7 +136,7 @@ impl Broker {
 
     /// Waits until `is_so`; `what` is for the message when it does not come to that.
     #[track_caller]
-    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(self) {
             assert!(Instant::now() < deadline, "it did not come to: {what}\n{}", self.log());

@@ -14,12 +14,9 @@ use crate::harness::Broker;
 /// so that the second wait for memory had none, and ended with the keep alive.
 #[test]
 fn above_the_high_water_mark_publishers_wait() {
-    // The allocator of the system may keep what it is given back; with this it does not.
-    let allocator = [("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1048576")];
     let bounds = "--admin-port=0 --memory-high-water-percent=1 --retained-bytes-max=16GiB \
                   --packet-bytes-max=16MiB";
-    let arguments = bounds.split_whitespace().map(str::to_owned).collect();
-    let broker = Broker::start_in(&allocator, |_directory| arguments);
+    let broker = Broker::start(&bounds.split_whitespace().collect::<Vec<_>>());
     let s = broker.stage(Version::V5);
     let (mut other, mut publisher) = (s.client("other").unwrap(), s.client("publisher").unwrap());
     let is_enough = Arc::new(AtomicBool::new(false));

@@ -106,6 +106,27 @@ fn a_topic_alias_above_the_bound_ends_the_connection_with_0x94() {
 }
 
 #[test]
+fn a_client_has_its_bytes_of_subscriptions() {
+    let broker = limited(&["--subscription-bytes-per-client-max", "1KiB"]);
+    for (version, quota) in [(Version::V4, 0x80), (Version::V5, 0x97)] {
+        let s = broker.stage(version);
+        let mut client = s.client("a").unwrap();
+        let before = broker.metrics().value("subscription_sizes_exceeded_total");
+        let [one, two, three] = ["1", "2", "3"].map(|digit| digit.repeat(500));
+        let pairs = [(&*one, 1), (&*two, 1), (&*three, 1), (&*one, 0)];
+        let suback = client.subscribe_all(&[], &pairs).unwrap();
+        assert_eq!(suback.codes, [1, 1, quota, 0], "{version:?}");
+        if version == Version::V5 {
+            let reason = suback.properties.string(prop::REASON_STRING);
+            assert!(reason.is_some_and(|reason| reason.contains("bytes")));
+        }
+        assert_eq!(broker.metrics().value("subscription_sizes_exceeded_total"), before + 1);
+        client.unsubscribe(&[&one]).unwrap();
+        assert_eq!(client.subscribe_all(&[], &[(&*three, 1)]).unwrap().codes, [1]);
+    }
+}
+
+#[test]
 fn a_client_has_its_number_of_subscriptions() {
     let broker = limited(&["--subscriptions-per-client-max", "2"]);
     for (version, quota) in [(Version::V4, 0x80), (Version::V5, 0x97)] {

@@ -1,7 +1,9 @@
 //! How much is retained.
 
-use super::{answer, limited};
-use crate::conformance::{Client, Stage, Version};
+use super::{answer, limited, refusal};
+use crate::conformance::bytes::Will;
+use crate::conformance::{Client, Connect, Stage, Version, kind};
+use crate::harness::Broker;
 
 /// Publishes a retained message with QoS 1; what that is answered with.
 #[track_caller]
@@ -29,6 +31,31 @@ fn one_retained_message_too_many_is_refused() {
     let metrics = broker.metrics();
     assert_eq!(metrics.value("retained_exceeded_total"), 1);
     assert_eq!(metrics.value("retained_messages"), 2);
+}
+
+/// With bounds this low the broker's own messages took all the room, or found none themselves.
+#[test]
+fn the_brokers_own_messages_are_outside_the_bounds() {
+    let bounds = ["--retained-messages-max", "1", "--topic-levels-max", "2", "--admin-port", "0"];
+    let broker = Broker::start(&[&bounds[..], &["--sys-interval-secs", "1"]].concat());
+    let s = broker.stage(Version::V5);
+    let (mut client, mut reader) = (s.client("a").unwrap(), s.client("b").unwrap());
+    reader.subscribe("$SYS/#", 0).unwrap();
+    reader.expect(kind::PUBLISH).unwrap();
+    assert_eq!(retain(&mut client, &s, "1", "a"), 0x10, "nobody subscribes to it");
+    assert_eq!(retain(&mut client, &s, "2", "b"), 0x97);
+    let metrics = broker.metrics();
+    assert_eq!(metrics.value("retained_exceeded_total"), 1);
+    assert_eq!(metrics.value("topic_levels_exceeded_total"), 0);
+}
+
+/// What is outside the bounds is not for clients: a will got there.
+#[test]
+fn a_will_is_not_for_the_brokers_own_topics() {
+    let broker = limited(&[]);
+    let s = broker.stage(Version::V5);
+    let will = Will::new("$SYS/x", "gone");
+    assert_eq!(refusal(&s, &Connect { will: Some(will), ..s.connect("a") }), 0x87);
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn variables_of_kubernetes_are_ignored_with_one_line() {
     let log = broker.wait_for_log("accepts connections");
     assert_eq!(broker.count_in_log("Kubernetes"), 1, "{log}");
     assert!(log.contains("8 environment variables of Kubernetes"), "{log}");
+    let of_kubernetes = log.lines().find(|line| line.contains("Kubernetes"));
+    assert!(of_kubernetes.is_some_and(|line| line.contains("INFO")), "{log}");
     assert_eq!(broker.count_in_log("MQTTZOO_PROT is unknown"), 1, "{log}");
     assert!(log.contains("did you mean `MQTTZOO_PORT`?"), "{log}");
     assert_eq!(log.lines().count(), 3, "{log}");

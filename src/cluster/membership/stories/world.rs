@@ -3,14 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+
 use super::super::Membership;
 use super::super::output::{MembershipOptions, Output, PeerLease};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
+use crate::cluster::member_record;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::znodes::Tree;
 use crate::ports::clock::Tick;
-use crate::ports::coordination::{CoordinationError, CoordinationEvent, Request, Ticket};
+use crate::ports::coordination::{
+    Change, CoordinationError, CoordinationEvent, CreateMode, Request, Ticket,
+};
 
 /// T of all stories: six seconds.
 pub(super) const T: u64 = 6_000;
@@ -28,6 +33,7 @@ pub(super) struct World {
     trace: String,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault that a story switches on")]
 struct Node {
     membership: Membership,
     life: u8,
@@ -39,6 +45,10 @@ struct Node {
     is_dead: bool,
     /// Its requests are made, and their answers lost.
     is_deaf: bool,
+    /// From the request on that has this in it.
+    deaf_from: Option<String>,
+    /// Answers wait.
+    is_slow: bool,
     /// What watches tell waits.
     is_late: bool,
     last_heard: Tick,
@@ -95,11 +105,14 @@ impl World {
                 self.server_ahead_millis = ahead_millis.parse().unwrap();
             }
             ["by-hand", "delete", path] => {
-                self.by_hand(Request::Change(crate::ports::coordination::Change::Delete {
-                    path: (*path).to_owned(),
-                    version: None,
-                }))
+                self.by_hand(Change::Delete { path: (*path).to_owned(), version: None });
             }
+            ["by-hand", "spoil", path] => {
+                let (path, data) = ((*path).to_owned(), Bytes::from_static(b"spoilt"));
+                self.by_hand(Change::Set { path, data, version: None });
+            }
+            ["wipe"] => self.wipe(),
+            ["fill", count] => self.fill(count.parse().unwrap()),
             [verb, names, rest @ ..] => {
                 for name in names.split(',') {
                     self.event_of(verb, name.chars().next().unwrap(), rest);
@@ -112,7 +125,8 @@ impl World {
     fn event_of(&mut self, verb: &str, name: char, rest: &[&str]) {
         let now = self.now;
         match verb {
-            "start" => self.start(name),
+            "start" => self.start(name, rest),
+            "renew" => self.renew(name),
             "cut" => self.disconnect(name),
             "heal" => self.connect(name),
             "expire" => self.tree.expire(self.nodes[&name].session),
@@ -131,10 +145,12 @@ impl World {
                 }
             }
             "deaf" => self.node(name).is_deaf = true,
+            "deaf-from" => self.node(name).deaf_from = Some(rest.join(" ")),
+            "slow" => self.node(name).is_slow = true,
             "late" => self.node(name).is_late = true,
             "deliver" => {
                 let node = self.node(name);
-                node.is_late = false;
+                (node.is_late, node.is_slow) = (false, false);
                 let late = std::mem::take(&mut node.late);
                 node.inbox.extend(late);
             }
@@ -156,7 +172,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, name: char) {
+    fn start(&mut self, name: char, deaf_from: &[&str]) {
         let life = self.nodes.get(&name).map_or(1, |node| node.life + 1);
         let tickets = TicketSource::new(Owner::Membership);
         let node = Node {
@@ -167,6 +183,8 @@ impl World {
             is_paused: false,
             is_dead: false,
             is_deaf: false,
+            deaf_from: None,
+            is_slow: false,
             is_late: false,
             last_heard: self.now,
             inbox: VecDeque::new(),
@@ -174,7 +192,55 @@ impl World {
             lease: self.now,
         };
         self.nodes.insert(name, node);
+        if let ["deaf-from", words @ ..] = deaf_from {
+            self.node(name).deaf_from = Some(words.join(" "));
+        }
         self.connect(name);
+    }
+
+    /// The client gives its session up before the ensemble does.
+    fn renew(&mut self, name: char) {
+        let end = (self.nodes[&name].session, self.now.plus_millis(T));
+        self.ghosts.push(end);
+        self.disconnect(name);
+        let session = self.tree.open_session();
+        let node = self.node(name);
+        (node.session, node.is_connected) = (session, true);
+        node.inbox.push_back(CoordinationEvent::Expired);
+        node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
+    }
+
+    /// Somebody has emptied the disks of all servers.
+    fn wipe(&mut self) {
+        self.names().into_iter().for_each(|name| self.disconnect(name));
+        self.settle();
+        let sessions = self.tree.open_session();
+        self.tree = Tree::new();
+        while self.tree.open_session() < sessions {}
+        (1..=sessions).for_each(|session| self.tree.expire(session));
+        self.names().into_iter().for_each(|name| self.connect(name));
+    }
+
+    /// Brokers that nobody runs.
+    fn fill(&mut self, count: u8) {
+        let session = self.tree.open_session();
+        for number in 0..=count {
+            let name = format!("x{number}");
+            let member = Member {
+                name: name.clone().into(),
+                boot_id: BootId(u128::from(number)),
+                link_address: String::new(),
+                zone: String::new(),
+                wire: WireVersions::OURS,
+                state: MemberState::Joining,
+            };
+            let change = Change::Create {
+                path: format!("/brokers/{name}"),
+                data: member_record::encode(&member),
+                mode: CreateMode::Ephemeral,
+            };
+            self.tree.apply(session, Request::Change(change), 0).unwrap();
+        }
     }
 
     /// What a composite does with [`Output::DeclaredDead`].
@@ -183,9 +249,9 @@ impl World {
         let node = self.node(name);
         node.life += 1;
         let tickets = TicketSource::new(Owner::Membership);
-        let former =
+        let mut former =
             std::mem::replace(&mut node.membership, membership(name, node.life, tickets, now));
-        node.membership = membership(name, node.life, former.into_tickets(), now);
+        node.membership = membership(name, node.life, former.take_tickets(), now);
         let session = node.session;
         node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
     }
@@ -226,9 +292,9 @@ impl World {
         self.say(name, &format!("present {present:?} suspect {suspect:?}"));
     }
 
-    fn by_hand(&mut self, request: Request) {
+    fn by_hand(&mut self, change: Change) {
         let session = self.tree.open_session();
-        self.tree.apply(session, request, 0).unwrap();
+        self.tree.apply(session, Request::Change(change), 0).unwrap();
         self.tree.expire(session);
     }
 
@@ -282,7 +348,8 @@ impl World {
             return;
         }
         node.is_connected = false;
-        node.is_deaf = false;
+        (node.is_deaf, node.deaf_from) = (false, None);
+        (node.is_late, node.is_slow) = (false, false);
         node.last_heard = now;
         node.inbox.clear();
         node.late.clear();
@@ -392,7 +459,8 @@ impl World {
         self.gather_changes(name);
         let node = self.node(name);
         if !node.is_deaf {
-            node.inbox.push_back(CoordinationEvent::Answered { ticket, outcome });
+            let line = if node.is_slow { &mut node.late } else { &mut node.inbox };
+            line.push_back(CoordinationEvent::Answered { ticket, outcome });
         }
     }
 

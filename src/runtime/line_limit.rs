@@ -1,11 +1,11 @@
-//! Log lines that clients can cause are limited, or a flood of clients is a flood of lines.
+//! Log lines that others can cause are limited, or a flood of clients is a flood of lines.
 
 use crate::ports::clock::Tick;
 use parking_lot::Mutex;
 
 /// Allows so many lines a minute and counts the rest.
 #[derive(Debug)]
-pub(super) struct LineLimit {
+pub struct LineLimit {
     per_minute: u32,
     window: Mutex<Window>,
 }
@@ -18,12 +18,14 @@ struct Window {
 }
 
 impl LineLimit {
-    pub(super) fn per_minute(per_minute: u32) -> Self {
+    /// A limit of so many lines in each minute.
+    #[must_use]
+    pub fn per_minute(per_minute: u32) -> Self {
         Self { per_minute, window: Mutex::default() }
     }
 
     /// Whether a line may be written now, and how many were not since the last that was.
-    pub(super) fn allow(&self, now: Tick) -> Option<u64> {
+    pub fn allow(&self, now: Tick) -> Option<u64> {
         let mut window = self.window.lock();
         if now.saturating_since(window.began) >= MINUTE_MILLIS {
             window.began = now;
