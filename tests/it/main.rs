@@ -13,6 +13,7 @@ mod auth;
 mod churn;
 mod cli;
 mod clients;
+mod cluster;
 mod command_line;
 mod conformance;
 mod coordination;

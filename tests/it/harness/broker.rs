@@ -33,6 +33,7 @@ pub(crate) struct Broker {
     child: Child,
     guardian: Guardian,
     directory: PathBuf,
+    arguments: Vec<String>,
     ports: Ports,
 }
 
@@ -56,9 +57,21 @@ impl Broker {
         let arguments = arguments(&directory);
         let child = spawn(&directory, &arguments, environment);
         let guardian = Guardian::over(child.id(), &directory);
-        let mut broker = Self { child, guardian, directory, ports: Ports::default() };
+        let mut broker = Self { child, guardian, directory, arguments, ports: Ports::default() };
         broker.ports = broker.wait_for_ports();
         broker
+    }
+
+    /// Starts it again, once it has ended, with the same arguments and on what it wrote before.
+    pub(crate) fn start_again(&mut self) {
+        let ended = self.child.try_wait().expect("the child is ours");
+        assert!(ended.is_some(), "it still runs");
+        self.guardian.dismiss();
+        // One that was killed has left it behind, and it would be taken for the new one's.
+        let _none = fs::remove_file(self.directory.join("ports.json"));
+        self.child = spawn(&self.directory, &self.arguments, &[]);
+        self.guardian = Guardian::over(self.child.id(), &self.directory);
+        self.ports = self.wait_for_ports();
     }
 
     fn wait_for_ports(&mut self) -> Ports {
@@ -131,6 +144,17 @@ impl Broker {
         }
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as the kernel would, without a word, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let raw = i32::try_from(self.child.id()).expect("a process identifier fits");
@@ -162,10 +186,11 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.signal(Signal::TERM);
+        if self.wait(Duration::ZERO).is_none() {
+            self.signal(Signal::TERM);
+        }
         if self.wait(Duration::from_secs(5)).is_none() {
-            let _gone = self.child.kill();
-            let _gone = self.child.wait();
+            self.kill();
         }
         self.guardian.dismiss();
         let _gone = fs::remove_dir_all(&self.directory);
@@ -179,7 +204,8 @@ pub(crate) fn shared() -> &'static Broker {
 }
 
 fn spawn(directory: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Child {
-    let log = File::create(directory.join("log")).expect("the directory is ours");
+    let log = File::options().create(true).append(true).open(directory.join("log"));
+    let log = log.expect("the directory is ours");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt_broker"));
     if !arguments.iter().any(|argument| argument == "--port" || argument == "--config") {
         command.args(["--port", "0"]);

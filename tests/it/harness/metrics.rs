@@ -1,7 +1,7 @@
 //! What a broker says of itself on its administration port.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -62,17 +62,24 @@ impl Broker {
     /// One request to the administration port; the body of the answer, which must be a success.
     #[track_caller]
     pub(crate) fn admin(&self, method: &str, path: &str) -> String {
+        let (status, body) = self.ask_admin(method, path).expect("an answer comes");
+        assert!((200..300).contains(&status), "{method} {path}: {status} {body}");
+        body
+    }
+
+    /// One request to the administration port: status and body of the answer.
+    pub(crate) fn ask_admin(&self, method: &str, path: &str) -> io::Result<(u16, String)> {
         let port = self.ports().admin.expect("an administration port was asked for");
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero is valid");
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("the request is taken");
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer comes");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        body.to_owned()
+        stream.read_to_string(&mut answer)?;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        status.zip(body).ok_or_else(|| io::Error::other("the answer is no HTTP"))
     }
 }
 

@@ -1,0 +1,124 @@
+//! The ensemble fails, under load: nothing that was acknowledged is lost, and no client is let go.
+
+use mqttzoo::mqtt::QoS;
+
+use super::ClusterUnderTest;
+use super::load::{Publisher, PublisherPlan, Subscriber, SubscriberPlan};
+
+const NAMES: [&str; 3] = ["on broker 1", "on broker 2", "on broker 3"];
+
+/// A publisher and a subscriber on each of three brokers.
+struct Load {
+    publishers: Vec<Publisher>,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Load {
+    fn start(cluster: &ClusterUnderTest) -> Self {
+        let subscriber = |broker: usize| {
+            cluster.subscribe(SubscriberPlan::to_all(NAMES[broker - 1], broker, QoS::ExactlyOnce))
+        };
+        let subscribers = [1, 2, 3].map(subscriber).into();
+        let publisher = |id: u32| {
+            let qos = if id == 2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[id as usize]) })
+        };
+        let load = Self { publishers: [1, 2, 3].map(publisher).into(), subscribers };
+        load.wait_for_more(50);
+        load
+    }
+
+    /// Every publisher goes on.
+    #[track_caller]
+    fn wait_for_more(&self, count: u64) {
+        self.publishers.iter().for_each(|publisher| publisher.wait_for_more(count));
+    }
+
+    /// All promises were kept, and nobody has lost a connection.
+    #[track_caller]
+    fn finish(self, cluster: &ClusterUnderTest) {
+        let acknowledged: u64 = self.publishers.into_iter().map(Publisher::finish).sum();
+        cluster.settle();
+        for subscriber in &self.subscribers {
+            assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
+        }
+    }
+}
+
+#[track_caller]
+fn check_all_ready(cluster: &ClusterUnderTest) {
+    for broker in 1..=3 {
+        let readiness = cluster.readiness(broker);
+        assert!(cluster.is_ready(broker), "broker-{broker} is not ready: {readiness:?}");
+    }
+}
+
+#[test]
+fn the_leader_of_the_ensemble_is_killed_under_load() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let load = Load::start(&cluster);
+    let leader = cluster.ensemble().leader();
+    cluster.ensemble().kill(leader);
+    load.wait_for_more(100);
+    assert_ne!(cluster.ensemble().leader(), leader);
+    load.wait_for_more(300);
+    check_all_ready(&cluster);
+    // What needs ZooKeeper works again.
+    cluster.add(1);
+    load.wait_for_more(50);
+    load.finish(&cluster);
+}
+
+#[test]
+fn one_server_of_the_ensemble_is_killed_and_comes_back_under_load() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let load = Load::start(&cluster);
+    let leader = cluster.ensemble().leader();
+    let follower = (leader + 1) % 3;
+    cluster.ensemble().kill(follower);
+    load.wait_for_more(300);
+    check_all_ready(&cluster);
+    cluster.ensemble().start_again(follower);
+    load.wait_for_more(100);
+    check_all_ready(&cluster);
+    load.finish(&cluster);
+}
+
+/// Membership is frozen and everything else goes on, for longer than a session lasts.
+#[test]
+fn all_servers_of_the_ensemble_stop_and_three_brokers_stay_ready() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let load = Load::start(&cluster);
+    cluster.ensemble().kill_all();
+    cluster.wait_until(1, "it has noticed", |cluster| {
+        cluster
+            .readiness(1)
+            .is_some_and(|(status, body)| status != 200 || body.contains("degraded"))
+    });
+    // At 250 messages a second and publisher this takes more than twice the session timeout.
+    for _ in 0..20 {
+        load.wait_for_more(75);
+        check_all_ready(&cluster);
+    }
+    for broker in 1..=3 {
+        let (_, body) = cluster.readiness(broker).unwrap();
+        assert!(body.contains("\"degraded\":\"zookeeper\""), "{body}");
+    }
+    // Publish, subscribe and unsubscribe go on.
+    let mut subscriber = cluster.client(1, "late");
+    subscriber.subscribe("late", 1).unwrap();
+    cluster.client(3, "late publisher").publish("late", "without ZooKeeper", 1).unwrap();
+    subscriber.receive("late", "without ZooKeeper", 1).unwrap();
+
+    cluster.ensemble().start_all_again();
+    for broker in 1..=3 {
+        cluster.wait_until(broker, "it has ZooKeeper again", |cluster| {
+            let readiness = cluster.readiness(broker);
+            readiness.is_some_and(|(status, body)| status == 200 && !body.contains("degraded"))
+        });
+    }
+    load.wait_for_more(100);
+    check_all_ready(&cluster);
+    subscriber.quiet().unwrap();
+    load.finish(&cluster);
+}

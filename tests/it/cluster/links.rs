@@ -1,0 +1,87 @@
+//! The network between two brokers fails, while both see ZooKeeper: what is sent in between is held,
+//! and comes in order and once when the link stands again.
+
+use mqttzoo::mqtt::QoS;
+
+use super::load::{PublisherPlan, SubscriberPlan};
+use super::proxy::Cut;
+use super::{ClusterUnderTest, Plan};
+
+#[track_caller]
+fn check_cut(cut: Cut) {
+    let plan = Plan { has_network: true, ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let subscribers = [("one", 1), ("two", 2), ("three", 3)].map(|(name, broker)| {
+        cluster.subscribe(SubscriberPlan::to_all(name, broker, QoS::ExactlyOnce))
+    });
+    let publishers =
+        [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce), (3, QoS::AtLeastOnce)].map(|(id, qos)| {
+            cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[id as usize]) })
+        });
+    publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+    for _ in 0..3 {
+        cluster.cut(1, 2, cut);
+        // The third one reaches both all the time.
+        publishers[2].wait_for_more(300);
+        cluster.heal(1, 2);
+        publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+    }
+    let acknowledged: u64 = publishers.map(super::load::Publisher::finish).iter().sum();
+    cluster.settle();
+    for subscriber in subscribers {
+        assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
+    }
+    for broker in 1..=3 {
+        let log = cluster.broker(broker).log();
+        assert!(!log.contains("was declared dead"), "{log}");
+    }
+}
+
+#[test]
+fn a_link_that_breaks_loses_and_doubles_nothing() {
+    check_cut(Cut::Closed);
+}
+
+#[test]
+fn a_link_that_falls_silent_loses_and_doubles_nothing() {
+    check_cut(Cut::Silent);
+}
+
+/// A SUBACK waits for a broker that cannot be told, and is right when it comes.
+#[test]
+fn a_suback_waits_for_a_link_that_is_cut() {
+    let plan = Plan { brokers: 2, has_network: true, ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let mut subscriber = cluster.client(1, "subscriber");
+    let mut publisher = cluster.client(2, "publisher");
+    cluster.cut(1, 2, Cut::Silent);
+    let bytes =
+        crate::conformance::bytes::subscribe(crate::conformance::Version::V5, 1, &[], &[(b"t", 1)]);
+    subscriber.send(&bytes);
+    // Nothing is lost by asking: the connection lives, and the SUBACK does not come before this.
+    subscriber.ping().unwrap();
+    cluster.heal(1, 2);
+    let codes = subscriber.expect(crate::conformance::kind::SUBACK).unwrap().codes().unwrap().codes;
+    assert_eq!(codes, [1]);
+    publisher.publish("t", "promised", 1).unwrap();
+    subscriber.receive("t", "promised", 1).unwrap();
+}
+
+/// Links are torn again and again while thousands of messages cross them.
+#[test]
+fn links_that_break_all_the_time_lose_and_double_nothing() {
+    let plan = Plan { brokers: 2, has_network: true, ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let subscriber = cluster.subscribe(SubscriberPlan::to_all("two", 2, QoS::ExactlyOnce));
+    let publishers = [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce)].map(|(id, qos)| {
+        cluster.publish(PublisherPlan { ..PublisherPlan::counted(id, 1, qos, 3_000) })
+    });
+    for round in 1..=20 {
+        subscriber.wait_for_received(round * 200);
+        cluster.cut(1, 2, Cut::Closed);
+        cluster.heal(1, 2);
+    }
+    publishers.into_iter().for_each(|publisher| assert_eq!(publisher.finish(), 3_000));
+    cluster.settle();
+    assert_eq!(subscriber.received(), 6_000);
+}

@@ -1,0 +1,113 @@
+//! A group of Shared Subscriptions spreads over brokers: each message goes to exactly one member.
+
+use mqttzoo::mqtt::QoS;
+
+use super::checker::Receiver;
+use super::load::{PublisherPlan, Subscriber, SubscriberPlan};
+use super::{ClusterUnderTest, Plan};
+
+const GROUP: Receiver = Receiver::Group("group");
+
+/// A member of the group at a broker.
+fn member(cluster: &ClusterUnderTest, name: &str, broker: usize, qos: QoS) -> Subscriber {
+    cluster.subscribe(SubscriberPlan {
+        receiver: GROUP,
+        client_id: name.to_owned(),
+        brokers: vec![broker],
+        filter: "$share/group/load/#".to_owned(),
+        qos,
+    })
+}
+
+#[track_caller]
+fn check_group(qos: QoS) {
+    let Some(cluster) = ClusterUnderTest::start(3) else { return };
+    let members = [1, 2, 3].map(|broker| member(&cluster, &format!("m{broker}"), broker, qos));
+    let own = cluster.subscribe(SubscriberPlan::to_all("own", 2, qos));
+    let publishers =
+        [1, 2].map(|id| cluster.publish(PublisherPlan::counted(id, id as usize, qos, 600)));
+    for publisher in publishers {
+        assert_eq!(publisher.finish(), 600);
+    }
+    cluster.settle();
+    let shares = members.map(|member| member.received());
+    assert_eq!(shares.iter().sum::<u64>(), 1_200, "{shares:?}");
+    assert!(shares.iter().all(|share| *share > 0), "one member has got nothing: {shares:?}");
+    // Whoever subscribes for itself has everything besides.
+    assert_eq!(own.received(), 1_200);
+}
+
+#[test]
+fn each_message_goes_to_one_member_at_qos_0() {
+    check_group(QoS::AtMostOnce);
+}
+
+#[test]
+fn each_message_goes_to_one_member_at_qos_1() {
+    check_group(QoS::AtLeastOnce);
+}
+
+#[test]
+fn each_message_goes_to_one_member_at_qos_2() {
+    check_group(QoS::ExactlyOnce);
+}
+
+/// A group all of whose members are on one broker, and a publisher on another.
+#[test]
+fn a_group_of_one_broker_is_served_by_the_others() {
+    let Some(cluster) = ClusterUnderTest::start(2) else { return };
+    let members = ["a", "b"].map(|name| member(&cluster, name, 2, QoS::AtLeastOnce));
+    let publisher = cluster.publish(PublisherPlan::counted(1, 1, QoS::AtLeastOnce, 300));
+    assert_eq!(publisher.finish(), 300);
+    cluster.settle();
+    let shares = members.map(|member| member.received());
+    assert_eq!(shares.iter().sum::<u64>(), 300, "{shares:?}");
+    assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+}
+
+/// A member leaves while messages come: the others have the rest, and each message once.
+#[test]
+fn a_members_share_goes_to_others_when_it_leaves() {
+    let Some(cluster) = ClusterUnderTest::start(3) else { return };
+    let stays =
+        [1, 2].map(|broker| member(&cluster, &format!("stays{broker}"), broker, QoS::AtLeastOnce));
+    let leaver = member(&cluster, "leaver", 3, QoS::AtLeastOnce);
+    let publisher = cluster.publish(PublisherPlan::endless(1, &[1]));
+    leaver.wait_for_received(20);
+    drop(leaver);
+    let before = stays.each_ref().map(Subscriber::received);
+    publisher.wait_for_more(200);
+    publisher.finish();
+    for (member, before) in stays.iter().zip(before) {
+        assert!(member.received() > before, "a member was left out");
+    }
+}
+
+/// The broker of one member is killed: its share goes on to the others, and what is published from
+/// then on reaches exactly one of them.
+#[test]
+fn a_members_share_goes_to_others_when_its_broker_is_killed() {
+    let plan = Plan { timeout_secs: 2, ..Plan::default() };
+    let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let stays =
+        [1, 2].map(|broker| member(&cluster, &format!("stays{broker}"), broker, QoS::AtLeastOnce));
+    let lost = member(&cluster, "lost", 3, QoS::AtLeastOnce);
+    let publisher = cluster.publish(PublisherPlan::endless(1, &[1]));
+    lost.wait_for_received(20);
+    cluster.kill(3);
+    let before = stays.each_ref().map(Subscriber::received);
+    // Every one of these is acknowledged, so that none may wait for the dead.
+    publisher.wait_for_more(300);
+    publisher.finish();
+    for (member, before) in stays.iter().zip(before) {
+        assert!(member.received() > before, "a member was left out");
+    }
+    let again = cluster.publish(PublisherPlan::counted(2, 2, QoS::AtLeastOnce, 200));
+    let before: u64 = stays.iter().map(Subscriber::received).sum();
+    assert_eq!(again.finish(), 200);
+    cluster.wait_until(1, "all 200 are there", |_| {
+        stays.iter().map(Subscriber::received).sum::<u64>() >= before + 200
+    });
+    let complaints = cluster.checker().with(|books| books.doubled());
+    assert_eq!(complaints, []);
+}

@@ -1,0 +1,88 @@
+//! What keeps a broker out of its cluster is said in one line, with what to do.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{ClusterUnderTest, cluster_arguments};
+use crate::harness::{Broker, Ensemble, Ttl, free_port, fresh_dir};
+
+/// A broker that means to join, with the port of its links free to choose.
+fn joining(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
+    let mut arguments = cluster_arguments(zookeeper, name);
+    arguments.extend(["--link-port", "0", "--zookeeper-timeout-secs", "2"].map(str::to_owned));
+    arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+    Broker::start_with(|_directory| arguments)
+}
+
+/// It keeps trying, takes no clients, says why, and goes on as soon as there is an ensemble.
+#[test]
+fn without_an_ensemble_it_keeps_trying_and_is_not_ready() {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let mut broker = joining(&nobody, "early", &[]);
+    broker.wait_for_log("ZooKeeper");
+    let (status, body) = broker.ask_admin("GET", "/readyz").unwrap();
+    assert_eq!(status, 503);
+    assert!(body.contains("ZooKeeper"), "{body}");
+    assert_eq!(broker.ask_admin("GET", "/livez").unwrap().0, 200);
+    let log = broker.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(&nobody)).collect();
+    assert_eq!(lines.len(), 1, "one line says it: {log}");
+    assert!(!log.contains("accepts connections"), "{log}");
+    assert!(broker.terminate().success());
+}
+
+#[test]
+fn a_server_without_ttl_nodes_is_told_what_it_lacks() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Disabled) else { return };
+    let broker = joining(&ensemble.with_fresh_chroot(), "first", &[]);
+    let log = broker.wait_for_log("extendedTypesEnabled=true");
+    assert_eq!(broker.count_in_log("extendedTypesEnabled"), 1, "{log}");
+    assert!(log.contains("zoo.cfg"), "{log}");
+}
+
+/// The name is taken by a broker that lives and answers: the newcomer ends with one line.
+#[test]
+fn a_name_that_a_live_broker_has_is_refused() {
+    let Some(cluster) = ClusterUnderTest::start(1) else { return };
+    let mut second = joining(cluster.zookeeper(), "broker-1", &[]);
+    let status = second.wait(Duration::from_secs(20)).expect("it does not stay");
+    assert_eq!(status.code(), Some(1));
+    let log = second.log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("mqtt_broker: "), "{log}");
+    assert!(last.contains("broker-1") && last.contains("--name"), "{log}");
+    assert!(cluster.is_ready(1));
+    cluster.client(1, "untouched").ping().unwrap();
+}
+
+/// Starts a broker that ends at once; what it says on standard error.
+#[track_caller]
+fn refusal(arguments: &[&str]) -> String {
+    let directory = fresh_dir("cluster-start-errors");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt_broker"));
+    command.args(["--port", "0", "--zookeeper", "127.0.0.1:1", "--name", "x"]).args(arguments);
+    command.env_clear().env("MQTTZOO_DATA_DIR", directory.join("data")).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let _gone = std::fs::remove_dir_all(&directory);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+/// Whoever reaches the port of the links could speak for a broker.
+#[test]
+fn a_link_port_that_others_reach_needs_a_secret() {
+    for further in [&["--link-bind", "0.0.0.0"][..], &["--link-host", "broker.example.com"]] {
+        let said = refusal(&[&["--link-port", "0"], further].concat());
+        assert!(said.contains("--link-secret-file"), "{said}");
+    }
+}
+
+#[test]
+fn a_list_of_servers_that_is_none_is_refused() {
+    for list in ["", "127.0.0.1:notaport", "host:2181,,"] {
+        let said = refusal(&["--zookeeper", list]);
+        assert!(said.contains("--zookeeper"), "{list}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
