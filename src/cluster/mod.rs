@@ -4,9 +4,11 @@
 //! requests and frames to send come out. The rules are those of the cluster protocol; each module
 //! says which.
 
+pub mod bank;
 pub mod frame;
 pub mod hash;
 pub mod identity;
+pub mod jitter;
 pub mod tickets;
 pub mod version;
 pub mod znodes;
