@@ -10,5 +10,6 @@ pub mod hash;
 pub mod identity;
 pub mod jitter;
 pub mod tickets;
+pub mod topics;
 pub mod version;
 pub mod znodes;

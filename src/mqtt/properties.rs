@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
 use super::reader::Reader;
@@ -37,6 +37,31 @@ pub struct MessageProperties {
 }
 
 impl MessageProperties {
+    /// Reads what [`Self::encode`] wrote, keeping slices of it.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule the properties break.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut properties = PropertyReader { reader: Reader::new(bytes, 0), id: 0, seen: 0 };
+        let mut read = Self::default();
+        while let Some(id) = properties.next_id()? {
+            read.read(id, &mut properties)?;
+        }
+        Ok(read)
+    }
+
+    /// Appends all of them to `out`, without a Property Length.
+    pub fn encode(&self, out: &mut BytesMut) {
+        self.write(ProtocolVersion::V5, out);
+    }
+
+    /// The bytes that [`Self::encode`] writes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.wire_len(ProtocolVersion::V5)
+    }
+
     /// Reads the value of property `id` if it is one of a message.
     pub(crate) fn read(
         &mut self,

@@ -148,10 +148,13 @@ impl Auditor {
             return;
         }
         let is_called = self.due.take().is_some();
-        if is_called || (self.look_at <= now && self.is_drifting(now, holdings)) {
-            self.begin(desk);
+        if !is_called && self.look_at > now {
+            return;
         }
         self.look_at = now.plus_millis(LOOK_MILLIS);
+        if is_called || self.is_drifting(now, holdings) {
+            self.begin(desk);
+        }
     }
 
     /// While it leads it also looks by itself whether what nobody pays for has changed.

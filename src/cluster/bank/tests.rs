@@ -27,6 +27,21 @@ fn the_books_balance_through_crashes_lost_answers_and_new_leaders() {
     assert!(restored > 50, "few leases were made again under what was held: {restored}");
 }
 
+/// The story: the leader looked once a second whether what nobody pays for had changed, and each time
+/// it was polled for something else it put that off by a second; a leader with work to do never
+/// looked at all, and what was swept was never given to anybody again.
+#[test]
+fn a_leader_that_is_polled_all_the_time_still_looks() {
+    let mut world = World::new(1, 2, Plant::None);
+    world.leave_an_orphan();
+    world.settle().unwrap();
+    world.end_all_nodes();
+    for _ in 0..300 {
+        world.poll_all_after(10);
+    }
+    assert!(world.is_at_rest(), "free was not counted anew");
+}
+
 /// N brokers that each refund what one of them left behind print money.
 #[test]
 fn a_refund_by_each_is_caught() {

@@ -135,15 +135,7 @@ impl World {
                 self.elect(0);
             }
             for broker in 0..self.brokers.len() {
-                while !self.brokers[broker].requests.is_empty() {
-                    self.serve(broker, false);
-                }
-                while !self.brokers[broker].events.is_empty() {
-                    self.hear(broker);
-                }
-                while !self.brokers[broker].unread.is_empty() {
-                    self.read(broker);
-                }
+                self.catch_up(broker);
                 self.tick(broker);
                 self.audit()?;
             }
@@ -153,8 +145,52 @@ impl World {
         if sum == BUDGET { Ok(()) } else { Err(format!("at rest {sum} of {BUDGET}\n{books}")) }
     }
 
+    /// A znode whose payer is gone.
+    pub(super) fn leave_an_orphan(&mut self) {
+        self.change_node(Change::Create {
+            path: format!("{NODES}/orphan"),
+            data: encode_node(BootId(u128::MAX), CHUNK),
+            mode: CreateMode::Persistent,
+        });
+    }
+
+    pub(super) fn end_all_nodes(&mut self) {
+        for path in self.nodes() {
+            self.change_node(Change::Delete { path, version: None });
+        }
+    }
+
+    /// Time passes, everything that is under way arrives, and everybody is polled.
+    pub(super) fn poll_all_after(&mut self, millis: u64) {
+        self.now = self.now.plus_millis(millis);
+        for broker in 0..self.brokers.len() {
+            let now = self.now;
+            let polled = &mut self.brokers[broker];
+            polled.bank.handle_timeout(now, &mut polled.holdings);
+            polled.gather_requests();
+            self.catch_up(broker);
+        }
+    }
+
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        self.books().0 == BUDGET
+    }
+
     pub(super) fn leases_and_brokers(&mut self) -> (usize, usize) {
         (self.leases().len(), self.brokers.len())
+    }
+
+    /// Everything that is under way to or from `broker` arrives.
+    fn catch_up(&mut self, broker: usize) {
+        while !self.brokers[broker].requests.is_empty() {
+            self.serve(broker, false);
+        }
+        while !self.brokers[broker].events.is_empty() {
+            self.hear(broker);
+        }
+        while !self.brokers[broker].unread.is_empty() {
+            self.read(broker);
+        }
     }
 
     /// Both promises, from the tree alone.
@@ -470,13 +506,18 @@ impl World {
             }
             _ => return,
         };
+        self.change_node(change);
+    }
+
+    /// A znode changes, and everybody hears that it must be read.
+    fn change_node(&mut self, change: Change) {
         let path = match &change {
             Change::Create { path, .. }
             | Change::Set { path, .. }
             | Change::Delete { path, .. } => path.clone(),
             Change::Check { .. } => return,
         };
-        self.tree.apply(session, Request::Change(change), 0).unwrap();
+        self.tree.apply(self.observer, Request::Change(change), 0).unwrap();
         for broker in &mut self.brokers {
             let mark = broker.holdings.note_change();
             broker.unread.push_back((path.clone(), mark));
