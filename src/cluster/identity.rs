@@ -70,7 +70,7 @@ impl WireVersions {
 }
 
 /// How far a broker is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum MemberState {
     /// It waits for the interest of the others, and takes no clients yet.
     Joining,

@@ -5,10 +5,15 @@
 //! says which.
 
 pub mod bank;
+pub mod clock;
 pub mod frame;
 pub mod hash;
 pub mod identity;
 pub mod jitter;
+pub mod member_record;
+pub mod membership;
+pub mod paths;
+pub mod slots;
 pub mod tickets;
 pub mod topics;
 pub mod version;

@@ -1,0 +1,129 @@
+//! What the znode of a broker says about it, as text that a person can read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
+
+/// The content of `/brokers/<name>`. A field that a later program adds is skipped.
+#[derive(Deserialize, Serialize)]
+struct Record {
+    boot_id: String,
+    link_address: String,
+    #[serde(default)]
+    zone: String,
+    wire: [u16; 2],
+    state: State,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Joining,
+    Up,
+    Draining,
+}
+
+/// Why the content of a znode tells nothing about a broker.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberRecordError {
+    /// It is larger than any that we write.
+    #[error("it has {0} bytes")]
+    Size(usize),
+    /// It is no such text.
+    #[error("it is not the record of a broker")]
+    Text(#[source] serde_json::Error),
+    /// Its boot id is none.
+    #[error("it has no boot id")]
+    BootId,
+}
+
+/// What the znode of `member` is to hold.
+#[must_use]
+pub fn encode(member: &Member) -> Bytes {
+    let record = Record {
+        boot_id: member.boot_id.to_string(),
+        link_address: member.link_address.clone(),
+        zone: member.zone.clone(),
+        wire: [member.wire.oldest, member.wire.newest],
+        state: match member.state {
+            MemberState::Joining => State::Joining,
+            MemberState::Up => State::Up,
+            MemberState::Draining => State::Draining,
+        },
+    };
+    serde_json::to_vec(&record).expect("a record of texts and numbers can be written").into()
+}
+
+/// The broker called `name`, from what its znode holds.
+///
+/// # Errors
+///
+/// Something else made the znode, or a program that is not compatible.
+pub fn decode(name: &str, bytes: &[u8]) -> Result<Member, MemberRecordError> {
+    if bytes.len() > BYTES_MAX {
+        return Err(MemberRecordError::Size(bytes.len()));
+    }
+    let record: Record = serde_json::from_slice(bytes).map_err(MemberRecordError::Text)?;
+    let [oldest, newest] = record.wire;
+    Ok(Member {
+        name: Arc::from(name),
+        boot_id: BootId::parse(&record.boot_id).ok_or(MemberRecordError::BootId)?,
+        link_address: record.link_address,
+        zone: record.zone,
+        wire: WireVersions { oldest, newest },
+        state: match record.state {
+            State::Joining => MemberState::Joining,
+            State::Up => MemberState::Up,
+            State::Draining => MemberState::Draining,
+        },
+    })
+}
+
+const BYTES_MAX: usize = 4 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(state: MemberState) -> Member {
+        Member {
+            name: "b1".into(),
+            boot_id: BootId(7),
+            link_address: "b1.example:1884".to_owned(),
+            zone: "east".to_owned(),
+            wire: WireVersions::OURS,
+            state,
+        }
+    }
+
+    #[test]
+    fn a_record_is_text_and_comes_back_as_it_was() {
+        for state in [MemberState::Joining, MemberState::Up, MemberState::Draining] {
+            let bytes = encode(&member(state));
+            assert_eq!(decode("b1", &bytes).unwrap(), member(state));
+        }
+        expect_test::expect![[
+            r#"{"boot_id":"00000000000000000000000000000007","link_address":"b1.example:1884","zone":"east","wire":[1,1],"state":"up"}"#
+        ]]
+        .assert_eq(std::str::from_utf8(&encode(&member(MemberState::Up))).unwrap());
+    }
+
+    #[test]
+    fn a_later_program_may_say_more() {
+        let text = br#"{"boot_id":"00000000000000000000000000000007","link_address":"a:1",
+            "wire":[1,2],"state":"joining","shoe_size":46}"#;
+        let member = decode("b1", text).unwrap();
+        assert_eq!((member.zone.as_str(), member.wire.newest), ("", 2));
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error() {
+        let short_id = br#"{"boot_id":"7","link_address":"","wire":[1,1],"state":"up"}"#;
+        assert!(matches!(decode("b", short_id), Err(MemberRecordError::BootId)));
+        assert!(matches!(decode("b", b""), Err(MemberRecordError::Text(_))));
+        assert!(matches!(decode("b", &[b' '; 5_000]), Err(MemberRecordError::Size(5_000))));
+    }
+}

@@ -1,0 +1,186 @@
+//! The lease: until when this broker may acknowledge.
+//!
+//! It runs from the moment at which the last committed heartbeat was *sent*. A ping, or a read that a
+//! follower answers while it is cut off, proves nothing; a commit does. When nobody's writes are
+//! committed any more, it goes on as long as most brokers say so to each other.
+
+use bytes::Bytes;
+
+use super::desk::{Asked, Desk};
+use super::output::{Heartbeat, Output, PeerLease};
+use crate::cluster::paths::{CLOCK, below};
+use crate::ports::clock::Tick;
+use crate::ports::coordination::{Change, CreateMode, Request, Stat};
+
+/// The heartbeat and what it is worth.
+#[derive(Debug)]
+pub(super) struct Lease {
+    /// T.
+    timeout_millis: u64,
+    path: String,
+    /// Whether the znode of the heartbeat is known to be ours, in this session.
+    has_znode: bool,
+    /// When the next one is to leave. None while it cannot, or while an answer is awaited.
+    due: Option<Tick>,
+    until: Tick,
+    last_sent: Tick,
+    /// When the last committed one was sent.
+    committed: Option<Tick>,
+    /// Since when no commit has been late.
+    prompt_since: Option<Tick>,
+    /// What the clock of the ensemble showed at which moment.
+    ensemble: Option<(Tick, i64)>,
+    is_frozen: bool,
+}
+
+impl Lease {
+    pub(super) fn new(name: &str, timeout_millis: u64, now: Tick) -> Self {
+        Self {
+            timeout_millis,
+            path: below(CLOCK, name),
+            has_znode: false,
+            due: None,
+            until: now,
+            last_sent: now,
+            committed: None,
+            prompt_since: None,
+            ensemble: None,
+            is_frozen: false,
+        }
+    }
+
+    /// Heartbeats leave from now on.
+    pub(super) fn start(&mut self, now: Tick) {
+        self.due = Some(now);
+    }
+
+    /// They cannot leave, and nobody waits for the answer of one that did.
+    pub(super) fn stop(&mut self) {
+        self.due = None;
+    }
+
+    /// The znode is not ours, or not there: a new session has no ephemeral ones. Returns whether it
+    /// was believed to be.
+    pub(super) fn lose_znode(&mut self) -> bool {
+        std::mem::take(&mut self.has_znode)
+    }
+
+    /// Sends a heartbeat. It bears the own clock, of which the median steers that of the cluster.
+    pub(super) fn beat(&mut self, now: Tick, wall_millis: u64, desk: &mut Desk) {
+        self.due = None;
+        self.last_sent = now;
+        let path = self.path.clone();
+        let data = Bytes::from(wall_millis.to_string());
+        let change = if self.has_znode {
+            Change::Set { path, data, version: None }
+        } else {
+            Change::Create { path, data, mode: CreateMode::Ephemeral }
+        };
+        desk.ask(Asked::Beat { sent: now }, Request::Change(change));
+    }
+
+    /// A heartbeat was committed.
+    pub(super) fn committed(&mut self, now: Tick, sent: Tick, stat: Stat, desk: &mut Desk) {
+        if self.own_lease(now) == PeerLease::Uncommitted {
+            self.prompt_since = Some(now);
+        }
+        self.has_znode = true;
+        self.is_frozen = false;
+        self.committed = Some(sent);
+        self.ensemble = Some((now, stat.mtime_millis));
+        self.due = Some(self.last_sent.plus_millis(self.timeout_millis / BEATS).max(now));
+        self.extend(sent.plus_millis(self.timeout_millis * 2 / 3), desk);
+        desk.say(Output::Heartbeat(Heartbeat { sent, answered: now, stat }));
+    }
+
+    /// Reads whose the znode is that was not to be there.
+    pub(super) fn look(&self, desk: &mut Desk) {
+        desk.ask(Asked::BeatHolder, Request::Get(self.path.clone()));
+    }
+
+    /// Makes the znode anew, as one of this session.
+    pub(super) fn replace_znode(&self, desk: &mut Desk) {
+        let path = self.path.clone();
+        let data = Bytes::new();
+        desk.ask(
+            Asked::BeatAnew,
+            Request::All(vec![
+                Change::Delete { path: path.clone(), version: None },
+                Change::Create { path, data, mode: CreateMode::Ephemeral },
+            ]),
+        );
+    }
+
+    /// The znode is there, and ours.
+    pub(super) fn own_znode(&mut self, now: Tick) {
+        self.has_znode = true;
+        self.due = Some(now);
+    }
+
+    /// Nobody's writes are committed, as `voters` brokers, this one included, would know, of whom
+    /// `answers` have answered.
+    ///
+    /// An answer may be a heartbeat old, so that the lease is shorter by as much.
+    pub(super) fn freeze(
+        &mut self,
+        now: Tick,
+        voters: usize,
+        answers: &[PeerLease],
+        desk: &mut Desk,
+    ) {
+        let is_majority = (answers.len() + 1) * 2 > voters;
+        let all_without = answers.iter().all(|answer| *answer == PeerLease::Uncommitted);
+        // A broker that never had a lease has none to go on with.
+        let had_one = self.committed.is_some();
+        let has_none = self.own_lease(now) == PeerLease::Uncommitted;
+        if is_majority && all_without && had_one && has_none {
+            self.is_frozen = true;
+            self.extend(now.plus_millis(self.timeout_millis / 2), desk);
+        }
+    }
+
+    fn extend(&mut self, until: Tick, desk: &mut Desk) {
+        if until > self.until {
+            self.until = until;
+            desk.say(Output::Lease { until });
+        }
+    }
+
+    pub(super) fn until(&self) -> Tick {
+        self.until
+    }
+
+    /// Whether it stands by what the peers say.
+    pub(super) fn is_frozen(&self, now: Tick) -> bool {
+        self.is_frozen && now < self.until
+    }
+
+    /// What to tell peers. It turns before the lease ends, so that brokers that lose the ensemble
+    /// together know it from each other in time.
+    pub(super) fn own_lease(&self, now: Tick) -> PeerLease {
+        let prompt_millis = self.timeout_millis / 3;
+        match self.committed {
+            Some(sent) if now < sent.plus_millis(prompt_millis) => PeerLease::Committed,
+            Some(_) | None => PeerLease::Uncommitted,
+        }
+    }
+
+    /// Since when this broker has told its peers without a pause that its writes are committed.
+    pub(super) fn prompt_since(&self, now: Tick) -> Option<Tick> {
+        self.prompt_since.filter(|_| self.own_lease(now) == PeerLease::Committed)
+    }
+
+    /// Seconds since 1970 on the clock of the ensemble.
+    pub(super) fn ensemble_secs(&self, now: Tick) -> Option<u32> {
+        let (then, millis) = self.ensemble?;
+        let passed = i64::try_from(now.saturating_since(then)).ok()?;
+        u32::try_from(millis.saturating_add(passed) / 1_000).ok()
+    }
+
+    pub(super) fn due(&self) -> Option<Tick> {
+        self.due
+    }
+}
+
+/// In one T. Two may fail before peers are told that writes are not committed.
+const BEATS: u64 = 6;

@@ -1,0 +1,543 @@
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn a_broker_that_is_killed_is_suspect_when_its_session_ends_and_declared_dead_at_once() {
+    let story = "
+        start a,b,c
+        run 10
+        set a,b,c up
+        run 7000
+        crash b
+        run 5000
+        run 2000
+        lease a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b,c
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+             1000 c1 has slots [] dead []
+             1000 a1 sees c1 Joining
+             1000 b1 sees c1 Joining
+             1000 c1 sees a1 Joining
+             1000 c1 sees b1 Joining
+             1000 c1 is registered; listed ["a1", "b1"] absent []
+        run 10
+        set a,b,c up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+             1010 a1 sees that c1 is Up
+             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 b1 sees that c1 is Up
+             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 c1 sees that a1 is Up
+             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 c1 sees that b1 is Up
+        run 7000
+        crash b
+        run 5000
+        run 2000
+            14010 a1 suspects b1
+            14010 a1 has slots [a1:509 c1:515] dead [b1]
+            14010 a1 buries b1
+            14010 c1 suspects b1
+            14010 c1 has slots [a1:509 c1:515] dead [b1]
+            14010 c1 buries b1
+        lease a
+            15010 a1 lease 3990 ms more, Committed
+    "#]],
+    );
+}
+
+/// *A new leader waits T before declaring*: it does not know since when somebody is gone, and who
+/// lost its session with the leader may be on its way back.
+#[test]
+fn a_new_leader_waits_before_it_declares_anybody_dead() {
+    let story = "
+        start a,b,c
+        run 10
+        set a,b,c up
+        run 7000
+        crash a
+        crash c
+        run 5990
+        run 10
+        run 5990
+        run 10
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b,c
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+             1000 c1 has slots [] dead []
+             1000 a1 sees c1 Joining
+             1000 b1 sees c1 Joining
+             1000 c1 sees a1 Joining
+             1000 c1 sees b1 Joining
+             1000 c1 is registered; listed ["a1", "b1"] absent []
+        run 10
+        set a,b,c up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+             1010 a1 sees that c1 is Up
+             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 b1 sees that c1 is Up
+             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 c1 sees that a1 is Up
+             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 c1 sees that b1 is Up
+        run 7000
+        crash a
+        crash c
+        run 5990
+        run 10
+            14010 b1 suspects a1
+            14010 b1 suspects c1
+            14010 b1 leads
+        run 5990
+        run 10
+            20010 b1 has slots [b1:1024] dead [a1 c1]
+            20010 b1 buries a1
+            20010 b1 buries c1
+    "#]],
+    );
+}
+
+/// A rebuilt session is no new broker.
+#[test]
+fn a_broker_that_loses_its_session_and_comes_back_in_time_goes_on() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 3000
+        expire b
+        run 10
+        cut b
+        heal b
+        run 10
+        run 6000
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 3000
+        expire b
+             4010 a1 suspects b1
+        run 10
+        cut b
+        heal b
+             4020 a1 has b1 back
+        run 10
+        run 6000
+    "#]],
+    );
+}
+
+/// The leader has seen a znode go, and not yet that it is there again: of the declaration and the
+/// return, one is first, and here it is the return.
+#[test]
+fn a_leader_that_has_not_seen_somebody_come_back_does_not_declare_it_dead() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        late a
+        expire b
+        run 10
+        cut b
+        heal b
+        run 10
+        deliver a
+        run 10
+        show a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 7000
+        late a
+        expire b
+        run 10
+        cut b
+        heal b
+        run 10
+        deliver a
+             8030 a1 suspects b1
+             8030 a1 has b1 back
+        run 10
+        show a
+             8040 a1 present ["b1"] suspect []
+    "#]],
+    );
+}
+
+#[test]
+fn a_broker_that_slept_until_it_was_dead_begins_a_new_life() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        pause b
+        run 7000
+        resume b
+        run 10
+        reborn b
+        run 10
+        set b up
+        run 10
+    ";
+    check(
+        story,
+        &expect![[r#"
+            start a,b
+                 1000 a1 has slots [] dead []
+                 1000 a1 is registered; listed [] absent []
+                 1000 a1 leads
+                 1000 b1 has slots [] dead []
+                 1000 a1 sees b1 Joining
+                 1000 b1 sees a1 Joining
+                 1000 b1 is registered; listed ["a1"] absent []
+            run 10
+            set a,b up
+                 1010 a1 has slots [a1:1024] dead []
+                 1010 a1 sees that b1 is Up
+                 1010 a1 has slots [a1:515 b1:509] dead []
+                 1010 b1 sees that a1 is Up
+                 1010 b1 has slots [a1:515 b1:509] dead []
+            run 7000
+            pause b
+            run 7000
+                14010 a1 suspects b1
+                14010 a1 has slots [a1:1024] dead [b1]
+                14010 a1 buries b1
+            resume b
+                15010 b1 has slots [a1:1024] dead [b1]
+                15010 b1 learns that it is dead
+            run 10
+            reborn b
+                15020 b2 has slots [a1:1024] dead [b1]
+                15020 a1 sees b2 Joining
+                15020 b2 sees a1 Up
+                15020 b2 is registered; listed ["a1"] absent []
+            run 10
+            set b up
+                15030 a1 sees that b2 is Up
+                15030 a1 has slots [a1:512 b2:512] dead [b1]
+                15030 b2 has slots [a1:512 b2:512] dead [b1]
+            run 10
+        "#]],
+    );
+}
+
+#[test]
+fn a_broker_that_leaves_is_dead_at_once_by_its_own_word() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 100
+        set a draining
+        run 10
+        leave a
+        run 10
+        crash a
+        run 7000
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 100
+        set a draining
+             1110 a1 has slots [a1:0 b1:1024] dead []
+             1110 b1 sees that a1 is Draining
+             1110 b1 has slots [a1:0 b1:1024] dead []
+        run 10
+        leave a
+             1120 a1 does not lead any more
+             1120 a1 has left
+             1120 b1 suspects a1
+             1120 b1 has slots [b1:1024] dead [a1]
+             1120 b1 buries a1
+        run 10
+        crash a
+        run 7000
+             7130 b1 leads
+    "#]],
+    );
+}
+
+/// After an outage all sessions have their whole time again; one that ended is given T to return.
+#[test]
+fn after_an_outage_the_leader_waits_before_it_declares_anybody_dead() {
+    let story = "
+        start a,b,c
+        run 10
+        set a,b,c up
+        run 7000
+        outage
+        run 20000
+        crash c
+        restore
+        run 5990
+        run 20
+        run 6000
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b,c
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+             1000 c1 has slots [] dead []
+             1000 a1 sees c1 Joining
+             1000 b1 sees c1 Joining
+             1000 c1 sees a1 Joining
+             1000 c1 sees b1 Joining
+             1000 c1 is registered; listed ["a1", "b1"] absent []
+        run 10
+        set a,b,c up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+             1010 a1 sees that c1 is Up
+             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 b1 sees that c1 is Up
+             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 c1 sees that a1 is Up
+             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
+             1010 c1 sees that b1 is Up
+        run 7000
+        outage
+             8010 a1 does not lead any more
+        run 20000
+        crash c
+        restore
+            28010 a1 leads
+        run 5990
+        run 20
+            34010 a1 suspects c1
+            34010 a1 has slots [a1:515 b1:509] dead [c1]
+            34010 a1 buries c1
+            34010 b1 suspects c1
+            34010 b1 has slots [a1:515 b1:509] dead [c1]
+            34010 b1 buries c1
+        run 6000
+    "#]],
+    );
+}
+
+/// Somebody else may lead, and this leader was not told: its write fails.
+#[test]
+fn a_leader_without_its_place_in_the_line_writes_nothing() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        late a
+        by-hand delete /leader/l-a1000000000000000000000000000000-0000000000000001-0000000000
+        set a draining
+        run 10
+        deliver a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 7000
+        late a
+        by-hand delete /leader/l-a1000000000000000000000000000000-0000000000000001-0000000000
+             8010 b1 leads
+        set a draining
+             8010 a1 does not lead any more
+             8010 b1 sees that a1 is Draining
+             8010 b1 has slots [a1:0 b1:1024] dead []
+        run 10
+        deliver a
+             8020 a1 has slots [a1:0 b1:1024] dead []
+    "#]],
+    );
+}
+
+/// Whether the map was written is seen when it is read again.
+#[test]
+fn a_declaration_of_which_the_answer_was_lost_is_found() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        crash b
+        run 5990
+        deaf-from a All([Check { path: \"/leader
+        run 10
+        show a
+        cut a
+        heal a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 7000
+        crash b
+        run 5990
+        deaf-from a All([Check { path: "/leader
+        run 10
+            14010 a1 suspects b1
+            14010 a1 has slots [a1:1024] dead [b1]
+            14010 a1 buries b1
+        show a
+            14010 a1 present [] suspect []
+        cut a
+            14010 a1 does not lead any more
+        heal a
+            14010 a1 leads
+    "#]],
+    );
+}
+
+#[test]
+fn a_znode_that_is_deleted_by_hand_is_made_again() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 10
+        by-hand delete /brokers/b
+        run 10
+        show a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 10
+        by-hand delete /brokers/b
+             1020 a1 suspects b1
+             1020 a1 has b1 back
+        run 10
+        show a
+             1030 a1 present ["b1"] suspect []
+    "#]],
+    );
+}

@@ -1,0 +1,14 @@
+//! Stories: what happens to brokers, and what they make of it.
+
+mod dying;
+mod joining;
+mod leases;
+mod world;
+
+use expect_test::Expect;
+
+use world::World;
+
+fn check(story: &str, expected: &Expect) {
+    expected.assert_eq(&World::new().play(story));
+}
