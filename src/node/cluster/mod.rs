@@ -3,9 +3,11 @@
 //! [`Cluster::bind`] opens the port of the links and draws a boot id; [`Cluster::start`] starts the
 //! task that does what [`crate::cluster`] decides.
 
+mod bell;
 mod metrics;
 mod phase;
 mod receiver;
+mod registry;
 mod status;
 mod task;
 
@@ -22,7 +24,9 @@ pub(super) use metrics::ClusterSource;
 pub(super) use phase::Phase;
 pub(super) use status::Status;
 
+use self::bell::Bell;
 use self::receiver::LinkReceiver;
+use self::registry::Registry;
 use self::task::ClusterTask;
 use crate::admin::Health;
 use crate::broker::Broker;
@@ -162,6 +166,8 @@ impl Cluster {
         let membership = Membership::new(options.clone(), self.boot_id, tickets, clock.now());
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
+        let seeds = [super::draw_seed(), super::draw_seed()];
+        let registry = Registry::new(&options.name, self.boot_id, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         self.status.watch(&zookeeper);
         let task = ClusterTask {
@@ -173,6 +179,8 @@ impl Cluster {
             options,
             membership,
             cluster_clock,
+            registry,
+            bell: Arc::new(Bell::default()),
             links,
             phase: phase_sender,
             status: self.status,
@@ -181,6 +189,7 @@ impl Cluster {
             session: None,
             awaited: None,
             ping_at: clock.now(),
+            is_leading: false,
             is_over: false,
             has_let_go: false,
         };

@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::bank::{BankReadings, Funds};
 use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::Member;
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::PeerLease;
 use crate::cluster::slots::SlotMap;
+use crate::cluster::topics::TopicsReadings;
 use crate::coordination::{ZooKeeper, ZooKeeperCounters};
 use crate::ports::clock::Tick;
 
@@ -36,6 +38,8 @@ struct State {
     clock_error_millis: u64,
     own_clock_ahead_millis: i64,
     has_clock_alarm: bool,
+    topics: TopicsReadings,
+    bank: BankReadings,
 }
 
 impl Status {
@@ -55,6 +59,17 @@ impl Status {
 
     pub(super) fn note_slots(&self, map: Arc<SlotMap>) {
         self.state.lock().slots = Some(map);
+    }
+
+    pub(super) fn note_registry(&self, topics: TopicsReadings, bank: BankReadings) {
+        let mut state = self.state.lock();
+        (state.topics, state.bank) = (topics, bank);
+    }
+
+    /// What the registry of topics and the bank count.
+    pub(super) fn registry(&self) -> (TopicsReadings, BankReadings) {
+        let state = self.state.lock();
+        (state.topics, state.bank)
     }
 
     /// The way to the ensemble stands, or is being sought.
@@ -131,12 +146,32 @@ impl Status {
                 "own_ahead_millis": state.own_clock_ahead_millis,
                 "alarm": state.has_clock_alarm,
             },
+            "topics": {
+                "known": state.topics.known,
+                "registered_here": state.topics.registered,
+                "waiting": state.topics.backlog,
+                "values_written": state.topics.values_written,
+            },
+            "bank": {
+                "free": funds(state.bank.free),
+                "lease": funds(state.bank.lease),
+                "used": funds(state.bank.used),
+                "refusals": state.bank.refusals,
+            },
             "slot_epoch": state.slots.as_ref().map(|map| map.epoch()),
             "slots": state.slots.as_ref().map(|map| map.slots_of(peers.boot_id())),
             "interest": { "version": version, "filters": filters, "subacks_waiting": waiting(peers) },
             "members": present.chain(suspect).collect::<Vec<_>>(),
         })
     }
+}
+
+fn funds(funds: Funds) -> Value {
+    json!({
+        "topics": funds.topics,
+        "znode_bytes": funds.znode_bytes,
+        "relay_bytes": funds.relay_bytes,
+    })
 }
 
 fn waiting(peers: &Peers) -> usize {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::bell::Bell;
 use super::phase::Phase;
+use super::registry::{Registry, RegistryNews};
 use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
@@ -37,6 +40,8 @@ pub(super) struct ClusterTask {
     pub(super) options: MembershipOptions,
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
+    pub(super) registry: Registry,
+    pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) status: Arc<Status>,
@@ -49,6 +54,8 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers are told next that we are there.
     pub(super) ping_at: Tick,
+    /// Whether the bank knows this broker as the leader.
+    pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
     pub(super) is_over: bool,
     /// Whether clients have been let go because the lease had ended.
@@ -59,17 +66,20 @@ impl ClusterTask {
     /// Runs until the broker has left the cluster, or cannot be part of it.
     pub(super) async fn run(mut self) {
         let mut is_leaving = false;
+        let waker = self.bell.waker();
         while !self.is_over {
             self.settle_phase();
+            self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
-            let shutdown = self.shutdown.clone();
+            let (shutdown, bell) = (self.shutdown.clone(), Arc::clone(&self.bell));
             tokio::select! {
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
                     self.hear(&event);
                 }
                 () = tokio::time::sleep(wait) => {}
+                () = bell.rung() => {}
                 () = shutdown.begun(), if !is_leaving => {
                     is_leaving = true;
                     self.tell(|membership, now| membership.set_state(now, MemberState::Draining));
@@ -90,6 +100,7 @@ impl ClusterTask {
     /// What the tree of znodes says goes to whoever asked, or to membership.
     fn hear(&mut self, event: &CoordinationEvent) {
         self.note_session(event);
+        self.registry.hear(self.clock.now(), event);
         match event {
             CoordinationEvent::Answered { ticket, outcome }
                 if Owner::of(*ticket) == Some(Owner::Clock) =>
@@ -131,10 +142,48 @@ impl ClusterTask {
         }
     }
 
+    /// Tells the registry what is new here, and the broker what is new elsewhere.
+    fn keep_registry(&mut self, waker: &Waker) {
+        let Some(peers) = self.broker.peers() else { return };
+        let now = self.clock.now();
+        if self.cluster_clock.offset_millis().is_some() {
+            self.registry.set_clock(now, peers.cluster_millis(now));
+        }
+        let live =
+            peers.live().iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]).collect();
+        let lock = self.membership.leader_check();
+        self.registry.set_members(live, lock.is_some());
+        if self.is_leading != lock.is_some() {
+            self.is_leading = lock.is_some();
+            self.registry.set_leading(now, lock);
+        }
+        self.registry.take_in(now, peers.topics().take(waker));
+        self.registry.pass_time(now);
+        for news in self.registry.carry_out(&*self.coordination) {
+            match news {
+                RegistryNews::Value(value) => {
+                    self.context.run(&self.broker, now, |turn| turn.merge_value(peers, value));
+                }
+                RegistryNews::Fading(topic) => {
+                    if self.broker.is_wanted(&topic) {
+                        self.registry.keep(now, &topic);
+                    }
+                }
+                RegistryNews::NoTtl => tracing::warn!(
+                    "topics are not registered: ZooKeeper keeps no TTL nodes, put \
+                     extendedTypesEnabled=true into zoo.cfg"
+                ),
+            }
+        }
+        let (topics, bank) = self.registry.readings();
+        self.status.note_registry(topics, bank);
+    }
+
     /// How long there is nothing to do unless something happens.
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
-        let due = self.membership.next_timeout().into_iter().chain([self.ping_at]).min();
+        let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
+        let due = due.chain(self.registry.next_timeout()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest = if self.awaited.is_some() { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
@@ -292,11 +341,15 @@ impl ClusterTask {
         self.awaited = None;
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
+        let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
+        self.registry = Registry::new(&self.options.name, boot_id, seeds);
+        self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = next(tickets);
         if let Some(session) = self.session {
             let event = CoordinationEvent::Connected { session, is_new: true };
             self.membership.handle(now, &event);
+            self.registry.hear(now, &event);
             // What it wants done is carried out by the loop that this output came from.
         }
     }
