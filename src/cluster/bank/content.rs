@@ -17,9 +17,13 @@ pub(super) fn encode_free(free: Funds) -> Bytes {
     Bytes::from(format!("{FREE} {free}"))
 }
 
-/// Reads the content of [`BANK`].
+/// Reads the content of [`BANK`]. Whoever joins first makes the znode, with nothing in it: nothing is
+/// free before the leader has counted.
 #[must_use]
 pub fn decode_free(data: &[u8]) -> Option<Funds> {
+    if data.is_empty() {
+        return Some(Funds::ZERO);
+    }
     Funds::parse(std::str::from_utf8(data).ok()?.strip_prefix(FREE)?.strip_prefix(' ')?)
 }
 
@@ -51,5 +55,6 @@ mod tests {
         assert_eq!(decode_free(&encode_lease(BootId(5), funds)), None);
         assert_eq!(decode_lease(&encode_free(funds)), None);
         assert_eq!(decode_free(b"\xff"), None);
+        assert_eq!(decode_free(b""), Some(Funds::ZERO), "made by whoever joined first");
     }
 }
