@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod net;
 pub mod node;
+pub mod peer;
 pub mod ports;
 pub mod routing;
 pub mod runtime;

@@ -18,6 +18,7 @@ mod conformance;
 mod harness;
 mod layering;
 mod limits;
+mod links;
 mod operation;
 mod sim;
 mod splits;
