@@ -29,7 +29,7 @@ use crate::net::{
     AcceptContext, BindError, BoundListener, ConnectionBudget, ListenAddress, NetCounters,
     TlsReloader, bind,
 };
-use crate::node::cluster::{Cluster, ClusterError, Ground, Membered, Status};
+use crate::node::cluster::{Cluster, ClusterError, Ground, Membered, Reachable, Status};
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
@@ -148,7 +148,7 @@ impl Node {
         let signals = Signals::new(&background).map_err(StartError::System)?;
         let threads = options::threads(&config);
         let shards = Shards::start(threads, seed).map_err(StartError::System)?;
-        let cluster = Cluster::bind(&config, &background)?;
+        let cluster = Cluster::configured(&config)?;
         let mut broker = Broker::new(options::broker(&config), guard_files.guards(), seeds);
         if let Some(cluster) = &cluster {
             broker = broker.with_peers(cluster.peers(seeds.hash));
@@ -182,13 +182,14 @@ impl Node {
             config,
             surroundings,
         };
-        node.cluster_status = cluster.as_ref().map(Cluster::status);
+        let cluster = cluster.map(|cluster| cluster.listen(&node.ground())).transpose()?;
+        node.cluster_status = cluster.as_ref().map(Reachable::status);
         node.ports = node.open()?;
-        node.ports.link = cluster.as_ref().and_then(Cluster::link_port);
+        node.ports.link = cluster.as_ref().map(Reachable::link_port);
         node.data_dir.write_ports(&node.ports)?;
         node.start_housekeeping();
         match cluster {
-            Some(cluster) => node.join(cluster)?,
+            Some(cluster) => node.cluster = Some(cluster.join(&node.ground())?),
             None => node.take_clients()?,
         }
         Ok(node)
@@ -215,19 +216,17 @@ impl Node {
         Ok(ports)
     }
 
-    /// Becomes one of several brokers; clients are taken when the others know this one.
-    fn join(&mut self, cluster: Cluster) -> Result<(), StartError> {
-        let joined = cluster.start(Ground {
+    fn ground(&self) -> Ground<'_> {
+        Ground {
             config: &self.config,
             broker: &self.broker,
             clock: self.clock,
             background: &self.background,
             shards: self.shards.handles(),
+            contexts: &self.contexts,
             health: Arc::clone(&self.health),
             shutdown: self.shutdown.clone(),
-        })?;
-        self.cluster = Some(joined);
-        Ok(())
+        }
     }
 
     /// Serves what was opened.
@@ -288,6 +287,9 @@ impl Node {
         self.shutdown.begin();
         let timeout = Duration::from_secs(self.config.drain.drain_timeout_secs.get().into());
         self.background.block_on(self.drain(timeout));
+        if let Some(cluster) = &self.cluster {
+            self.background.block_on(cluster.leave(STOP_TIMEOUT));
+        }
         self.shards.stop(STOP_TIMEOUT);
         self.background.stop(STOP_TIMEOUT);
         tracing::info!("mqttzoo has stopped");

@@ -96,6 +96,9 @@ impl Node {
         if let Some(Err(error)) = self.admin_access.as_ref().map(|access| access.reload()) {
             tracing::error!(error = %super::chain(&error), "the token stays as it was");
         }
+        if let Some(cluster) = &self.cluster {
+            cluster.reload();
+        }
         match load(&self.surroundings) {
             Ok((Request::Run(config), _)) => {
                 self.logging.set_level(super::options::level(config.log.log));

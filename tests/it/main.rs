@@ -20,6 +20,7 @@ mod coordination;
 mod harness;
 mod layering;
 mod limits;
+mod links;
 mod operation;
 mod sim;
 mod splits;

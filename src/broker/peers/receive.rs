@@ -16,10 +16,7 @@ use crate::ports::message::{Message, SessionKey};
 
 /// Why a batch of another broker is not taken; its link is closed and resumes behind what was.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ReceiveError {
-    /// It is not a member, or not any more.
-    #[error("it is no member of the cluster")]
-    Stranger,
+pub enum BatchError {
     /// Frames are missing before it.
     #[error(transparent)]
     Gap(#[from] Gap),
@@ -39,7 +36,7 @@ impl Turn<'_> {
         peers: &Peers,
         peer: &Arc<Peer>,
         batch: &Batch,
-    ) -> Result<(), ReceiveError> {
+    ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
         let known = inbound.known(batch)? as usize;

@@ -40,7 +40,7 @@ pub struct PublishParts<'a> {
     /// Whether it goes to ordinary Subscriptions.
     pub is_for_subscribers: bool,
     /// The Shared Subscriptions of which one member there gets it: at most
-    /// [`ENTRIES_MAX`](super::ENTRIES_MAX).
+    /// [`ENTRIES_MAX`].
     pub groups: &'a [TopicFilter],
 }
 

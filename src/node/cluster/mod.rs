@@ -1,7 +1,7 @@
 //! This broker as one of several.
 //!
-//! [`Cluster::bind`] opens the port of the links and draws a boot id; [`Cluster::start`] starts the
-//! task that does what [`crate::cluster`] decides.
+//! [`Cluster::configured`] draws a boot id, [`Cluster::listen`] opens the port of the links, and
+//! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
 mod metrics;
@@ -40,7 +40,7 @@ use crate::cluster::tickets::{Owner, TicketSource};
 use crate::config::Config;
 use crate::coordination::{self, Digest, Servers, ServersError, ZooKeeper};
 use crate::gateway::mqtt::ShardContext;
-use crate::peer::Links;
+use crate::peer::{LinkContext, LinkOptions, LinkStartError, LinkTlsOptions, Links, Secret};
 use crate::runtime::shard::ShardHandles;
 use crate::runtime::{Background, Clock, Shutdown};
 
@@ -56,11 +56,12 @@ pub enum ClusterError {
     /// The file of ZooKeeper's digest authentication holds something else.
     #[error("{0} does not hold one line `user:password`")]
     Digest(PathBuf),
-    /// The port of the links cannot be opened.
-    #[error(
-        "cannot accept links of other brokers on {0}: choose another --link-port or --link-bind"
-    )]
-    Bind(SocketAddr, #[source] io::Error),
+    /// The secret of the links is too short to be one.
+    #[error("the secret in {0} is shorter than 16 characters")]
+    Secret(PathBuf),
+    /// Links cannot be had.
+    #[error(transparent)]
+    Links(#[from] LinkStartError),
     /// ZooKeeper cannot be spoken to at all.
     #[error(transparent)]
     ZooKeeper(#[from] coordination::StartError),
@@ -70,10 +71,17 @@ pub enum ClusterError {
 pub(super) struct Cluster {
     boot_id: BootId,
     name: Arc<str>,
-    listener: tokio::net::TcpListener,
-    options: coordination::Options,
-    link_address: String,
+    zookeeper: coordination::Options,
+    links: LinkOptions,
     status: Arc<Status>,
+}
+
+/// A broker whose peers can reach it, before it joins.
+pub(super) struct Reachable {
+    cluster: Cluster,
+    links: Links,
+    /// Ends the links: later than everything that sends by them.
+    links_shutdown: Shutdown,
 }
 
 /// What the cluster stands on.
@@ -83,6 +91,7 @@ pub(super) struct Ground<'a> {
     pub(super) clock: Clock,
     pub(super) background: &'a Background,
     pub(super) shards: Arc<ShardHandles>,
+    pub(super) contexts: &'a Arc<[Arc<ShardContext>]>,
     pub(super) health: Arc<Health>,
     pub(super) shutdown: Shutdown,
 }
@@ -90,37 +99,34 @@ pub(super) struct Ground<'a> {
 /// What the rest of the node sees of the cluster.
 pub(super) struct Membered {
     pub(super) phase: watch::Receiver<Phase>,
+    links: Links,
+    links_shutdown: Shutdown,
+    leaving: Shutdown,
+    left: Shutdown,
     /// Ends the session when dropped.
     _zookeeper: Arc<ZooKeeper>,
 }
 
 impl Cluster {
-    /// Opens the port of the links; nothing when this broker is alone.
-    pub(super) fn bind(
-        config: &Config,
-        background: &Background,
-    ) -> Result<Option<Self>, ClusterError> {
-        let Some(zookeeper) = &config.cluster.zookeeper else { return Ok(None) };
-        let servers = servers(zookeeper)?;
-        let options = coordination::Options {
-            servers,
+    /// Reads what is configured; nothing when this broker is alone.
+    pub(super) fn configured(config: &Config) -> Result<Option<Self>, ClusterError> {
+        let options = &config.cluster;
+        let Some(zookeeper) = &options.zookeeper else { return Ok(None) };
+        let zookeeper = coordination::Options {
+            servers: servers(zookeeper)?,
             session_timeout: session_timeout(config),
-            digest: config.cluster.zookeeper_auth_file.as_deref().map(read_digest).transpose()?,
-            tls: config.cluster.zookeeper_cafile.as_deref().map(read_tls).transpose()?,
+            digest: options.zookeeper_auth_file.as_deref().map(read_digest).transpose()?,
+            tls: options.zookeeper_cafile.as_deref().map(read_tls).transpose()?,
         };
-        let address = SocketAddr::new(config.cluster.link_bind_address(), config.cluster.link_port);
-        let bind = || async { tokio::net::TcpListener::bind(address).await };
-        let listener =
-            background.block_on(bind()).map_err(|error| ClusterError::Bind(address, error))?;
-        let port = listener.local_addr().map_or(address.port(), |bound| bound.port());
-        Ok(Some(Self {
-            boot_id: draw_boot_id(),
-            name: Arc::from(broker_name(config)),
-            listener,
-            options,
-            link_address: host_and_port(&config.cluster.link_host, port),
-            status: Arc::new(Status::default()),
-        }))
+        let (boot_id, name) = (draw_boot_id(), broker_name(config));
+        let address = SocketAddr::new(options.link_bind_address(), options.link_port);
+        let mut links = LinkOptions::new(&options.cluster, &name, boot_id, address);
+        if let Some(path) = &options.link_secret_file {
+            links.secret = read_secret(path)?;
+        }
+        links.tls = link_tls(config);
+        let status = Arc::new(Status::default());
+        Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, status }))
     }
 
     /// The other brokers, none yet.
@@ -128,52 +134,61 @@ impl Cluster {
         Peers::new(self.boot_id, Arc::clone(&self.name), hash_seed, LaneOptions::default())
     }
 
+    /// Opens the port of the links.
+    pub(super) fn listen(self, ground: &Ground<'_>) -> Result<Reachable, ClusterError> {
+        let links_shutdown = Shutdown::new();
+        let receiver =
+            LinkReceiver::new(Arc::clone(ground.broker), ground.clock, Arc::clone(ground.contexts));
+        let context = LinkContext {
+            receiver: Arc::new(receiver),
+            shards: Arc::clone(&ground.shards),
+            clock: ground.clock,
+            shutdown: links_shutdown.clone(),
+        };
+        let links = Links::start(self.links.clone(), context)?;
+        Ok(Reachable { cluster: self, links, links_shutdown })
+    }
+}
+
+impl Reachable {
     /// What there is to say of it.
     pub(super) fn status(&self) -> Arc<Status> {
-        Arc::clone(&self.status)
+        Arc::clone(&self.cluster.status)
     }
 
     /// The port on which links are accepted.
-    pub(super) fn link_port(&self) -> Option<u16> {
-        self.listener.local_addr().ok().map(|address| address.port())
+    pub(super) fn link_port(&self) -> u16 {
+        self.links.local_address().port()
     }
 
     /// Joins.
-    pub(super) fn start(self, ground: Ground<'_>) -> Result<Membered, ClusterError> {
-        let Ground { config, broker, clock, background, shards, health, shutdown } = ground;
+    pub(super) fn join(self, ground: &Ground<'_>) -> Result<Membered, ClusterError> {
+        let port = self.link_port();
+        let Self { cluster, links, links_shutdown } = self;
+        let (config, clock) = (ground.config, ground.clock);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let handle = background.handle();
-        let zookeeper = Arc::new(ZooKeeper::start(self.options, clock, sender, &handle)?);
-        let receiver = Arc::new(LinkReceiver::new(Arc::clone(broker), clock));
-        let links = Links::start(
-            config.cluster.cluster.clone(),
-            self.name.to_string(),
-            self.boot_id,
-            self.listener,
-            receiver,
-            handle.clone(),
-            shards,
-        );
+        let background = ground.background.handle();
+        let zookeeper = Arc::new(ZooKeeper::start(cluster.zookeeper, clock, sender, &background)?);
         let options = MembershipOptions {
-            name: self.name,
-            link_address: self.link_address,
+            name: cluster.name,
+            link_address: host_and_port(&config.cluster.link_host, port),
             zone: config.cluster.zone.clone().unwrap_or_default(),
             wire: WireVersions::OURS,
-            session_timeout_millis: u64::try_from(session_timeout(config).as_millis())
-                .unwrap_or(u64::MAX),
+            session_timeout_millis: u64::from(config.cluster.zookeeper_timeout_secs.get()) * 1_000,
         };
         let tickets = TicketSource::new(Owner::Membership);
-        let membership = Membership::new(options.clone(), self.boot_id, tickets, clock.now());
+        let membership = Membership::new(options.clone(), cluster.boot_id, tickets, clock.now());
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
-        let registry = Registry::new(&options.name, self.boot_id, seeds);
+        let registry = Registry::new(&options.name, cluster.boot_id, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
-        self.status.watch(&zookeeper);
+        cluster.status.watch(&zookeeper);
+        let (leaving, left) = (Shutdown::new(), Shutdown::new());
         let task = ClusterTask {
-            broker: Arc::clone(broker),
+            broker: Arc::clone(ground.broker),
             clock,
-            context: ShardContext::new(broker),
+            context: ShardContext::new(ground.broker),
             coordination: Arc::clone(&zookeeper) as _,
             events,
             options,
@@ -181,20 +196,44 @@ impl Cluster {
             cluster_clock,
             registry,
             bell: Arc::new(Bell::default()),
-            links,
+            background: background.clone(),
+            links: links.clone(),
             phase: phase_sender,
-            status: self.status,
-            health,
-            shutdown,
+            status: cluster.status,
+            health: Arc::clone(&ground.health),
+            draining: ground.shutdown.clone(),
+            leaving: leaving.clone(),
+            left: left.clone(),
             session: None,
             awaited: None,
             ping_at: clock.now(),
+            has_name_holder_answered: Arc::default(),
             is_leading: false,
             is_over: false,
             has_let_go: false,
         };
-        handle.spawn("cluster", task.run());
-        Ok(Membered { phase, _zookeeper: zookeeper })
+        background.spawn("cluster", task.run());
+        Ok(Membered { phase, links, links_shutdown, leaving, left, _zookeeper: zookeeper })
+    }
+}
+
+impl Membered {
+    /// Reads the files of TLS between brokers again.
+    pub(super) fn reload(&self) {
+        if let Err(error) = self.links.reload_tls() {
+            let error = super::chain(&error);
+            tracing::error!(%error, "certificates of links stay as they were");
+        }
+    }
+
+    /// Leaves the cluster, at most within `limit`, when the clients are gone: nobody has to wait
+    /// until this broker is declared dead.
+    pub(super) async fn leave(&self, limit: Duration) {
+        self.leaving.begin();
+        if tokio::time::timeout(limit, self.left.begun()).await.is_err() {
+            tracing::info!("the cluster was not left in time: the others will declare us dead");
+        }
+        self.links_shutdown.begin();
     }
 }
 
@@ -220,6 +259,26 @@ fn read_tls(path: &Path) -> Result<coordination::Tls, ClusterError> {
     Ok(coordination::Tls { ca: read(path)?, identity: None })
 }
 
+fn read_secret(path: &Path) -> Result<Secret, ClusterError> {
+    let text = read(path)?;
+    let secret = text.trim_end();
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(ClusterError::Secret(path.to_owned()));
+    }
+    Ok(Secret::new(secret.as_bytes()))
+}
+
+/// The files of TLS between brokers, which are given together or not at all.
+fn link_tls(config: &Config) -> Option<LinkTlsOptions> {
+    let cluster = &config.cluster;
+    Some(LinkTlsOptions {
+        certificate: cluster.link_cert.clone()?,
+        key: cluster.link_key.clone()?,
+        ca: cluster.link_cafile.clone()?,
+        server_name: None,
+    })
+}
+
 fn read(path: &Path) -> Result<String, ClusterError> {
     fs::read_to_string(path).map_err(|error| ClusterError::File(path.to_owned(), error))
 }
@@ -241,4 +300,5 @@ fn draw_boot_id() -> BootId {
 
 /// What ZooKeeper has said and the task has not heard yet.
 const EVENTS_MAX: usize = 16_384;
+const SECRET_BYTES_MIN: usize = 16;
 const CHROOT_DEFAULT: &str = "/mqttzoo";

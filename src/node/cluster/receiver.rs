@@ -2,36 +2,34 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use parking_lot::Mutex;
-
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
-use crate::broker::peers::receive::ReceiveError;
+use crate::broker::peers::receive::BatchError;
 use crate::cluster::frame::{ControlFrame, Cursors, Hello, Welcome};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::wire::Batch;
 use crate::gateway::mqtt::ShardContext;
-use crate::peer::Receiver;
+use crate::peer::{ReceiveError, Receiver};
 use crate::runtime::Clock;
 
 /// Takes what comes by links.
 pub(super) struct LinkReceiver {
     broker: Arc<Broker>,
     clock: Clock,
-    /// One per broker that has dialled: its messages are handled one batch after the other.
-    contexts: Mutex<HashMap<BootId, Arc<ShardContext>>>,
+    /// One per shard, as for connections of clients.
+    contexts: Arc<[Arc<ShardContext>]>,
+    /// For turns that belong to no batch.
+    own_context: ShardContext,
 }
 
 impl LinkReceiver {
-    pub(super) fn new(broker: Arc<Broker>, clock: Clock) -> Self {
-        Self { broker, clock, contexts: Mutex::default() }
-    }
-
-    fn context(&self, boot_id: BootId) -> Arc<ShardContext> {
-        let mut contexts = self.contexts.lock();
-        let context = contexts.entry(boot_id);
-        Arc::clone(context.or_insert_with(|| Arc::new(ShardContext::new(&self.broker))))
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        clock: Clock,
+        contexts: Arc<[Arc<ShardContext>]>,
+    ) -> Self {
+        let own_context = ShardContext::new(&broker);
+        Self { broker, clock, contexts, own_context }
     }
 
     fn peer(&self, boot_id: BootId) -> Option<Arc<Peer>> {
@@ -53,18 +51,24 @@ impl Receiver for LinkReceiver {
             (inbound.received(), has_lost)
         };
         if has_lost {
-            self.context(hello.boot_id).run(&self.broker, self.clock.now(), |turn| {
+            self.own_context.run(&self.broker, self.clock.now(), |turn| {
                 turn.tell(&peer, &ControlFrame::InterestWanted);
             });
         }
         Welcome::Accepted { wire, received }
     }
 
-    fn receive(&self, from: BootId, batch: &Batch) -> Result<Cursors, ReceiveError> {
-        let peers = self.broker.peers().ok_or(ReceiveError::Stranger)?;
-        let peer = self.peer(from).ok_or(ReceiveError::Stranger)?;
-        self.context(from)
-            .run(&self.broker, self.clock.now(), |turn| turn.receive_batch(peers, &peer, batch))?;
+    fn receive(&self, shard: usize, from: BootId, batch: Batch) -> Result<Cursors, ReceiveError> {
+        let (Some(peers), Some(peer)) = (self.broker.peers(), self.peer(from)) else {
+            return Err(ReceiveError::NotAMember);
+        };
+        let context = self.contexts.get(shard).expect("a context for every shard");
+        let taken = context
+            .run(&self.broker, self.clock.now(), |turn| turn.receive_batch(peers, &peer, &batch));
+        taken.map_err(|error| match error {
+            BatchError::Gap(gap) => ReceiveError::Gap(gap),
+            BatchError::Wire(error) => ReceiveError::Malformed(error),
+        })?;
         Ok(peer.inbound().lock().received())
     }
 }

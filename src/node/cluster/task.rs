@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
@@ -21,11 +24,13 @@ use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
 use crate::cluster::tickets::Owner;
+use crate::cluster::wire::CHALLENGE_BYTES;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::ReasonCode;
 use crate::peer::Links;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Coordination, CoordinationEvent};
+use crate::runtime::background::BackgroundHandle;
 use crate::runtime::{Clock, Shutdown};
 use crate::session::mailbox::Notice;
 
@@ -46,7 +51,11 @@ pub(super) struct ClusterTask {
     pub(super) phase: watch::Sender<Phase>,
     pub(super) status: Arc<Status>,
     pub(super) health: Arc<Health>,
-    pub(super) shutdown: Shutdown,
+    pub(super) background: BackgroundHandle,
+    /// Begun when the broker drains, when its clients are gone, and when it has left.
+    pub(super) draining: Shutdown,
+    pub(super) leaving: Shutdown,
+    pub(super) left: Shutdown,
     /// The session that stands, for a life that begins within it.
     pub(super) session: Option<i64>,
     /// Whose interest and retained messages must be here before clients are taken; nothing before
@@ -54,6 +63,8 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers are told next that we are there.
     pub(super) ping_at: Tick,
+    /// Whether a living broker has our name.
+    pub(super) has_name_holder_answered: Arc<AtomicBool>,
     /// Whether the bank knows this broker as the leader.
     pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
@@ -65,14 +76,18 @@ pub(super) struct ClusterTask {
 impl ClusterTask {
     /// Runs until the broker has left the cluster, or cannot be part of it.
     pub(super) async fn run(mut self) {
-        let mut is_leaving = false;
+        let (mut is_draining, mut is_leaving) = (false, false);
         let waker = self.bell.waker();
         while !self.is_over {
             self.settle_phase();
+            if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
+                self.tell(|membership, _| membership.name_holder_answered());
+            }
             self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
-            let (shutdown, bell) = (self.shutdown.clone(), Arc::clone(&self.bell));
+            let (draining, leaving) = (self.draining.clone(), self.leaving.clone());
+            let bell = Arc::clone(&self.bell);
             tokio::select! {
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
@@ -80,13 +95,18 @@ impl ClusterTask {
                 }
                 () = tokio::time::sleep(wait) => {}
                 () = bell.rung() => {}
-                () = shutdown.begun(), if !is_leaving => {
-                    is_leaving = true;
+                () = draining.begun(), if !is_draining => {
+                    is_draining = true;
                     self.tell(|membership, now| membership.set_state(now, MemberState::Draining));
+                }
+                () = leaving.begun(), if !is_leaving => {
+                    is_leaving = true;
+                    self.tell(Membership::leave);
                 }
             }
             self.pass_time();
         }
+        self.left.begin();
     }
 
     /// One input, and then everything that it gives rise to.
@@ -248,7 +268,10 @@ impl ClusterTask {
             Output::MemberJoined(member) => self.meet(&member),
             Output::MemberChanged(member) => {
                 tracing::info!(member = %member.name, state = ?member.state, "a broker has changed");
-                self.links.update(&member);
+                if let Some(peer) = self.broker.peers().and_then(|peers| peers.find(member.boot_id))
+                {
+                    self.links.open(&member, Arc::clone(peer.lane()));
+                }
             }
             Output::MemberSuspect(boot_id) => self.suspect(boot_id, true),
             Output::MemberBack(boot_id) => self.suspect(boot_id, false),
@@ -320,7 +343,18 @@ impl ClusterTask {
             address = holder.link_address,
             "another broker has this name; waiting for its znode to end"
         );
-        self.links.ask(holder);
+        if holder.link_address == self.options.link_address {
+            // Our own znode of an earlier life: whoever answered there would be us.
+            return;
+        }
+        let (address, bell) = (holder.link_address.clone(), Arc::clone(&self.bell));
+        let has_answered = Arc::clone(&self.has_name_holder_answered);
+        self.background.spawn("question to a namesake", async move {
+            if let Ok(true) = tokio::time::timeout(ASK_TIME_MAX, is_alive(&address)).await {
+                has_answered.store(true, Ordering::Release);
+                bell.waker().wake();
+            }
+        });
     }
 
     /// Others go on without us: our clients find another broker, and we come back as a new one.
@@ -337,7 +371,7 @@ impl ClusterTask {
         }
         let boot_id = super::draw_boot_id();
         peers.begin_life(boot_id);
-        self.links.begin_life(boot_id);
+        self.links.restart_as(boot_id);
         self.awaited = None;
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
@@ -410,6 +444,15 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
 }
 
+/// Whether somebody accepts links there and says so: a stopped process accepts and says nothing.
+async fn is_alive(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let mut challenge = [0; CHALLENGE_BYTES];
+    stream.read_exact(&mut challenge).await.is_ok()
+}
+
+/// How long a broker with our name has to answer.
+const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often, within the time of a session, peers are told that we are there.
 const PINGS: u64 = 6;
 /// How long at most until the phase is looked at again.

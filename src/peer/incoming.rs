@@ -1,0 +1,128 @@
+//! A link that stands, as the one who accepted it sees it: batches come in, cursors go out.
+
+use crate::cluster::frame::Cursors;
+use crate::cluster::identity::BootId;
+use crate::cluster::wire::{BATCH_HEADER_BYTES, Batch, BatchHeader, encode_received};
+use crate::peer::error::LinkError;
+use crate::peer::links::Ground;
+use crate::peer::receiver::Receiver;
+use crate::peer::stream::LinkStream;
+use bytes::{Buf, Bytes, BytesMut};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+/// Reads batches and hands them on; answers once for what was read at a time. Reading never waits
+/// for the answer.
+pub(super) struct Incoming<'a> {
+    stream: LinkStream,
+    from: BootId,
+    shard: usize,
+    frame_bytes_max: usize,
+    receiver: &'a dyn Receiver,
+    counters: &'a IncomingCounters,
+    buffer: BytesMut,
+    /// What is to be said, once what is being said has been.
+    answer: Option<Cursors>,
+    answering: Bytes,
+}
+
+/// What all accepted links count.
+#[derive(Debug, Default)]
+pub(super) struct IncomingCounters {
+    pub(super) bytes: AtomicU64,
+    pub(super) batches: AtomicU64,
+}
+
+impl<'a> Incoming<'a> {
+    pub(super) fn new(stream: LinkStream, from: BootId, shard: usize, ground: &'a Ground) -> Self {
+        Self {
+            stream,
+            from,
+            shard,
+            frame_bytes_max: ground.options.frame_bytes_max,
+            receiver: &*ground.receiver,
+            counters: &ground.counters,
+            buffer: BytesMut::new(),
+            answer: None,
+            answering: Bytes::new(),
+        }
+    }
+
+    /// One turn. Ends with the link, and says why.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        match self.try_poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            Poll::Ready(Ok(())) => {
+                // Others on this shard have their turn first.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// `Ready(Ok)`: the turn is over, and there is more to do.
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let mut handled = 0;
+        loop {
+            while let Some(batch) = self.next_batch()? {
+                handled += BATCH_HEADER_BYTES + batch.frames_len();
+                self.counters.batches.fetch_add(1, Ordering::Relaxed);
+                self.answer = Some(self.receiver.receive(self.shard, self.from, batch)?);
+                if handled >= TURN_BYTES {
+                    let _ = self.poll_answer(cx)?;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let _ = self.poll_answer(cx)?;
+            self.make_room();
+            let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer);
+            match ready!(read).map_err(LinkError::Broken)? {
+                0 => return Poll::Ready(Err(LinkError::Ended)),
+                count => self.counters.bytes.fetch_add(count as u64, Ordering::Relaxed),
+            };
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch>, LinkError> {
+        let Some(header) = BatchHeader::peek(&self.buffer, self.frame_bytes_max)? else {
+            return Ok(None);
+        };
+        if header.batch_len > self.buffer.len() {
+            return Ok(None);
+        }
+        let bytes = self.buffer.split_to(header.batch_len).freeze();
+        Ok(Some(Batch::new(header, bytes)?))
+    }
+
+    /// Room to read into. It grows with what has come, not with what was announced.
+    fn make_room(&mut self) {
+        if self.buffer.capacity() - self.buffer.len() < ROOM_MIN {
+            self.buffer.reserve(READ_BYTES.max(self.buffer.len()));
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        loop {
+            if self.answering.is_empty() {
+                let Some(received) = self.answer.take() else {
+                    return Pin::new(&mut self.stream).poll_flush(cx).map_err(LinkError::Broken);
+                };
+                self.answering = Bytes::copy_from_slice(&encode_received(received));
+            }
+            let stream = Pin::new(&mut self.stream);
+            let written = ready!(stream.poll_write(cx, &self.answering));
+            self.answering.advance(written.map_err(LinkError::Broken)?);
+        }
+    }
+}
+
+/// A block of the read buffer.
+const READ_BYTES: usize = 256 * 1_024;
+/// Less room than this is not worth a system call.
+const ROOM_MIN: usize = 64 * 1_024;
+/// A turn ends after so many bytes.
+const TURN_BYTES: usize = 64 * 1_024;

@@ -1,0 +1,58 @@
+//! Connections that come to nothing: counted, and one line a minute for each kind.
+
+use crate::ports::clock::Tick;
+use crate::runtime::line_limit::LineLimit;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a connection that was accepted came to nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    /// Too many have not said who they are, or too many peers are connected.
+    TooMany,
+    /// It did not say who it is in time, or left before.
+    Silent,
+    /// TLS failed.
+    Tls,
+    /// It is no broker.
+    NotALink,
+    /// It does not know the secret.
+    Secret,
+    /// It belongs to another cluster.
+    Cluster,
+    /// It looks for somebody else.
+    Addressee,
+    /// There is no wire version that both speak.
+    WireVersion,
+    /// The broker does not want it: it is dead, for one.
+    NotWelcome,
+}
+
+/// The count and the lines of each kind.
+#[derive(Debug)]
+pub(super) struct Refusals([OneKind; KINDS]);
+
+#[derive(Debug)]
+struct OneKind {
+    count: AtomicU64,
+    lines: LineLimit,
+}
+
+impl Refusals {
+    pub(super) fn new() -> Self {
+        let one = || OneKind { count: AtomicU64::new(0), lines: LineLimit::per_minute(1) };
+        Self(std::array::from_fn(|_| one()))
+    }
+
+    /// Counts one. Tells whether a line may be written, and how many were not since the last.
+    pub(super) fn note(&self, refusal: Refusal, now: Tick) -> Option<u64> {
+        let kind = self.0.get(refusal as usize).expect("there is one for each kind");
+        kind.count.fetch_add(1, Ordering::Relaxed);
+        kind.lines.allow(now)
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().map(|kind| kind.count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+const KINDS: usize = Refusal::NotWelcome as usize + 1;

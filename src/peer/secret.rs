@@ -1,0 +1,85 @@
+//! The secret that all brokers of a cluster know, and the proof that one knows it.
+//!
+//! A proof is an HMAC-SHA-256 over what is said and 32 random bytes of the other end, so that none
+//! can be used twice; which of the two ends speaks is part of it, so that none can be sent back.
+//! Frames carry no proof: whoever may sit on the wire between brokers is the business of TLS.
+
+use crate::cluster::wire::{Nonce, Proof};
+use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use std::fmt;
+use std::sync::Arc;
+
+/// What all brokers of a cluster know, or nothing. Its content is never shown.
+#[derive(Clone)]
+pub struct Secret(Option<Arc<Key>>);
+
+/// Which end says it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Speaker {
+    Dialer,
+    Acceptor,
+}
+
+impl Secret {
+    /// No secret: everybody is believed.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// These bytes.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(Some(Arc::new(Key::new(HMAC_SHA256, secret))))
+    }
+
+    pub(super) fn prove(&self, speaker: Speaker, nonce: &Nonce, body: &[u8]) -> Proof {
+        let Some(key) = &self.0 else { return [0; size_of::<Proof>()] };
+        let tag = hmac::sign(key, &said(speaker, nonce, body));
+        tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    pub(super) fn believes(
+        &self,
+        speaker: Speaker,
+        nonce: &Nonce,
+        body: &[u8],
+        proof: &Proof,
+    ) -> bool {
+        let Some(key) = &self.0 else { return true };
+        hmac::verify(key, &said(speaker, nonce, body), proof).is_ok()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "Secret(..)" } else { "Secret(none)" })
+    }
+}
+
+fn said(speaker: Speaker, nonce: &Nonce, body: &[u8]) -> Vec<u8> {
+    let label: &[u8] = match speaker {
+        Speaker::Dialer => b"mqttzoo link hello\0",
+        Speaker::Acceptor => b"mqttzoo link welcome\0",
+    };
+    [label, nonce, body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_holds_for_its_speaker_its_nonce_its_words_and_its_secret() {
+        let secret = Secret::new(b"squeamish ossifrage");
+        let proof = secret.prove(Speaker::Dialer, &[1; 32], b"hello");
+        assert!(secret.believes(Speaker::Dialer, &[1; 32], b"hello", &proof));
+        assert!(!secret.believes(Speaker::Acceptor, &[1; 32], b"hello", &proof));
+        assert!(!secret.believes(Speaker::Dialer, &[2; 32], b"hello", &proof));
+        assert!(!secret.believes(Speaker::Dialer, &[1; 32], b"hallo", &proof));
+        assert!(!Secret::new(b"other").believes(Speaker::Dialer, &[1; 32], b"hello", &proof));
+        let without = Secret::none().prove(Speaker::Dialer, &[1; 32], b"hello");
+        assert!(!secret.believes(Speaker::Dialer, &[1; 32], b"hello", &without));
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+}
