@@ -82,7 +82,6 @@ impl ConnectError {
     pub fn reason_code(&self) -> ReasonCode {
         match self {
             Self::ShuttingDown => ReasonCode::ServerShuttingDown,
-            Self::NotJoined => ReasonCode::ServerUnavailable,
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
             Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
@@ -92,7 +91,7 @@ impl ConnectError {
                 ReasonCode::QuotaExceeded
             }
             Self::NoRoomForConnack => ReasonCode::PacketTooLarge,
-            Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
+            Self::NotJoined | Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
         }
     }

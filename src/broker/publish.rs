@@ -121,7 +121,9 @@ impl Turn<'_> {
     #[inline]
     pub(crate) fn fanout(&mut self, topic: &TopicName) -> Option<Arc<Fanout>> {
         let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
-        if let Some(fanout) = self.shard.routes.lookup(topic.as_str(), generation) {
+        if let Some(fanout) = self.shard.routes.lookup(topic.as_str(), generation)
+            && self.now < fanout.fresh_until
+        {
             self.shard.counters.route_hits.increment();
             return Some(Arc::clone(fanout));
         }
@@ -130,7 +132,12 @@ impl Turn<'_> {
         if topic.levels().count() > levels_max && !topic.as_str().starts_with(SYS_PREFIX) {
             return None;
         }
-        let fanout = Arc::new(Fanout::new(&self.broker.index.read().route(topic.as_str())));
+        let mut fanout = Fanout::new(&self.broker.index.read().route(topic.as_str()));
+        if let Some(peers) = self.broker.peers() {
+            peers.topics().note_used(topic.as_str());
+            fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
+        }
+        let fanout = Arc::new(fanout);
         self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
         Some(fanout)
     }
@@ -535,6 +542,8 @@ pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) 
     }
 }
 
+/// How long a topic that is in use is known to be, to those who keep a register of them.
+const FRESH_MILLIS: u64 = 5 * 60 * 1_000;
 /// Where dead letters go; hidden from wildcards at the first level.
 const DEAD_LETTER_PREFIX: &str = "$dead-letter/";
 

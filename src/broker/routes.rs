@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::broker::peers::peer::Peer;
 use crate::mqtt::{QoS, TopicFilter};
+use crate::ports::clock::Tick;
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{Route, SharedGroup, Subscriber, SubscriberKey, Target};
 use crate::session::mailbox::Mailbox;
@@ -38,6 +39,8 @@ pub struct Fanout {
     pub groups: Box<[FanoutGroup]>,
     /// One entry per broker where somebody subscribes without sharing.
     pub peers: Box<[PeerTarget]>,
+    /// When it is to be looked up again although nothing has changed.
+    pub fresh_until: Tick,
 }
 
 /// A client and the sum of its matching Subscriptions.
@@ -154,7 +157,8 @@ impl Fanout {
             }
         }
         let groups = route.groups.iter().map(FanoutGroup::new).collect();
-        Self { targets: targets.into(), groups, peers: peers.into() }
+        let fresh_until = Tick::from_millis(u64::MAX);
+        Self { targets: targets.into(), groups, peers: peers.into(), fresh_until }
     }
 }
 

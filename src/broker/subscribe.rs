@@ -171,6 +171,11 @@ impl Turn<'_> {
                 index.subscribe(&subscriber, filter, subscription.options, subscription.id);
         });
         let peers = self.broker.peers()?;
+        for one in granted.iter().filter(|one| one.filter.share().is_none()) {
+            if !one.filter.as_str().contains(['+', '#']) {
+                peers.topics().note_used(one.filter.as_str());
+            }
+        }
         let mut wakes = Vec::new();
         let added = granted.iter().map(|one| (&one.filter, one.subscription.options.qos));
         let version = peers.interest().add(added, &mut wakes);

@@ -4,12 +4,15 @@
 //! requests and frames to send come out. The rules are those of the cluster protocol; each module
 //! says which.
 
+pub mod bank;
+pub mod clock;
 pub mod coordinator;
 pub mod frame;
 pub mod hash;
 pub mod identity;
 pub mod inbound;
 pub mod interest;
+pub mod jitter;
 pub mod lane;
 #[cfg(all(test, mqttzoo_loom))]
 mod loom_models;
@@ -19,6 +22,7 @@ pub mod paths;
 pub mod slots;
 mod sync;
 pub mod tickets;
+pub mod topics;
 pub mod version;
 pub mod wire;
 pub mod znodes;

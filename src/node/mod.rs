@@ -29,7 +29,7 @@ use crate::net::{
     AcceptContext, BindError, BoundListener, ConnectionBudget, ListenAddress, NetCounters,
     TlsReloader, bind,
 };
-use crate::node::cluster::{Cluster, ClusterError, Membered, Status};
+use crate::node::cluster::{Cluster, ClusterError, Ground, Membered, Status};
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
@@ -217,15 +217,15 @@ impl Node {
 
     /// Becomes one of several brokers; clients are taken when the others know this one.
     fn join(&mut self, cluster: Cluster) -> Result<(), StartError> {
-        let joined = cluster.start(
-            &self.config,
-            &self.broker,
-            self.clock,
-            &self.background,
-            self.shards.handles(),
-            Arc::clone(&self.health),
-            self.shutdown.clone(),
-        )?;
+        let joined = cluster.start(Ground {
+            config: &self.config,
+            broker: &self.broker,
+            clock: self.clock,
+            background: &self.background,
+            shards: self.shards.handles(),
+            health: Arc::clone(&self.health),
+            shutdown: self.shutdown.clone(),
+        })?;
         self.cluster = Some(joined);
         Ok(())
     }

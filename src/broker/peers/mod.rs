@@ -10,6 +10,7 @@ pub mod peer;
 pub mod receive;
 pub mod retained;
 pub mod ticket;
+pub mod topics;
 pub mod waiting;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::broker::Broker;
 use crate::broker::peers::interest::AnnouncedInterest;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
+use crate::broker::peers::topics::TopicFeed;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::cluster::identity::{BootId, Member};
@@ -37,6 +39,7 @@ pub struct Peers {
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
     retained: RetainedVersions,
+    topics: TopicFeed,
     next_key: AtomicU64,
     hash_seed: u64,
     /// Milliseconds to add to a tick for the time of the cluster.
@@ -58,6 +61,7 @@ impl Peers {
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
             retained: RetainedVersions::new(hash_seed),
+            topics: TopicFeed::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             hash_seed,
             clock_offset_millis: AtomicI64::new(0),
@@ -111,6 +115,12 @@ impl Peers {
     #[must_use]
     pub fn interest(&self) -> &AnnouncedInterest {
         &self.interest
+    }
+
+    /// What the registry of topics is to hear of.
+    #[must_use]
+    pub fn topics(&self) -> &TopicFeed {
+        &self.topics
     }
 
     /// The time of the cluster, in milliseconds since 1970.

@@ -19,7 +19,7 @@ use crate::cluster::frame::{ControlFrame, RetainedMessage, RetainedValue};
 use crate::cluster::version::{Version, VersionClock};
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Message, SessionKey};
+use crate::ports::message::{Message, SessionKey, detached_properties};
 use crate::routing::Full;
 
 /// The versions of all retained messages, and of those deleted not long ago. The lock of the retained
@@ -93,6 +93,8 @@ impl Turn<'_> {
         if message.payload.is_empty() {
             state.bury(&topic, version, self.now);
         }
+        drop(state);
+        peers.topics().note_value(value_of(peers, message, topic, version));
         Ok(version)
     }
 
@@ -181,7 +183,25 @@ impl Turn<'_> {
     }
 }
 
+/// A retained message as other brokers are told it.
+fn value_of(peers: &Peers, message: &Message, topic: TopicName, version: Version) -> RetainedValue {
+    let retained = (!message.payload.is_empty()).then(|| RetainedMessage {
+        payload: Bytes::copy_from_slice(&message.payload),
+        properties: detached_properties(message.properties.as_ref()),
+        qos: message.qos,
+        expires_at_millis: message.expires_at.map(|at| peers.cluster_millis(at)),
+    });
+    RetainedValue { topic, version, message: retained }
+}
+
 impl Broker {
+    /// Whether somebody, here or elsewhere, subscribes to this topic.
+    #[must_use]
+    pub fn is_wanted(&self, topic: &TopicName) -> bool {
+        let route = self.index.read().route(topic.as_str());
+        !route.targets.is_empty() || !route.groups.is_empty()
+    }
+
     /// Keeps or deletes the retained message of a topic [MQTT-3.3.1-5, MQTT-3.3.1-6].
     ///
     /// # Errors

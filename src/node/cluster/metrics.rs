@@ -20,6 +20,7 @@ impl Source for ClusterSource {
         let Some(peers) = self.broker.peers() else { return };
         self.membership(peers, readings);
         self.zookeeper(readings);
+        self.registry(peers, readings);
         interest(peers, readings);
         lanes(peers, readings);
     }
@@ -29,6 +30,7 @@ impl ClusterSource {
     fn membership(&self, peers: &Peers, readings: &mut Readings) {
         let now = self.clock.now();
         let (members, suspect) = self.status.member_counts();
+        let (clock_error, clock_off, clock_alarm) = self.status.clock();
         let [reaches_zookeeper, is_leading, is_frozen] = self.status.flags();
         for (name, help, value) in [
             ("cluster_members", "Brokers there are, this one included.", members as u64),
@@ -50,12 +52,59 @@ impl ClusterSource {
                 self.status.lease_millis(now),
             ),
             (
+                "cluster_clock_error_milliseconds",
+                "By how much the time of the cluster may be wrong here.",
+                clock_error,
+            ),
+            (
+                "cluster_clock_own_difference_milliseconds",
+                "By how much the clock of this node differs from that of the cluster.",
+                clock_off,
+            ),
+            (
+                "cluster_clock_alarm",
+                "1 while a clock is wrong by half a second.",
+                clock_alarm.into(),
+            ),
+            (
                 "cluster_clock_milliseconds",
                 "The time of the cluster since 1970.",
                 peers.cluster_millis(now),
             ),
         ] {
             readings.gauge(name, help, value);
+        }
+    }
+
+    fn registry(&self, peers: &Peers, readings: &mut Readings) {
+        let (topics, bank) = self.status.registry();
+        for (name, help, value) in [
+            ("topics_known", "Topics that have a znode, or are about to.", topics.known),
+            ("topics_waiting", "Topics that wait to be registered.", topics.backlog),
+            ("bank_free_topics", "Znodes of topics that nobody has taken.", bank.free.topics),
+            ("bank_free_bytes", "Bytes of znodes that nobody has taken.", bank.free.znode_bytes),
+            ("bank_lease_topics", "Znodes this broker may pay for.", bank.lease.topics),
+            ("bank_used_topics", "Znodes this broker pays for.", bank.used.topics),
+        ] {
+            readings.gauge(name, help, value);
+        }
+        for (name, help, value) in [
+            ("topics_registered", "Topics registered by this broker.", topics.registered),
+            ("topic_values_written", "Values written into znodes.", topics.values_written),
+            ("topics_swept", "Expired znodes deleted.", topics.swept),
+            ("topics_evicted", "Own registrations deleted to make room.", topics.evicted),
+            ("topics_skipped_system", "Topics that begin with $.", topics.skipped_system),
+            ("topics_skipped_long", "Topics whose names are too long.", topics.skipped_long),
+            ("topics_refused_rate", "Topics refused: too many waited.", topics.refused_rate),
+            ("topics_refused_bank", "Topics refused: no credit.", topics.refused_bank),
+            ("topics_refused_full", "Topics refused: too many are known.", topics.refused_full),
+            ("topics_unheard", "Topics the registry never heard of.", peers.topics().dropped()),
+            ("bank_refusals", "Wishes for which there was no room.", bank.refusals),
+            ("bank_top_ups", "Times the lease grew.", bank.top_ups),
+            ("bank_refunds", "Times the lease shrank.", bank.refunds),
+            ("bank_evictions", "Registrations deleted to make room.", bank.evictions),
+        ] {
+            readings.counter(name, help, value);
         }
     }
 

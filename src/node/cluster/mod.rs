@@ -3,9 +3,11 @@
 //! [`Cluster::bind`] opens the port of the links and draws a boot id; [`Cluster::start`] starts the
 //! task that does what [`crate::cluster`] decides.
 
+mod bell;
 mod metrics;
 mod phase;
 mod receiver;
+mod registry;
 mod status;
 mod task;
 
@@ -22,11 +24,14 @@ pub(super) use metrics::ClusterSource;
 pub(super) use phase::Phase;
 pub(super) use status::Status;
 
+use self::bell::Bell;
 use self::receiver::LinkReceiver;
+use self::registry::Registry;
 use self::task::ClusterTask;
 use crate::admin::Health;
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::lane::LaneOptions;
 use crate::cluster::membership::Membership;
@@ -69,6 +74,17 @@ pub(super) struct Cluster {
     options: coordination::Options,
     link_address: String,
     status: Arc<Status>,
+}
+
+/// What the cluster stands on.
+pub(super) struct Ground<'a> {
+    pub(super) config: &'a Config,
+    pub(super) broker: &'a Arc<Broker>,
+    pub(super) clock: Clock,
+    pub(super) background: &'a Background,
+    pub(super) shards: Arc<ShardHandles>,
+    pub(super) health: Arc<Health>,
+    pub(super) shutdown: Shutdown,
 }
 
 /// What the rest of the node sees of the cluster.
@@ -123,16 +139,8 @@ impl Cluster {
     }
 
     /// Joins.
-    pub(super) fn start(
-        self,
-        config: &Config,
-        broker: &Arc<Broker>,
-        clock: Clock,
-        background: &Background,
-        shards: Arc<ShardHandles>,
-        health: Arc<Health>,
-        shutdown: Shutdown,
-    ) -> Result<Membered, ClusterError> {
+    pub(super) fn start(self, ground: Ground<'_>) -> Result<Membered, ClusterError> {
+        let Ground { config, broker, clock, background, shards, health, shutdown } = ground;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let handle = background.handle();
         let zookeeper = Arc::new(ZooKeeper::start(self.options, clock, sender, &handle)?);
@@ -156,6 +164,10 @@ impl Cluster {
         };
         let tickets = TicketSource::new(Owner::Membership);
         let membership = Membership::new(options.clone(), self.boot_id, tickets, clock.now());
+        let tickets = TicketSource::new(Owner::Clock);
+        let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
+        let seeds = [super::draw_seed(), super::draw_seed()];
+        let registry = Registry::new(&options.name, self.boot_id, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         self.status.watch(&zookeeper);
         let task = ClusterTask {
@@ -166,6 +178,9 @@ impl Cluster {
             events,
             options,
             membership,
+            cluster_clock,
+            registry,
+            bell: Arc::new(Bell::default()),
             links,
             phase: phase_sender,
             status: self.status,
@@ -174,6 +189,7 @@ impl Cluster {
             session: None,
             awaited: None,
             ping_at: clock.now(),
+            is_leading: false,
             is_over: false,
             has_let_go: false,
         };

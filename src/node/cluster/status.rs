@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::bank::{BankReadings, Funds};
+use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::Member;
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::PeerLease;
 use crate::cluster::slots::SlotMap;
+use crate::cluster::topics::TopicsReadings;
 use crate::coordination::{ZooKeeper, ZooKeeperCounters};
 use crate::ports::clock::Tick;
 
@@ -22,6 +25,7 @@ pub(in crate::node) struct Status {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a reading of its own, shown as it is")]
 struct State {
     own: Option<Member>,
     present: Vec<Member>,
@@ -31,10 +35,15 @@ struct State {
     is_frozen: bool,
     reaches_zookeeper: bool,
     lease_until: Tick,
+    clock_error_millis: u64,
+    own_clock_ahead_millis: i64,
+    has_clock_alarm: bool,
+    topics: TopicsReadings,
+    bank: BankReadings,
 }
 
 impl Status {
-    pub(super) fn note(&self, membership: &Membership, now: Tick) {
+    pub(super) fn note(&self, membership: &Membership, clock: &ClusterClock, now: Tick) {
         let mut state = self.state.lock();
         state.own = Some(membership.own().clone());
         state.present = membership.present().cloned().collect();
@@ -43,10 +52,24 @@ impl Status {
         state.is_frozen = membership.is_frozen(now);
         state.reaches_zookeeper = membership.own_lease(now) == PeerLease::Committed;
         state.lease_until = membership.lease_until();
+        state.clock_error_millis = clock.error_millis(now).unwrap_or(0);
+        state.own_clock_ahead_millis = clock.own_ahead_millis();
+        state.has_clock_alarm = clock.alarm().is_some();
     }
 
     pub(super) fn note_slots(&self, map: Arc<SlotMap>) {
         self.state.lock().slots = Some(map);
+    }
+
+    pub(super) fn note_registry(&self, topics: TopicsReadings, bank: BankReadings) {
+        let mut state = self.state.lock();
+        (state.topics, state.bank) = (topics, bank);
+    }
+
+    /// What the registry of topics and the bank count.
+    pub(super) fn registry(&self) -> (TopicsReadings, BankReadings) {
+        let state = self.state.lock();
+        (state.topics, state.bank)
     }
 
     /// The way to the ensemble stands, or is being sought.
@@ -70,6 +93,14 @@ impl Status {
     pub(super) fn flags(&self) -> [bool; 3] {
         let state = self.state.lock();
         [state.reaches_zookeeper, state.is_leading, state.is_frozen]
+    }
+
+    /// By how much the time of the cluster may be wrong here, in milliseconds; by how much the clock
+    /// of this node is off, whatever the direction; whether a clock is known to be wrong.
+    pub(super) fn clock(&self) -> (u64, u64, bool) {
+        let state = self.state.lock();
+        let off = state.own_clock_ahead_millis.unsigned_abs();
+        (state.clock_error_millis, off, state.has_clock_alarm)
     }
 
     /// Milliseconds for which this broker may still acknowledge.
@@ -109,13 +140,38 @@ impl Status {
             "zookeeper": if state.reaches_zookeeper { "connected" } else { "lost" },
             "membership_frozen": state.is_frozen,
             "lease_millis": state.lease_until.saturating_since(now),
-            "cluster_millis": peers.cluster_millis(now),
+            "clock": {
+                "cluster_millis": peers.cluster_millis(now),
+                "error_millis": state.clock_error_millis,
+                "own_ahead_millis": state.own_clock_ahead_millis,
+                "alarm": state.has_clock_alarm,
+            },
+            "topics": {
+                "known": state.topics.known,
+                "registered_here": state.topics.registered,
+                "waiting": state.topics.backlog,
+                "values_written": state.topics.values_written,
+            },
+            "bank": {
+                "free": funds(state.bank.free),
+                "lease": funds(state.bank.lease),
+                "used": funds(state.bank.used),
+                "refusals": state.bank.refusals,
+            },
             "slot_epoch": state.slots.as_ref().map(|map| map.epoch()),
             "slots": state.slots.as_ref().map(|map| map.slots_of(peers.boot_id())),
             "interest": { "version": version, "filters": filters, "subacks_waiting": waiting(peers) },
             "members": present.chain(suspect).collect::<Vec<_>>(),
         })
     }
+}
+
+fn funds(funds: Funds) -> Value {
+    json!({
+        "topics": funds.topics,
+        "znode_bytes": funds.znode_bytes,
+        "relay_bytes": funds.relay_bytes,
+    })
 }
 
 fn waiting(peers: &Peers) -> usize {

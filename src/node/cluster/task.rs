@@ -3,19 +3,24 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::bell::Bell;
 use super::phase::Phase;
+use super::registry::{Registry, RegistryNews};
 use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::tickets::Owner;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::ReasonCode;
 use crate::peer::Links;
@@ -34,6 +39,9 @@ pub(super) struct ClusterTask {
     pub(super) events: mpsc::Receiver<CoordinationEvent>,
     pub(super) options: MembershipOptions,
     pub(super) membership: Membership,
+    pub(super) cluster_clock: ClusterClock,
+    pub(super) registry: Registry,
+    pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) status: Arc<Status>,
@@ -46,6 +54,8 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers are told next that we are there.
     pub(super) ping_at: Tick,
+    /// Whether the bank knows this broker as the leader.
+    pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
     pub(super) is_over: bool,
     /// Whether clients have been let go because the lease had ended.
@@ -56,18 +66,20 @@ impl ClusterTask {
     /// Runs until the broker has left the cluster, or cannot be part of it.
     pub(super) async fn run(mut self) {
         let mut is_leaving = false;
+        let waker = self.bell.waker();
         while !self.is_over {
             self.settle_phase();
+            self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
-            let shutdown = self.shutdown.clone();
+            let (shutdown, bell) = (self.shutdown.clone(), Arc::clone(&self.bell));
             tokio::select! {
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
-                    self.note_session(&event);
-                    self.tell(|membership, now| membership.handle(now, &event));
+                    self.hear(&event);
                 }
                 () = tokio::time::sleep(wait) => {}
+                () = bell.rung() => {}
                 () = shutdown.begun(), if !is_leaving => {
                     is_leaving = true;
                     self.tell(|membership, now| membership.set_state(now, MemberState::Draining));
@@ -85,10 +97,31 @@ impl ClusterTask {
         }
     }
 
+    /// What the tree of znodes says goes to whoever asked, or to membership.
+    fn hear(&mut self, event: &CoordinationEvent) {
+        self.note_session(event);
+        self.registry.hear(self.clock.now(), event);
+        match event {
+            CoordinationEvent::Answered { ticket, outcome }
+                if Owner::of(*ticket) == Some(Owner::Clock) =>
+            {
+                self.cluster_clock.handle_answer(self.clock.now(), *ticket, outcome);
+                self.follow_clock();
+            }
+            CoordinationEvent::Answered { .. }
+            | CoordinationEvent::Changed { .. }
+            | CoordinationEvent::Connected { .. }
+            | CoordinationEvent::Disconnected
+            | CoordinationEvent::Expired => {
+                self.tell(|membership, now| membership.handle(now, event));
+            }
+        }
+    }
+
     /// For operators, and for whoever sends traffic here.
     fn say_how_it_is(&self) {
         let now = self.clock.now();
-        self.status.note(&self.membership, now);
+        self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some("joining: this broker is not part of its cluster yet")
         } else if now >= self.membership.lease_until() {
@@ -109,10 +142,48 @@ impl ClusterTask {
         }
     }
 
+    /// Tells the registry what is new here, and the broker what is new elsewhere.
+    fn keep_registry(&mut self, waker: &Waker) {
+        let Some(peers) = self.broker.peers() else { return };
+        let now = self.clock.now();
+        if self.cluster_clock.offset_millis().is_some() {
+            self.registry.set_clock(now, peers.cluster_millis(now));
+        }
+        let live =
+            peers.live().iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]).collect();
+        let lock = self.membership.leader_check();
+        self.registry.set_members(live, lock.is_some());
+        if self.is_leading != lock.is_some() {
+            self.is_leading = lock.is_some();
+            self.registry.set_leading(now, lock);
+        }
+        self.registry.take_in(now, peers.topics().take(waker));
+        self.registry.pass_time(now);
+        for news in self.registry.carry_out(&*self.coordination) {
+            match news {
+                RegistryNews::Value(value) => {
+                    self.context.run(&self.broker, now, |turn| turn.merge_value(peers, value));
+                }
+                RegistryNews::Fading(topic) => {
+                    if self.broker.is_wanted(&topic) {
+                        self.registry.keep(now, &topic);
+                    }
+                }
+                RegistryNews::NoTtl => tracing::warn!(
+                    "topics are not registered: ZooKeeper keeps no TTL nodes, put \
+                     extendedTypesEnabled=true into zoo.cfg"
+                ),
+            }
+        }
+        let (topics, bank) = self.registry.readings();
+        self.status.note_registry(topics, bank);
+    }
+
     /// How long there is nothing to do unless something happens.
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
-        let due = self.membership.next_timeout().into_iter().chain([self.ping_at]).min();
+        let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
+        let due = due.chain(self.registry.next_timeout()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest = if self.awaited.is_some() { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
@@ -270,11 +341,15 @@ impl ClusterTask {
         self.awaited = None;
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
+        let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
+        self.registry = Registry::new(&self.options.name, boot_id, seeds);
+        self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = next(tickets);
         if let Some(session) = self.session {
             let event = CoordinationEvent::Connected { session, is_new: true };
             self.membership.handle(now, &event);
+            self.registry.hear(now, &event);
             // What it wants done is carried out by the loop that this output came from.
         }
     }
@@ -290,9 +365,30 @@ impl ClusterTask {
     }
 
     fn note_heartbeat(&mut self, heartbeat: &Heartbeat) {
-        let Some(peers) = self.broker.peers() else { return };
-        let middle = i64::midpoint(tick_millis(heartbeat.sent), tick_millis(heartbeat.answered));
-        peers.set_clock_offset(heartbeat.stat.mtime_millis - middle);
+        let leader_check = self.membership.leader_check();
+        let wall_millis = self.clock.unix_millis();
+        self.cluster_clock.handle_heartbeat(heartbeat, wall_millis, leader_check);
+        self.follow_clock();
+    }
+
+    /// Does what the clock of the cluster wants done, and sets ours by it.
+    fn follow_clock(&mut self) {
+        while let Some(output) = self.cluster_clock.poll_output() {
+            match output {
+                clock::Output::Submit(ticket, request) => self.coordination.submit(ticket, request),
+                clock::Output::Alarm(Some(alarm)) => tracing::error!(
+                    ?alarm,
+                    ahead_millis = self.cluster_clock.own_ahead_millis(),
+                    "a clock is wrong by more than half a second"
+                ),
+                clock::Output::Alarm(None) => tracing::info!("the clocks agree again"),
+            }
+        }
+        if let (Some(peers), Some(offset)) =
+            (self.broker.peers(), self.cluster_clock.offset_millis())
+        {
+            peers.set_clock_offset(offset);
+        }
     }
 
     /// Takes clients once everybody who was there when we came has told us what its clients want.
@@ -312,10 +408,6 @@ impl ClusterTask {
 /// Whether all that one broker has to tell a newcomer is here.
 fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
-}
-
-fn tick_millis(tick: Tick) -> i64 {
-    i64::try_from(tick.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How often, within the time of a session, peers are told that we are there.

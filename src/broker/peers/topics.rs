@@ -1,0 +1,85 @@
+//! What the registry of topics is to hear of: which topics are in use here, and what is retained.
+
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::cluster::frame::RetainedValue;
+use crate::mqtt::TopicName;
+
+/// Topics and values on their way to the registry. What finds no room is counted and stays
+/// unregistered: it is routed all the same.
+#[derive(Default)]
+pub struct TopicFeed(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    news: TopicNews,
+    values_bytes: usize,
+    dropped: u64,
+    reader: Option<Waker>,
+}
+
+/// What is new since somebody last asked.
+#[derive(Debug, Default)]
+pub struct TopicNews {
+    /// Topics that somebody publishes to or subscribes to by their name.
+    pub used: Vec<TopicName>,
+    /// Retained messages published here, and deletions.
+    pub values: Vec<RetainedValue>,
+}
+
+impl TopicFeed {
+    /// A topic is in use.
+    pub(crate) fn note_used(&self, topic: &str) {
+        let Ok(topic) = TopicName::parse(topic.into()) else { return };
+        let mut state = self.0.lock();
+        if state.news.used.len() >= USED_MAX {
+            state.dropped += 1;
+            return;
+        }
+        state.news.used.push(topic);
+        state.wake_reader();
+    }
+
+    /// A retained message was published here, or deleted.
+    pub(crate) fn note_value(&self, value: RetainedValue) {
+        let bytes = value.message.as_ref().map_or(0, |message| message.payload.len())
+            + value.topic.as_str().len();
+        let mut state = self.0.lock();
+        if state.values_bytes + bytes > VALUES_BYTES_MAX || state.news.values.len() >= USED_MAX {
+            state.dropped += 1;
+            return;
+        }
+        state.values_bytes += bytes;
+        state.news.values.push(value);
+        state.wake_reader();
+    }
+
+    /// Everything since this was last called; `waker` is called when there is more.
+    pub fn take(&self, waker: &Waker) -> TopicNews {
+        let mut state = self.0.lock();
+        state.reader = Some(waker.clone());
+        state.values_bytes = 0;
+        std::mem::take(&mut state.news)
+    }
+
+    /// What found no room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.lock().dropped
+    }
+}
+
+impl State {
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// Topics, and values, that wait to be taken.
+const USED_MAX: usize = 65_536;
+/// Bytes of those values.
+const VALUES_BYTES_MAX: usize = 16 * 1_024 * 1_024;

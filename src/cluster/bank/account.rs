@@ -1,0 +1,434 @@
+//! A broker's own account: its lease, and what of it is used.
+//!
+//! The lease is a cap on what exists with this broker as payer. What is not known is taken as it
+//! hurts: while a change of the lease is under way, its room is the lower of before and after. An
+//! answer that was lost is looked up, and what was read is confirmed by a write at the version that
+//! was read: a follower that lags may show an old lease, but a write at an old version fails, and
+//! one that succeeds shuts the lost change out for good.
+
+use super::content::{BANK, decode_free, decode_lease, encode_free, encode_lease, lease_path};
+use super::desk::Desk;
+use super::funds::Funds;
+use super::holdings::{Holdings, Mark};
+use super::options::BankOptions;
+use super::readings::BankReadings;
+use super::sizing::{Books, UNLIMITED, lease_after};
+use crate::cluster::jitter::Jitter;
+use crate::ports::Tick;
+use crate::ports::coordination::{
+    Change, CoordinationError, CreateMode, Reply, Request, Stat, Ticket,
+};
+
+use CoordinationError::{ConnectionLost, NoNode};
+
+/// What came of a wish to spend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Taken {
+    /// It is yours. Give it back when what it paid for is gone.
+    Taken,
+    /// There is no room in the lease. More is being asked for.
+    Short,
+}
+
+/// What the tree holds for us.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    /// At least this much.
+    funds: Funds,
+    /// Only we write it, so that it tells whether a change of ours was made.
+    version: i32,
+}
+
+/// What the account waits for.
+#[derive(Debug)]
+enum Step {
+    Idle,
+    /// What is our lease?
+    Looking(Ticket),
+    /// Is it really?
+    Confirming(Ticket, Funds),
+    /// The free budget, before a lease is made again under what we still hold.
+    Restoring(Ticket),
+    /// What do we hold? The free budget of this version is not to change meanwhile.
+    Tallying(Option<Mark>, Funds, i32),
+    /// A lease where there was none, or in place of one of our last session.
+    Opening(Ticket, Funds),
+    /// The free budget, before some of it is moved.
+    Reading(Ticket),
+    /// The lease before and after.
+    Moving(Ticket, Lease, Funds),
+}
+
+/// The account of this broker.
+pub(super) struct Account {
+    options: BankOptions,
+    path: String,
+    session: Option<i64>,
+    is_connected: bool,
+    lease: Option<Lease>,
+    /// An answer was lost: the lease is at least what it says, and must be looked up.
+    is_unsure: bool,
+    used: Funds,
+    /// The largest wish that was refused since the last top-up.
+    wanted: Funds,
+    is_exhausted: bool,
+    step: Step,
+    /// Not before this; `None` when nothing is to be done.
+    due: Option<Tick>,
+    failures_in_row: u32,
+    jitter: Jitter,
+}
+
+impl Account {
+    pub(super) fn new(options: BankOptions) -> Self {
+        Self {
+            path: lease_path(&options.name),
+            session: None,
+            is_connected: false,
+            lease: None,
+            is_unsure: false,
+            used: Funds::ZERO,
+            wanted: Funds::ZERO,
+            is_exhausted: false,
+            step: Step::Idle,
+            due: None,
+            failures_in_row: 0,
+            jitter: Jitter::new(options.jitter_seed),
+            options,
+        }
+    }
+
+    pub(super) fn take(&mut self, now: Tick, cost: Funds, readings: &mut BankReadings) -> Taken {
+        let is_room = self.room().covers(cost);
+        if is_room {
+            self.used = self.used.plus(cost);
+        } else {
+            readings.refusals += 1;
+            self.wanted = self.wanted.max(cost);
+        }
+        self.ask_at(now);
+        if is_room { Taken::Taken } else { Taken::Short }
+    }
+
+    pub(super) fn give_back(&mut self, now: Tick, cost: Funds) {
+        debug_assert!(self.used.covers(cost), "{cost} of {} given back", self.used);
+        self.used = self.used.saturating_minus(cost);
+        self.ask_at(now);
+    }
+
+    /// Something exists that was not paid for: an answer was lost and its znode came late.
+    pub(super) fn charge(&mut self, now: Tick, cost: Funds) {
+        self.used = self.used.plus(cost);
+        self.ask_at(now);
+    }
+
+    pub(super) fn handle_connected(&mut self, now: Tick, session: i64, is_new: bool) {
+        self.session = Some(session);
+        self.is_connected = true;
+        if is_new {
+            self.handle_expired();
+        }
+        self.due = Some(now);
+    }
+
+    pub(super) fn handle_disconnected(&mut self) {
+        self.is_connected = false;
+    }
+
+    /// The lease went with the session. Whatever was under way is void.
+    pub(super) fn handle_expired(&mut self) {
+        self.lease = None;
+        self.is_unsure = false;
+        self.step = Step::Idle;
+    }
+
+    /// Takes an answer, if it is one to us; whether it was.
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Tick,
+        ticket: Ticket,
+        outcome: &Result<Reply, CoordinationError>,
+        desk: &mut Desk,
+        readings: &mut BankReadings,
+    ) -> bool {
+        if self.awaited() != Some(ticket) {
+            return false;
+        }
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle | Step::Tallying(..) => {}
+            Step::Looking(_) => self.handle_looked(now, outcome, desk),
+            Step::Confirming(_, funds) => self.handle_confirmed(now, funds, outcome),
+            Step::Restoring(_) => self.handle_restoring(now, outcome, readings),
+            Step::Opening(_, funds) => self.handle_opened(now, funds, outcome),
+            Step::Reading(_) => self.handle_free(now, outcome, desk, readings),
+            Step::Moving(_, before, after) => {
+                self.handle_moved(now, (before, after), outcome, readings);
+            }
+        }
+        true
+    }
+
+    /// Starts whatever is to be done.
+    pub(super) fn advance(&mut self, now: Tick, desk: &mut Desk, holdings: &mut Holdings) {
+        if let Step::Tallying(mark, free, version) = self.step {
+            let mark = mark.unwrap_or_else(|| holdings.mark());
+            self.step = Step::Tallying(Some(mark), free, version);
+            if holdings.is_settled(mark) {
+                self.restore(free, version, holdings.of(self.options.boot_id), desk);
+            }
+            return;
+        }
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if !is_due || !self.is_connected || !matches!(self.step, Step::Idle) {
+            return;
+        }
+        self.due = None;
+        if self.lease.is_none() || self.is_unsure {
+            self.step = Step::Looking(desk.submit(Request::Get(self.path.clone())));
+        } else if self.is_move_needed() {
+            self.step = Step::Reading(desk.submit(Request::Get(BANK.into())));
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Tick> {
+        let is_idle = self.is_connected && matches!(self.step, Step::Idle);
+        self.due.filter(|_| is_idle)
+    }
+
+    /// Whether [`Self::advance`] waits for a figure of what exists.
+    pub(super) fn awaits_holdings(&self) -> bool {
+        matches!(self.step, Step::Tallying(..))
+    }
+
+    /// Whether a wish that was refused may be granted soon.
+    pub(super) fn has_prospect(&self) -> bool {
+        !self.is_exhausted
+    }
+
+    pub(super) fn lease(&self) -> Funds {
+        self.lease.map_or(Funds::ZERO, |lease| lease.funds)
+    }
+
+    pub(super) fn used(&self) -> Funds {
+        self.used
+    }
+
+    fn room(&self) -> Funds {
+        self.lease().saturating_minus(self.used)
+    }
+
+    fn awaited(&self) -> Option<Ticket> {
+        match self.step {
+            Step::Idle | Step::Tallying(..) => None,
+            Step::Looking(ticket)
+            | Step::Confirming(ticket, _)
+            | Step::Restoring(ticket)
+            | Step::Opening(ticket, _)
+            | Step::Reading(ticket)
+            | Step::Moving(ticket, ..) => Some(ticket),
+        }
+    }
+
+    fn handle_looked(
+        &mut self,
+        now: Tick,
+        outcome: &Result<Reply, CoordinationError>,
+        desk: &mut Desk,
+    ) {
+        match outcome {
+            Ok(Reply::Data { data, stat }) => self.handle_found(now, data, *stat, desk),
+            Err(NoNode) => {
+                self.lease = None;
+                self.is_unsure = false;
+                if self.used == Funds::ZERO {
+                    // We hold nothing, so that a lease of nothing moves nothing.
+                    let open = Request::Change(self.created(Funds::ZERO));
+                    self.step = Step::Opening(desk.submit(open), Funds::ZERO);
+                } else {
+                    self.step = Step::Restoring(desk.submit(Request::Get(BANK.into())));
+                }
+            }
+            Ok(_) | Err(_) => self.try_again(now),
+        }
+    }
+
+    fn handle_found(&mut self, now: Tick, data: &[u8], stat: Stat, desk: &mut Desk) {
+        let Some((boot_id, funds)) = decode_lease(data) else { return self.try_again(now) };
+        if boot_id != self.options.boot_id {
+            // That of our last process: it ends with its session.
+            return self.try_again(now);
+        }
+        let data = encode_lease(boot_id, funds);
+        if Some(stat.ephemeral_owner) == self.session {
+            let version = Some(stat.version);
+            let set = Change::Set { path: self.path.clone(), data, version };
+            self.step = Step::Confirming(desk.submit(Request::Change(set)), funds);
+            return;
+        }
+        // It is from a session that the ensemble has not ended yet: the same lease in its place
+        // moves nothing.
+        let delete = Change::Delete { path: self.path.clone(), version: Some(stat.version) };
+        let replace = Request::All(vec![delete, self.created(funds)]);
+        self.step = Step::Opening(desk.submit(replace), funds);
+    }
+
+    fn handle_confirmed(
+        &mut self,
+        now: Tick,
+        funds: Funds,
+        outcome: &Result<Reply, CoordinationError>,
+    ) {
+        let Ok(Reply::Changed(stat)) = outcome else { return self.try_again(now) };
+        self.open(now, Lease { funds, version: stat.version });
+    }
+
+    fn handle_restoring(
+        &mut self,
+        now: Tick,
+        outcome: &Result<Reply, CoordinationError>,
+        readings: &mut BankReadings,
+    ) {
+        let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
+        readings.free = free;
+        self.step = Step::Tallying(None, free, version);
+    }
+
+    /// Makes a lease of what we hold. While there was none, that stood in the books as that of a
+    /// payer who is gone, so the sum stays. The free budget is written as it was, at the version
+    /// that was read before the tally: had the leader given away what vanished meanwhile, this
+    /// fails; and if it counts right now, that fails.
+    fn restore(&mut self, free: Funds, version: i32, held: Funds, desk: &mut Desk) {
+        let keep =
+            Change::Set { path: BANK.into(), data: encode_free(free), version: Some(version) };
+        let restore = Request::All(vec![keep, self.created(held)]);
+        self.step = Step::Opening(desk.submit(restore), held);
+    }
+
+    fn handle_opened(
+        &mut self,
+        now: Tick,
+        funds: Funds,
+        outcome: &Result<Reply, CoordinationError>,
+    ) {
+        match outcome {
+            Ok(_) => self.open(now, Lease { funds, version: 0 }),
+            Err(_) => self.try_again(now),
+        }
+    }
+
+    fn open(&mut self, now: Tick, lease: Lease) {
+        self.lease = Some(lease);
+        self.is_unsure = false;
+        self.failures_in_row = 0;
+        self.due = Some(now);
+    }
+
+    fn handle_free(
+        &mut self,
+        now: Tick,
+        outcome: &Result<Reply, CoordinationError>,
+        desk: &mut Desk,
+        readings: &mut BankReadings,
+    ) {
+        let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
+        let Some(before) = self.lease else { return self.try_again(now) };
+        readings.free = free;
+        let after = self.lease_after(before.funds, free);
+        self.is_exhausted = self.lease_after(after, UNLIMITED) != after;
+        if after == before.funds {
+            self.wanted = Funds::ZERO;
+            self.due = Some(now.plus_millis(EXHAUSTED_MILLIS + self.jitter.below(RETRY_MILLIS)));
+            return;
+        }
+        let grown = after.saturating_minus(before.funds);
+        let shrunk = before.funds.saturating_minus(after);
+        let free = encode_free(free.saturating_minus(grown).plus(shrunk));
+        let lease = encode_lease(self.options.boot_id, after);
+        let multi = Request::All(vec![
+            Change::Set { path: BANK.into(), data: free, version: Some(version) },
+            Change::Set { path: self.path.clone(), data: lease, version: Some(before.version) },
+        ]);
+        self.lease = Some(Lease { funds: before.funds.min(after), ..before });
+        self.step = Step::Moving(desk.submit(multi), before, after);
+    }
+
+    fn handle_moved(
+        &mut self,
+        now: Tick,
+        (before, after): (Lease, Funds),
+        outcome: &Result<Reply, CoordinationError>,
+        readings: &mut BankReadings,
+    ) {
+        match outcome {
+            Ok(_) => {
+                let version = before.version + 1;
+                self.open(now, Lease { funds: after, version });
+                self.wanted = Funds::ZERO;
+                readings.top_ups += u64::from(!before.funds.covers(after));
+                readings.refunds += u64::from(!after.covers(before.funds));
+            }
+            Err(ConnectionLost) => self.try_again(now),
+            Err(_) => {
+                // Nothing was changed: somebody else was faster, or the lease is gone.
+                self.lease = Some(before);
+                self.is_unsure |= !matches!(outcome, Err(error) if is_race(error));
+                self.pause(now);
+            }
+        }
+    }
+
+    /// Whatever was tried has failed, or nobody knows: look first.
+    fn try_again(&mut self, now: Tick) {
+        self.is_unsure = true;
+        self.pause(now);
+    }
+
+    fn pause(&mut self, now: Tick) {
+        let exponent = self.failures_in_row.min(PAUSE_DOUBLINGS_MAX);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        let window = RETRY_MILLIS << exponent;
+        self.due = Some(now.plus_millis(window / 2 + self.jitter.below(window)));
+    }
+
+    /// Something has changed that may call for a move, unless one is planned for later.
+    fn ask_at(&mut self, now: Tick) {
+        if self.due.is_none() && self.lease.is_some() && self.is_move_needed() {
+            self.due = Some(now);
+        }
+    }
+
+    fn is_move_needed(&self) -> bool {
+        let lease = self.lease();
+        self.lease_after(lease, UNLIMITED) != lease
+    }
+
+    /// What the lease should be, with so much free.
+    fn lease_after(&self, lease: Funds, free: Funds) -> Funds {
+        let Self { used, wanted, .. } = *self;
+        lease_after(&Books { lease, used, wanted, chunk: self.options.chunk, free })
+    }
+
+    fn created(&self, funds: Funds) -> Change {
+        let data = encode_lease(self.options.boot_id, funds);
+        Change::Create { path: self.path.clone(), data, mode: CreateMode::Ephemeral }
+    }
+}
+
+/// Whether a multi failed because the free budget had another version than was read.
+fn is_race(error: &CoordinationError) -> bool {
+    let part_of_bank = 0;
+    matches!(error, CoordinationError::Part { part, error }
+        if *part == part_of_bank && **error == CoordinationError::BadVersion)
+}
+
+pub(super) fn read_free(outcome: &Result<Reply, CoordinationError>) -> Option<(Funds, i32)> {
+    let Ok(Reply::Data { data, stat }) = outcome else { return None };
+    Some((decode_free(data)?, stat.version))
+}
+
+/// The first pause after a failure; it doubles.
+const RETRY_MILLIS: u64 = 50;
+const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// The pause after the bank had nothing.
+const EXHAUSTED_MILLIS: u64 = 2_000;

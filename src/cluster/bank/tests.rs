@@ -1,0 +1,66 @@
+mod world;
+
+use world::{Plant, World};
+
+/// Plays `seed` and says what the checker found.
+fn play(seed: u64, plant: Plant) -> Result<World, String> {
+    let mut world = World::new(seed, 3 + usize::try_from(seed % 4).unwrap(), plant);
+    for step in 0..4_000 {
+        world.step(true).map_err(|fault| format!("seed {seed} step {step}: {fault}"))?;
+    }
+    world.settle().map_err(|fault| format!("seed {seed}: {fault}"))?;
+    Ok(world)
+}
+
+#[test]
+fn the_books_balance_through_crashes_lost_answers_and_new_leaders() {
+    let (mut bought, mut restored) = (0, 0);
+    for seed in 0..20 {
+        let mut world = play(seed, Plant::None).unwrap_or_else(|fault| panic!("{fault}"));
+        assert!(world.faults > 10, "seed {seed}: nothing went wrong");
+        let (leases, brokers) = world.leases_and_brokers();
+        assert_eq!(leases, brokers, "seed {seed}: everybody has a lease in the end");
+        bought += world.last_node;
+        restored += world.restored;
+    }
+    assert!(bought > 1_500, "little was bought: {bought}");
+    assert!(restored > 50, "few leases were made again under what was held: {restored}");
+}
+
+/// The story: the leader looked once a second whether what nobody pays for had changed, and each time
+/// it was polled for something else it put that off by a second; a leader with work to do never
+/// looked at all, and what was swept was never given to anybody again.
+#[test]
+fn a_leader_that_is_polled_all_the_time_still_looks() {
+    let mut world = World::new(1, 2, Plant::None);
+    world.leave_an_orphan();
+    world.settle().unwrap();
+    world.end_all_nodes();
+    for _ in 0..300 {
+        world.poll_all_after(10);
+    }
+    assert!(world.is_at_rest(), "free was not counted anew");
+}
+
+/// N brokers that each refund what one of them left behind print money.
+#[test]
+fn a_refund_by_each_is_caught() {
+    assert_caught(Plant::RefundByEach);
+}
+
+/// A broker that believes in a top-up that was never made has more than its lease.
+#[test]
+fn believing_in_a_lost_answer_is_caught() {
+    assert_caught(Plant::LostMeansDone);
+}
+
+/// A leader that counts without reading what has changed gives away what is taken.
+#[test]
+fn counting_without_reading_is_caught() {
+    assert_caught(Plant::TallyWithoutReading);
+}
+
+fn assert_caught(plant: Plant) {
+    let missed = (0..20).all(|seed| play(seed, plant).is_ok());
+    assert!(!missed, "{plant:?} went unnoticed in twenty runs");
+}

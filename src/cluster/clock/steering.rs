@@ -1,0 +1,156 @@
+//! What the leading broker does for the clock: it measures each reign of the ensemble, and draws the
+//! clock slowly towards the median of the brokers' own clocks.
+
+use super::readings::{JUMP_MILLIS, Reading};
+use super::skew::{SkewTable, start_of_reign};
+use super::{Asked, ClusterClock};
+use crate::cluster::paths::{CLOCK, below};
+use crate::cluster::slots::MEMBERS_MAX;
+use crate::ports::clock::Tick;
+use crate::ports::coordination::{Change, Request, Stat};
+
+/// What all brokers' own clocks show.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    begun: Option<Tick>,
+    walls: Vec<Wall>,
+}
+
+/// One of them, when the ensemble stamped it.
+#[derive(Clone, Copy, Debug)]
+struct Wall {
+    shown_millis: i64,
+    mtime_millis: i64,
+    zxid: i64,
+}
+
+impl Survey {
+    pub(super) fn stop(&mut self) {
+        self.begun = None;
+        self.walls.clear();
+    }
+
+    /// The heartbeat of a broker was read.
+    pub(super) fn note(&mut self, data: &[u8], stat: Stat) {
+        let text = std::str::from_utf8(data).ok();
+        if let Some(shown_millis) = text.and_then(|text| text.parse().ok()) {
+            let (mtime_millis, zxid) = (stat.mtime_millis, stat.mzxid);
+            self.walls.push(Wall { shown_millis, mtime_millis, zxid });
+        }
+    }
+
+    /// What the median of the own clocks is ahead of the ensemble, where it adds what `skew_at` says.
+    /// A clock that was stamped in a reign without a skew does not count.
+    fn median_ahead(&self, skew_at: impl Fn(i64) -> Option<i64>) -> Option<i64> {
+        let mut ahead: Vec<i64> = self
+            .walls
+            .iter()
+            .filter_map(|wall| {
+                let cluster_millis = wall.mtime_millis.saturating_add(skew_at(wall.zxid)?);
+                Some(wall.shown_millis.saturating_sub(cluster_millis))
+            })
+            .collect();
+        ahead.sort_unstable();
+        let high = *ahead.get(ahead.len() / 2)?;
+        let low = *ahead.get(ahead.len().saturating_sub(1) / 2)?;
+        Some(low.midpoint(high))
+    }
+}
+
+impl ClusterClock {
+    /// Asks for the own clocks of all brokers, if this broker leads and it is time.
+    pub(super) fn go_on_leading(&mut self, now: Tick) {
+        if self.leader_check.is_none() {
+            self.survey.stop();
+            self.brokers_ahead_millis = None;
+            return;
+        }
+        let every_millis = self.survey_every_millis;
+        let is_due =
+            self.survey.begun.is_none_or(|begun| now.saturating_since(begun) >= every_millis);
+        let is_under_way = self.is_asked(&Asked::Names) || self.is_asked(&Asked::Wall);
+        if (is_due || self.is_in_doubt()) && !is_under_way {
+            self.survey.stop();
+            self.survey.begun = Some(now);
+            self.ask(now, Asked::Names, Request::List(CLOCK.to_owned()));
+        }
+    }
+
+    /// Whether the table does not explain what the ensemble shows.
+    fn is_in_doubt(&self) -> bool {
+        let is_measured = self.readings.latest().is_some_and(|r| self.skew_at(r.zxid).is_some());
+        self.table.is_some() && (!is_measured || self.jumped >= JUMPS_BELIEVED)
+    }
+
+    pub(super) fn ask_walls(&mut self, now: Tick, names: &[String]) {
+        self.survey.walls.clear();
+        for name in names.iter().take(MEMBERS_MAX) {
+            self.ask(now, Asked::Wall, Request::Get(below(CLOCK, name)));
+        }
+    }
+
+    /// All clocks are known: writes what is to be added from now on, if that is something else.
+    pub(super) fn steer(&mut self, now: Tick) {
+        let (Some(known), Some(latest)) = (&self.table, self.readings.latest()) else { return };
+        let table = match known.table.skew_at(latest.zxid) {
+            None => self.measure_reign(&known.table, latest),
+            Some(skew_millis) if self.jumped >= JUMPS_BELIEVED => {
+                self.measure_jump(now, latest, skew_millis)
+            }
+            Some(_) => self.slew(),
+        };
+        let version = Some(self.table.as_ref().expect("it was there a moment ago").version);
+        let (Some(table), Some(check)) = (table, self.leader_check.clone()) else { return };
+        let set = Change::Set { path: CLOCK.to_owned(), data: table.encode(), version };
+        self.ask(now, Asked::Write, Request::All(vec![check, set]));
+    }
+
+    /// Another server leads. The clock goes on from where it is; the first one of all begins where
+    /// most brokers' own clocks are.
+    fn measure_reign(&self, table: &SkewTable, latest: Reading) -> Option<SkewTable> {
+        let from = start_of_reign(latest.zxid);
+        let skew_millis = match self.held {
+            Some(held) => held.millis_at(latest.at).saturating_sub(latest.mtime_millis),
+            None => self.survey.median_ahead(|zxid| (start_of_reign(zxid) == from).then_some(0))?,
+        };
+        Some(table.with(from, skew_millis))
+    }
+
+    /// The ensemble shows something else than this broker has held since. If most brokers' own clocks
+    /// agree with it, it is our ticks that stood still.
+    fn measure_jump(&mut self, now: Tick, latest: Reading, skew_millis: i64) -> Option<SkewTable> {
+        let ahead_millis = self.survey.median_ahead(|zxid| self.skew_at(zxid))?;
+        if ahead_millis.unsigned_abs() <= JUMP_MILLIS {
+            self.give_way();
+            self.follow(now);
+            return None;
+        }
+        let shown = latest.estimate(skew_millis).millis_at(latest.at);
+        let jump_millis = shown.saturating_sub(self.held?.millis_at(latest.at));
+        let table = &self.table.as_ref()?.table;
+        Some(table.with(self.jumped_from, skew_millis.saturating_sub(jump_millis)))
+    }
+
+    fn slew(&mut self) -> Option<SkewTable> {
+        let ahead_millis = self.survey.median_ahead(|zxid| self.skew_at(zxid));
+        self.brokers_ahead_millis = ahead_millis;
+        let ahead_millis = ahead_millis?;
+        let is_near = ahead_millis.unsigned_abs() <= JUMP_MILLIS;
+        let is_worth_it = ahead_millis.unsigned_abs() > NEAR_ENOUGH_MILLIS;
+        if !is_near || !is_worth_it {
+            return None;
+        }
+        let most = i64::try_from(self.survey_every_millis / SLEW_DIVISOR).unwrap_or(i64::MAX);
+        let by_millis = ahead_millis.clamp(-most, most);
+        Some(self.table.as_ref()?.table.slewed(by_millis))
+    }
+}
+
+/// One reading may be wrong.
+const JUMPS_BELIEVED: u32 = 3;
+
+/// A second a minute.
+const SLEW_DIVISOR: u64 = 60;
+
+/// Own clocks that are kept by NTP differ by about this.
+const NEAR_ENOUGH_MILLIS: u64 = 20;

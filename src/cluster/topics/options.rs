@@ -1,0 +1,47 @@
+//! What a registry is told when it is made.
+
+use crate::cluster::identity::BootId;
+
+/// Who we are, and the bounds.
+#[derive(Clone, Debug)]
+pub struct TopicsOptions {
+    /// This life of this broker: the payer of what it writes.
+    pub boot_id: BootId,
+    /// The most topics that are known at once. It should be no less than the budget of the bank, or
+    /// the leader cannot count.
+    pub topics_max: usize,
+    /// The most bytes that they take.
+    pub topics_bytes_max: usize,
+    /// The most bytes of own values, written or waiting.
+    pub values_bytes_max: usize,
+    /// The most registrations that wait for their turn.
+    pub backlog_max: usize,
+    /// Writes a second of the whole cluster.
+    pub writes_per_sec: u32,
+    /// The time to live of the znodes, after which the ensemble collects them.
+    pub ttl_millis: u64,
+    /// Of the tables.
+    pub hash_seed: u64,
+    /// Spreads brokers that list again.
+    pub jitter_seed: u64,
+}
+
+impl TopicsOptions {
+    /// The usual bounds.
+    #[must_use]
+    pub const fn new(boot_id: BootId, hash_seed: u64, jitter_seed: u64) -> Self {
+        Self {
+            boot_id,
+            topics_max: 1_000_000,
+            topics_bytes_max: 64 * MEBIBYTE,
+            values_bytes_max: 64 * MEBIBYTE,
+            backlog_max: 4_096,
+            writes_per_sec: 100,
+            ttl_millis: 2 * 60 * 60 * 1_000,
+            hash_seed,
+            jitter_seed,
+        }
+    }
+}
+
+const MEBIBYTE: usize = 1_024 * 1_024;

@@ -1,0 +1,4 @@
+mod faults;
+mod million;
+mod rules;
+mod world;
