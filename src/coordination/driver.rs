@@ -88,7 +88,8 @@ impl Driver {
             failures += 1;
             self.complain(&error);
             let chance = getrandom::u32().unwrap_or_default();
-            self.without_session(sleep(wait_after(failures, chance))).await?;
+            let session_timeout = self.connector.options().session_timeout;
+            self.without_session(sleep(wait_after(failures, session_timeout, chance))).await?;
         }
     }
 

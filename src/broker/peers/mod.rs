@@ -44,6 +44,8 @@ pub struct Peers {
     hash_seed: u64,
     /// Milliseconds to add to a tick for the time of the cluster.
     clock_offset_millis: AtomicI64,
+    /// Whether that is known: until then no time of the cluster means anything here.
+    knows_time: AtomicBool,
     /// Until when we may acknowledge and admit.
     lease_until_millis: AtomicU64,
     lane_options: LaneOptions,
@@ -65,6 +67,7 @@ impl Peers {
             next_key: AtomicU64::new(PEER_KEYS),
             hash_seed,
             clock_offset_millis: AtomicI64::new(0),
+            knows_time: AtomicBool::new(false),
             lease_until_millis: AtomicU64::new(u64::MAX),
             lane_options,
             is_admitting: AtomicBool::new(false),
@@ -139,6 +142,14 @@ impl Peers {
     /// The cluster's time is this much ahead of our ticks.
     pub fn set_clock_offset(&self, millis: i64) {
         self.clock_offset_millis.store(millis, Ordering::Relaxed);
+        self.knows_time.store(true, Ordering::Release);
+    }
+
+    /// Whether the time of the cluster is known. Before that no message of a peer can be taken, nor
+    /// any of a client: when it expires could not be said.
+    #[must_use]
+    pub fn knows_time(&self) -> bool {
+        self.knows_time.load(Ordering::Acquire)
     }
 
     /// We may acknowledge and admit until then.

@@ -26,8 +26,8 @@ struct UnansweredPublish {
     id: PacketId,
     qos: QoS,
     answer: Answer,
-    /// Not once the connection it came by is gone; a client that sends it again asks again.
-    is_asked: bool,
+    /// How often the client has sent it on its connection; each is answered [MQTT-4.3.3-10].
+    asked: u32,
 }
 
 #[derive(Debug)]
@@ -51,12 +51,12 @@ impl Waiting {
         self.publishes.is_empty() && self.subscribes.is_empty()
     }
 
-    /// The client sends a QoS 2 message again that is waited for: it is answered when the first one
-    /// would have been. `false` when it is not waited for.
+    /// The client sends a QoS 2 message again that is waited for: it is answered behind the first
+    /// one. `false` when it is not waited for.
     pub(crate) fn ask_again(&mut self, id: PacketId) -> bool {
         let waiting = self.publishes.iter_mut().find(|one| one.id == id);
         if let Some(one) = waiting {
-            one.is_asked = true;
+            one.asked = one.asked.saturating_add(1);
             return true;
         }
         false
@@ -67,7 +67,7 @@ impl Waiting {
         self.subscribes.clear();
         self.publishes.retain(|one| one.qos == QoS::ExactlyOnce);
         for one in &mut self.publishes {
-            one.is_asked = false;
+            one.asked = 0;
         }
     }
 }
@@ -102,7 +102,7 @@ impl Client {
 
     fn push_unanswered(&mut self, qos: QoS, id: PacketId, answer: Answer) {
         let waiting = self.waiting.get_or_insert_default();
-        waiting.publishes.push_back(UnansweredPublish { id, qos, answer, is_asked: true });
+        waiting.publishes.push_back(UnansweredPublish { id, qos, answer, asked: 1 });
     }
 }
 
@@ -151,8 +151,8 @@ impl Turn<'_> {
                 return Ok(());
             }
             let Some(first) = publishes.pop_front() else { return Ok(()) };
-            if first.is_asked {
-                let (qos, id) = (first.qos, first.id);
+            let (qos, id) = (first.qos, first.id);
+            for _ in 0..first.asked {
                 client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
                 self.shard.counters.packets_sent.increment();
             }

@@ -41,6 +41,9 @@ impl Receiver for LinkReceiver {
     fn hello(&self, hello: &Hello) -> Welcome {
         let Some(peers) = self.broker.peers() else { return refused(BootId(0), NO_CLUSTER) };
         let own = peers.boot_id();
+        if !peers.knows_time() {
+            return refused(own, NO_CLOCK);
+        }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused(own, NO_COMMON_VERSION);
         };
@@ -78,5 +81,6 @@ fn refused(boot_id: BootId, reason: &str) -> Welcome {
 }
 
 const NO_CLUSTER: &str = "this broker is part of no cluster";
+const NO_CLOCK: &str = "this broker does not know the time of the cluster yet";
 const NO_COMMON_VERSION: &str = "the brokers speak no common version of the link protocol";
 const STRANGER: &str = "this broker has not heard of that one yet, or it was declared dead";

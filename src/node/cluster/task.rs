@@ -143,7 +143,10 @@ impl ClusterTask {
         let now = self.clock.now();
         self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
-            Some("joining: this broker is not part of its cluster yet")
+            Some(match self.session {
+                Some(_) => "joining: this broker is not part of its cluster yet",
+                None => "joining: there is no ZooKeeper session, see the log",
+            })
         } else if now >= self.membership.lease_until() {
             Some("cut off: other brokers may believe this one dead")
         } else {
@@ -425,10 +428,11 @@ impl ClusterTask {
         }
     }
 
-    /// Takes clients once everybody who was there when we came has told us what its clients want.
+    /// Takes clients once the time of the cluster is known, and everybody who was there when we came
+    /// has told us what its clients want.
     fn settle_phase(&mut self) {
         let (Some(peers), Some(awaited)) = (self.broker.peers(), &self.awaited) else { return };
-        if !awaited.iter().all(|boot_id| has_told(peers, *boot_id)) {
+        if !peers.knows_time() || !awaited.iter().all(|boot_id| has_told(peers, *boot_id)) {
             return;
         }
         self.awaited = None;

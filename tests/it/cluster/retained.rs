@@ -138,6 +138,25 @@ fn writers_on_two_brokers_leave_one_value_everywhere() {
     assert_eq!(found[0], found[2]);
 }
 
+/// A broker that joined took what was retained before it knew the time of the cluster: what should
+/// expire had ages to live.
+#[test]
+fn a_newcomer_knows_at_once_when_messages_expire() {
+    let Some(mut cluster) = ClusterUnderTest::start(1) else { return };
+    let mut publisher = cluster.client(1, "publisher");
+    let id = publisher.fresh_id();
+    let message = Publish::new(Version::V5, "r", "kept").qos(1, id).retained();
+    publisher.complete(&message.with(&prop::four(prop::MESSAGE_EXPIRY, 100))).unwrap();
+    for newcomer in 2..=5 {
+        cluster.add(1);
+        let mut reader = cluster.client(newcomer, "reader");
+        reader.subscribe("r", 1).unwrap();
+        let got = reader.receive("r", "kept", 1).unwrap();
+        let left = got.properties.number(prop::MESSAGE_EXPIRY);
+        assert!(left.is_some_and(|left| (70..=100).contains(&left)), "{left:?}");
+    }
+}
+
 /// A fourth broker that comes later knows what is retained, what its peers' clients want, and what
 /// was deleted before it came.
 #[test]

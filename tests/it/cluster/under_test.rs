@@ -80,9 +80,9 @@ impl ClusterUnderTest {
             starting.into_iter().map(|one| one.join().expect("a broker starts")).collect()
         });
         self.brokers.extend(numbers.clone().zip(started));
-        for number in numbers {
-            self.note_up(number);
-        }
+        // All before the first is waited for: it may need the others.
+        numbers.clone().for_each(|number| self.note_process(number));
+        numbers.for_each(|number| self.note_up(number));
     }
 
     fn arguments(&mut self, number: usize) -> Vec<String> {
@@ -97,14 +97,16 @@ impl ClusterUnderTest {
         arguments
     }
 
-    /// A broker has a process and ports: everybody may know, and it is waited for.
-    fn note_up(&self, number: usize) {
-        let broker = self.broker(number);
+    fn note_process(&self, number: usize) {
         if let Some(network) = &self.network {
-            network.note_pid(number, broker.pid());
+            network.note_pid(number, self.broker(number).pid());
         }
+    }
+
+    /// Waits until a broker is ready, and lets the clients know it.
+    fn note_up(&self, number: usize) {
         self.wait_until_ready(number);
-        self.addresses.note(number, Some(broker.port()));
+        self.addresses.note(number, Some(self.broker(number).port()));
     }
 
     /// The broker with this number.
@@ -200,6 +202,7 @@ impl ClusterUnderTest {
     #[track_caller]
     pub(crate) fn restart(&mut self, number: usize) {
         self.broker_mut(number).start_again();
+        self.note_process(number);
         self.note_up(number);
     }
 
