@@ -13,7 +13,7 @@ use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
 use crate::session::mailbox::{Mailbox, Room};
 use crate::session::session::Session;
@@ -247,7 +247,8 @@ impl Turn<'_> {
             properties: will.properties.clone(),
             qos: will.qos,
             retain: will.retain,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: expiry.map(|secs| self.now.plus_secs(secs)),
             is_in_transit: false,
         });

@@ -269,7 +269,7 @@ const IDLE_CAPACITY: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::message::{Message, SessionKey};
+    use crate::ports::message::{Message, MessageId, Publisher};
 
     fn delivery(qos: QoS) -> Delivery {
         let message = Message {
@@ -278,7 +278,8 @@ mod tests {
             properties: None,
             qos,
             retain: false,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: None,
             is_in_transit: false,
         };

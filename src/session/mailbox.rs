@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, Publisher, SessionKey};
 use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
@@ -153,6 +154,7 @@ pub struct Taken {
 pub struct Mailbox {
     key: SessionKey,
     client_id: Arc<str>,
+    publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
     state: Mutex<State>,
@@ -240,7 +242,9 @@ impl Mailbox {
             full_since: None,
             dropped: 0,
         };
-        Self { key, client_id, options, budget, state: Mutex::new(state) }
+        // Nobody is the broker.
+        let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
+        Self { key, client_id, publisher, options, budget, state: Mutex::new(state) }
     }
 
     /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
@@ -527,6 +531,12 @@ impl Mailbox {
     #[must_use]
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
+    }
+
+    /// What marks the messages of its client.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        self.publisher
     }
 
     /// Whether a connection owns the Session now.

@@ -16,7 +16,7 @@ use crate::mqtt::{
     ReasonCode, SubscriptionOptions, TopicError, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, SessionKey};
 use crate::session::in_flight::{Entry, InFlight};
 use crate::session::mailbox::Mailbox;
 use crate::session::outbox::Outbox;
@@ -189,7 +189,8 @@ impl Session {
             properties: publish.properties,
             qos: publish.qos,
             retain: publish.retain,
-            publisher: self.mailbox.key(),
+            publisher: self.mailbox.publisher(),
+            id: MessageId::NONE,
             expires_at: expiry.map(|secs| now.plus_secs(secs)),
             is_in_transit: true,
         };

@@ -5,6 +5,7 @@
 
 pub mod forward;
 pub mod interest;
+pub(crate) mod message_ids;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
@@ -37,6 +38,7 @@ pub struct Peers {
     interest: AnnouncedInterest,
     retained: RetainedVersions,
     next_key: AtomicU64,
+    next_message_number: AtomicU64,
     hash_seed: u64,
     /// Milliseconds to add to a tick for the time of the cluster.
     clock_offset_millis: AtomicI64,
@@ -56,6 +58,7 @@ impl Peers {
             interest: AnnouncedInterest::new(hash_seed),
             retained: RetainedVersions::new(hash_seed),
             next_key: AtomicU64::new(PEER_KEYS),
+            next_message_number: AtomicU64::new(0),
             hash_seed,
             clock_offset_millis: AtomicI64::new(0),
             lease_until_millis: AtomicU64::new(u64::MAX),
@@ -91,6 +94,11 @@ impl Peers {
     #[must_use]
     pub fn interest(&self) -> &AnnouncedInterest {
         &self.interest
+    }
+
+    /// The first of `count` numbers for messages that nobody else gets.
+    fn draw_message_numbers(&self, count: u64) -> u64 {
+        self.next_message_number.fetch_add(count, Ordering::Relaxed)
     }
 
     /// The time of the cluster, in milliseconds since 1970.
