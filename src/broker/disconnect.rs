@@ -95,9 +95,13 @@ impl Turn<'_> {
         let times = parked.as_ref().map_or([None, None], |parked| parked.times());
         // Scheduled first: whoever claims the parked Session cancels what is scheduled.
         self.broker.timers.schedule(&client_id, times);
-        if let Released::Granted(successor) = self.broker.registry.release(&client_id, parked) {
-            self.broker.timers.cancel(&client_id, times);
-            self.shard.wake_later(successor);
+        match self.broker.registry.release(&client_id, parked) {
+            Released::Granted(successor) => {
+                self.broker.timers.cancel(&client_id, times);
+                self.shard.wake_later(successor);
+            }
+            Released::Parked if has_ended => self.surrender(&client_id),
+            Released::Parked => {}
         }
     }
 
@@ -120,12 +124,10 @@ impl Turn<'_> {
     /// Gives a Client Identifier up again that was claimed in vain.
     pub(crate) fn abandon_claim(&mut self, client_id: &Arc<str>, former: Former) {
         match former {
-            Former::None => {
-                if let Released::Granted(successor) = self.broker.registry.release(client_id, None)
-                {
-                    self.shard.wake_later(successor);
-                }
-            }
+            Former::None => match self.broker.registry.release(client_id, None) {
+                Released::Granted(successor) => self.shard.wake_later(successor),
+                Released::Parked => self.surrender(client_id),
+            },
             Former::Kept(client) => {
                 let reason = "the connection that took the session over is gone";
                 self.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
@@ -168,7 +170,7 @@ impl Turn<'_> {
         }
     }
 
-    fn withdraw_subscriptions(&mut self, session: &Session) {
+    pub(crate) fn withdraw_subscriptions(&mut self, session: &Session) {
         if session.subscriptions().len() == 0 {
             return;
         }

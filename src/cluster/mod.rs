@@ -13,6 +13,7 @@ pub mod interest;
 pub mod lane;
 #[cfg(all(test, mqttzoo_loom))]
 mod loom_models;
+pub mod slot_table;
 mod sync;
 pub mod version;
 pub mod wire;

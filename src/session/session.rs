@@ -25,12 +25,12 @@ use crate::session::topic_alias::{AliasError, InboundAliases, OutboundAliases, T
 /// The state of one Session [MQTT-4.1.0-1]. It has one owner and is moved, never shared.
 #[derive(Debug)]
 pub struct Session {
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
-    in_flight: InFlight,
+    pub(super) in_flight: InFlight,
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
-    unreleased: HashSet<PacketId, FixedState>,
+    pub(super) unreleased: HashSet<PacketId, FixedState>,
     link: Link,
     /// Acknowledged since the mailbox was last told, so that it is told once a turn.
     acknowledged_messages: usize,

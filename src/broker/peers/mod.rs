@@ -4,6 +4,7 @@
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
 pub mod forward;
+pub(crate) mod handover;
 pub mod interest;
 pub(crate) mod message_ids;
 pub mod ownership;
@@ -13,6 +14,11 @@ pub mod retained;
 pub mod ticket;
 pub mod waiting;
 
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -20,6 +26,7 @@ use parking_lot::RwLock;
 
 use crate::broker::Broker;
 use crate::broker::peers::interest::AnnouncedInterest;
+use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
 use crate::broker::routes::Destination;
@@ -37,6 +44,7 @@ pub struct Peers {
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
     retained: RetainedVersions,
+    ownership: Ownership,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
     hash_seed: u64,
@@ -57,6 +65,7 @@ impl Peers {
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
             retained: RetainedVersions::new(hash_seed),
+            ownership: Ownership::new(boot_id, hash_seed),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
             hash_seed,
@@ -94,6 +103,12 @@ impl Peers {
     #[must_use]
     pub fn interest(&self) -> &AnnouncedInterest {
         &self.interest
+    }
+
+    /// Who holds which Client Identifier.
+    #[must_use]
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// The first of `count` numbers for messages that nobody else gets.
@@ -149,6 +164,7 @@ impl Turn<'_> {
         let mut wakes = Vec::new();
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
+        self.introduce_owner(peers, member.boot_id);
         lane
     }
 
@@ -168,6 +184,7 @@ impl Turn<'_> {
         self.shard.wake_each(wakes);
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
+        self.bury_owner(peers, boot_id);
     }
 }
 

@@ -62,6 +62,9 @@ impl Turn<'_> {
             inbound.advance(batch.kind, seq);
         }
         drop(inbound);
+        if batch.kind == StreamKind::Data {
+            self.shard.wake_later(peers.ownership().note_data());
+        }
         if !outcomes.is_empty() {
             let wake = peer.tell(&ControlFrame::Done(outcomes));
             self.shard.wake_later(wake);
