@@ -84,6 +84,7 @@ impl RetainedCursor {
     }
 
     /// The first place not looked at.
+    #[must_use]
     pub fn place(&self) -> &[u8] {
         &self.place
     }

@@ -186,6 +186,7 @@ struct State {
     full_since: Option<Tick>,
     dropped: u64,
     /// What came with a Session that moved here and may come again by the ways of the others.
+    #[expect(clippy::box_collection, reason = "eight bytes for a mailbox that has none, not 24")]
     moved: Option<Box<BTreeSet<MessageId>>>,
 }
 

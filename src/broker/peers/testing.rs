@@ -131,11 +131,6 @@ impl Chance {
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
-
-    /// Once in so many times.
-    pub(crate) fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
 }
 
 impl Cluster {
@@ -247,12 +242,6 @@ impl Cluster {
     /// What has come to a client since it was last asked.
     pub(crate) fn received(&mut self, line: LineId) -> Vec<Packet> {
         std::mem::take(&mut self.lines[line.0].inbox)
-    }
-
-    /// The first of what has come to a client.
-    pub(crate) fn next_received(&mut self, line: LineId) -> Option<Packet> {
-        let inbox = &mut self.lines[line.0].inbox;
-        (!inbox.is_empty()).then(|| inbox.remove(0))
     }
 
     /// Whether a CONNECT was accepted and the connection lasts.
@@ -458,6 +447,8 @@ impl Node {
         let seed = number as u64 + 1;
         let name = Arc::from(format!("broker-{number}"));
         let peers = Peers::new(boot_id(number), name, seed, LaneOptions::default());
+        peers.set_clock_offset(0);
+        peers.set_admitting(true);
         let seeds = Seeds { hash: seed, instance: seed };
         let broker = Broker::new(options, Guards::default(), seeds).with_peers(peers);
         let shard = Shard::new(&broker);

@@ -37,6 +37,7 @@ use crate::runtime::{Clock, Shutdown};
 use crate::session::mailbox::Notice;
 
 /// Everything the task owns.
+#[expect(clippy::struct_excessive_bools, reason = "each is a step of its own, taken once")]
 pub(super) struct ClusterTask {
     pub(super) broker: Arc<Broker>,
     pub(super) clock: Clock,
@@ -215,7 +216,7 @@ impl ClusterTask {
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =
-            if !self.phase.borrow().takes_clients() { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
+            if self.phase.borrow().takes_clients() { IDLE_MILLIS } else { JOIN_POLL_MILLIS };
         Duration::from_millis(millis.min(longest))
     }
 

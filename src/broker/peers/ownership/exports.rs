@@ -21,6 +21,7 @@ use crate::mqtt::QoS;
 
 /// What others know and change of an export.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an event that comes once, in any order")]
 pub(super) struct Export {
     pub(super) client_id: Arc<str>,
     /// Under which the identifier was ours.
@@ -208,7 +209,7 @@ impl Turn<'_> {
                 Some(Outgoing::Offered { client, parts })
             }
             Outgoing::Gathering { mut client, round: Some(round) }
-                if self.has_passed(peers, round) =>
+                if Self::has_passed(peers, round) =>
             {
                 if !client.settle_unheard(waker) {
                     return Some(Outgoing::Gathering { client, round: Some(round) });

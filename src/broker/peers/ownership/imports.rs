@@ -318,7 +318,7 @@ impl Turn<'_> {
     fn poll_settling(&mut self, peers: &Peers, work: &mut Work) {
         let rounds: BTreeSet<_> = work.settling.iter().filter_map(|one| one.round).collect();
         let passed: BTreeSet<_> =
-            rounds.into_iter().filter(|round| self.has_passed(peers, *round)).collect();
+            rounds.into_iter().filter(|round| Self::has_passed(peers, *round)).collect();
         work.settling.retain(|one| {
             let has_passed = one.round.is_some_and(|round| passed.contains(&round));
             if has_passed {

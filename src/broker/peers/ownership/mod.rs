@@ -311,7 +311,7 @@ impl Turn<'_> {
 
     /// Whether everything has come that peers had routed here before they answered. The dead drop
     /// out.
-    fn has_passed(&mut self, peers: &Peers, round: u64) -> bool {
+    fn has_passed(peers: &Peers, round: u64) -> bool {
         let state = peers.ownership().state.lock();
         let Some(marks) = state.rounds.get(&round).map(MarkRound::marks) else { return true };
         drop(state);
