@@ -429,6 +429,11 @@ impl Connection {
             turn.abandon_claim(&identity.client_id, former);
             return self.refuse(turn, connect, &ConnectError::ShuttingDown);
         }
+        // It may have had to wait for its Session, and the lease has ended meanwhile.
+        if turn.broker.peers().is_some_and(|peers| !peers.admits(turn.now)) {
+            turn.abandon_claim(&identity.client_id, former);
+            return self.refuse(turn, connect, &ConnectError::NotJoined);
+        }
         let origin = self.origin.clone();
         let client = turn.open(connect, identity, origin, &self.options, (former, will));
         self.heard_at = turn.now;

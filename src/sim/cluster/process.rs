@@ -21,7 +21,6 @@ use crate::cluster::wire::Batch;
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{CoordinationEvent, Request, Ticket};
-use crate::session::mailbox::Notice;
 use crate::session::outbox::Outbox;
 use crate::sim::chance::Chance;
 use crate::sim::cluster::ensemble::{SESSION_MILLIS, name};
@@ -91,6 +90,7 @@ impl Process {
         };
         let peers = Peers::new(boot_id, options.name.clone(), hash, start.lane);
         // Nothing is acknowledged before there is a lease.
+        peers.set_lease(Tick::ZERO);
         let broker_options = BrokerOptions { cached_routes_max: 8, ..BrokerOptions::default() };
         let seeds = Seeds { hash, instance: chance.draw() };
         let broker = Broker::new(broker_options, Guards::default(), seeds).with_peers(peers);
@@ -149,7 +149,7 @@ impl Process {
         let is_late = tick >= self.membership.let_go_at();
         if is_late && !self.has_let_go && self.is_joined && self.plant != Plant::EndlessLease {
             self.effects.push(Effect::Say("lets its clients go: no lease".to_owned()));
-            self.let_clients_go();
+            self.let_clients_go(now);
         }
         self.has_let_go = is_late;
         self.settle_phase(now);
@@ -274,7 +274,7 @@ impl Process {
     fn begin_life(&mut self, now: u64) {
         self.peers().set_admitting(false);
         self.is_joined = false;
-        self.let_clients_go();
+        self.let_clients_go(now);
         for peer in self.peers().live().iter() {
             self.turn(now, |turn, peers| turn.remove_peer(peers, peer.boot_id()));
             self.effects.push(Effect::Close(peer.boot_id()));
@@ -293,13 +293,8 @@ impl Process {
         }
     }
 
-    fn let_clients_go(&self) {
-        self.broker.registry().for_each(|listed| {
-            let Some(mailbox) = listed.mailbox else { return };
-            if let Some(owner) = mailbox.notify(Notice::EndSession(ReasonCode::ServerBusy)) {
-                owner.wake();
-            }
-        });
+    fn let_clients_go(&mut self, now: u64) {
+        self.turn(now, |turn, _| turn.let_clients_go(ReasonCode::ServerBusy));
     }
 
     fn note_heartbeat(&self, heartbeat: &Heartbeat) {

@@ -946,7 +946,8 @@ impl World {
         let committed = self.ensemble.way(node).committed;
         let Some(process) = self.process(node) else { return Ok(()) };
         let boot_id = process.boot_id;
-        let is_frozen = process.membership.is_frozen(Tick::from_millis(now));
+        // Peers may have prolonged it beyond what the ensemble has said.
+        let is_frozen = Tick::from_millis(now) < process.membership.lease_until();
         let is_leased = committed.is_some_and(|sent| now < sent + SESSION_MILLIS * 2 / 3);
         let name = packet.name();
         if self.dead.contains(&boot_id) {
