@@ -1244,8 +1244,10 @@ impl World {
             let waiting = peers.interest().waiting_count();
             if peers.unanswered_count() > 0 || waiting > 0 {
                 let words = format!(
-                    "{boot_id:?}: {} unanswered, {waiting} waiting",
-                    peers.unanswered_count()
+                    "{boot_id:?}: {} unanswered, {waiting} waiting; own {:?}, applied {:?}",
+                    peers.unanswered_count(),
+                    peers.interest().summary(),
+                    peers.interest().applied(),
                 );
                 return Some((Checker::Progress, words));
             }
