@@ -13,6 +13,7 @@ mod auth;
 mod churn;
 mod cli;
 mod clients;
+mod cluster_sim;
 mod command_line;
 mod conformance;
 mod coordination;

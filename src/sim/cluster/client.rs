@@ -92,7 +92,11 @@ impl SimClient {
             home: None,
             session: 0,
             names: 0,
-            version: chance.pick(&[ProtocolVersion::V5, ProtocolVersion::V5, ProtocolVersion::V311]),
+            version: chance.pick(&[
+                ProtocolVersion::V5,
+                ProtocolVersion::V5,
+                ProtocolVersion::V311,
+            ]),
             wishes,
             outgoing: VecDeque::new(),
             unreleased: BTreeSet::new(),
@@ -171,7 +175,11 @@ impl SimClient {
             .collect();
         if !filters.is_empty() {
             let user_properties = Vec::new();
-            self.send(&Packet::Unsubscribe(Unsubscribe { packet_id: id, user_properties, filters }));
+            self.send(&Packet::Unsubscribe(Unsubscribe {
+                packet_id: id,
+                user_properties,
+                filters,
+            }));
         }
     }
 

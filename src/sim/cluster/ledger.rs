@@ -155,7 +155,9 @@ impl Ledger {
         arrival.exactly_once += u32::from(qos == QoS::ExactlyOnce);
         let words = |what: &str| {
             let client = self.sessions.get(session).map(|record| record.client);
-            format!("session {session} of client {client:?}: message {number} {what}: {publication:?}")
+            format!(
+                "session {session} of client {client:?}: message {number} {what}: {publication:?}"
+            )
         };
         if arrival.exactly_once > 1 {
             return complaint(Checker::Duplicate, words("came twice with QoS 2"));
@@ -239,12 +241,15 @@ impl Ledger {
             all += arrival.count;
             exactly_once += arrival.exactly_once;
         }
-        let is_promised = members
-            .iter()
-            .any(|one| one.from < publication.sent_at && one.until == u64::MAX)
-            && publication.accepted_at.is_some();
+        let is_promised =
+            members.iter().any(|one| one.from < publication.sent_at && one.until == u64::MAX)
+                && publication.accepted_at.is_some();
         if is_promised && all == 0 {
-            let words = format!("message {number} {publication:?} reached nobody of {members:?}");
+            let records: Vec<_> =
+                members.iter().filter_map(|one| self.sessions.get(one.session)).collect();
+            let words = format!(
+                "message {number} {publication:?} reached nobody of {members:?} {records:?}"
+            );
             return complaint(Checker::Loss, words);
         }
         if publication.qos == QoS::ExactlyOnce && exactly_once > 1 {

@@ -230,8 +230,11 @@ impl Process {
             Output::DeclaredDead => self.begin_life(now),
             Output::Left => self.is_over = true,
             Output::Lease { until } => {
-                let until =
-                    if self.plant == Plant::EndlessLease { Tick::from_millis(u64::MAX) } else { until };
+                let until = if self.plant == Plant::EndlessLease {
+                    Tick::from_millis(u64::MAX)
+                } else {
+                    until
+                };
                 self.peers().set_lease(until);
             }
             Output::Heartbeat(heartbeat) => self.note_heartbeat(&heartbeat),
@@ -436,8 +439,7 @@ fn draw_boot_id(chance: &mut Chance) -> BootId {
     BootId(u128::from(chance.draw()) << 64 | u128::from(chance.draw()))
 }
 
-const BOUNDS: TurnBounds =
-    TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
+const BOUNDS: TurnBounds = TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
 const PINGS: u64 = 6;
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;

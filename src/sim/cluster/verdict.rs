@@ -89,6 +89,4 @@ pub enum Plant {
     MissedDeath,
     /// A link is not woken.
     LostWake,
-    /// Nobody tells that filters are gone.
-    KeptInterest,
 }

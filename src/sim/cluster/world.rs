@@ -90,36 +90,92 @@ struct Line {
 
 enum Happening {
     /// A process wanted to be woken.
-    Wake { node: usize, process: u32 },
+    Wake {
+        node: usize,
+        process: u32,
+    },
     /// A request comes to the ensemble.
-    Request { node: usize, number: u64 },
+    Request {
+        node: usize,
+        number: u64,
+    },
     /// The ensemble's words come to a broker; by which connection, if by any.
-    Told { node: usize, number: Option<u64>, event: CoordinationEvent },
+    Told {
+        node: usize,
+        number: Option<u64>,
+        event: CoordinationEvent,
+    },
     /// A broker tries to reach the ensemble.
-    Reconnect { node: usize },
+    Reconnect {
+        node: usize,
+    },
     /// A server that was cut off lets its clients go.
-    Unstale { node: usize, number: u64 },
+    Unstale {
+        node: usize,
+        number: u64,
+    },
     /// The ensemble looks for sessions to end.
     Sessions,
     /// The ensemble can be reached again.
     Restore,
     /// A link is to be dialled.
-    Dial { link: usize, number: u64 },
-    Hello { link: usize, number: u64, hello: Box<Hello> },
-    Welcome { link: usize, number: u64, welcome: Welcome },
-    Batch { link: usize, number: u64, bytes: Bytes },
-    Received { link: usize, number: u64, cursors: Cursors },
+    Dial {
+        link: usize,
+        number: u64,
+    },
+    Hello {
+        link: usize,
+        number: u64,
+        hello: Box<Hello>,
+    },
+    Welcome {
+        link: usize,
+        number: u64,
+        welcome: Welcome,
+    },
+    Batch {
+        link: usize,
+        number: u64,
+        bytes: Bytes,
+    },
+    Received {
+        link: usize,
+        number: u64,
+        cursors: Cursors,
+    },
     /// A process has something to send again, after it stood still.
-    Pump { link: usize },
-    Up { connection: usize, bytes: Bytes },
-    UpEnd { connection: usize },
-    Down { connection: usize, packet: Box<Packet> },
-    DownEnd { connection: usize },
-    Timer { connection: usize, at: Tick },
-    Act { client: usize },
+    Pump {
+        link: usize,
+    },
+    Up {
+        connection: usize,
+        bytes: Bytes,
+    },
+    UpEnd {
+        connection: usize,
+    },
+    Down {
+        connection: usize,
+        packet: Box<Packet>,
+    },
+    DownEnd {
+        connection: usize,
+    },
+    Timer {
+        connection: usize,
+        at: Tick,
+    },
+    Act {
+        client: usize,
+    },
     Fault,
-    Resume { node: usize, process: u32 },
-    Restart { node: usize },
+    Resume {
+        node: usize,
+        process: u32,
+    },
+    Restart {
+        node: usize,
+    },
 }
 
 impl World {
@@ -1101,8 +1157,13 @@ impl World {
         let fault = self.chance.pick(&self.plan.kinds.clone());
         let node = self.chance.place(self.nodes.len());
         let other = self.chance.place(self.nodes.len());
-        let short_or_long =
-            self.chance.pick(&[200, 1_000, SESSION_MILLIS, SESSION_MILLIS * 3 / 2, SESSION_MILLIS * 3]);
+        let short_or_long = self.chance.pick(&[
+            200,
+            1_000,
+            SESSION_MILLIS,
+            SESSION_MILLIS * 3 / 2,
+            SESSION_MILLIS * 3,
+        ]);
         let until = self.now + short_or_long;
         self.note(fault as u64);
         self.say(format_args!("{fault:?} b{node} b{other} {short_or_long}"));
@@ -1135,7 +1196,8 @@ impl World {
             Fault::TreeLeads => {
                 self.count("leaders of the ensemble changed");
                 self.ensemble.tree.change_leader();
-                self.ensemble.ahead_millis = self.chance.pick(&[-3_600_000, -700, 0, 400, 3_600_000]);
+                self.ensemble.ahead_millis =
+                    self.chance.pick(&[-3_600_000, -700, 0, 400, 3_600_000]);
                 for node in 0..self.nodes.len() {
                     let again = self.chance.between(10, 300);
                     self.lose_ensemble(node, again);
@@ -1273,7 +1335,8 @@ impl World {
     }
 
     fn disagreement(&self) -> Option<String> {
-        let processes: Vec<_> = self.nodes.iter().filter_map(|node| node.process.as_ref()).collect();
+        let processes: Vec<_> =
+            self.nodes.iter().filter_map(|node| node.process.as_ref()).collect();
         for one in &processes {
             for other in processes.iter().filter(|other| other.boot_id != one.boot_id) {
                 if let Err(words) = knows(one, other) {
@@ -1291,10 +1354,8 @@ impl World {
                 let now = self.now;
                 let Self { clients, ledger, chance, .. } = self;
                 let found = clients.get_mut(client).expect("clients are numbered");
-                let qos = chance.pick(&[
-                    crate::mqtt::QoS::AtLeastOnce,
-                    crate::mqtt::QoS::ExactlyOnce,
-                ]);
+                let qos =
+                    chance.pick(&[crate::mqtt::QoS::AtLeastOnce, crate::mqtt::QoS::ExactlyOnce]);
                 found.publish(topic, qos, now, ledger);
                 self.flush(client);
             }
