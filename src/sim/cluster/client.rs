@@ -258,11 +258,12 @@ impl SimClient {
     }
 
     /// Asks for everything it wants and does not have.
-    pub(super) fn subscribe_all(&mut self) {
+    pub(super) fn subscribe_all(&mut self, ledger: &mut Ledger) {
         let id = self.draw_id();
         let mut filters = Vec::new();
         for wish in self.wishes.iter_mut().filter(|wish| wish.state == WishState::Off) {
             wish.state = WishState::Asked(id);
+            ledger.note_asked(self.session, wish.filter, wish.qos);
             let options = SubscriptionOptions { qos: wish.qos, ..SubscriptionOptions::default() };
             let filter = *FILTERS.get(wish.filter).expect("filters are numbered");
             filters.push(SubscribeFilter { filter: filter.into(), options });
@@ -315,7 +316,7 @@ impl SimClient {
                     self.session = ledger.open_session(self.number, home, self.is_persistent);
                     ledger.attach(self.connection.unwrap_or(0), self.session);
                 }
-                self.subscribe_all();
+                self.subscribe_all(ledger);
                 for Outgoing { id, publication, is_released } in self.outgoing.clone() {
                     if is_released {
                         self.send(&Packet::Pubrel(Pubrel::new(id, ReasonCode::Success)));
@@ -394,9 +395,9 @@ impl SimClient {
     }
 
     /// The filters a SUBACK is about.
-    pub(super) fn asked(&self, id: PacketId) -> Vec<(usize, QoS)> {
+    pub(super) fn asked(&self, id: PacketId) -> Vec<usize> {
         let asked = self.wishes.iter().filter(|wish| wish.state == WishState::Asked(id));
-        asked.map(|wish| (wish.filter, wish.qos)).collect()
+        asked.map(|wish| wish.filter).collect()
     }
 }
 

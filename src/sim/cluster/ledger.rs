@@ -92,17 +92,25 @@ impl Ledger {
         self.attached.get(&connection).copied()
     }
 
-    /// The broker has sent a SUBACK.
-    pub(super) fn note_subscribed(&mut self, session: usize, filter: usize, qos: QoS, now: u64) {
-        let is_over = self.sessions.get(session).is_none_or(|record| record.is_over);
-        let is_known = self
-            .subscriptions
-            .iter()
-            .any(|one| (one.session, one.filter, one.until) == (session, filter, u64::MAX));
-        if !is_over && !is_known {
-            let until = u64::MAX;
-            self.subscriptions.push(Subscription { session, filter, qos, from: now, until });
+    /// A client has asked for a Subscription: nothing is promised yet, and it may get its share of a
+    /// group.
+    pub(super) fn note_asked(&mut self, session: usize, filter: usize, qos: QoS) {
+        if self.standing(session, filter).is_none() {
+            let (from, until) = (u64::MAX, u64::MAX);
+            self.subscriptions.push(Subscription { session, filter, qos, from, until });
         }
+    }
+
+    /// The broker has sent a SUBACK.
+    pub(super) fn note_subscribed(&mut self, session: usize, filter: usize, now: u64) {
+        if let Some(one) = self.standing(session, filter) {
+            one.from = one.from.min(now);
+        }
+    }
+
+    fn standing(&mut self, session: usize, filter: usize) -> Option<&mut Subscription> {
+        let key = (session, filter, u64::MAX);
+        self.subscriptions.iter_mut().find(|one| (one.session, one.filter, one.until) == key)
     }
 
     pub(super) fn end_subscription(&mut self, session: usize, filter: usize, now: u64) {

@@ -978,9 +978,9 @@ impl World {
             }
             Packet::Suback(suback) => {
                 let codes = suback.reason_codes.iter();
-                for ((filter, qos), code) in client.asked(suback.packet_id).into_iter().zip(codes) {
+                for (filter, code) in client.asked(suback.packet_id).into_iter().zip(codes) {
                     if !code.is_error() {
-                        ledger.note_subscribed(client.session, filter, qos, now);
+                        ledger.note_subscribed(client.session, filter, now);
                     }
                 }
             }
@@ -1072,7 +1072,11 @@ impl World {
                     self.hang_up(client);
                 }
             }
-            Phase::Online if self.is_calm => self.client(client).subscribe_all(),
+            Phase::Online if self.is_calm => {
+                let Self { clients, ledger, .. } = self;
+                let found = clients.get_mut(client).expect("clients are numbered");
+                found.subscribe_all(ledger);
+            }
             Phase::Online => self.do_something(client),
         }
         self.flush(client);
@@ -1127,7 +1131,7 @@ impl World {
                 }
             }
             65..=69 if !found.is_stable => found.unsubscribe(chance, now, ledger),
-            70..=79 => found.subscribe_all(),
+            70..=79 => found.subscribe_all(ledger),
             80..=82 if !found.is_stable => {
                 found.say_good_bye();
                 self.flush(client);
