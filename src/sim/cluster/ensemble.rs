@@ -208,10 +208,10 @@ impl Ensemble {
 
 fn is_beat(node: usize, request: &Request) -> bool {
     let own = below("/clock", &name(node));
-    match request {
-        Request::Change(Change::Set { path, .. } | Change::Create { path, .. }) => *path == own,
-        _ => false,
-    }
+    matches!(
+        request,
+        Request::Change(Change::Set { path, .. } | Change::Create { path, .. }) if *path == own
+    )
 }
 
 /// What a broker is called.

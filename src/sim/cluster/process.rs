@@ -384,6 +384,7 @@ impl Process {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other rules are broken elsewhere")]
 fn run<R>(
     broker: &Broker,
     shard: &mut Shard,

@@ -947,6 +947,7 @@ impl World {
     }
 
     /// The broker has written a packet: what that means.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other packets promise nothing")]
     fn note_written(&mut self, connection: usize, packet: &Packet) -> Result<(), Complaint> {
         let now = self.now;
         let client = self.line(connection).client;
@@ -1386,7 +1387,7 @@ impl World {
             let Some(process) = &mut node.process else { continue };
             let peers = process.peers();
             let remembered: usize = peers.live().iter().map(|peer| peer.interest_len()).sum();
-            let is_parked = process.broker.registry().len() > 0;
+            let is_parked = !process.broker.registry().is_empty();
             let gauges = [
                 ("filters", peers.interest().summary().2),
                 ("filters of peers", remembered),
