@@ -105,13 +105,32 @@ impl Turn<'_> {
     /// Ends a Session, and the connection that owns it with 0x98 (Administrative action). With
     /// `only`, no other Session that has taken its place since.
     pub fn end_client(&mut self, client_id: &str, only: Option<SessionKey>) -> Ending {
+        self.end_client_for(client_id, only, ReasonCode::AdministrativeAction)
+    }
+
+    /// Ends all Sessions, connected or not: others may have granted their Client Identifiers anew.
+    pub fn let_clients_go(&mut self, reason_code: ReasonCode) {
+        let mut client_ids = Vec::new();
+        self.broker.registry.for_each(|listed| client_ids.push(listed.client_id));
+        for client_id in client_ids {
+            // One that is moving between connections is let in by nobody who has no lease.
+            let _ending = self.end_client_for(&client_id, None, reason_code);
+        }
+    }
+
+    fn end_client_for(
+        &mut self,
+        client_id: &str,
+        only: Option<SessionKey>,
+        reason_code: ReasonCode,
+    ) -> Ending {
         let Some(listed) = self.broker.registry.find(client_id) else { return Ending::Unknown };
         let Some(mailbox) = listed.mailbox else { return Ending::Moving };
         if only.is_some_and(|only| only != mailbox.key()) {
             return Ending::Unknown;
         }
         if listed.is_connected {
-            let notice = Notice::EndSession(ReasonCode::AdministrativeAction);
+            let notice = Notice::EndSession(reason_code);
             self.shard.wake_later(mailbox.notify(notice));
             return Ending::Told(mailbox.key());
         }

@@ -100,6 +100,10 @@ impl Turn<'_> {
                 }
                 return;
             }
+            // Others may have buried us, and our interest with us.
+            if !self.wait_to_acknowledge(client, waker) {
+                return;
+            }
             let Some(first) = subscribes.pop_front() else { return };
             self.acknowledge_subscribe(client, first.answer, first.granted);
         }

@@ -12,6 +12,7 @@
 
 mod chance;
 mod client;
+pub mod cluster;
 mod endpoint;
 mod failure;
 mod ledger;

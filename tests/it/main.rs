@@ -14,6 +14,7 @@ mod churn;
 mod cli;
 mod clients;
 mod cluster;
+mod cluster_sim;
 mod command_line;
 mod conformance;
 mod coordination;

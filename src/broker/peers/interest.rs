@@ -44,6 +44,7 @@ impl AnnouncedInterest {
         wakes: &mut Vec<Waker>,
     ) -> u64 {
         let mut state = self.0.lock();
+        let before = state.local.version();
         let (mut barrier, mut entries) = (0, Vec::new());
         for (filter, qos) in filters {
             let (change, since) = state.local.add(filter, qos);
@@ -52,7 +53,7 @@ impl AnnouncedInterest {
                 entries.push(entry);
             }
         }
-        state.announce(entries, Vec::new(), wakes);
+        state.announce(before, entries, Vec::new(), wakes);
         barrier
     }
 
@@ -63,6 +64,7 @@ impl AnnouncedInterest {
         wakes: &mut Vec<Waker>,
     ) {
         let mut state = self.0.lock();
+        let before = state.local.version();
         let (mut entries, mut removed) = (Vec::new(), Vec::new());
         for (filter, qos) in filters {
             match state.local.remove(filter, qos) {
@@ -71,7 +73,7 @@ impl AnnouncedInterest {
                 InterestChange::Removed => removed.push(filter.clone()),
             }
         }
-        state.announce(entries, removed, wakes);
+        state.announce(before, entries, removed, wakes);
     }
 
     /// Whether every peer has applied `version`; else `waker` is called when they have, or when one
@@ -157,8 +159,11 @@ impl State {
         wakes.extend(satisfied.into_values().flatten());
     }
 
+    /// Tells all of it, in frames of a bounded size. Only with the last one has a peer applied the
+    /// new version: until then it is at the one `before`.
     fn announce(
         &self,
+        before: u64,
         mut entries: Vec<InterestEntry>,
         mut removed: Vec<TopicFilter>,
         wakes: &mut Vec<Waker>,
@@ -169,11 +174,14 @@ impl State {
         let version = self.local.version();
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(ENTRIES_MAX));
+            let is_last = rest.is_empty() && removed.is_empty();
+            let version = if is_last { version } else { before };
             self.tell_each(&ControlFrame::InterestAdded { version, entries }, wakes);
             entries = rest;
         }
         while !removed.is_empty() {
             let rest = removed.split_off(removed.len().min(ENTRIES_MAX));
+            let version = if rest.is_empty() { version } else { before };
             self.tell_each(&ControlFrame::InterestRemoved { version, filters: removed }, wakes);
             removed = rest;
         }

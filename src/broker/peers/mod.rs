@@ -20,10 +20,12 @@ mod stories;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::task::Waker;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Broker;
 use crate::broker::peers::interest::AnnouncedInterest;
@@ -37,6 +39,7 @@ use crate::cluster::identity::{BootId, Member};
 use crate::cluster::lane::{Lane, LaneOptions};
 use crate::mqtt::TopicFilter;
 use crate::ports::clock::Tick;
+use crate::ports::message::SessionKey;
 use crate::routing::SubscriberKey;
 
 /// The other brokers of the cluster, as all shards see them.
@@ -58,6 +61,8 @@ pub struct Peers {
     knows_time: AtomicBool,
     /// Until when we may acknowledge and admit.
     lease_until_millis: AtomicU64,
+    /// Connections that have something to acknowledge once we may: one entry each.
+    lease_waiting: Mutex<BTreeMap<SessionKey, Waker>>,
     lane_options: LaneOptions,
     /// Whether this broker is part of the cluster and takes clients.
     is_admitting: AtomicBool,
@@ -81,6 +86,7 @@ impl Peers {
             clock_offset_millis: AtomicI64::new(0),
             knows_time: AtomicBool::new(false),
             lease_until_millis: AtomicU64::new(u64::MAX),
+            lease_waiting: Mutex::default(),
             lane_options,
             is_admitting: AtomicBool::new(false),
         }
@@ -92,8 +98,10 @@ impl Peers {
         *self.boot_id.read()
     }
 
-    /// This broker was declared dead and begins a new life: whoever it knew is to be met anew.
+    /// This broker was declared dead and begins a new life, which has no lease yet: whoever it knew is
+    /// to be met anew.
     pub fn begin_life(&self, boot_id: BootId) {
+        self.set_lease(Tick::ZERO);
         *self.boot_id.write() = boot_id;
         self.ownership.begin_life(boot_id, self.hash_seed);
     }
@@ -176,9 +184,21 @@ impl Peers {
         self.knows_time.load(Ordering::Acquire)
     }
 
-    /// We may acknowledge and admit until then.
+    /// We may acknowledge and admit until then. Whoever waited for it looks again.
     pub fn set_lease(&self, until: Tick) {
         self.lease_until_millis.store(until.as_millis(), Ordering::Release);
+        let waiting = std::mem::take(&mut *self.lease_waiting.lock());
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether we may acknowledge now; else `waker` is called when that may have changed.
+    pub(crate) fn wait_for_lease(&self, now: Tick, waiting: SessionKey, waker: &Waker) -> bool {
+        if self.has_lease(now) {
+            return true;
+        }
+        self.lease_waiting.lock().insert(waiting, waker.clone());
+        // It may have come before the waker was kept.
+        self.has_lease(now)
     }
 
     /// Whether we may acknowledge and admit now.

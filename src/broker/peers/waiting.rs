@@ -167,7 +167,7 @@ impl Turn<'_> {
                     }
                 },
             };
-            if !self.may_acknowledge() {
+            if !self.wait_to_acknowledge(client, waker) {
                 return Ok(());
             }
             let Some(first) = publishes.pop_front() else { return Ok(()) };
@@ -178,6 +178,12 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The same for who is to be called when it does again.
+    pub(crate) fn wait_to_acknowledge(&self, client: &Client, waker: &Waker) -> bool {
+        let peers = self.broker.peers();
+        peers.is_none_or(|peers| peers.wait_for_lease(self.now, client.session.key(), waker))
     }
 
     /// Whether what we acknowledge holds: not once others may have declared us dead.

@@ -133,7 +133,9 @@ impl Lease {
         // A broker that never had a lease has none to go on with.
         let had_one = self.committed.is_some();
         let has_none = self.own_lease(now) == PeerLease::Uncommitted;
-        if is_majority && all_without && had_one && has_none {
+        // One that has ended stays so: who buried this broker because of it does not answer any more.
+        let still_stands = now < self.until;
+        if is_majority && all_without && had_one && has_none && still_stands {
             self.is_frozen = true;
             self.extend(now.plus_millis(self.timeout_millis / 2), desk);
         }

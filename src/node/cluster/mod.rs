@@ -41,6 +41,7 @@ use crate::config::Config;
 use crate::coordination::{self, Digest, Servers, ServersError, ZooKeeper};
 use crate::gateway::mqtt::ShardContext;
 use crate::peer::{LinkContext, LinkOptions, LinkStartError, LinkTlsOptions, Links, Secret};
+use crate::ports::clock::Tick;
 use crate::runtime::shard::ShardHandles;
 use crate::runtime::{Background, Clock, Shutdown};
 
@@ -131,7 +132,11 @@ impl Cluster {
 
     /// The other brokers, none yet.
     pub(super) fn peers(&self, hash_seed: u64) -> Peers {
-        Peers::new(self.boot_id, Arc::clone(&self.name), hash_seed, LaneOptions::default())
+        let name = Arc::clone(&self.name);
+        let peers = Peers::new(self.boot_id, name, hash_seed, LaneOptions::default());
+        // There is none before the first heartbeat is committed.
+        peers.set_lease(Tick::ZERO);
+        peers
     }
 
     /// Opens the port of the links.

@@ -34,7 +34,6 @@ use crate::ports::clock::Tick;
 use crate::ports::coordination::{Coordination, CoordinationEvent};
 use crate::runtime::background::BackgroundHandle;
 use crate::runtime::{Clock, Shutdown};
-use crate::session::mailbox::Notice;
 
 /// Everything the task owns.
 #[expect(clippy::struct_excessive_bools, reason = "each is a step of its own, taken once")]
@@ -409,12 +408,8 @@ impl ClusterTask {
 
     /// Every client is sent away and its Session ends: others may have granted it anew.
     fn let_clients_go(&self) {
-        self.broker.registry().for_each(|listed| {
-            let Some(mailbox) = listed.mailbox else { return };
-            if let Some(owner) = mailbox.notify(Notice::EndSession(ReasonCode::ServerBusy)) {
-                owner.wake();
-            }
-        });
+        let now = self.clock.now();
+        self.context.run(&self.broker, now, |turn| turn.let_clients_go(ReasonCode::ServerBusy));
     }
 
     fn note_heartbeat(&mut self, heartbeat: &Heartbeat) {

@@ -1,0 +1,415 @@
+//! A simulated client: its side of the protocol.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use crate::cluster::identity::BootId;
+use crate::mqtt::{
+    Connect, ConnectProperties, Disconnect, Packet, PacketId, ProtocolVersion, Puback, Pubcomp,
+    Publish, Pubrec, Pubrel, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+    Unsubscribe,
+};
+use crate::sim::chance::Chance;
+use crate::sim::cluster::ledger::{FILTERS, FIRST_SHARED, Ledger, TOPICS};
+use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    Offline,
+    Greeting { since: u64 },
+    Online,
+}
+
+pub(super) struct SimClient {
+    pub(super) number: usize,
+    pub(super) phase: Phase,
+    pub(super) connection: Option<usize>,
+    /// Whether its Session outlives its connections, as long as its broker lives.
+    pub(super) is_persistent: bool,
+    /// Whether it stays where it is while it can.
+    pub(super) is_stable: bool,
+    /// The life of a broker where its Session is.
+    pub(super) home: Option<(usize, BootId)>,
+    pub(super) session: usize,
+    names: u32,
+    version: ProtocolVersion,
+    wishes: Vec<Wish>,
+    outgoing: VecDeque<Outgoing>,
+    unreleased: BTreeSet<PacketId>,
+    next_id: PacketId,
+    out: BytesMut,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    filter: usize,
+    qos: QoS,
+    state: WishState,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum WishState {
+    Off,
+    Asked(PacketId),
+    On,
+    Leaving(PacketId),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Outgoing {
+    id: PacketId,
+    publication: usize,
+    is_released: bool,
+}
+
+impl SimClient {
+    pub(super) fn draw(number: usize, chance: &mut Chance) -> Self {
+        let qos = |chance: &mut Chance| {
+            chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce, QoS::ExactlyOnce])
+        };
+        let shared_from = FILTERS.len() - 2;
+        let mut filters: BTreeSet<usize> =
+            (0..chance.below(4)).map(|_| chance.place(shared_from)).collect();
+        if chance.one_in(2) {
+            filters.insert(shared_from + chance.place(2));
+        }
+        let wishes = filters
+            .into_iter()
+            .map(|filter| {
+                let qos = if filter >= shared_from { QoS::ExactlyOnce } else { qos(chance) };
+                Wish { filter, qos, state: WishState::Off }
+            })
+            .collect();
+        Self {
+            number,
+            phase: Phase::Offline,
+            connection: None,
+            is_persistent: chance.one_in(3),
+            is_stable: chance.one_in(3),
+            home: None,
+            session: 0,
+            names: 0,
+            version: chance.pick(&[
+                ProtocolVersion::V5,
+                ProtocolVersion::V5,
+                ProtocolVersion::V311,
+            ]),
+            wishes,
+            outgoing: VecDeque::new(),
+            unreleased: BTreeSet::new(),
+            next_id: PacketId::MIN,
+            out: BytesMut::new(),
+        }
+    }
+
+    pub(super) fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.phase == Phase::Online
+    }
+
+    /// Whether everything has been answered.
+    pub(super) fn is_done(&self) -> bool {
+        self.outgoing.is_empty() && self.wishes.iter().all(|wish| wish.state == WishState::On)
+    }
+
+    pub(super) fn take_output(&mut self) -> Bytes {
+        self.out.split().freeze()
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        packet.encode(self.version, &mut self.out);
+    }
+
+    /// It has a new connection to a broker.
+    pub(super) fn connect(
+        &mut self,
+        connection: usize,
+        home: (usize, BootId),
+        now: u64,
+        ledger: &mut Ledger,
+    ) {
+        self.connection = Some(connection);
+        self.phase = Phase::Greeting { since: now };
+        let resumes = self.is_persistent && self.home == Some(home);
+        if !resumes {
+            self.names += 1;
+            self.forget();
+            self.session = ledger.open_session(self.number, home, self.is_persistent);
+        }
+        self.home = Some(home);
+        let is_v5 = self.version == ProtocolVersion::V5;
+        let mut properties = ConnectProperties::default();
+        if is_v5 {
+            properties.session_expiry_interval_secs = self.is_persistent.then_some(10_000);
+        }
+        self.send(&Packet::Connect(Box::new(Connect {
+            protocol_version: self.version,
+            clean_start: !self.is_persistent,
+            keep_alive_secs: 0,
+            client_id: self.client_id().into(),
+            will: None,
+            user_name: None,
+            password: None,
+            properties,
+        })));
+    }
+
+    /// What it calls itself at present.
+    pub(super) fn client_id(&self) -> String {
+        format!("c{}-{}", self.number, self.names)
+    }
+
+    /// It wants nothing any more.
+    pub(super) fn unsubscribe_all(&mut self) {
+        let id = self.draw_id();
+        let filters: Vec<_> = self
+            .wishes
+            .drain(..)
+            .filter_map(|wish| FILTERS.get(wish.filter).map(|filter| (*filter).into()))
+            .collect();
+        if !filters.is_empty() {
+            let user_properties = Vec::new();
+            self.send(&Packet::Unsubscribe(Unsubscribe {
+                packet_id: id,
+                user_properties,
+                filters,
+            }));
+        }
+    }
+
+    /// Its Session is no more.
+    pub(super) fn forget(&mut self) {
+        self.outgoing.clear();
+        self.unreleased.clear();
+        for wish in &mut self.wishes {
+            wish.state = WishState::Off;
+        }
+    }
+
+    /// It has no connection any more.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
+        self.phase = Phase::Offline;
+        self.out.clear();
+        for wish in &mut self.wishes {
+            if wish.state != WishState::On {
+                wish.state = WishState::Off;
+            }
+        }
+    }
+
+    pub(super) fn say_good_bye(&mut self) {
+        self.send(&Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::Success))));
+    }
+
+    fn draw_id(&mut self) -> PacketId {
+        loop {
+            let id = self.next_id;
+            self.next_id = id.next();
+            if self.outgoing.iter().all(|one| one.id != id) {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn may_publish(&self) -> bool {
+        self.is_online() && self.outgoing.len() < PUBLISHES_MAX
+    }
+
+    pub(super) fn publish(&mut self, topic: usize, qos: QoS, now: u64, ledger: &mut Ledger) {
+        let connection = self.connection.unwrap_or(0);
+        let publication = ledger.enter(connection, topic, qos, now);
+        if qos == QoS::AtMostOnce {
+            return self.send_publish(publication, None, false, ledger);
+        }
+        let id = self.draw_id();
+        self.outgoing.push_back(Outgoing { id, publication, is_released: false });
+        self.send_publish(publication, Some(id), false, ledger);
+    }
+
+    fn send_publish(
+        &mut self,
+        number: usize,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        ledger: &mut Ledger,
+    ) {
+        let publication = ledger.note_sent(number);
+        let mut payload = (number as u64).to_be_bytes().to_vec();
+        payload.resize(8 + number * 37 % 90, b'.');
+        let publish = Publish {
+            dup,
+            qos: publication.qos,
+            retain: false,
+            topic: (*TOPICS.get(publication.topic).expect("topics are numbered")).into(),
+            packet_id,
+            topic_alias: None,
+            subscription_ids: SmallVec::new(),
+            properties: None,
+            payload: payload.into(),
+        };
+        self.send(&Packet::Publish(publish));
+    }
+
+    /// Asks for everything it wants and does not have.
+    pub(super) fn subscribe_all(&mut self, ledger: &mut Ledger) {
+        let id = self.draw_id();
+        let mut filters = Vec::new();
+        for wish in self.wishes.iter_mut().filter(|wish| wish.state == WishState::Off) {
+            wish.state = WishState::Asked(id);
+            ledger.note_asked(self.session, wish.filter, wish.qos);
+            let options = SubscriptionOptions { qos: wish.qos, ..SubscriptionOptions::default() };
+            let filter = *FILTERS.get(wish.filter).expect("filters are numbered");
+            filters.push(SubscribeFilter { filter: filter.into(), options });
+        }
+        if !filters.is_empty() {
+            self.send(&Packet::Subscribe(Subscribe {
+                packet_id: id,
+                subscription_id: None,
+                user_properties: Vec::new(),
+                filters,
+            }));
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, chance: &mut Chance, now: u64, ledger: &mut Ledger) {
+        if self.wishes.is_empty() {
+            return;
+        }
+        let id = self.draw_id();
+        let place = chance.place(self.wishes.len());
+        let Some(wish) = self.wishes.get_mut(place) else { return };
+        if wish.state != WishState::On {
+            return;
+        }
+        wish.state = WishState::Leaving(id);
+        let filter = wish.filter;
+        ledger.end_subscription(self.session, filter, now);
+        self.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id: id,
+            user_properties: Vec::new(),
+            filters: vec![(*FILTERS.get(filter).expect("filters are numbered")).into()],
+        }));
+    }
+
+    /// A packet has come.
+    pub(super) fn handle(
+        &mut self,
+        packet: Packet,
+        now: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(), Complaint> {
+        match packet {
+            Packet::Connack(connack) if connack.reason_code.is_error() => {}
+            Packet::Connack(connack) => {
+                self.phase = Phase::Online;
+                if !connack.session_present {
+                    ledger.end_session(self.session, now);
+                    self.forget();
+                    let home = self.home.unwrap_or((0, BootId(0)));
+                    self.session = ledger.open_session(self.number, home, self.is_persistent);
+                    ledger.attach(self.connection.unwrap_or(0), self.session);
+                }
+                self.subscribe_all(ledger);
+                for Outgoing { id, publication, is_released } in self.outgoing.clone() {
+                    if is_released {
+                        self.send(&Packet::Pubrel(Pubrel::new(id, ReasonCode::Success)));
+                    } else {
+                        self.send_publish(publication, Some(id), true, ledger);
+                    }
+                }
+            }
+            Packet::Publish(publish) => self.acknowledge(&publish),
+            Packet::Puback(puback) => self.settle(puback.packet_id, false)?,
+            Packet::Pubrec(pubrec) => {
+                if pubrec.reason_code.is_error() {
+                    return self.settle(pubrec.packet_id, false);
+                }
+                let found = self.outgoing.iter_mut().find(|one| one.id == pubrec.packet_id);
+                let Some(one) = found else {
+                    return complaint(Checker::Protocol, "PUBREC for nothing");
+                };
+                one.is_released = true;
+                self.send(&Packet::Pubrel(Pubrel::new(pubrec.packet_id, ReasonCode::Success)));
+            }
+            Packet::Pubrel(pubrel) => {
+                self.unreleased.remove(&pubrel.packet_id);
+                let answer = Pubcomp::new(pubrel.packet_id, ReasonCode::Success);
+                self.send(&Packet::Pubcomp(answer));
+            }
+            Packet::Pubcomp(pubcomp) => self.settle(pubcomp.packet_id, true)?,
+            Packet::Suback(suback) => {
+                for wish in &mut self.wishes {
+                    if wish.state == WishState::Asked(suback.packet_id) {
+                        wish.state = WishState::On;
+                    }
+                }
+            }
+            Packet::Unsuback(unsuback) => {
+                for wish in &mut self.wishes {
+                    if wish.state == WishState::Leaving(unsuback.packet_id) {
+                        wish.state = WishState::Off;
+                    }
+                }
+            }
+            Packet::Pingresp | Packet::Disconnect(_) => {}
+            Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::Pingreq
+            | Packet::Auth(_) => return complaint(Checker::Protocol, packet.name()),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, publish: &Publish) {
+        let Some(id) = publish.packet_id else { return };
+        if publish.qos == QoS::AtLeastOnce {
+            self.send(&Packet::Puback(Puback::new(id, ReasonCode::Success)));
+        } else {
+            self.unreleased.insert(id);
+            self.send(&Packet::Pubrec(Pubrec::new(id, ReasonCode::Success)));
+        }
+    }
+
+    fn settle(&mut self, id: PacketId, is_released: bool) -> Result<(), Complaint> {
+        let is_it = |one: &Outgoing| one.id == id && one.is_released == is_released;
+        match self.outgoing.iter().position(is_it) {
+            Some(place) => {
+                self.outgoing.remove(place);
+                Ok(())
+            }
+            None => complaint(Checker::Protocol, "an acknowledgement for nothing"),
+        }
+    }
+
+    /// What its unanswered messages are: for whoever looks for what was answered.
+    pub(super) fn publication_of(&self, id: PacketId) -> Option<usize> {
+        self.outgoing.iter().find(|one| one.id == id).map(|one| one.publication)
+    }
+
+    /// The filters a SUBACK is about.
+    pub(super) fn asked(&self, id: PacketId) -> Vec<usize> {
+        let asked = self.wishes.iter().filter(|wish| wish.state == WishState::Asked(id));
+        asked.map(|wish| wish.filter).collect()
+    }
+}
+
+/// A topic, and a QoS.
+pub(super) fn draw_message(chance: &mut Chance) -> (usize, QoS) {
+    let topic = if chance.one_in(3) {
+        FIRST_SHARED + chance.place(TOPICS.len() - FIRST_SHARED)
+    } else {
+        chance.place(FIRST_SHARED)
+    };
+    (topic, chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]))
+}
+
+/// Messages of QoS 1 and 2 in flight.
+const PUBLISHES_MAX: usize = 8;

@@ -1,0 +1,301 @@
+//! What was published, who was promised it, and who has got it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::identity::BootId;
+use crate::mqtt::QoS;
+use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
+
+/// The books of one run.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    publications: Vec<Publication>,
+    sessions: Vec<SessionRecord>,
+    subscriptions: Vec<Subscription>,
+    /// By Session: what came, and how often not as a repetition, with which QoS.
+    arrivals: BTreeMap<usize, BTreeMap<usize, Arrival>>,
+    /// The last message by Session, connection of the publisher, topic and QoS.
+    last: BTreeMap<(usize, usize, usize, QoS), usize>,
+    /// By connection: its Session, as its client knows it.
+    attached: BTreeMap<usize, usize>,
+}
+
+/// One message of a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Publication {
+    connection: usize,
+    pub(super) topic: usize,
+    pub(super) qos: QoS,
+    sent_at: u64,
+    sends: u32,
+    pub(super) accepted_at: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SessionRecord {
+    client: usize,
+    home: (usize, BootId),
+    /// Whether QoS 0 passes it by while its client is away.
+    is_persistent: bool,
+    is_over: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    session: usize,
+    filter: usize,
+    qos: QoS,
+    from: u64,
+    until: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrival {
+    count: u32,
+    exactly_once: u32,
+    dup: u32,
+}
+
+impl Ledger {
+    pub(super) fn enter(&mut self, connection: usize, topic: usize, qos: QoS, now: u64) -> usize {
+        let publication =
+            Publication { connection, topic, qos, sent_at: now, sends: 0, accepted_at: None };
+        self.publications.push(publication);
+        self.publications.len() - 1
+    }
+
+    pub(super) fn note_sent(&mut self, number: usize) -> Publication {
+        let publication = self.publication_mut(number);
+        publication.sends += 1;
+        *publication
+    }
+
+    fn publication_mut(&mut self, number: usize) -> &mut Publication {
+        self.publications.get_mut(number).expect("publications are numbered")
+    }
+
+    pub(super) fn open_session(
+        &mut self,
+        client: usize,
+        home: (usize, BootId),
+        is_persistent: bool,
+    ) -> usize {
+        self.sessions.push(SessionRecord { client, home, is_persistent, is_over: false });
+        self.sessions.len() - 1
+    }
+
+    pub(super) fn attach(&mut self, connection: usize, session: usize) {
+        self.attached.insert(connection, session);
+    }
+
+    pub(super) fn session_of(&self, connection: usize) -> Option<usize> {
+        self.attached.get(&connection).copied()
+    }
+
+    /// A client has asked for a Subscription: nothing is promised yet, and it may get its share of a
+    /// group.
+    pub(super) fn note_asked(&mut self, session: usize, filter: usize, qos: QoS) {
+        if self.standing(session, filter).is_none() {
+            let (from, until) = (u64::MAX, u64::MAX);
+            self.subscriptions.push(Subscription { session, filter, qos, from, until });
+        }
+    }
+
+    /// The broker has sent a SUBACK.
+    pub(super) fn note_subscribed(&mut self, session: usize, filter: usize, now: u64) {
+        if let Some(one) = self.standing(session, filter) {
+            one.from = one.from.min(now);
+        }
+    }
+
+    fn standing(&mut self, session: usize, filter: usize) -> Option<&mut Subscription> {
+        let key = (session, filter, u64::MAX);
+        self.subscriptions.iter_mut().find(|one| (one.session, one.filter, one.until) == key)
+    }
+
+    pub(super) fn end_subscription(&mut self, session: usize, filter: usize, now: u64) {
+        for one in &mut self.subscriptions {
+            if one.session == session && one.filter == filter {
+                one.until = one.until.min(now);
+            }
+        }
+    }
+
+    pub(super) fn end_session(&mut self, session: usize, now: u64) {
+        if let Some(record) = self.sessions.get_mut(session) {
+            record.is_over = true;
+        }
+        for one in self.subscriptions.iter_mut().filter(|one| one.session == session) {
+            one.until = one.until.min(now);
+        }
+    }
+
+    /// A life of a broker has ended.
+    pub(super) fn end_life(&mut self, boot_id: BootId, now: u64) {
+        for session in 0..self.sessions.len() {
+            if self.sessions.get(session).is_some_and(|record| record.home.1 == boot_id) {
+                self.end_session(session, now);
+            }
+        }
+    }
+
+    /// The broker has sent PUBACK or PUBREC.
+    pub(super) fn note_accepted(&mut self, number: usize, now: u64) {
+        self.publication_mut(number).accepted_at.get_or_insert(now);
+    }
+
+    /// The broker has sent a message to a client.
+    pub(super) fn note_delivered(
+        &mut self,
+        session: usize,
+        number: usize,
+        (qos, dup): (QoS, bool),
+    ) -> Result<(), Complaint> {
+        let Some(publication) = self.publications.get(number).copied() else {
+            return complaint(Checker::Protocol, "a message that nobody published");
+        };
+        let arrival = self.arrivals.entry(session).or_default().entry(number).or_default();
+        arrival.count += 1;
+        if dup {
+            arrival.dup += 1;
+            return Ok(());
+        }
+        arrival.exactly_once += u32::from(qos == QoS::ExactlyOnce);
+        let words = |what: &str| {
+            let client = self.sessions.get(session).map(|record| record.client);
+            format!(
+                "session {session} of client {client:?}: message {number} {what}: {publication:?}"
+            )
+        };
+        if arrival.exactly_once > 1 {
+            return complaint(Checker::Duplicate, words("came twice with QoS 2"));
+        }
+        if publication.topic >= FIRST_SHARED || publication.sends > 1 {
+            return Ok(());
+        }
+        let key = (session, publication.connection, publication.topic, publication.qos);
+        match self.last.insert(key, number) {
+            Some(last) if last == number => complaint(Checker::Duplicate, words("came twice")),
+            Some(last) if last > number => {
+                complaint(Checker::Order, words(&format!("came after {last}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Everybody has got what was promised. Without faults QoS 0 is promised, too.
+    pub(super) fn judge(&self, is_calm: bool) -> Result<(), Complaint> {
+        for (number, publication) in self.publications.iter().enumerate() {
+            self.judge_subscribers(number, publication, is_calm)?;
+            for filter in SHARED {
+                if matches(filter, publication.topic) {
+                    self.judge_group(number, publication, filter)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_subscribers(
+        &self,
+        number: usize,
+        publication: &Publication,
+        is_calm: bool,
+    ) -> Result<(), Complaint> {
+        let accepted_at = match (publication.qos, publication.accepted_at) {
+            (QoS::AtMostOnce, _) if is_calm => publication.sent_at,
+            (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(at)) => at,
+            _ => return Ok(()),
+        };
+        for one in self.subscriptions.iter().filter(|one| !SHARED.contains(&one.filter)) {
+            let record = self.sessions.get(one.session);
+            let is_at_most_once = one.qos.min(publication.qos) == QoS::AtMostOnce;
+            let is_present = is_calm && record.is_some_and(|record| !record.is_persistent);
+            let is_promised = (!is_at_most_once || is_present)
+                && matches(one.filter, publication.topic)
+                && one.from < publication.sent_at
+                && (one.until == u64::MAX || one.until > accepted_at + GRACE_MILLIS);
+            if is_promised && self.arrival(one.session, number).is_none() {
+                return complaint(
+                    Checker::Loss,
+                    format!("message {number} {publication:?} did not reach {one:?} {record:?}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_group(
+        &self,
+        number: usize,
+        publication: &Publication,
+        filter: usize,
+    ) -> Result<(), Complaint> {
+        if publication.qos == QoS::AtMostOnce {
+            return Ok(());
+        }
+        let members: Vec<_> =
+            self.subscriptions.iter().filter(|one| one.filter == filter).collect();
+        let left_meanwhile = members
+            .iter()
+            .any(|one| one.until != u64::MAX && one.until + GRACE_MILLIS > publication.sent_at);
+        if left_meanwhile {
+            return Ok(());
+        }
+        let sessions: BTreeSet<usize> = members.iter().map(|one| one.session).collect();
+        let arrivals = sessions.iter().filter_map(|session| self.arrival(*session, number));
+        let (mut all, mut exactly_once) = (0, 0);
+        for arrival in arrivals {
+            all += arrival.count;
+            exactly_once += arrival.exactly_once;
+        }
+        let is_promised =
+            members.iter().any(|one| one.from < publication.sent_at && one.until == u64::MAX)
+                && publication.accepted_at.is_some();
+        if is_promised && all == 0 {
+            let records: Vec<_> =
+                members.iter().filter_map(|one| self.sessions.get(one.session)).collect();
+            let words = format!(
+                "message {number} {publication:?} reached nobody of {members:?} {records:?}"
+            );
+            return complaint(Checker::Loss, words);
+        }
+        if publication.qos == QoS::ExactlyOnce && exactly_once > 1 {
+            let words = format!("message {number} {publication:?} reached {exactly_once} members");
+            return complaint(Checker::Duplicate, words);
+        }
+        Ok(())
+    }
+
+    fn arrival(&self, session: usize, number: usize) -> Option<&Arrival> {
+        self.arrivals.get(&session)?.get(&number)
+    }
+
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        let accepted = self.publications.iter().filter(|one| one.accepted_at.is_some()).count();
+        let arrivals: usize = self.arrivals.values().map(BTreeMap::len).sum();
+        [
+            ("publications", self.publications.len() as u64),
+            ("publications accepted", accepted as u64),
+            ("deliveries", arrivals as u64),
+            ("subscriptions", self.subscriptions.len() as u64),
+        ]
+    }
+}
+
+/// Whether the filter of this number matches the topic of that one.
+fn matches(filter: usize, topic: usize) -> bool {
+    MATCHES.get(filter).is_some_and(|topics| topics.contains(&topic))
+}
+
+pub(super) const TOPICS: [&str; 6] = ["t/0", "t/1", "t/2", "t/3", "s/0", "s/1"];
+/// The first of the topics that only Shared Subscriptions match.
+pub(super) const FIRST_SHARED: usize = 4;
+/// The last two are shared.
+pub(super) const FILTERS: [&str; 7] =
+    ["t/0", "t/1", "t/+", "t/2", "t/3/#", "$share/g/s/+", "$share/h/s/1"];
+const MATCHES: [&[usize]; 7] = [&[0], &[1], &[0, 1, 2, 3], &[2], &[3], &[4, 5], &[5]];
+const SHARED: [usize; 2] = [5, 6];
+/// How long a subscriber must have been there after an acknowledgement for its absence to be held
+/// against anybody: a process may stand still with the message in its hands.
+const GRACE_MILLIS: u64 = 8_000;

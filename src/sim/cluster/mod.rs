@@ -1,0 +1,24 @@
+//! A simulation of a whole cluster: brokers, their links, the tree of znodes and the clients in one
+//! thread under virtual time.
+//!
+//! Each broker is a real [`crate::broker::Broker`] with its peers and a real membership. What is
+//! simulated is what lies between them: links that break at any batch and resume, sessions with the
+//! ensemble that are lost, expire, or are served by a follower that is cut off, processes that are
+//! killed or stopped. Then the faults end, and what clients saw is compared with what they were
+//! promised. The same seed gives the same run; a [`Plant`] breaks one rule of the protocol and shows
+//! that a checker notices.
+//!
+//! Start reading in `world`; `process` is one broker, `ensemble` and `link` what is between them,
+//! `client` and `ledger` are what is seen from outside.
+
+mod client;
+mod ensemble;
+mod faults;
+mod ledger;
+mod link;
+mod process;
+mod verdict;
+mod world;
+
+pub use verdict::{Checker, Failure, Plant, Report};
+pub use world::run;

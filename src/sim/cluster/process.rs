@@ -1,0 +1,470 @@
+//! One broker of the cluster: what `node` puts together, without sockets and tasks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::options::BrokerOptions;
+use crate::broker::peers::Peers;
+use crate::broker::peers::peer::Peer;
+use crate::broker::shard::Shard;
+use crate::broker::turn::Turn;
+use crate::broker::{Broker, Guards, Seeds};
+use crate::cluster::frame::{ControlFrame, Cursors, Fate, Hello, Outcome, Welcome};
+use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
+use crate::cluster::inbound::Inbound;
+use crate::cluster::lane::{Lane, LaneOptions};
+use crate::cluster::membership::Membership;
+use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::slot_table::SlotTable;
+use crate::cluster::tickets::{Owner, TicketSource};
+use crate::cluster::wire::Batch;
+use crate::mqtt::ReasonCode;
+use crate::ports::clock::Tick;
+use crate::ports::coordination::{CoordinationEvent, Request, Ticket};
+use crate::session::outbox::Outbox;
+use crate::sim::chance::Chance;
+use crate::sim::cluster::ensemble::{SESSION_MILLIS, name};
+use crate::sim::cluster::verdict::Plant;
+use crate::sim::endpoint::{Endpoint, Ready, TurnBounds};
+
+/// What a process wants done.
+pub(super) enum Effect {
+    /// Hand this to the ensemble.
+    Submit(Ticket, Request),
+    /// Dial a broker.
+    Open(Member, Arc<Lane>),
+    /// Never mind that one.
+    Close(BootId),
+    /// It has something to say for the log.
+    Say(String),
+}
+
+/// A process that runs.
+pub(super) struct Process {
+    pub(super) number: u32,
+    pub(super) broker: Broker,
+    shard: Shard,
+    link_shard: Shard,
+    outbox: Outbox,
+    pub(super) membership: Membership,
+    options: MembershipOptions,
+    session: Option<i64>,
+    awaited: Option<BTreeSet<BootId>>,
+    ping_at: u64,
+    has_let_go: bool,
+    is_up: bool,
+    pub(super) is_joined: bool,
+    pub(super) is_over: bool,
+    pub(super) boot_id: BootId,
+    chance: Chance,
+    skew_millis: u64,
+    plant: Plant,
+    pub(super) effects: Vec<Effect>,
+    /// Connections that want a turn.
+    pub(super) ready: Arc<Ready>,
+    /// When it is woken next.
+    pub(super) wake_at: Option<u64>,
+}
+
+/// What a new process is told.
+pub(super) struct Start {
+    pub(super) node: usize,
+    pub(super) number: u32,
+    pub(super) now: u64,
+    pub(super) seed: u64,
+    pub(super) lane: LaneOptions,
+    pub(super) skew_millis: u64,
+    pub(super) plant: Plant,
+}
+
+impl Process {
+    pub(super) fn new(start: &Start) -> Self {
+        let mut chance = Chance::new(start.seed);
+        let boot_id = draw_boot_id(&mut chance);
+        let hash = chance.draw();
+        let options = MembershipOptions {
+            name: name(start.node).into(),
+            link_address: format!("{}:1884", name(start.node)),
+            zone: String::new(),
+            wire: WireVersions::OURS,
+            session_timeout_millis: SESSION_MILLIS,
+        };
+        let peers = Peers::new(boot_id, options.name.clone(), hash, start.lane);
+        // Nothing is acknowledged before there is a lease.
+        peers.set_lease(Tick::ZERO);
+        let broker_options = BrokerOptions { cached_routes_max: 8, ..BrokerOptions::default() };
+        let seeds = Seeds { hash, instance: chance.draw() };
+        let broker = Broker::new(broker_options, Guards::default(), seeds).with_peers(peers);
+        let now = Tick::from_millis(start.now);
+        let tickets = TicketSource::new(Owner::Membership);
+        Self {
+            number: start.number,
+            shard: Shard::new(&broker),
+            link_shard: Shard::new(&broker),
+            outbox: Outbox::new(),
+            membership: Membership::new(options.clone(), boot_id, tickets, now),
+            options,
+            session: None,
+            awaited: None,
+            ping_at: start.now,
+            has_let_go: false,
+            is_up: false,
+            is_joined: false,
+            is_over: false,
+            boot_id,
+            chance,
+            skew_millis: start.skew_millis,
+            plant: start.plant,
+            effects: Vec::new(),
+            ready: Arc::default(),
+            wake_at: None,
+            broker,
+        }
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        self.broker.peers().expect("every simulated broker has peers")
+    }
+
+    // What the ensemble says, and time.
+
+    pub(super) fn handle(&mut self, now: u64, event: &CoordinationEvent) {
+        match event {
+            CoordinationEvent::Connected { session, .. } => self.session = Some(*session),
+            CoordinationEvent::Disconnected | CoordinationEvent::Expired => self.session = None,
+            CoordinationEvent::Answered { .. } | CoordinationEvent::Changed { .. } => {}
+        }
+        self.tell(now, |membership, tick| membership.handle(tick, event));
+        self.pass_time(now);
+    }
+
+    pub(super) fn pass_time(&mut self, now: u64) {
+        let tick = Tick::from_millis(now);
+        if self.membership.next_timeout().is_some_and(|due| due <= tick) {
+            let wall_millis = 1_700_000_000_000 + now + self.skew_millis;
+            self.tell(now, |membership, tick| membership.handle_timeout(tick, wall_millis));
+        }
+        if self.ping_at <= now {
+            self.ping_at = now + SESSION_MILLIS / PINGS;
+            self.ping(now);
+        }
+        let is_late = tick >= self.membership.let_go_at();
+        if is_late && !self.has_let_go && self.is_joined && self.plant != Plant::EndlessLease {
+            self.effects.push(Effect::Say("lets its clients go: no lease".to_owned()));
+            self.let_clients_go(now);
+        }
+        self.has_let_go = is_late;
+        self.settle_phase(now);
+    }
+
+    /// When it wants to be woken, whatever else happens.
+    pub(super) fn next_due(&self, now: u64) -> u64 {
+        let longest =
+            if self.awaited.is_some() || !self.is_joined { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
+        let timeout = self.membership.next_timeout().map(Tick::as_millis);
+        let due = timeout.into_iter().chain([self.ping_at, now + longest]).min();
+        due.unwrap_or(now).max(now)
+    }
+
+    fn tell(&mut self, now: u64, input: impl FnOnce(&mut Membership, Tick)) {
+        input(&mut self.membership, Tick::from_millis(now));
+        while let Some(output) = self.membership.poll_output() {
+            self.carry_out(now, output);
+        }
+    }
+
+    fn ping(&mut self, now: u64) {
+        let tick = Tick::from_millis(now);
+        let own_lease = self.membership.own_lease(tick);
+        let (version, checksum, _) = self.peers().interest().summary();
+        let frame = ControlFrame::Ping {
+            version,
+            checksum,
+            has_lease: own_lease == PeerLease::Committed,
+            cluster_millis: self.peers().cluster_millis(tick),
+        };
+        let live = self.peers().live();
+        self.turn(now, |turn, _| live.iter().for_each(|peer| turn.tell(peer, &frame)));
+        if own_lease == PeerLease::Uncommitted {
+            let fresh = SESSION_MILLIS / PINGS * 2;
+            let answers: Vec<_> = live
+                .iter()
+                .filter(|peer| tick.saturating_since(peer.heard().at) <= fresh)
+                .map(|peer| {
+                    let has_lease = peer.heard().has_lease;
+                    let lease =
+                        if has_lease { PeerLease::Committed } else { PeerLease::Uncommitted };
+                    (peer.boot_id(), lease)
+                })
+                .collect();
+            self.tell(now, |membership, tick| membership.peers_answer(tick, &answers));
+        }
+    }
+
+    fn carry_out(&mut self, now: u64, output: Output) {
+        match output {
+            Output::Submit(ticket, request) => self.effects.push(Effect::Submit(ticket, request)),
+            Output::MemberJoined(member) => self.meet(now, member),
+            Output::MemberSuspect(boot_id) => {
+                self.say(format!("suspects {boot_id:?}"));
+                if self.plant == Plant::BuryInDoubt {
+                    return self.bury(now, boot_id);
+                }
+                self.suspect(boot_id, true);
+            }
+            Output::MemberBack(boot_id) => self.suspect(boot_id, false),
+            Output::MemberDead(boot_id) => {
+                if self.plant != Plant::MissedDeath {
+                    self.bury(now, boot_id);
+                }
+            }
+            Output::Registered { listed, absent } => {
+                self.say(format!("is registered, {} listed, {absent:?}", listed.len()));
+                let listed = listed.iter().map(|member| member.boot_id);
+                self.awaited = Some(listed.chain(absent).collect());
+                if self.plant == Plant::AdmitEarly {
+                    self.awaited = Some(BTreeSet::new());
+                }
+            }
+            Output::Fatal(reason) => {
+                self.say(reason);
+                self.is_over = true;
+            }
+            Output::DeclaredDead => self.begin_life(now),
+            Output::Left => self.is_over = true,
+            Output::Lease { until } => {
+                let until = if self.plant == Plant::EndlessLease {
+                    Tick::from_millis(u64::MAX)
+                } else {
+                    until
+                };
+                self.peers().set_lease(until);
+            }
+            Output::Heartbeat(heartbeat) => self.note_heartbeat(&heartbeat),
+            Output::Leading(is_leading) => self.say(format!("leads: {is_leading}")),
+            Output::Trouble(words) => self.say(words),
+            Output::Slots(map) => {
+                let table = SlotTable::new(map.epoch(), |index| map.owner_at(index));
+                self.turn(now, |turn, peers| turn.set_slots(peers, table));
+            }
+            Output::MemberChanged(_) | Output::NameTaken { .. } | Output::TtlMissing => {}
+        }
+    }
+
+    fn say(&mut self, words: String) {
+        self.effects.push(Effect::Say(words));
+    }
+
+    fn meet(&mut self, now: u64, member: Member) {
+        self.say(format!("meets {} {:?}", member.name, member.boot_id));
+        let lane = self.turn(now, |turn, peers| turn.add_peer(peers, &member));
+        self.effects.push(Effect::Open(member, lane));
+    }
+
+    fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
+        let Some(peer) = self.peers().find(boot_id) else { return };
+        if let Some(wake) = peer.lane().set_suspect(is_suspect) {
+            wake.wake();
+        }
+    }
+
+    fn bury(&mut self, now: u64, boot_id: BootId) {
+        self.say(format!("buries {boot_id:?}"));
+        self.turn(now, |turn, peers| turn.remove_peer(peers, boot_id));
+        self.effects.push(Effect::Close(boot_id));
+        if let Some(awaited) = &mut self.awaited {
+            awaited.remove(&boot_id);
+        }
+    }
+
+    /// Others go on without us.
+    fn begin_life(&mut self, now: u64) {
+        self.peers().set_admitting(false);
+        self.is_joined = false;
+        self.is_up = false;
+        self.let_clients_go(now);
+        for peer in self.peers().live().iter() {
+            self.turn(now, |turn, peers| turn.remove_peer(peers, peer.boot_id()));
+            self.effects.push(Effect::Close(peer.boot_id()));
+        }
+        let boot_id = draw_boot_id(&mut self.chance);
+        self.say(format!("was declared dead and is {boot_id:?} from now on"));
+        self.peers().begin_life(boot_id);
+        self.boot_id = boot_id;
+        self.awaited = None;
+        let tickets = self.membership.take_tickets();
+        let tick = Tick::from_millis(now);
+        self.membership = Membership::new(self.options.clone(), boot_id, tickets, tick);
+        if let Some(session) = self.session {
+            let event = CoordinationEvent::Connected { session, is_new: true };
+            self.membership.handle(tick, &event);
+        }
+    }
+
+    fn let_clients_go(&mut self, now: u64) {
+        self.turn(now, |turn, _| turn.let_clients_go(ReasonCode::ServerBusy));
+    }
+
+    fn note_heartbeat(&self, heartbeat: &Heartbeat) {
+        let middle = u64::midpoint(heartbeat.sent.as_millis(), heartbeat.answered.as_millis());
+        let middle = i64::try_from(middle).unwrap_or(i64::MAX);
+        self.peers().set_clock_offset(heartbeat.stat.mtime_millis - middle);
+    }
+
+    fn settle_phase(&mut self, now: u64) {
+        // The task of the node is called for this by whoever has something to hand over.
+        self.turn(now, |turn, peers| turn.poll_exports(peers, Waker::noop()));
+        self.admit_when_mapped();
+        let Some(awaited) = &self.awaited else { return };
+        let has_told = |boot_id: &BootId| {
+            let peer = self.peers().find(*boot_id);
+            peer.is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
+        };
+        if !awaited.iter().all(has_told) {
+            return;
+        }
+        self.awaited = None;
+        self.is_up = true;
+        self.tell(now, |membership, tick| membership.set_state(tick, MemberState::Up));
+    }
+
+    /// Takes clients once the slot map knows this broker.
+    fn admit_when_mapped(&mut self) {
+        let own = self.peers().boot_id();
+        let is_in_map = self.membership.slots().is_some_and(|map| map.is_member(own));
+        if !self.is_up || !is_in_map || self.is_joined {
+            return;
+        }
+        self.peers().set_admitting(true);
+        self.is_joined = true;
+        self.say("takes clients".to_owned());
+    }
+
+    // Links.
+
+    /// Somebody dials.
+    pub(super) fn welcome(&mut self, now: u64, hello: &Hello) -> Welcome {
+        let own = self.peers().boot_id();
+        let refused = |reason: &str| Welcome::Refused { reason: reason.to_owned(), boot_id: own };
+        if hello.to != own && self.plant != Plant::WrongLife {
+            return refused("another life is meant");
+        }
+        let Some(wire) = WireVersions::OURS.common(hello.wire) else {
+            return refused("no common version");
+        };
+        let Some(peer) = self.peers().find(hello.boot_id) else { return refused("a stranger") };
+        let (received, has_lost) = {
+            let mut inbound = peer.inbound().lock();
+            if self.plant == Plant::ForgetDedupe {
+                *inbound = Inbound::default();
+                let _all = inbound.resume(hello.gone);
+            }
+            let has_lost = inbound.resume(hello.gone);
+            (inbound.received(), has_lost)
+        };
+        if has_lost {
+            self.link_turn(now, |turn, _| turn.tell(&peer, &ControlFrame::InterestWanted));
+        }
+        Welcome::Accepted { wire, received }
+    }
+
+    /// A batch has come.
+    pub(super) fn receive(
+        &mut self,
+        now: u64,
+        from: BootId,
+        batch: &Batch,
+    ) -> Result<Cursors, Refused> {
+        let peer = self.peers().find(from).ok_or(Refused)?;
+        if self.plant == Plant::AcceptGap {
+            let mut gone = Cursors::default();
+            *gone.of_mut(batch.kind) = batch.first_seq - 1;
+            let _lost = peer.inbound().lock().resume(gone);
+        }
+        let result = self.link_turn(now, |turn, peers| turn.receive_batch(peers, &peer, batch));
+        result.map_err(|_fault| Refused)?;
+        Ok(peer.inbound().lock().received())
+    }
+
+    // Turns.
+
+    fn turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+        run(&self.broker, &mut self.shard, &mut self.outbox, now, self.plant, work)
+    }
+
+    fn link_turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+        run(&self.broker, &mut self.link_shard, &mut self.outbox, now, self.plant, work)
+    }
+
+    /// A turn of a connection: what it writes.
+    pub(super) fn turn_of(&mut self, now: u64, endpoint: &mut Endpoint) -> bytes::Bytes {
+        self.turn(now, |turn, _| endpoint.turn(turn, usize::MAX, BOUNDS).0)
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other rules are broken elsewhere")]
+fn run<R>(
+    broker: &Broker,
+    shard: &mut Shard,
+    outbox: &mut Outbox,
+    now: u64,
+    plant: Plant,
+    work: impl FnOnce(&mut Turn<'_>, &Peers) -> R,
+) -> R {
+    let peers = broker.peers().expect("every simulated broker has peers");
+    let mut turn = Turn { broker, shard, now: Tick::from_millis(now), outbox };
+    let result = work(&mut turn, peers);
+    match plant {
+        Plant::AcknowledgeBeforeDone => {
+            let all = Outcome { first: 0, count: u32::MAX, fate: Fate::Enqueued };
+            for peer in peers.live().iter() {
+                turn.handle_outcomes(peer, std::slice::from_ref(&all));
+            }
+        }
+        Plant::SubackBeforeApplied => {
+            let mut wakes = Vec::new();
+            for peer in peers.live().iter() {
+                peers.interest().note_applied(peer.boot_id(), u64::MAX, &mut wakes);
+            }
+            wakes.into_iter().for_each(std::task::Waker::wake);
+        }
+        _ => {}
+    }
+    outbox.clear();
+    shard.take_events().for_each(drop);
+    shard.wake_all();
+    result
+}
+
+/// Whether `peer` is known as it is.
+pub(super) fn knows(process: &Process, peer: &Process) -> Result<(), String> {
+    let Some(known): Option<Arc<Peer>> = process.peers().find(peer.boot_id) else {
+        return Err(format!("does not know {:?}", peer.boot_id));
+    };
+    let (version, checksum, len) = peer.peers().interest().summary();
+    let interest = known.interest().lock();
+    if interest.checksum() != checksum || interest.len() != len || interest.version() != version {
+        return Err(format!(
+            "knows {} filters of {:?} at version {}, which has {len} at {version}",
+            interest.len(),
+            peer.boot_id,
+            interest.version()
+        ));
+    }
+    Ok(())
+}
+
+/// A batch was not taken: the link is closed and begins anew.
+#[derive(Debug, thiserror::Error)]
+#[error("the batch was not taken")]
+pub(super) struct Refused;
+
+fn draw_boot_id(chance: &mut Chance) -> BootId {
+    BootId(u128::from(chance.draw()) << 64 | u128::from(chance.draw()))
+}
+
+const BOUNDS: TurnBounds = TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
+const PINGS: u64 = 6;
+const JOIN_POLL_MILLIS: u64 = 10;
+const IDLE_MILLIS: u64 = 1_000;

@@ -1,0 +1,103 @@
+//! The simulation of a whole cluster: seeds in virtual time, and rules broken on purpose that a
+//! checker must notice.
+
+use std::collections::BTreeMap;
+
+use mqttzoo::sim::cluster::{Checker, Failure, Plant, run};
+
+/// Seeds from 1 on, or the one that `MQTTZOO_CLUSTER_SEED` names.
+#[test]
+fn promises_are_kept_by_many_brokers_whatever_fails() {
+    if let Some(seed) = number("MQTTZOO_CLUSTER_SEED") {
+        return check(seed, &mut BTreeMap::new());
+    }
+    let mut tally = BTreeMap::new();
+    for seed in 1..=number("MQTTZOO_CLUSTER_SEEDS").unwrap_or(SEEDS) {
+        check(seed, &mut tally);
+    }
+    for what in HAPPENS {
+        assert!(tally.get(what).is_some_and(|count| *count > 0), "never: {what}; {tally:#?}");
+    }
+}
+
+#[test]
+fn a_seed_is_a_run_of_many_brokers_bit_by_bit() {
+    let first = run(7, Plant::Nothing);
+    assert_eq!(first, run(7, Plant::Nothing));
+    assert_ne!(first, run(8, Plant::Nothing));
+}
+
+/// What happened: SUBACK left past the lease, CONNACK left where a Session had been claimed before its
+/// end or before there was a lease at all, whoever waited for the lease was woken by nobody, parked
+/// Sessions outlived the death of their broker, and a lease that had ended was revived by peers that
+/// had lost the ensemble as well.
+#[test]
+fn seeds_that_found_faults_stay_clean() {
+    for seed in [1, 14, 61, 85, 124, 156, 282] {
+        check(seed, &mut BTreeMap::new());
+    }
+}
+
+#[test]
+fn every_broken_rule_of_the_cluster_is_noticed() {
+    for (plant, checkers) in PLANTS {
+        let found: Option<Failure> = (1..=PLANT_SEEDS).find_map(|seed| run(seed, plant).err());
+        let found = found.unwrap_or_else(|| panic!("nobody noticed {plant:?}"));
+        assert!(checkers.contains(&found.checker), "{plant:?}: {found}");
+    }
+}
+
+fn check(seed: u64, tally: &mut BTreeMap<&'static str, u64>) {
+    match run(seed, Plant::Nothing) {
+        Ok(report) => {
+            for (what, count) in report.tally {
+                *tally.entry(what).or_default() += count;
+            }
+        }
+        Err(failure) => panic!(
+            "{}\n{failure}\nagain: MQTTZOO_CLUSTER_SEED={seed} cargo test --test it \
+             promises_are_kept_by_many",
+            failure.trace.join("\n")
+        ),
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+const SEEDS: u64 = 200;
+/// A broken rule is noticed within so many.
+const PLANT_SEEDS: u64 = 60;
+
+/// What all runs together must contain, so that they mean something.
+const HAPPENS: [&str; 14] = [
+    "brokers declared dead",
+    "processes killed",
+    "processes stopped",
+    "links broken",
+    "links cut",
+    "links refused",
+    "late batches",
+    "connections to the ensemble lost",
+    "ways to the ensemble cut",
+    "ways to the ensemble slow",
+    "followers cut off",
+    "leaders of the ensemble changed",
+    "outages of the ensemble",
+    "subacks_deferred",
+];
+
+const PLANTS: [(Plant, &[Checker]); 11] = [
+    (Plant::AcknowledgeBeforeDone, &[Checker::Loss]),
+    (Plant::SubackBeforeApplied, &[Checker::Loss]),
+    (Plant::AcceptGap, &[Checker::Loss, Checker::Progress, Checker::Interest]),
+    (Plant::ForgetDedupe, &[Checker::Duplicate, Checker::Order]),
+    (Plant::SequenceBeforeDrop, &[Checker::Progress]),
+    (Plant::BuryInDoubt, &[Checker::Loss, Checker::Progress]),
+    (Plant::AdmitEarly, &[Checker::Loss]),
+    (Plant::EndlessLease, &[Checker::Lease]),
+    (Plant::WrongLife, &[Checker::Progress, Checker::Loss, Checker::Protocol, Checker::Interest]),
+    (Plant::MissedDeath, &[Checker::Progress]),
+    (Plant::LostWake, &[Checker::Progress]),
+];
