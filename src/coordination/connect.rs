@@ -38,12 +38,6 @@ impl Connector {
         Ok(Self { tls: tls.map_err(StartError::Tls)?, options })
     }
 
-    /// How long one attempt may take, however long a name takes to resolve: a server that does not
-    /// answer is given two fifths of the session timeout.
-    pub(super) fn attempt_max(&self) -> Duration {
-        ATTEMPT_MAX.max(self.options.session_timeout * 2)
-    }
-
     /// How the ensemble is reached.
     pub(super) fn options(&self) -> &Options {
         &self.options
@@ -62,8 +56,10 @@ impl Connector {
     }
 
     async fn client(&self) -> Result<zk::Client, zk::Error> {
+        let session_timeout = self.options.session_timeout;
         let mut connector = zk::Client::connector()
-            .with_session_timeout(self.options.session_timeout)
+            .with_session_timeout(session_timeout)
+            .with_connection_timeout(SILENCE_MAX.min(session_timeout * 2 / 5))
             .with_fail_eagerly();
         if let Some(digest) = &self.options.digest {
             connector = connector.with_auth("digest", &digest.wire_form());
@@ -103,4 +99,8 @@ fn tls_options(tls: &Tls) -> Result<zk::TlsOptions, zk::Error> {
     }
 }
 
-const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+/// How long one attempt may take, however long a name takes to resolve.
+pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+/// How long a server may be silent before another is tried. The client's own choice is two fifths of
+/// the session timeout alone: half a minute of a long one would be lost on a server in an election.
+const SILENCE_MAX: Duration = Duration::from_secs(5);

@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 use super::backoff::wait_after;
 use super::call::Outcome;
 use super::complaint::Complaint;
-use super::connect::{ConnectError, Connector};
+use super::connect::{ATTEMPT_MAX, ConnectError, Connector};
 use super::counters::ZooKeeperCounters;
 use super::intake::{Input, Intake};
 use super::outbox::{Changed, Outbox};
-use super::pending::Asked;
+use super::pending::{Asked, Asker};
 use super::session::{News, Session, Turn};
 use crate::ports::coordination::{
     ChangeKind, CoordinationError, CoordinationEvent, Reply, Request, Ticket,
@@ -30,6 +30,8 @@ pub(super) struct Driver {
     counters: Arc<ZooKeeperCounters>,
     unreachable: Complaint,
     sessions: u64,
+    /// Whether a connection was told of, and its end was not.
+    is_told_connected: bool,
 }
 
 /// Why a session is no longer served.
@@ -57,6 +59,7 @@ impl Driver {
             counters,
             unreachable: Complaint::default(),
             sessions: 0,
+            is_told_connected: false,
         }
     }
 
@@ -78,8 +81,7 @@ impl Driver {
     async fn establish(&mut self) -> Option<Session> {
         let mut failures = 0;
         loop {
-            let connecting =
-                timeout(self.connector.attempt_max(), self.connector.clone().connect());
+            let connecting = timeout(ATTEMPT_MAX, self.connector.clone().connect());
             let error = match self.without_session(connecting).await? {
                 Ok(Ok(session)) => return Some(self.begin(session)),
                 Ok(Err(error)) => error,
@@ -118,6 +120,7 @@ impl Driver {
         self.unreachable.end();
         self.sessions += 1;
         self.counters.note_session(session.timeout());
+        self.is_told_connected = true;
         self.outbox.connected(session.id(), true);
         let asked = self.connector.options().session_timeout;
         tracing::info!(
@@ -196,23 +199,35 @@ impl Driver {
 
     fn send(&mut self, session: &mut Session, ticket: Ticket, request: Request) {
         self.counters.note_sent();
-        let asked = Asked { ticket: Some(ticket), at_micros: self.clock.micros() };
-        session.send(asked, request);
+        session.send(ticket, self.clock.micros(), request);
     }
 
     fn turned(&mut self, session: &mut Session, turn: Turn) {
         if matches!(turn, Turn::Disconnected | Turn::Blinked) {
             tracing::debug!("the connection to ZooKeeper is lost; the session may live on");
-            self.outbox.disconnected();
+            self.lost_connection();
         }
         if matches!(turn, Turn::Reconnected | Turn::Blinked) {
             tracing::debug!("the ZooKeeper session has another connection");
             self.counters.note_reconnect();
-            // Sent before anybody hears of the connection, and so before the lists they ask for.
-            let watched = session.watches.paths().count();
-            session.watch_again(self.clock.micros());
+            let watched = session.watch_again(self.clock.micros());
             (0..watched).for_each(|_| self.counters.note_sent());
-            self.outbox.connected(session.id(), false);
+            if watched == 0 {
+                self.has_connection(session);
+            }
+        }
+    }
+
+    /// Tells of another connection. All watches stand again: what changes from now on is told.
+    fn has_connection(&mut self, session: &Session) {
+        self.is_told_connected = true;
+        self.outbox.connected(session.id(), false);
+    }
+
+    fn lost_connection(&mut self) {
+        // One that was lost again before it was told of is not told at all.
+        if std::mem::take(&mut self.is_told_connected) {
+            self.outbox.disconnected();
         }
     }
 
@@ -220,25 +235,26 @@ impl Driver {
         self.counters.note_answered(self.clock.micros().saturating_sub(asked.at_micros));
         let reply = match outcome {
             Outcome::Reply(reply) => reply,
-            Outcome::Watching { path, watcher } => {
-                session.watches.insert(path, watcher);
-                Ok(Reply::Done)
-            }
+            Outcome::Watching { path, watcher } => session.watch_stands(asked, path, watcher),
         };
-        if let Some(ticket) = asked.ticket {
-            self.answer(ticket, reply);
-            return None;
-        }
-        match reply {
+        match (asked.by, reply) {
+            (Asker::Caller(ticket), reply) => self.answer(ticket, reply),
+            (Asker::Session, Ok(_)) => {
+                if session.watch_stands_again(asked) {
+                    self.has_connection(session);
+                }
+            }
             // The next connection, or the next session, makes it good.
-            Ok(_) | Err(CoordinationError::ConnectionLost | CoordinationError::SessionExpired) => {
-                None
-            }
-            Err(error) => {
+            (
+                Asker::Session,
+                Err(CoordinationError::ConnectionLost | CoordinationError::SessionExpired),
+            ) => {}
+            (Asker::Session, Err(error)) => {
                 tracing::warn!(%error, "ZooKeeper does not watch again: makes another session");
-                Some(End::Expired)
+                return Some(End::Expired);
             }
         }
+        None
     }
 
     /// Answers everything that was asked of a session that is over, and says that it is.
@@ -257,7 +273,7 @@ impl Driver {
             };
             let Some(asked) = asked else { continue };
             self.counters.note_answered(self.clock.micros().saturating_sub(asked.at_micros));
-            if let Some(ticket) = asked.ticket {
+            if let Asker::Caller(ticket) = asked.by {
                 self.answer(ticket, reply);
             }
         }

@@ -18,10 +18,21 @@ pub(super) struct Pending {
 /// Who asked, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    /// By whom; by ourselves when `None`.
-    pub ticket: Option<Ticket>,
+    /// By whom.
+    pub by: Asker,
+    /// After so many turns of the connection.
+    pub turns: u64,
     /// By [`crate::runtime::Clock::micros`].
     pub at_micros: u64,
+}
+
+/// Who wants an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asker {
+    /// Whoever submitted this ticket.
+    Caller(Ticket),
+    /// The session itself.
+    Session,
 }
 
 struct Call {

@@ -6,9 +6,9 @@ use futures_util::future::BoxFuture;
 use zookeeper_client as zk;
 
 use super::call::{Outcome, call};
-use super::pending::{Asked, Pending};
+use super::pending::{Asked, Asker, Pending};
 use super::watches::Watches;
-use crate::ports::coordination::{ChangeKind, CoordinationError, Request};
+use crate::ports::coordination::{ChangeKind, CoordinationError, Reply, Request, Ticket};
 
 /// A session, and what hangs on it.
 pub(super) struct Session {
@@ -16,6 +16,10 @@ pub(super) struct Session {
     acls: zk::Acls<'static>,
     states: zk::StateWatcher,
     is_connected: bool,
+    /// How many turns the connection has taken.
+    turns: u64,
+    /// Watches that do not stand again yet since the last turn.
+    missing: usize,
     pub pending: Pending,
     pub watches: Watches,
 }
@@ -54,6 +58,8 @@ impl Session {
             states,
             // A loss that came sooner than this was seen by nobody, or will be told again.
             is_connected: true,
+            turns: 0,
+            missing: 0,
             pending: Pending::default(),
             watches: Watches::default(),
         }
@@ -85,6 +91,8 @@ impl Session {
     }
 
     fn turned(&mut self, state: zk::SessionState) -> Turn {
+        self.turns += 1;
+        self.missing = 0;
         let was_connected = self.is_connected;
         self.is_connected = match state {
             zk::SessionState::SyncConnected | zk::SessionState::ConnectedReadOnly => true,
@@ -101,27 +109,55 @@ impl Session {
     }
 
     /// Sends a request.
-    pub(super) fn send(&mut self, asked: Asked, request: Request) {
+    pub(super) fn send(&mut self, ticket: Ticket, at_micros: u64, request: Request) {
         let answer: BoxFuture<'static, Outcome> = if self.has_room_for(&request) {
             call(&self.client, self.acls, request)
         } else {
             let text = format!("more than {WATCHES_MAX} watches");
             Box::pin(async { Outcome::Reply(Err(CoordinationError::Other(text))) })
         };
+        let asked = Asked { by: Asker::Caller(ticket), turns: self.turns, at_micros };
         self.pending.send(asked, answer);
     }
 
-    /// Asks the new server to watch what the last one did.
+    /// Asks the new server to watch what the last one did; how many watches that are.
     ///
     /// The client means to do that itself, and sends a list that lacks the persistent watches
     /// (0.11.2, `WatchManager::resend_watches`). It still knows them, so that a second one makes
     /// the first one whole and can be dropped.
-    pub(super) fn watch_again(&mut self, at_micros: u64) {
+    pub(super) fn watch_again(&mut self, at_micros: u64) -> usize {
         let paths: Vec<_> = self.watches.paths().map(ToOwned::to_owned).collect();
+        self.missing = paths.len();
         for path in paths {
             let answer = call(&self.client, self.acls, Request::Watch(path));
-            self.pending.send(Asked { ticket: None, at_micros }, answer);
+            let asked = Asked { by: Asker::Session, turns: self.turns, at_micros };
+            self.pending.send(asked, answer);
         }
+        self.missing
+    }
+
+    /// A watch stands that a caller asked for. Should the connection have turned since, it may be
+    /// with the server before, and nobody asked the next one for it.
+    pub(super) fn watch_stands(
+        &mut self,
+        asked: Asked,
+        path: String,
+        watcher: zk::PersistentWatcher,
+    ) -> Result<Reply, CoordinationError> {
+        if asked.turns != self.turns {
+            return Err(CoordinationError::ConnectionLost);
+        }
+        self.watches.insert(path, watcher);
+        Ok(Reply::Done)
+    }
+
+    /// A watch stands again; whether all do now.
+    pub(super) fn watch_stands_again(&mut self, asked: Asked) -> bool {
+        if asked.turns != self.turns || self.missing == 0 {
+            return false;
+        }
+        self.missing -= 1;
+        self.missing == 0
     }
 
     /// Tells the ensemble that the session is over, and waits until it knows.

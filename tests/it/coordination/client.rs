@@ -26,9 +26,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client whose session lives ten seconds, and which is connected.
+    /// A client whose session outlives what is done to it, and which is connected.
     pub(super) fn connect(servers: &str) -> Self {
-        Self::connect_for(servers, Duration::from_secs(10))
+        Self::connect_for(servers, LONG)
     }
 
     /// A client whose session lives so long, and which is connected.
@@ -41,7 +41,7 @@ impl Client {
     /// A client that is a user of the ensemble, and which is connected.
     pub(super) fn connect_as(servers: &str, user: &str, password: &str) -> Self {
         let digest = Digest { user: user.to_owned(), password: password.to_owned() };
-        let options = options(servers, Duration::from_secs(10));
+        let options = options(servers, LONG);
         let mut client = Self::start(Options { digest: Some(digest), ..options });
         client.wait_for_session(true);
         client
@@ -170,5 +170,7 @@ pub(super) fn options(servers: &str, session_timeout: Duration) -> Options {
     Options { servers, session_timeout, digest: None, tls: None }
 }
 
+/// As long as a session may live.
+const LONG: Duration = Duration::from_secs(60);
 /// Fewer than many of the tests make wait.
 const EVENTS: usize = 64;

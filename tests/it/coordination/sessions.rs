@@ -22,7 +22,7 @@ fn what_is_ephemeral_ends_with_its_session() {
     owner.close();
     assert_eq!(watcher.next_change(), ("/e".to_owned(), ChangeKind::Created));
     assert_eq!(watcher.next_change(), ("/p".to_owned(), ChangeKind::Created));
-    // It was closed, not left to expire: the ensemble would take ten seconds.
+    // It was closed, not left to expire: the ensemble would take a minute.
     assert_eq!(watcher.ask(Request::Get("/e".to_owned())), Err(CoordinationError::NoNode));
     assert_eq!(watcher.next_change(), ("/e".to_owned(), ChangeKind::Deleted));
     get(&mut watcher, "/p");
