@@ -32,6 +32,10 @@ pub struct Coordinator {
 struct Holding {
     holder: BootId,
     token: Token,
+    /// By which it was granted, as long as the holder may wait for the Session; else 0.
+    claim: u64,
+    /// Whether it has been told to give it up by who coordinated before.
+    is_leaving: bool,
 }
 
 /// Something to tell a broker, which may be this one.
@@ -92,8 +96,11 @@ impl Coordinator {
     fn grant(&mut self, to: BootId, claim: Claim) -> Vec<Telling> {
         let token = self.next_token();
         let client_id: Arc<str> = Arc::from(claim.client_id.as_str());
-        let former = self.holdings.insert(client_id, Holding { holder: to, token });
-        let former = former.map(|former| former.holder).filter(|holder| *holder != to);
+        let holding = Holding { holder: to, token, claim: claim.claim, is_leaving: false };
+        let former = self.holdings.insert(client_id, holding);
+        // Who is about to give it up may want it back.
+        let former = former.filter(|former| former.holder != to || former.is_leaving);
+        let former = former.map(|former| former.holder);
         let mut tellings = Vec::with_capacity(2);
         if let Some(holder) = former {
             let revoke = Revoke {
@@ -125,12 +132,13 @@ impl Coordinator {
     }
 
     /// A broker says what it holds. Of two that hold the same the one with the lower token is told to
-    /// give it up.
+    /// give it up: to the other one, if that waits for the Session, since the order to do so may have
+    /// come from who did not coordinate any more.
     #[must_use]
     pub fn report(&mut self, from: BootId, held: Vec<Held>) -> Vec<Telling> {
         let mut tellings = Vec::new();
-        for Held { client_id, token } in held {
-            let reported = Holding { holder: from, token };
+        for Held { client_id, token, claim, is_leaving } in held {
+            let reported = Holding { holder: from, token, claim, is_leaving };
             let client_id: Arc<str> = Arc::from(client_id);
             let known = self.holdings.get(&client_id).copied();
             let (winner, loser) = match known {
@@ -143,13 +151,14 @@ impl Coordinator {
                 Some(_) | None => (reported, None),
             };
             self.holdings.insert(Arc::clone(&client_id), winner);
-            if let Some(loser) = loser {
+            // Whoever gives it up already knows to whom.
+            if let Some(loser) = loser.filter(|loser| !loser.is_leaving) {
                 let revoke = Revoke {
                     client_id: client_id.to_string(),
                     token: winner.token,
                     to: winner.holder,
-                    claim: 0,
-                    wants_session: false,
+                    claim: winner.claim,
+                    wants_session: winner.claim != 0,
                 };
                 let frame = ControlFrame::Revoke(revoke);
                 tellings.push(Telling { to: loser.holder, frame });
@@ -271,7 +280,7 @@ mod tests {
         assert!(coordinator.claim(A, claim(1, "c")).is_empty());
         assert!(coordinator.complete_report(A, 7).is_empty());
         let token = Token { era: 0, epoch: 3, counter: 9 };
-        let held = vec![Held { client_id: "c".to_owned(), token }];
+        let held = vec![Held { client_id: "c".to_owned(), token, claim: 0, is_leaving: false }];
         assert!(coordinator.report(B, held).is_empty());
         let answers = coordinator.complete_report(B, 7);
         assert_eq!(names(&answers), [(B, "revoke"), (A, "grant after handover")]);
@@ -307,7 +316,7 @@ mod tests {
         coordinator.start_epoch(7, |_| true, [A, B]);
         let held = |counter| {
             let token = Token { era: 0, epoch: 3, counter };
-            vec![Held { client_id: "c".to_owned(), token }]
+            vec![Held { client_id: "c".to_owned(), token, claim: 0, is_leaving: false }]
         };
         assert!(coordinator.report(A, held(2)).is_empty());
         assert_eq!(names(&coordinator.report(B, held(1))), [(B, "revoke")]);

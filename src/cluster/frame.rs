@@ -366,4 +366,8 @@ pub struct Held {
     pub client_id: String,
     /// Under which.
     pub token: Token,
+    /// The claim by which it was granted, while the Session is still to come; else 0.
+    pub claim: u64,
+    /// Whether it has been told to give it up, and has not done so yet.
+    pub is_leaving: bool,
 }

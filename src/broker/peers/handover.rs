@@ -142,16 +142,14 @@ impl Parts {
     pub(crate) fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.open.is_empty()
     }
-
-    /// Puts all of `other` behind.
-    pub(crate) fn append(&mut self, mut other: Self) {
-        self.seal();
-        other.seal();
-        self.sealed.append(&mut other.sealed);
-    }
 }
 
 impl Received {
+    /// Whether a Session begins with this part.
+    pub(crate) fn begins_with(part: &Bytes) -> bool {
+        part.first() == Some(&SESSION)
+    }
+
     /// Takes one part.
     pub(crate) fn take(&mut self, mut part: Bytes, peers: &Peers) -> Result<(), HandoverError> {
         while part.has_remaining() {

@@ -8,6 +8,7 @@ use crate::mqtt::{
 };
 
 mod moves;
+mod traffic;
 
 fn open(cluster: &mut Cluster, node: usize, id: &str, expiry_secs: u32) -> LineId {
     let line = cluster.connect(node, &connect(id, expiry_secs));

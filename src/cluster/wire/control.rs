@@ -75,6 +75,8 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         ControlFrame::Report(held) => sink.list(held, |sink, held| {
             sink.string(&held.client_id);
             write_token(held.token, sink);
+            sink.u64(held.claim);
+            sink.boolean(held.is_leaving);
         }),
         ControlFrame::ReportComplete { epoch } => sink.i64(*epoch),
         ControlFrame::Ping { version, checksum, has_lease, cluster_millis } => {
@@ -146,7 +148,12 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             ControlFrame::Released { client_id: reader.owned_string()?, token: read_token(reader)? }
         }
         REPORT => ControlFrame::Report(reader.list(|reader| {
-            Ok(Held { client_id: reader.owned_string()?, token: read_token(reader)? })
+            Ok(Held {
+                client_id: reader.owned_string()?,
+                token: read_token(reader)?,
+                claim: reader.u64()?,
+                is_leaving: reader.boolean()?,
+            })
         })?),
         REPORT_COMPLETE => ControlFrame::ReportComplete { epoch: reader.i64()? },
         PING => ControlFrame::Ping {

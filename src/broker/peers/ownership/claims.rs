@@ -109,18 +109,24 @@ impl State {
         if pending.claim != grant.claim {
             return;
         }
+        let is_first = pending.token.is_none();
         pending.token = pending.token.max(Some(grant.token));
         let has_arrived = pending.has_arrived;
         let client_id: Arc<str> = Arc::from(grant.client_id);
-        if self.imports.contains_key(&grant.claim) {
-            return;
-        }
-        match grant.from.filter(|former| peers.find(*former).is_some()) {
-            Some(former) if !has_arrived => {
+        let me = self.me;
+        let is_live = |former: &BootId| *former == me || peers.find(*former).is_some();
+        match (self.imports.get_mut(&grant.claim), grant.from.filter(is_live)) {
+            (Some(import), former) => {
+                if is_first {
+                    import.expect_from(former);
+                }
+            }
+            (None, Some(former)) if !has_arrived => {
                 self.imports.insert(grant.claim, Import::new(client_id, former));
             }
-            Some(_) | None => self.complete(&client_id),
+            (None, _) => self.complete(&client_id),
         }
+        self.wake_task();
     }
 
     /// A claim that was made twice is granted twice; the later token counts.
@@ -145,15 +151,15 @@ impl State {
     }
 
     /// The Session of a claim is here, or there is none.
-    pub(super) fn note_arrival(&mut self, claim: u64) {
-        let Some(import) = self.imports.remove(&claim) else { return };
+    pub(super) fn note_arrival(&mut self, claim: u64, client_id: &Arc<str>) {
+        self.imports.remove(&claim);
         self.wake_task();
-        let Some(pending) = self.pending.get_mut(&import.client_id) else { return };
+        let Some(pending) = self.pending.get_mut(client_id) else { return };
         if pending.claim != claim {
             return;
         }
         if pending.token.is_some() {
-            self.complete(&import.client_id);
+            self.complete(client_id);
         } else {
             pending.has_arrived = true;
         }
@@ -170,18 +176,21 @@ impl State {
     }
 
     pub(super) fn note_revoke(&mut self, from: BootId, revoke: &Revoke) {
-        if self.coordinator_of(&revoke.client_id) != Some(from) || revoke.to == self.me {
-            return;
-        }
         let client_id: Arc<str> = Arc::from(revoke.client_id.as_str());
         let held = self.held.get(&client_id).copied();
         let granted = self.pending.get(&client_id).and_then(|one| Some((one.claim, one.token?)));
+        // Whoever coordinates now is told what we have, and sorts it out.
+        let is_late = self.coordinator_of(&revoke.client_id) != Some(from);
+        if revoke.to == self.me {
+            // What we were about to give up is ours again.
+            return self.redirect(&client_id, revoke, is_late);
+        }
         let (former, source) = match (held, granted) {
             (Some(token), _) => (token, Source::Registry),
             (None, Some((claim, token))) => (token, Source::Import(claim)),
-            (None, None) => return self.redirect(&client_id, revoke),
+            (None, None) => return self.redirect(&client_id, revoke, is_late),
         };
-        if former > revoke.token {
+        if is_late || former > revoke.token {
             return;
         }
         self.held.remove(&client_id);
@@ -198,13 +207,15 @@ impl State {
     }
 
     /// What we were told to give up is on its way elsewhere already, or was never here.
-    fn redirect(&mut self, client_id: &Arc<str>, revoke: &Revoke) {
+    fn redirect(&mut self, client_id: &Arc<str>, revoke: &Revoke, is_late: bool) {
         let mut exports = self.exports.values_mut().filter(|one| one.client_id == *client_id);
-        let Some(latest) = exports.next_back() else {
-            return self.tell_empty(revoke.to, revoke.claim, client_id);
-        };
-        if !latest.is_frozen && latest.redirect(revoke) {
-            self.wake_task();
+        match exports.next_back() {
+            Some(latest) if latest.is_for(revoke) || !latest.is_frozen => {
+                if !is_late && latest.redirect(revoke) {
+                    self.wake_task();
+                }
+            }
+            Some(_) | None => self.tell_empty(revoke.to, revoke.claim, client_id),
         }
     }
 

@@ -12,10 +12,11 @@ use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
 use crate::broker::peers::handover::Parts;
 use crate::broker::peers::ownership::claims::NO_CLAIM;
+use crate::broker::peers::ownership::holdings::held;
 use crate::broker::peers::ownership::{State, Work};
 use crate::broker::registry::{Claim, ClaimProgress, Claimed, Parked, Released};
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Handover, Held, Revoke, Token};
+use crate::cluster::frame::{ControlFrame, Handover, Revoke, Token};
 use crate::cluster::identity::BootId;
 use crate::mqtt::QoS;
 
@@ -83,12 +84,25 @@ impl Export {
         }
     }
 
+    /// The import that brings the Session, where it is not here yet.
+    pub(super) fn import(&self) -> Option<u64> {
+        match self.source {
+            Source::Registry => None,
+            Source::Import(claim) => Some(claim),
+        }
+    }
+
+    /// Whether it goes where it is told to.
+    pub(super) fn is_for(&self, revoke: &Revoke) -> bool {
+        revoke.to == self.to && revoke.claim == self.claim
+    }
+
     /// A later coordinator says who the successor is. `false` when it is not later.
     pub(super) fn redirect(&mut self, revoke: &Revoke) -> bool {
         if revoke.token <= self.token {
             return false;
         }
-        let is_redirected = revoke.to != self.to || revoke.claim != self.claim;
+        let is_redirected = !self.is_for(revoke);
         self.token = revoke.token;
         self.to = revoke.to;
         self.claim = revoke.claim;
@@ -185,25 +199,29 @@ impl Turn<'_> {
         waker: &Waker,
     ) -> Option<Outgoing> {
         match outgoing {
-            Outgoing::Start => self.claim_export(peers, number, export, waker),
+            Outgoing::Start => self.claim_export(peers, export, waker),
             Outgoing::Claiming(claim) => match claim.poll(waker) {
                 ClaimProgress::Waiting => Some(Outgoing::Claiming(claim)),
-                ClaimProgress::Granted(client) => self.offer_export(peers, number, export, client),
+                ClaimProgress::Granted(client) => self.offer_export(peers, export, client),
                 // A connection came in between, and has to go as well.
-                ClaimProgress::Superseded => self.claim_export(peers, number, export, waker),
+                ClaimProgress::Superseded => self.claim_export(peers, export, waker),
             },
             Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. }
                 if export.is_redirected || export.is_declined || !is_live(peers, export.to) =>
             {
                 if export.is_redirected {
-                    return self.offer_export(peers, number, export, Some(client));
+                    return self.offer_export(peers, export, Some(client));
                 }
                 self.take_back(peers, export, client);
                 None
             }
             Outgoing::Offered { client, mut parts } if export.is_wanted => {
-                if parts.is_empty() {
+                if parts.is_empty() && (collects(&client) || client.waiting.is_some()) {
                     return Some(Outgoing::Gathering { client, round: None });
+                }
+                if parts.is_empty() {
+                    let parts = self.freeze(peers, number, export, *client);
+                    return self.send_rest(peers, export, parts);
                 }
                 self.send_parts(peers, export, &mut parts, false);
                 Some(Outgoing::Offered { client, parts })
@@ -228,19 +246,18 @@ impl Turn<'_> {
     fn claim_export(
         &mut self,
         peers: &Peers,
-        number: u64,
         export: &Export,
         waker: &Waker,
     ) -> Option<Outgoing> {
         match self.broker.registry().claim(&export.client_id, waker) {
-            Claimed::Free => self.offer_export(peers, number, export, None),
+            Claimed::Free => self.offer_export(peers, export, None),
             Claimed::Parked(parked) => {
                 self.broker.timers().cancel(&export.client_id, parked.times());
                 let client = match self.former(*parked) {
                     Former::Kept(client) => Some(client),
                     Former::None => None,
                 };
-                self.offer_export(peers, number, export, client)
+                self.offer_export(peers, export, client)
             }
             Claimed::Waiting(claim, owner) => {
                 self.shard.wake_later(owner);
@@ -259,10 +276,13 @@ impl Turn<'_> {
     fn offer_export(
         &mut self,
         peers: &Peers,
-        number: u64,
         export: &Export,
         client: Option<Box<Client>>,
     ) -> Option<Outgoing> {
+        if export.to == peers.boot_id() {
+            self.keep_after_all(peers, export, client);
+            return None;
+        }
         self.shard.counters.sessions_moved_away.increment();
         let mut client = match client {
             Some(client) if export.claim != NO_CLAIM && !is_live(peers, export.to) => {
@@ -284,12 +304,22 @@ impl Turn<'_> {
         // The client is back before its will was due [MQTT-3.1.3-9].
         client.will = None;
         let mut parts = Parts::of_subscriptions(&client);
-        if !collects(&client) && client.waiting.is_none() {
-            parts.append(self.freeze(peers, number, export, *client));
-            return self.send_rest(peers, export, parts);
-        }
         self.send_parts(peers, export, &mut parts, false);
         Some(Outgoing::Offered { client, parts })
+    }
+
+    /// The successor is a connection of ours.
+    fn keep_after_all(&mut self, peers: &Peers, export: &Export, client: Option<Box<Client>>) {
+        match client {
+            Some(client) if export.wants_session => self.park_moved(client),
+            other => {
+                if let Some(client) = other {
+                    self.end_session(*client);
+                }
+                self.let_go(&export.client_id);
+            }
+        }
+        self.own(peers, |state| state.note_arrival(export.claim, &export.client_id));
     }
 
     /// Nothing comes to the Session here any more. What there is of it.
@@ -338,10 +368,10 @@ impl Turn<'_> {
         let client_id = &export.client_id;
         self.own(peers, |state| {
             let token = export.token;
-            let held = state.held.entry_ref(client_id).or_insert(token);
-            *held = token.max(*held);
-            let held = vec![Held { client_id: client_id.to_string(), token }];
-            state.tell_coordinator(client_id, ControlFrame::Report(held));
+            let known = state.held.entry_ref(client_id).or_insert(token);
+            *known = token.max(*known);
+            let report = ControlFrame::Report(vec![held(client_id, token, NO_CLAIM)]);
+            state.tell_coordinator(client_id, report);
         });
         self.park_moved(client);
     }
@@ -366,7 +396,7 @@ impl Turn<'_> {
 }
 
 fn is_live(peers: &Peers, boot_id: BootId) -> bool {
-    peers.find(boot_id).is_some()
+    boot_id == peers.boot_id() || peers.find(boot_id).is_some()
 }
 
 /// Whether messages wait for the client while it is away.

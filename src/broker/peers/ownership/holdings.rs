@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::State;
+use crate::broker::peers::ownership::claims::NO_CLAIM;
+use crate::broker::peers::ownership::imports::Import;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Held};
+use crate::cluster::frame::{ControlFrame, Held, Token};
 use crate::cluster::identity::BootId;
 use crate::cluster::slot_table::SlotTable;
 
@@ -21,24 +23,28 @@ impl State {
         let is_ours = |client_id: &str| table.owner(client_id) == Some(me);
         self.coordinator.start_epoch(table.epoch(), is_ours, live);
         let coordinators = table.coordinators();
-        self.slots = Some(table);
+        let former = self.slots.replace(table);
         for (from, claim) in std::mem::take(&mut self.early) {
             if self.coordinator_of(&claim.client_id) == Some(me) {
                 self.coordinate(from, claim);
             }
         }
-        // What is not on its way yet is asked for again: who granted it may be gone, and with it the
-        // order to send it.
-        let begun: Vec<_> = self.imports.iter().filter(|(_, import)| !import.has_begun()).collect();
-        let lost: Vec<_> = begun.into_iter().map(|(claim, _)| *claim).collect();
-        for claim in lost {
-            if let Some(pending) = self.pending.values_mut().find(|one| one.claim == claim) {
-                pending.token = None;
-                self.imports.remove(&claim);
-            }
-        }
+        self.forget_grants(former.as_ref());
         self.report_to(&coordinators);
         self.claim_again(&coordinators);
+    }
+
+    /// What was granted by who does not coordinate it any more, and is not on its way yet, is asked
+    /// for again: the order to send it may be lost.
+    fn forget_grants(&mut self, former: Option<&SlotTable>) {
+        for (client_id, pending) in &mut self.pending {
+            let owner = |table: &SlotTable| table.owner(client_id);
+            let has_begun = self.imports.get(&pending.claim).is_some_and(Import::has_begun);
+            if !has_begun && former.and_then(owner) != self.slots.as_ref().and_then(owner) {
+                pending.token = None;
+                self.imports.remove(&pending.claim);
+            }
+        }
     }
 
     /// Tells coordinators what is held here of their slots.
@@ -46,20 +52,19 @@ impl State {
         let Some(table) = self.slots.clone() else { return };
         let mut reports: BTreeMap<BootId, Vec<Held>> =
             coordinators.iter().map(|coordinator| (*coordinator, Vec::new())).collect();
-        let held = self.held.iter().map(|(client_id, token)| (client_id, *token));
-        let granted = self
-            .pending
-            .iter()
-            .filter_map(|(client_id, pending)| Some((client_id, pending.token?)));
-        let leaving = self
-            .exports
-            .values()
-            .filter(|export| !export.is_frozen)
-            .map(|export| (&export.client_id, export.former));
-        for (client_id, token) in held.chain(granted).chain(leaving) {
-            let owner = table.owner(client_id);
+        let here = self.held.iter().map(|(client_id, token)| held(client_id, *token, NO_CLAIM));
+        let granted = self.pending.iter().filter_map(|(client_id, pending)| {
+            Some(held(client_id, pending.token?, pending.claim))
+        });
+        let leaving = self.exports.values().filter(|export| !export.is_frozen).map(|export| {
+            let import = export.import().filter(|claim| self.imports.contains_key(claim));
+            let claim = import.unwrap_or(NO_CLAIM);
+            Held { is_leaving: true, ..held(&export.client_id, export.former, claim) }
+        });
+        for held in here.chain(granted).chain(leaving) {
+            let owner = table.owner(&held.client_id);
             if let Some(report) = owner.and_then(|owner| reports.get_mut(&owner)) {
-                report.push(Held { client_id: client_id.to_string(), token });
+                report.push(held);
             }
         }
         for (coordinator, mut report) in reports {
@@ -92,6 +97,10 @@ impl State {
         self.outbox.extend(self.coordinator.bury(dead));
         self.wake_task();
     }
+}
+
+pub(super) fn held(client_id: &str, token: Token, claim: u64) -> Held {
+    Held { client_id: client_id.to_owned(), token, claim, is_leaving: false }
 }
 
 impl Turn<'_> {

@@ -79,6 +79,8 @@ struct News {
     parts: VecDeque<Bytes>,
     has_last: bool,
     is_lost: bool,
+    /// Whether it is granted: nobody else is to get it before it is ours to keep.
+    is_granted: bool,
 }
 
 impl Import {
@@ -90,6 +92,15 @@ impl Import {
             has_begun: false,
             has_last: false,
             is_lost: false,
+        }
+    }
+
+    /// It is granted now, and comes from `former`; from nobody, as far as the coordinator knows.
+    pub(super) fn expect_from(&mut self, former: Option<BootId>) {
+        match former {
+            Some(former) if former == self.from => {}
+            Some(former) => *self = Self::new(Arc::clone(&self.client_id), former),
+            None => self.is_lost = true,
         }
     }
 
@@ -124,6 +135,7 @@ impl State {
     }
 
     fn take_news(&mut self) -> Vec<News> {
+        let pending = &self.pending;
         let news = |(claim, import): (&u64, &mut Import)| News {
             claim: *claim,
             client_id: Arc::clone(&import.client_id),
@@ -131,19 +143,27 @@ impl State {
             parts: std::mem::take(&mut import.parts),
             has_last: import.has_last,
             is_lost: import.is_lost,
+            is_granted: pending
+                .get(&import.client_id)
+                .is_none_or(|pending| pending.claim != *claim || pending.token.is_some()),
         };
         self.imports.iter_mut().map(news).collect()
     }
 }
 
 impl Incoming {
-    fn take(&mut self, parts: VecDeque<Bytes>, peers: &Peers) {
-        for part in parts {
-            self.parts += 1;
-            if !self.has_failed && self.received.take(part, peers).is_err() {
-                self.has_failed = true;
-            }
+    /// Takes one part. A Session that is sent once more, because it was to go elsewhere meanwhile,
+    /// begins anew; what there was of it is returned.
+    fn take(&mut self, part: Bytes, peers: &Peers) -> Option<Box<Client>> {
+        let mut abandoned = None;
+        if Received::begins_with(&part) {
+            abandoned = std::mem::take(self).client;
         }
+        self.parts += 1;
+        if !self.has_failed && self.received.take(part, peers).is_err() {
+            self.has_failed = true;
+        }
+        abandoned
     }
 
     /// Whether the sender waits for our word.
@@ -176,7 +196,11 @@ impl Turn<'_> {
         incoming: &mut Incoming,
         waker: &Waker,
     ) -> bool {
-        incoming.take(news.parts.clone(), peers);
+        for part in &news.parts {
+            if let Some(abandoned) = incoming.take(part.clone(), peers) {
+                self.end_session(*abandoned);
+            }
+        }
         if incoming.received.has_all_subscriptions && incoming.client.is_none() {
             let subscriptions = std::mem::take(&mut incoming.received.subscriptions);
             let expiry_secs = incoming.received.session_expiry_secs;
@@ -193,7 +217,7 @@ impl Turn<'_> {
         if news.is_lost {
             return true;
         }
-        if incoming.is_due() {
+        if news.is_granted && incoming.is_due() {
             incoming.parts = 0;
             incoming.has_asked = incoming.is_applied;
             let claim = news.claim;
@@ -289,7 +313,7 @@ impl Turn<'_> {
                 None
             }
         };
-        self.own(peers, |state| state.note_arrival(news.claim));
+        self.own(peers, |state| state.note_arrival(news.claim, &news.client_id));
         settling
     }
 
