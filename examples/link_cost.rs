@@ -99,6 +99,7 @@ fn offer(lane: &Lane) {
         qos: QoS::AtLeastOnce,
         retain: false,
         publisher: 12_345,
+        message_id: 67_890,
         expires_at_millis: None,
         version: None,
         is_for_subscribers: true,

@@ -14,7 +14,7 @@ use mqttzoo::mqtt::{
     ReasonCode, Sender, TopicName,
 };
 use mqttzoo::ports::clock::Tick;
-use mqttzoo::ports::message::{Delivery, Message, SessionKey};
+use mqttzoo::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
 use mqttzoo::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
 use mqttzoo::session::outbox::Outbox;
 use mqttzoo::session::session::{Delivered, LinkOptions, Session};
@@ -101,7 +101,8 @@ impl Run {
             properties: None,
             qos,
             retain: false,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at,
             is_in_transit: argument & 0x40 != 0,
         };

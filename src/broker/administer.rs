@@ -125,6 +125,7 @@ impl Turn<'_> {
         self.broker.timers.cancel(&listed.client_id, times.unwrap_or_default());
         self.shard.counters.sessions_ended_by_operator.increment();
         self.end_session(*client);
+        self.surrender(client_id);
         Ending::Ended
     }
 }

@@ -71,6 +71,15 @@ pub enum ConnectError {
     /// There are as many Sessions as there may be.
     #[error("there are as many sessions as there may be")]
     TooManySessions,
+    /// This broker does not know who has the Session, or may not say.
+    #[error("{0}")]
+    Apart(&'static str),
+    /// Another broker has the Session and did not give it up.
+    #[error("the broker that has this session did not give it up in time")]
+    SessionElsewhere,
+    /// The broker that knows who has the Session cannot say.
+    #[error("{0}")]
+    ClaimRefused(String),
     /// Another connection with this Client Identifier came in meanwhile.
     #[error("another connection with this client identifier came in")]
     Superseded,
@@ -91,7 +100,11 @@ impl ConnectError {
                 ReasonCode::QuotaExceeded
             }
             Self::NoRoomForConnack => ReasonCode::PacketTooLarge,
-            Self::NotJoined | Self::AuthenticationUnavailable => ReasonCode::ServerUnavailable,
+            Self::NotJoined
+            | Self::AuthenticationUnavailable
+            | Self::Apart(_)
+            | Self::SessionElsewhere
+            | Self::ClaimRefused(_) => ReasonCode::ServerUnavailable,
             Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
         }
     }
@@ -114,6 +127,9 @@ impl ConnectError {
             | Self::WillNotAuthorized(_)
             | Self::NoRoomForConnack
             | Self::AuthenticationUnavailable
+            | Self::Apart(_)
+            | Self::SessionElsewhere
+            | Self::ClaimRefused(_)
             | Self::Superseded => None,
         }
     }

@@ -4,6 +4,8 @@
 //! [`Connection::advance`] for what others have for it, then it writes the outbox. The simulator does
 //! the same without a socket.
 
+mod entry;
+
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -12,16 +14,17 @@ use parking_lot::Mutex;
 
 use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Former};
+use crate::broker::connection::entry::Newcomer;
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
 use crate::broker::held::{Held, Retried, Unanswered, give_up};
 use crate::broker::options::ConnectionOptions;
+use crate::broker::peers::ownership::admission::Admission;
 use crate::broker::publish::{PublishOutcome, Refusal};
-use crate::broker::registry::{Claim, ClaimProgress, Claimed};
+use crate::broker::registry::Claim;
 use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
 use crate::broker::turn::Turn;
-use crate::broker::wills::KeptWill;
 use crate::mqtt::{
     Answer as _, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Pingresp,
     ProtocolVersion, Publish, QoS, ReasonCode, ReasonString, Sender, connect_version,
@@ -51,14 +54,10 @@ enum Stage {
     Greeting { deadline: Tick, has_spoken: bool },
     /// The authenticator has been asked.
     Authenticating { connect: Box<Connect>, answer: Arc<Answer>, deadline: Tick },
+    /// The broker is to get the Client Identifier from others.
+    Entering { newcomer: Box<Newcomer>, admission: Arc<Admission> },
     /// Another connection is to give the Session up.
-    Claiming {
-        connect: Box<Connect>,
-        identity: Identity,
-        claim: Arc<Claim>,
-        will: Option<Box<KeptWill>>,
-        deadline: Tick,
-    },
+    Claiming { newcomer: Box<Newcomer>, claim: Arc<Claim> },
     /// Connected.
     Open(Box<Client>),
     /// Nothing more is read; what is in the outbox goes out.
@@ -168,7 +167,10 @@ impl Connection {
                 }
             }
             Stage::Greeting { .. } => self.handle_greeting(turn, bytes, waker),
-            Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => {}
+            Stage::Authenticating { .. }
+            | Stage::Entering { .. }
+            | Stage::Claiming { .. }
+            | Stage::Closed => {}
         }
     }
 
@@ -361,80 +363,6 @@ impl Connection {
         }
     }
 
-    /// The client is who it says: claims its Client Identifier.
-    fn admit(
-        &mut self,
-        turn: &mut Turn<'_>,
-        connect: Box<Connect>,
-        identity: Identity,
-        waker: &Waker,
-    ) {
-        if let Err(error) = turn.authorize_connect(&connect, &identity) {
-            turn.shard.counters.publishes_denied.increment();
-            return self.refuse(turn, &connect, &error);
-        }
-        if let Err(error) = turn.check_connack(&connect, &identity.client_id, &self.options) {
-            return self.refuse(turn, &connect, &error);
-        }
-        // Kept first: no other connection is to end for one that is refused.
-        let will = match turn.keep_will(&connect) {
-            Ok(will) => will,
-            Err(error) => return self.refuse(turn, &connect, &error),
-        };
-        match turn.broker.registry().claim(&identity.client_id, waker) {
-            Claimed::Free => self.open(turn, &connect, identity, (Former::None, will)),
-            Claimed::Parked(parked) => {
-                turn.broker.timers.cancel(&identity.client_id, parked.times());
-                let former = turn.former(*parked);
-                self.open(turn, &connect, identity, (former, will));
-            }
-            Claimed::Waiting(claim, owner) => {
-                turn.shard.wake_later(owner);
-                let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
-                self.stage = Stage::Claiming { connect, identity, claim, will, deadline };
-            }
-            Claimed::Full => self.refuse(turn, &connect, &ConnectError::TooManySessions),
-        }
-    }
-
-    fn poll_claim(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
-        let Stage::Claiming { claim, .. } = &self.stage else { return };
-        let progress = claim.poll(waker);
-        if matches!(progress, ClaimProgress::Waiting) {
-            return;
-        }
-        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
-        let Stage::Claiming { connect, identity, will, .. } = stage else { return };
-        match progress {
-            ClaimProgress::Granted(Some(client)) => {
-                self.open(turn, &connect, identity, (Former::Kept(client), will));
-            }
-            ClaimProgress::Granted(None) => {
-                self.open(turn, &connect, identity, (Former::None, will));
-            }
-            ClaimProgress::Superseded | ClaimProgress::Waiting => {
-                self.refuse(turn, &connect, &ConnectError::Superseded);
-            }
-        }
-    }
-
-    fn open(
-        &mut self,
-        turn: &mut Turn<'_>,
-        connect: &Connect,
-        identity: Identity,
-        (former, will): (Former, Option<Box<KeptWill>>),
-    ) {
-        if turn.broker.is_draining() {
-            turn.abandon_claim(&identity.client_id, former);
-            return self.refuse(turn, connect, &ConnectError::ShuttingDown);
-        }
-        let origin = self.origin.clone();
-        let client = turn.open(connect, identity, origin, &self.options, (former, will));
-        self.heard_at = turn.now;
-        self.stage = Stage::Open(client);
-    }
-
     fn refuse(&mut self, turn: &mut Turn<'_>, connect: &Connect, error: &ConnectError) {
         let client_id = (!connect.client_id.is_empty()).then(|| Arc::from(&*connect.client_id));
         let refusal = (error.reason_code(), error.to_string());
@@ -476,7 +404,10 @@ impl Connection {
                     self.give_up_greeting(turn, reason_code, reason);
                 }
             }
-            Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => {}
+            Stage::Authenticating { .. }
+            | Stage::Entering { .. }
+            | Stage::Claiming { .. }
+            | Stage::Closed => {}
         }
     }
 
@@ -539,9 +470,13 @@ impl Connection {
                 let reason = format!("{reason} before CONNECT was whole");
                 self.give_up_greeting(turn, ReasonCode::UnspecifiedError, reason);
             }
-            Stage::Claiming { claim, identity, .. } => {
-                withdraw(turn, &claim, &identity);
-                self.give_up_waiting(turn, identity.client_id, reason);
+            Stage::Entering { newcomer, admission } => {
+                newcomer.leave(turn, &admission);
+                self.give_up_waiting(turn, newcomer.identity.client_id, reason);
+            }
+            Stage::Claiming { newcomer, claim } => {
+                withdraw(turn, &claim, &newcomer.identity);
+                self.give_up_waiting(turn, newcomer.identity.client_id, reason);
             }
             Stage::Authenticating { connect, .. } => {
                 self.give_up_waiting(turn, Arc::from(&*connect.client_id), reason);
@@ -570,6 +505,7 @@ impl Connection {
         waker: &Waker,
     ) -> Progress {
         self.poll_authentication(turn, waker);
+        self.poll_admission(turn, waker);
         self.poll_claim(turn, waker);
         if self.held.is_some() {
             self.retry_held(turn, waker);
@@ -651,10 +587,7 @@ impl Connection {
                 };
                 self.give_up_greeting(turn, ReasonCode::KeepAliveTimeout, reason.to_owned());
             }
-            Stage::Authenticating { .. } => self.refuse_late(turn),
-            Stage::Claiming { claim, identity, .. } => {
-                let (claim, identity) = (Arc::clone(claim), identity.clone());
-                withdraw(turn, &claim, &identity);
+            Stage::Authenticating { .. } | Stage::Entering { .. } | Stage::Claiming { .. } => {
                 self.refuse_late(turn);
             }
             Stage::Open(_) => {
@@ -678,7 +611,14 @@ impl Connection {
             Stage::Authenticating { connect, .. } => {
                 self.refuse(turn, &connect, &ConnectError::AuthenticationUnavailable);
             }
-            Stage::Claiming { connect, .. } => self.refuse(turn, &connect, &ConnectError::Busy),
+            Stage::Entering { newcomer, admission } => {
+                newcomer.leave(turn, &admission);
+                self.refuse(turn, &newcomer.connect, &ConnectError::SessionElsewhere);
+            }
+            Stage::Claiming { newcomer, claim } => {
+                withdraw(turn, &claim, &newcomer.identity);
+                self.refuse(turn, &newcomer.connect, &ConnectError::Busy);
+            }
             Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => {}
         }
     }
@@ -693,9 +633,12 @@ impl Connection {
     /// When [`Self::handle_timeout`] has something to do [MQTT-3.1.2-22].
     fn patience_ends(&self) -> Option<Tick> {
         match &self.stage {
-            Stage::Greeting { deadline, .. }
-            | Stage::Authenticating { deadline, .. }
-            | Stage::Claiming { deadline, .. } => Some(*deadline),
+            Stage::Greeting { deadline, .. } | Stage::Authenticating { deadline, .. } => {
+                Some(*deadline)
+            }
+            Stage::Entering { newcomer, .. } | Stage::Claiming { newcomer, .. } => {
+                Some(newcomer.deadline)
+            }
             Stage::Open(client) => {
                 let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
                 let silent =
@@ -713,7 +656,10 @@ impl Connection {
     pub fn is_reading(&self) -> bool {
         match &self.stage {
             Stage::Greeting { .. } | Stage::Open(_) => true,
-            Stage::Authenticating { .. } | Stage::Claiming { .. } | Stage::Closed => false,
+            Stage::Authenticating { .. }
+            | Stage::Entering { .. }
+            | Stage::Claiming { .. }
+            | Stage::Closed => false,
         }
     }
 
@@ -882,7 +828,7 @@ pub(crate) fn handle_publish(
             Ok(())
         }
         Published::New(message, Some(id)) if may_publish(turn, client, &message) => {
-            let message = Arc::new(message);
+            let message = Arc::new(turn.named(message));
             answer_when_published(turn, client, Unanswered { message, id })
         }
         Published::New(message, Some(id)) => {

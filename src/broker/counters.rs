@@ -148,6 +148,8 @@ counters! {
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.
         sessions_moved_here,
+        /// Sessions that did not come over whole from another broker, which died, and were given up.
+        sessions_lost_on_the_way,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.

@@ -14,7 +14,7 @@ use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
 use crate::session::mailbox::{Commit, Mailbox, Room};
 use crate::session::session::Session;
@@ -102,9 +102,13 @@ impl Turn<'_> {
         let times = parked.as_ref().map_or([None, None], |parked| parked.times());
         // Scheduled first: whoever claims the parked Session cancels what is scheduled.
         self.broker.timers.schedule(&client_id, times);
-        if let Released::Granted(successor) = self.broker.registry.release(&client_id, parked) {
-            self.broker.timers.cancel(&client_id, times);
-            self.shard.wake_later(successor);
+        match self.broker.registry.release(&client_id, parked) {
+            Released::Granted(successor) => {
+                self.broker.timers.cancel(&client_id, times);
+                self.shard.wake_later(successor);
+            }
+            Released::Parked if has_ended => self.surrender(&client_id),
+            Released::Parked => {}
         }
     }
 
@@ -127,12 +131,10 @@ impl Turn<'_> {
     /// Gives a Client Identifier up again that was claimed in vain.
     pub(crate) fn abandon_claim(&mut self, client_id: &Arc<str>, former: Former) {
         match former {
-            Former::None => {
-                if let Released::Granted(successor) = self.broker.registry.release(client_id, None)
-                {
-                    self.shard.wake_later(successor);
-                }
-            }
+            Former::None => match self.broker.registry.release(client_id, None) {
+                Released::Granted(successor) => self.shard.wake_later(successor),
+                Released::Parked => self.surrender(client_id),
+            },
             Former::Kept(client) => {
                 let reason = "the connection that took the session over is gone";
                 self.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
@@ -175,7 +177,7 @@ impl Turn<'_> {
         }
     }
 
-    fn withdraw_subscriptions(&mut self, session: &Session) {
+    pub(crate) fn withdraw_subscriptions(&mut self, session: &Session) {
         let key = SubscriberKey(session.key().0);
         let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
         if let Some(peers) = self.broker.peers() {
@@ -262,7 +264,8 @@ impl Turn<'_> {
             properties: will.properties.clone(),
             qos: will.qos,
             retain: will.retain,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: expiry.map(|secs| self.now.plus_secs(secs)),
             is_in_transit: false,
         });

@@ -31,6 +31,7 @@ impl Turn<'_> {
         if let Some(client) = ended {
             self.shard.counters.sessions_expired.increment();
             self.end_session(*client);
+            self.surrender(client_id);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
 use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Publisher};
 use crate::session::mailbox::{Commit, Offer, Room};
 
 /// What came of a publish.
@@ -82,6 +82,7 @@ impl Turn<'_> {
     /// to refuse has no room, nobody gets it.
     #[inline]
     pub fn publish(&mut self, message: Message) -> PublishOutcome {
+        let message = self.named(message);
         let outcome = self.try_publish(&Arc::new(message));
         if let PublishOutcome::Refused(refusal) = outcome {
             self.count_refusal(refusal);
@@ -89,16 +90,25 @@ impl Turn<'_> {
         outcome
     }
 
-    /// The same for a caller who may come again: a refusal is not counted.
+    /// The message under a name of its own, where others may have to tell it from its like.
+    #[inline]
+    pub(crate) fn named(&mut self, message: Message) -> Message {
+        let id = self.draw_message_id(message.qos);
+        Message { id, ..message }
+    }
+
+    /// The same for a caller who may come again, with a message that [`Self::named`] was asked about:
+    /// a refusal is not counted.
     #[inline]
     pub(crate) fn try_publish(&mut self, message: &Arc<Message>) -> PublishOutcome {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
         let Some(fanout) = self.fanout(&message.topic) else {
             return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
         let outcome = if !message.retain && fanout.is_at_most_one() {
-            self.publish_to_one(message, fanout.targets.first())
+            self.publish_to_one(message, &fanout, generation)
         } else {
-            self.publish_to_all(message, &fanout)
+            self.publish_to_all(message, &fanout, generation)
         };
         self.publish_dead_letters();
         outcome
@@ -114,6 +124,14 @@ impl Turn<'_> {
                 counters.publishes_refused.increment();
                 counters.retained_exceeded.increment();
             }
+        }
+    }
+
+    #[inline]
+    fn draw_message_id(&mut self, qos: QoS) -> MessageId {
+        match self.broker.peers() {
+            Some(peers) if qos > QoS::AtMostOnce => self.shard.message_ids.draw(peers),
+            Some(_) | None => MessageId::NONE,
         }
     }
 
@@ -146,20 +164,33 @@ impl Turn<'_> {
     fn publish_to_one(
         &mut self,
         message: &Arc<Message>,
-        target: Option<&FanoutTarget>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
     ) -> PublishOutcome {
-        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
-            self.shard.counters.publishes_unmatched.increment();
-            return PublishOutcome::NoMatchingSubscribers;
-        };
-        if self.offer(target, message, qos, &mut None) {
-            PublishOutcome::Accepted
-        } else {
-            PublishOutcome::Refused(Refusal::QueueFull)
+        let target = fanout.targets.first().and_then(|target| wanted(target, message));
+        if let Some((target, qos)) = target
+            && !self.offer(target, message, qos, &mut None)
+        {
+            return PublishOutcome::Refused(Refusal::QueueFull);
         }
+        let mut ticket = None;
+        self.follow_moves(message, fanout, generation, &mut ticket);
+        if let Some(ticket) = ticket {
+            return outcome_of(ticket);
+        }
+        if target.is_some() {
+            return PublishOutcome::Accepted;
+        }
+        self.shard.counters.publishes_unmatched.increment();
+        PublishOutcome::NoMatchingSubscribers
     }
 
-    fn publish_to_all(&mut self, message: &Arc<Message>, fanout: &Arc<Fanout>) -> PublishOutcome {
+    fn publish_to_all(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
         let mut reservations = Reservations::new();
         let mut shares = PeerShares::new();
         let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
@@ -176,20 +207,24 @@ impl Turn<'_> {
             }
         };
         let mut matched = self.commit(message, fanout, &reservations);
+        let mut routed = Arc::clone(fanout);
         if message.retain {
-            matched |= self.offer_to_newcomers(message, fanout);
+            matched |= self.offer_to_newcomers(message, &mut routed);
         }
         if !is_own_business(message.topic.as_str()) {
-            for target in &fanout.peers {
+            for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
             }
             if message.retain {
                 self.share_with_all(&mut shares, message);
             }
-            if let Some(ticket) = self.forward(message, shares, version, matched) {
+            let mut ticket = None;
+            self.forward(message, shares, version, matched, &mut ticket);
+            self.follow_moves(message, &routed, generation, &mut ticket);
+            if let Some(ticket) = ticket {
                 return outcome_of(ticket);
             }
-            matched |= !fanout.peers.is_empty();
+            matched |= !routed.peers.is_empty();
         }
         if matched {
             return PublishOutcome::Accepted;
@@ -406,12 +441,13 @@ impl Turn<'_> {
     }
 
     /// Who subscribed between the look at the routes and the change of the retained message may have
-    /// been replayed the former one: it gets this one as well.
-    fn offer_to_newcomers(&mut self, message: &Arc<Message>, routed: &Arc<Fanout>) -> bool {
+    /// been replayed the former one: it gets this one as well. `routed` is brought up to date.
+    fn offer_to_newcomers(&mut self, message: &Arc<Message>, routed: &mut Arc<Fanout>) -> bool {
         let Some(now) = self.fanout(&message.topic) else { return false };
         if Arc::ptr_eq(&now, routed) {
             return false;
         }
+        let routed = std::mem::replace(routed, Arc::clone(&now));
         let mut has_newcomers = false;
         for target in &now.targets {
             // Targets stand in the order of their keys.
@@ -427,6 +463,44 @@ impl Turn<'_> {
             }
         }
         has_newcomers
+    }
+
+    /// The routes changed while a message of QoS 1 or 2 was handed out. A Session may have moved to
+    /// another broker meanwhile, and what came to its former one by the older route came too late:
+    /// whoever is new gets it as well, and knows it again if it has it already.
+    #[inline]
+    fn follow_moves(
+        &mut self,
+        message: &Arc<Message>,
+        routed: &Arc<Fanout>,
+        generation: u64,
+        ticket: &mut Option<Arc<PublishTicket>>,
+    ) {
+        let now = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        if message.id != MessageId::NONE && now != generation {
+            self.offer_to_moved(message, routed, ticket);
+        }
+    }
+
+    #[cold]
+    fn offer_to_moved(
+        &mut self,
+        message: &Arc<Message>,
+        routed: &Arc<Fanout>,
+        ticket: &mut Option<Arc<PublishTicket>>,
+    ) {
+        let mut now = Arc::clone(routed);
+        let has_newcomers = self.offer_to_newcomers(message, &mut now);
+        if is_own_business(message.topic.as_str()) {
+            return;
+        }
+        let mut shares = PeerShares::new();
+        for target in &now.peers {
+            if !routed.peers.iter().any(|other| Arc::ptr_eq(&other.peer, &target.peer)) {
+                share_with_subscribers(&mut shares, target, message.qos);
+            }
+        }
+        self.forward(message, shares, None, has_newcomers, ticket);
     }
 
     /// Offers to one mailbox. `false` when its policy is to refuse the publish.
@@ -478,11 +552,15 @@ impl Turn<'_> {
         for delivery in std::mem::take(&mut self.shard.dead_letters) {
             let topic = format!("{DEAD_LETTER_PREFIX}{}", delivery.message.topic.as_str());
             let Ok(topic) = TopicName::parse(topic.into()) else { continue };
+            let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+            let id = self.draw_message_id(delivery.message.qos);
             let message =
-                Arc::new(Message { topic, retain: false, ..Message::clone(&delivery.message) });
+                Arc::new(Message { topic, retain: false, id, ..Message::clone(&delivery.message) });
             let Some(fanout) = self.fanout(&message.topic) else { continue };
             self.shard.counters.dead_letters.increment();
-            if let PublishOutcome::Refused(refusal) = self.publish_to_all(&message, &fanout) {
+            if let PublishOutcome::Refused(refusal) =
+                self.publish_to_all(&message, &fanout, generation)
+            {
                 self.count_refusal(refusal);
                 self.shard.counters.deliveries_dropped.increment();
             }
@@ -492,7 +570,7 @@ impl Turn<'_> {
 
     /// Publishes a message of the broker itself; nobody can be told of a refusal.
     pub fn publish_own(&mut self, message: Message) {
-        debug_assert_eq!(message.publisher, SessionKey::BROKER, "a client's message");
+        debug_assert_eq!(message.publisher, Publisher::BROKER, "a client's message");
         if let PublishOutcome::Refused(_) = self.publish(message) {
             self.shard.counters.deliveries_dropped.increment();
         }
@@ -525,7 +603,7 @@ fn release(reservations: &Reservations<'_>, message: &Message) {
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
 #[inline]
 fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a FanoutTarget, QoS)> {
-    if target.no_local && target.mailbox.key() == message.publisher {
+    if target.no_local && target.mailbox.publisher() == message.publisher {
         return None;
     }
     Some((target, message.qos.min(target.qos)))
@@ -594,7 +672,8 @@ mod tests {
             properties: None,
             qos: QoS::AtLeastOnce,
             retain: false,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: None,
             is_in_transit: false,
         }

@@ -268,6 +268,12 @@ impl Registry {
         self.len() == 0
     }
 
+    /// Whether somebody owns this Client Identifier, or its Session is parked.
+    #[must_use]
+    pub fn contains(&self, client_id: &str) -> bool {
+        self.part(client_id).lock().contains_key(client_id)
+    }
+
     /// What is known of one Client Identifier.
     #[must_use]
     pub fn find(&self, client_id: &str) -> Option<Listed> {

@@ -52,6 +52,11 @@ impl Replays {
         self.queue.front()
     }
 
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Replay> {
+        self.queue.iter()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

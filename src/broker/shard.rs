@@ -7,6 +7,7 @@ use std::task::Waker;
 use crate::broker::Broker;
 use crate::broker::counters::ShardCounters;
 use crate::broker::event::Event;
+use crate::broker::peers::message_ids::MessageIds;
 use crate::broker::routes::Fanout;
 use crate::ports::message::Delivery;
 use crate::routing::{RouteCache, RouteCacheLimits};
@@ -23,6 +24,8 @@ pub struct Shard {
     pub(crate) dead_letters: Vec<Delivery>,
     /// What happened since somebody last asked.
     pub(crate) events: Vec<Event>,
+    /// Identifiers for messages that other brokers may see.
+    pub(crate) message_ids: MessageIds,
     /// Whether a way to another broker was getting full: whoever publishes there is to slow down.
     pub(crate) is_congested: bool,
 }
@@ -45,6 +48,7 @@ impl Shard {
             inbox: VecDeque::new(),
             dead_letters: Vec::new(),
             events: Vec::new(),
+            message_ids: MessageIds::default(),
             is_congested: false,
         }
     }

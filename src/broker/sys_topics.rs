@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::broker::counters::Totals;
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Message, SessionKey};
+use crate::ports::message::{Message, MessageId, Publisher};
 
 /// What the broker, and the process around it, look like at one moment.
 #[derive(Clone, Debug, Default)]
@@ -178,7 +178,8 @@ impl Topic {
             properties: None,
             qos: QoS::AtMostOnce,
             retain: true,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: None,
             is_in_transit: false,
         })

@@ -4,7 +4,7 @@
 //! slots move, their new coordinator answers nothing before every live broker has reported what it
 //! holds: an empty registry would grant what another broker has.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -22,6 +22,8 @@ pub struct Coordinator {
     counter: u64,
     /// Live brokers that have not reported for this epoch. Claims wait for them.
     reports_awaited: BTreeSet<BootId>,
+    /// The epoch each broker reported for last: it may know of a map before we do.
+    reported: BTreeMap<BootId, i64>,
     deferred: VecDeque<(BootId, Claim)>,
 }
 
@@ -51,12 +53,14 @@ impl Coordinator {
             epoch: 0,
             counter: 0,
             reports_awaited: BTreeSet::new(),
+            reported: BTreeMap::new(),
             deferred: VecDeque::new(),
         }
     }
 
     /// Slots have moved: `is_ours` tells whose identifiers are kept, and each of `live` is to report
-    /// before anything is granted.
+    /// before anything is granted. Whoever waits for an identifier that is not ours any more asks
+    /// where it is now.
     pub fn start_epoch(
         &mut self,
         epoch: i64,
@@ -65,7 +69,9 @@ impl Coordinator {
     ) {
         self.epoch = epoch;
         self.holdings.retain(|client_id, _| is_ours(client_id));
-        self.reports_awaited = live.into_iter().collect();
+        self.deferred.retain(|(_, claim)| is_ours(&claim.client_id));
+        let has_reported = |broker: &BootId| self.reported.get(broker) == Some(&epoch);
+        self.reports_awaited = live.into_iter().filter(|broker| !has_reported(broker)).collect();
     }
 
     /// A broker has a client with this identifier at its door.
@@ -132,6 +138,8 @@ impl Coordinator {
                     (known, Some(reported))
                 }
                 Some(known) if known.holder != from => (reported, Some(known)),
+                // It has been granted more than it knew when it reported.
+                Some(known) if known.token > token => (known, None),
                 Some(_) | None => (reported, None),
             };
             self.holdings.insert(Arc::clone(&client_id), winner);
@@ -154,6 +162,7 @@ impl Coordinator {
     /// are answered.
     #[must_use]
     pub fn complete_report(&mut self, from: BootId, epoch: i64) -> Vec<Telling> {
+        self.reported.insert(from, epoch);
         if epoch == self.epoch {
             self.reports_awaited.remove(&from);
         }
@@ -166,6 +175,7 @@ impl Coordinator {
         self.holdings.retain(|_, holding| holding.holder != dead);
         self.deferred.retain(|(from, _)| *from != dead);
         self.reports_awaited.remove(&dead);
+        self.reported.remove(&dead);
         self.answer_deferred()
     }
 
@@ -265,6 +275,30 @@ mod tests {
         assert!(coordinator.report(B, held).is_empty());
         let answers = coordinator.complete_report(B, 7);
         assert_eq!(names(&answers), [(B, "revoke"), (A, "grant after handover")]);
+    }
+
+    /// A broker that heard of the new map first reported at once. Its report was not counted, and no
+    /// claim was ever answered.
+    #[test]
+    fn a_report_that_comes_before_the_map_counts() {
+        let mut coordinator = Coordinator::new(1);
+        coordinator.start_epoch(7, |_| true, [A]);
+        assert!(coordinator.complete_report(A, 7).is_empty());
+        assert!(coordinator.complete_report(B, 8).is_empty());
+        coordinator.start_epoch(8, |_| true, [A, B]);
+        assert!(coordinator.claim(B, claim(1, "c")).is_empty());
+        assert_eq!(names(&coordinator.complete_report(A, 8)), [(B, "grant")]);
+    }
+
+    /// A claim that waited for reports was granted by a broker that had lost the slot meanwhile.
+    #[test]
+    fn a_claim_for_a_slot_that_moved_away_is_not_answered() {
+        let mut coordinator = Coordinator::new(1);
+        coordinator.start_epoch(7, |_| true, [A]);
+        assert!(coordinator.claim(B, claim(1, "c")).is_empty());
+        coordinator.start_epoch(8, |_| false, [A]);
+        assert!(coordinator.complete_report(A, 8).is_empty());
+        assert_eq!(coordinator.len(), 0);
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct PublishFrame {
     pub is_for_subscribers: bool,
     /// The Shared Subscriptions of which one member here gets it.
     pub groups: SmallVec<[TopicFilter; 1]>,
+    /// Tells it from all others in the cluster; 0 for QoS 0, and for one that has none.
+    pub message_id: u64,
 }
 
 /// A frame of the control stream.
@@ -209,6 +211,30 @@ pub enum ControlFrame {
     },
     /// Your [`Self::Ping`] shows something else than I have: tell me all again.
     InterestWanted,
+    /// I am ready for more of the Session that you hand over for this claim: the first time after
+    /// all its filters, that is when its messages come to me from everywhere.
+    HandoverWanted {
+        /// As in the hand-over.
+        claim: u64,
+    },
+    /// Nobody here waits for what you hand over for this claim: it is yours again.
+    HandoverDeclined {
+        /// As in the hand-over.
+        claim: u64,
+    },
+    /// How far have you come with the messages for me?
+    MarkWanted {
+        /// Drawn by whoever asks.
+        mark: u64,
+    },
+    /// So far: what I route from now on has a higher number, and goes by the interest I confirmed
+    /// before.
+    Mark {
+        /// As in the question.
+        mark: u64,
+        /// The last sequence number of the data stream to you.
+        data: u64,
+    },
 }
 
 /// One filter that somebody at a broker wants.

@@ -19,6 +19,7 @@ mod loom_models;
 pub mod member_record;
 pub mod membership;
 pub mod paths;
+pub mod slot_table;
 pub mod slots;
 mod sync;
 pub mod tickets;

@@ -187,6 +187,12 @@ impl SlotMap {
         self.members.get(usize::from(*place)).copied()
     }
 
+    /// The same for the slot with this index.
+    #[must_use]
+    pub fn owner_at(&self, index: usize) -> Option<BootId> {
+        self.owner(Slot(u16::try_from(index).ok()?))
+    }
+
     /// Those that serve or still have clients, in order.
     #[must_use]
     pub fn members(&self) -> &[BootId] {

@@ -237,7 +237,7 @@ fn a_mistyped_flag_is_refused_in_one_line() {
 
 #[test]
 fn flags_of_things_not_built_yet_are_refused() {
-    for flag in ["--zookeeper", "--db", "--gateways", "--link-port", "--tinymq-port"] {
+    for flag in ["--db", "--gateways", "--queue-port", "--tinymq-port"] {
         refused(&[flag, "1"], &[]);
     }
 }

@@ -14,8 +14,27 @@ use crate::ports::clock::Tick;
 pub struct SessionKey(pub u64);
 
 impl SessionKey {
-    /// Messages that no Session published: `$SYS` and wills.
+    /// No Session: that of the broker itself.
     pub const BROKER: Self = Self(0);
+}
+
+/// Who published a message: a hash of the Client Identifier, so that it is the same on every broker
+/// and in every connection. Whoever makes another one's hash hides nothing but messages of its own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Publisher(pub u64);
+
+impl Publisher {
+    /// No client: `$SYS` and wills.
+    pub const BROKER: Self = Self(0);
+}
+
+/// Tells a message of QoS 1 or 2 from all others in the cluster, by whatever way it comes.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct MessageId(pub u64);
+
+impl MessageId {
+    /// It was not given one: it never leaves its broker, or has QoS 0.
+    pub const NONE: Self = Self(0);
 }
 
 /// An Application Message the broker has accepted.
@@ -32,7 +51,9 @@ pub struct Message {
     /// Whether the publisher set RETAIN.
     pub retain: bool,
     /// Who published it, for No Local [MQTT-3.8.3-3].
-    pub publisher: SessionKey,
+    pub publisher: Publisher,
+    /// Which of all messages it is.
+    pub id: MessageId,
     /// When the Message Expiry Interval ends [MQTT-3.3.2-5].
     pub expires_at: Option<Tick>,
     /// Whether topic and payload are slices of a read buffer, which holding on to them would pin.

@@ -45,6 +45,12 @@ impl RetainedCursor {
         Self { filter, place, is_done: false }
     }
 
+    /// Where another cursor for `filter` was.
+    #[must_use]
+    pub fn resume(filter: TopicFilter, place: &[u8]) -> Self {
+        Self { filter, place: place.to_vec(), is_done: false }
+    }
+
     /// What is looked for.
     #[must_use]
     pub fn filter(&self) -> &TopicFilter {
@@ -78,7 +84,8 @@ impl RetainedCursor {
     }
 
     /// The first place not looked at.
-    pub(super) fn place(&self) -> &[u8] {
+    #[must_use]
+    pub fn place(&self) -> &[u8] {
         &self.place
     }
 

@@ -212,6 +212,27 @@ impl InFlight {
         self.entries.len()
     }
 
+    /// The window as it stands: the identifier of the first entry, and all entries in order, holes
+    /// included. Nothing is left.
+    #[must_use]
+    pub fn take_apart(&mut self) -> (PacketId, Vec<Entry>) {
+        let first_id = self.first_id;
+        (first_id, self.drain().collect())
+    }
+
+    /// The window that [`Self::take_apart`] took apart, of which nothing has been sent on the present
+    /// connection. More entries than there are identifiers are not taken.
+    #[must_use]
+    pub fn put_together(first_id: PacketId, entries: Vec<Entry>) -> Self {
+        let mut entries = VecDeque::from(entries);
+        entries.truncate(ENTRIES_MAX);
+        let is_live = |entry: &&Entry| !matches!(entry, Entry::Acknowledged);
+        let live = entries.iter().filter(is_live).count();
+        let mut window = Self { entries, first_id, live, sent: 0, live_sent: 0 };
+        window.drop_holes();
+        window
+    }
+
     /// Ends the window and hands out what the client had not acknowledged.
     pub fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.live = 0;
@@ -230,13 +251,17 @@ impl InFlight {
         if distance(self.first_id, id) < self.sent {
             self.live_sent -= 1;
         }
+        self.drop_holes();
+        if self.entries.is_empty() && self.entries.capacity() > IDLE_CAPACITY {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    fn drop_holes(&mut self) {
         while matches!(self.entries.front(), Some(Entry::Acknowledged)) {
             self.entries.pop_front();
             self.first_id = self.first_id.next();
             self.sent = self.sent.saturating_sub(1);
-        }
-        if self.entries.is_empty() && self.entries.capacity() > IDLE_CAPACITY {
-            self.entries = VecDeque::new();
         }
     }
 }
@@ -269,7 +294,7 @@ const IDLE_CAPACITY: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::message::{Message, SessionKey};
+    use crate::ports::message::{Message, MessageId, Publisher};
 
     fn delivery(qos: QoS) -> Delivery {
         let message = Message {
@@ -278,7 +303,8 @@ mod tests {
             properties: None,
             qos,
             retain: false,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: None,
             is_in_transit: false,
         };
@@ -339,6 +365,25 @@ mod tests {
         assert_eq!(window.room(2), 0);
         window.puback(ids[2]).unwrap();
         assert_eq!(window.room(2), 1);
+    }
+
+    #[test]
+    fn a_window_taken_apart_and_put_together_goes_on_where_it_was() {
+        let mut window = InFlight::new();
+        let ids: Vec<_> = (0..4).map(|_| window.push(delivery(QoS::AtLeastOnce))).collect();
+        let released = window.push(delivery(QoS::ExactlyOnce));
+        window.pubrec(released).unwrap();
+        window.puback(ids[0]).unwrap();
+        window.puback(ids[2]).unwrap();
+        let (first_id, entries) = window.take_apart();
+        assert_eq!((first_id, entries.len()), (ids[1], 4));
+        let mut window = InFlight::put_together(first_id, entries);
+        assert_eq!((window.len(), window.room(100)), (3, 0));
+        let resent: Vec<_> =
+            std::iter::from_fn(|| window.next_resend(100).map(|(id, _)| id)).collect();
+        assert_eq!(resent, [ids[1], ids[3], released]);
+        window.pubcomp(released).unwrap();
+        assert_eq!(window.push(delivery(QoS::AtLeastOnce)), released.next());
     }
 
     #[test]

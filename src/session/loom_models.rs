@@ -13,7 +13,7 @@ use loom::thread;
 
 use crate::mqtt::{QoS, TopicFilter, TopicName};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, SessionKey, SubscriptionTag};
+use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey, SubscriptionTag};
 use crate::session::mailbox::{
     Commit, Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget, Room,
 };
@@ -204,7 +204,8 @@ fn delivery() -> Delivery {
         properties: None,
         qos: QoS::AtLeastOnce,
         retain: false,
-        publisher: SessionKey::BROKER,
+        publisher: Publisher::BROKER,
+        id: MessageId::NONE,
         expires_at: None,
         is_in_transit: false,
     };

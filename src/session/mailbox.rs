@@ -7,14 +7,15 @@
 //! *full* at once; an owner that found nothing to take and went idle is woken by the next offer it
 //! could take, exactly once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
 use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
@@ -163,6 +164,7 @@ pub struct Taken {
 pub struct Mailbox {
     key: SessionKey,
     client_id: Arc<str>,
+    publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
     state: Mutex<State>,
@@ -183,6 +185,9 @@ struct State {
     notice: Option<Notice>,
     full_since: Option<Tick>,
     dropped: u64,
+    /// What came with a Session that moved here and may come again by the ways of the others.
+    #[expect(clippy::box_collection, reason = "eight bytes for a mailbox that has none, not 24")]
+    moved: Option<Box<BTreeSet<MessageId>>>,
 }
 
 #[derive(Debug)]
@@ -249,8 +254,11 @@ impl Mailbox {
             notice: None,
             full_since: None,
             dropped: 0,
+            moved: None,
         };
-        Self { key, client_id, options, budget, state: Mutex::new(state) }
+        // Nobody is the broker.
+        let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
+        Self { key, client_id, publisher, options, budget, state: Mutex::new(state) }
     }
 
     /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
@@ -265,6 +273,9 @@ impl Mailbox {
         let mut state = self.state.lock();
         if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
             return Offer::NotKept;
+        }
+        if state.has_moved_here(&delivery) {
+            return Offer::Queued(None);
         }
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
@@ -379,6 +390,10 @@ impl Mailbox {
         }
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
+        }
+        if state.has_moved_here(&delivery) {
+            state.discharge(1, delivery.message.charged_bytes());
+            return Commit::Queued(None);
         }
         state.full_since = None;
         Commit::Queued(state.push_at_least_once(delivery))
@@ -517,6 +532,56 @@ impl Mailbox {
         shared
     }
 
+    /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
+    /// order.
+    #[must_use]
+    pub fn hand_over(&self) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        state.owner = Owner::Gone;
+        let queue = std::mem::take(&mut state.at_least_once);
+        state.at_most_once = VecDeque::new();
+        state.messages = 0;
+        state.bytes = 0;
+        state.qos0_bytes = 0;
+        self.give_lease_back_when_empty(&mut state);
+        queue.into_iter().map(|queued| queued.delivery).collect()
+    }
+
+    /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was
+    /// sent there and has not acknowledged. What has been collected here meanwhile comes behind, but
+    /// not what is among them, now or later, until [`Self::forget_moved`].
+    pub fn take_over<'a>(
+        &self,
+        queue: Vec<Delivery>,
+        in_flight: impl Iterator<Item = &'a Delivery>,
+    ) {
+        let mut state = self.state.lock();
+        let mut moved = BTreeSet::new();
+        for delivery in in_flight {
+            state.charge(delivery.message.charged_bytes());
+            moved.extend(moved_id(delivery));
+        }
+        moved.extend(queue.iter().filter_map(moved_id));
+        let collected = std::mem::take(&mut state.at_least_once);
+        for delivery in queue {
+            state.charge(delivery.message.charged_bytes());
+            state.at_least_once.push_back(Queued { order: 0, delivery });
+        }
+        for queued in collected {
+            if moved_id(&queued.delivery).is_some_and(|id| moved.contains(&id)) {
+                state.discharge(1, queued.delivery.message.charged_bytes());
+            } else {
+                state.at_least_once.push_back(queued);
+            }
+        }
+        state.moved = (!moved.is_empty()).then(|| Box::new(moved));
+    }
+
+    /// Nothing that came with the Session is on its way here by any other way.
+    pub fn forget_moved(&self) {
+        self.state.lock().moved = None;
+    }
+
     /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
     /// Session as well.
     pub fn notify(&self, notice: Notice) -> Option<Waker> {
@@ -533,6 +598,12 @@ impl Mailbox {
     #[must_use]
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
+    }
+
+    /// What marks the messages of its client.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        self.publisher
     }
 
     /// Whether a connection owns the Session now.
@@ -568,11 +639,25 @@ fn detach(message: &Arc<Message>, detached: &mut Option<Arc<Message>>) -> Arc<Me
     Arc::clone(detached.get_or_insert_with(|| Arc::new(message.detached())))
 }
 
+/// What a delivery is known by when its Session moves. Of a Shared Subscription one broker alone was
+/// given it.
+fn moved_id(delivery: &Delivery) -> Option<MessageId> {
+    let id = delivery.message.id;
+    (id != MessageId::NONE && delivery.shared_filter().is_none()).then_some(id)
+}
+
 impl State {
     /// Whether what is queued now may wait for long.
     fn is_backed_up(&self) -> bool {
         matches!(self.owner, Owner::Absent)
             || self.at_least_once.len() + self.at_most_once.len() >= IN_TRANSIT_MAX
+    }
+
+    /// Whether it came with the Session: then it is here.
+    #[inline]
+    fn has_moved_here(&self, delivery: &Delivery) -> bool {
+        let Some(moved) = &self.moved else { return false };
+        moved_id(delivery).is_some_and(|id| moved.contains(&id))
     }
 
     fn take_order(&mut self) -> u64 {

@@ -16,7 +16,7 @@ use crate::mqtt::{
     ReasonCode, ReasonString, SubscriptionOptions, TopicError, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, SessionKey};
 use crate::session::in_flight::{Entry, InFlight};
 use crate::session::mailbox::Mailbox;
 use crate::session::outbox::Outbox;
@@ -25,14 +25,14 @@ use crate::session::topic_alias::{AliasError, InboundAliases, OutboundAliases, T
 /// The state of one Session [MQTT-4.1.0-1]. It has one owner and is moved, never shared.
 #[derive(Debug)]
 pub struct Session {
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
     /// Bytes of their Topic Filters.
     subscription_bytes: usize,
-    in_flight: InFlight,
+    pub(super) in_flight: InFlight,
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
-    unreleased: HashSet<PacketId, FixedState>,
+    pub(super) unreleased: HashSet<PacketId, FixedState>,
     link: Link,
     /// Acknowledged since the mailbox was last told, so that it is told once a turn.
     acknowledged_messages: usize,
@@ -192,7 +192,8 @@ impl Session {
             properties: publish.properties,
             qos: publish.qos,
             retain: publish.retain,
-            publisher: self.mailbox.key(),
+            publisher: self.mailbox.publisher(),
+            id: MessageId::NONE,
             expires_at: expiry.map(|secs| now.plus_secs(secs)),
             is_in_transit: true,
         };

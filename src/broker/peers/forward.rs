@@ -76,15 +76,16 @@ fn share_of<'a>(shares: &'a mut PeerShares, peer: &Arc<Peer>) -> &'a mut PeerSha
 }
 
 impl Turn<'_> {
-    /// Sends `message` to other brokers. A ticket when their answers are to be waited for.
+    /// Sends `message` to other brokers. There is a ticket then when their answers are to be waited
+    /// for.
     pub(crate) fn forward(
         &mut self,
         message: &Arc<Message>,
         shares: PeerShares,
         version: Option<Version>,
         matched_here: bool,
-    ) -> Option<Arc<PublishTicket>> {
-        let mut ticket = None;
+        ticket: &mut Option<Arc<PublishTicket>>,
+    ) {
         for share in shares {
             if share.qos == QoS::AtMostOnce {
                 self.forward_at_most_once(message, &share, version);
@@ -93,7 +94,6 @@ impl Turn<'_> {
             let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched_here)));
             self.forward_answered(message, &share, version, ticket);
         }
-        ticket
     }
 
     fn forward_at_most_once(

@@ -4,7 +4,9 @@
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
 pub mod forward;
+pub(crate) mod handover;
 pub mod interest;
+pub(crate) mod message_ids;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
@@ -13,6 +15,11 @@ pub mod ticket;
 pub mod topics;
 pub mod waiting;
 
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
@@ -20,6 +27,7 @@ use parking_lot::RwLock;
 
 use crate::broker::Broker;
 use crate::broker::peers::interest::AnnouncedInterest;
+use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
 use crate::broker::peers::topics::TopicFeed;
@@ -40,7 +48,9 @@ pub struct Peers {
     interest: AnnouncedInterest,
     retained: RetainedVersions,
     topics: TopicFeed,
+    ownership: Ownership,
     next_key: AtomicU64,
+    next_message_number: AtomicU64,
     hash_seed: u64,
     /// Milliseconds to add to a tick for the time of the cluster.
     clock_offset_millis: AtomicI64,
@@ -64,7 +74,9 @@ impl Peers {
             interest: AnnouncedInterest::new(hash_seed),
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
+            ownership: Ownership::new(boot_id, hash_seed),
             next_key: AtomicU64::new(PEER_KEYS),
+            next_message_number: AtomicU64::new(0),
             hash_seed,
             clock_offset_millis: AtomicI64::new(0),
             knows_time: AtomicBool::new(false),
@@ -83,6 +95,7 @@ impl Peers {
     /// This broker was declared dead and begins a new life: whoever it knew is to be met anew.
     pub fn begin_life(&self, boot_id: BootId) {
         *self.boot_id.write() = boot_id;
+        self.ownership.begin_life(boot_id, self.hash_seed);
     }
 
     /// This broker's name.
@@ -124,6 +137,17 @@ impl Peers {
     #[must_use]
     pub fn topics(&self) -> &TopicFeed {
         &self.topics
+    }
+
+    /// Who holds which Client Identifier.
+    #[must_use]
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// The first of `count` numbers for messages that nobody else gets.
+    fn draw_message_numbers(&self, count: u64) -> u64 {
+        self.next_message_number.fetch_add(count, Ordering::Relaxed)
     }
 
     /// The time of the cluster, in milliseconds since 1970.
@@ -182,6 +206,7 @@ impl Turn<'_> {
         let mut wakes = Vec::new();
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
+        self.introduce_owner(peers, member.boot_id);
         lane
     }
 
@@ -201,6 +226,7 @@ impl Turn<'_> {
         self.shard.wake_each(wakes);
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
+        self.bury_owner(peers, boot_id);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
 use crate::cluster::wire::{Batch, WireError};
 use crate::mqtt::{QoS, TopicName};
-use crate::ports::message::{Message, SessionKey};
+use crate::ports::message::{Message, MessageId, Publisher};
 
 /// Why a batch of another broker is not taken; its link is closed and resumes behind what was.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -59,6 +59,9 @@ impl Turn<'_> {
             inbound.advance(batch.kind, seq);
         }
         drop(inbound);
+        if batch.kind == StreamKind::Data {
+            self.shard.wake_later(peers.ownership().note_data());
+        }
         if !outcomes.is_empty() {
             let wake = peer.tell(&ControlFrame::Done(outcomes));
             self.shard.wake_later(wake);
@@ -75,7 +78,8 @@ impl Turn<'_> {
             properties: frame.properties,
             qos: frame.qos,
             retain: frame.retain,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher(frame.publisher),
+            id: MessageId(frame.message_id),
             expires_at: frame.expires_at_millis.map(|millis| peers.tick(millis)),
             is_in_transit: true,
         };
@@ -156,7 +160,11 @@ impl Turn<'_> {
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
             | ControlFrame::Report(_)
-            | ControlFrame::ReportComplete { .. } => self.receive_ownership(peers, peer, frame),
+            | ControlFrame::ReportComplete { .. }
+            | ControlFrame::HandoverWanted { .. }
+            | ControlFrame::HandoverDeclined { .. }
+            | ControlFrame::MarkWanted { .. }
+            | ControlFrame::Mark { .. } => self.receive_ownership(peers, peer, frame),
         }
     }
 

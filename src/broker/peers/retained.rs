@@ -19,7 +19,7 @@ use crate::cluster::frame::{ControlFrame, RetainedMessage, RetainedValue};
 use crate::cluster::version::{Version, VersionClock};
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Message, SessionKey, detached_properties};
+use crate::ports::message::{Message, MessageId, Publisher, detached_properties};
 use crate::routing::Full;
 
 /// The versions of all retained messages, and of those deleted not long ago. The lock of the retained
@@ -175,7 +175,8 @@ impl Turn<'_> {
             properties,
             qos,
             retain: true,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: expires_at_millis.map(|millis| peers.tick(millis)),
             is_in_transit: true,
         };

@@ -106,6 +106,26 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The client is away and its Session is to leave this broker: whether nothing is waited for any
+    /// more. What was refused it sends again, as new.
+    pub(crate) fn settle_unheard(&mut self, waker: &Waker) -> bool {
+        let Some(waiting) = &mut self.waiting else { return true };
+        while let Some(first) = waiting.publishes.front() {
+            if let Answer::Pending(ticket) = &first.answer {
+                match ticket.poll(waker) {
+                    None => return false,
+                    Some(RemoteOutcome::Refused(_)) => self.session.forget_publish(first.id),
+                    Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
+                }
+            }
+            waiting.publishes.pop_front();
+        }
+        self.waiting = None;
+        true
+    }
+}
+
 impl Turn<'_> {
     /// Sends what need not wait any longer.
     ///

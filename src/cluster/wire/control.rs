@@ -83,6 +83,14 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.boolean(*has_lease);
             sink.u64(*cluster_millis);
         }
+        ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
+            sink.u64(*claim);
+        }
+        ControlFrame::MarkWanted { mark } => sink.u64(*mark),
+        ControlFrame::Mark { mark, data } => {
+            sink.u64(*mark);
+            sink.u64(*data);
+        }
     }
 }
 
@@ -148,6 +156,10 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             cluster_millis: reader.u64()?,
         },
         INTEREST_WANTED => ControlFrame::InterestWanted,
+        HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
+        HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
+        MARK_WANTED => ControlFrame::MarkWanted { mark: reader.u64()? },
+        MARK => ControlFrame::Mark { mark: reader.u64()?, data: reader.u64()? },
         other => return Err(WireError::UnknownFrame(other)),
     };
     reader.finish()?;
@@ -176,6 +188,10 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::ReportComplete { .. } => REPORT_COMPLETE,
         ControlFrame::Ping { .. } => PING,
         ControlFrame::InterestWanted => INTEREST_WANTED,
+        ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
+        ControlFrame::HandoverDeclined { .. } => HANDOVER_DECLINED,
+        ControlFrame::MarkWanted { .. } => MARK_WANTED,
+        ControlFrame::Mark { .. } => MARK,
     }
 }
 
@@ -319,6 +335,10 @@ const PING: u8 = 17;
 const INTEREST_WANTED: u8 = 18;
 const RETAINED_WANTED: u8 = 19;
 const RETAINED_MORE: u8 = 20;
+const HANDOVER_WANTED: u8 = 21;
+const HANDOVER_DECLINED: u8 = 22;
+const MARK_WANTED: u8 = 23;
+const MARK: u8 = 24;
 
 const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;

@@ -2,7 +2,7 @@
 //! from borrowed parts, and read as slices of what was received.
 //!
 //! ```text
-//! varint length | u8 flags | u64 publisher | [u64 expiry] [u64 time, u128 boot id]
+//! varint length | u8 flags | u64 publisher | [u64 message id, for QoS 1 and 2] | [u64 expiry] [u64 time, u128 boot id]
 //!   | u16 length, topic | [varint length, properties] [varint count, filters] | payload
 //! ```
 
@@ -42,6 +42,8 @@ pub struct PublishParts<'a> {
     /// The Shared Subscriptions of which one member there gets it: at most
     /// [`ENTRIES_MAX`].
     pub groups: &'a [TopicFilter],
+    /// Tells it from all others in the cluster; not sent with QoS 0.
+    pub message_id: u64,
 }
 
 impl<'a> PublishParts<'a> {
@@ -55,11 +57,12 @@ impl<'a> PublishParts<'a> {
             properties: message.properties.as_deref(),
             qos: message.qos,
             retain: message.retain,
-            publisher: 0,
+            publisher: message.publisher.0,
             expires_at_millis: None,
             version: None,
             is_for_subscribers: true,
             groups: &[],
+            message_id: message.id.0,
         }
     }
 
@@ -78,6 +81,9 @@ impl<'a> PublishParts<'a> {
     #[inline]
     fn body_len(&self, properties_len: usize) -> usize {
         let mut len = HEAD_BYTES + self.topic.len() + self.payload.len();
+        if self.qos > QoS::AtMostOnce {
+            len += size_of::<u64>();
+        }
         if self.expires_at_millis.is_some() {
             len += size_of::<u64>();
         }
@@ -120,6 +126,7 @@ impl<'a> From<&'a PublishFrame> for PublishParts<'a> {
             version: frame.version,
             is_for_subscribers: frame.is_for_subscribers,
             groups: &frame.groups,
+            message_id: frame.message_id,
         }
     }
 }
@@ -136,6 +143,9 @@ pub fn encode_publish(parts: &PublishParts<'_>, out: &mut BytesMut) {
     let topic_len = u16::try_from(parts.topic.len()).expect("a topic has at most 65,535 bytes");
     out.put_u8(parts.flags());
     out.put_u64(parts.publisher);
+    if parts.qos > QoS::AtMostOnce {
+        out.put_u64(parts.message_id);
+    }
     if let Some(millis) = parts.expires_at_millis {
         out.put_u64(millis);
     }
@@ -159,6 +169,8 @@ pub fn encode_publish(parts: &PublishParts<'_>, out: &mut BytesMut) {
 pub(super) fn decode_publish(reader: &mut Reader<'_>) -> Result<PublishFrame, WireError> {
     let flags = reader.u8()?;
     let publisher = reader.u64()?;
+    let qos = QoS::from_bits(flags & QOS).ok_or(WireError::Value("QoS"))?;
+    let message_id = if qos > QoS::AtMostOnce { reader.u64()? } else { 0 };
     let expires_at_millis = if flags & HAS_EXPIRY != 0 { Some(reader.u64()?) } else { None };
     let version = if flags & HAS_VERSION != 0 { Some(reader.version()?) } else { None };
     let topic = reader.topic()?;
@@ -169,13 +181,14 @@ pub(super) fn decode_publish(reader: &mut Reader<'_>) -> Result<PublishFrame, Wi
         topic,
         payload: reader.rest(),
         properties,
-        qos: QoS::from_bits(flags & QOS).ok_or(WireError::Value("QoS"))?,
+        qos,
         retain: flags & RETAIN != 0,
         publisher,
         expires_at_millis,
         version,
         is_for_subscribers: flags & IS_FOR_SUBSCRIBERS != 0,
         groups,
+        message_id,
     })
 }
 

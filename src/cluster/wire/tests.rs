@@ -187,7 +187,7 @@ fn malformed_messages_are_refused() {
 fn malformed_control_frames_are_refused() {
     let rows: &[(&[u8], WireError)] = &[
         (b"\0", WireError::UnknownFrame(0)),
-        (b"\x13", WireError::UnknownFrame(19)),
+        (b"\x7F", WireError::UnknownFrame(127)),
         (b"\x01\x01", WireError::TrailingBytes(1)),
         (b"\x05\0\0\0\0\0\0\0", WireError::Truncated),
         (b"\x06\x01\0\0\0\0\0\0\0\0\x01\0", WireError::Value("range of an outcome")),
@@ -304,12 +304,13 @@ fn batch(kind: StreamKind, first_seq: u64, count: usize, frames: &[u8]) -> Batch
 }
 
 fn publish() -> impl Strategy<Value = PublishFrame> {
-    let flags = (qos(), any::<bool>(), any::<bool>(), any::<u64>());
+    let flags = (qos(), any::<bool>(), any::<bool>(), any::<[u64; 2]>());
     let extras = (option::of(properties()), option::of(any::<u64>()), option::of(version()));
     let groups = vec(filter(), 0..3);
     (topic(), vec(any::<u8>(), 0..300), flags, extras, groups).prop_map(
         |(topic, payload, flags, (properties, expires_at_millis, version), groups)| {
-            let (qos, retain, is_for_subscribers, publisher) = flags;
+            let (qos, retain, is_for_subscribers, [publisher, message_id]) = flags;
+            let message_id = if qos > QoS::AtMostOnce { message_id } else { 0 };
             PublishFrame {
                 topic,
                 payload: payload.into(),
@@ -317,6 +318,7 @@ fn publish() -> impl Strategy<Value = PublishFrame> {
                 qos,
                 retain,
                 publisher,
+                message_id,
                 expires_at_millis,
                 version,
                 is_for_subscribers,

@@ -208,6 +208,7 @@ impl Reachable {
             awaited: None,
             ping_at: clock.now(),
             has_name_holder_answered: Arc::default(),
+            is_up: false,
             is_leading: false,
             is_over: false,
             has_let_go: false,

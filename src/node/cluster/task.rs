@@ -23,6 +23,8 @@ use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::slot_table::SlotTable;
+use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
 use crate::cluster::wire::CHALLENGE_BYTES;
 use crate::gateway::mqtt::ShardContext;
@@ -35,6 +37,7 @@ use crate::runtime::{Clock, Shutdown};
 use crate::session::mailbox::Notice;
 
 /// Everything the task owns.
+#[expect(clippy::struct_excessive_bools, reason = "each is a step of its own, taken once")]
 pub(super) struct ClusterTask {
     pub(super) broker: Arc<Broker>,
     pub(super) clock: Clock,
@@ -65,6 +68,8 @@ pub(super) struct ClusterTask {
     pub(super) ping_at: Tick,
     /// Whether a living broker has our name.
     pub(super) has_name_holder_answered: Arc<AtomicBool>,
+    /// Whether the others have been told that this broker is up.
+    pub(super) is_up: bool,
     /// Whether the bank knows this broker as the leader.
     pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
@@ -180,6 +185,7 @@ impl ClusterTask {
             self.is_leading = lock.is_some();
             self.registry.set_leading(now, lock);
         }
+        self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
         self.registry.take_in(now, peers.topics().take(waker));
         self.registry.pass_time(now);
         for news in self.registry.carry_out(&*self.coordination) {
@@ -209,7 +215,8 @@ impl ClusterTask {
         let due = due.chain(self.registry.next_timeout()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
-        let longest = if self.awaited.is_some() { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
+        let longest =
+            if self.phase.borrow().takes_clients() { IDLE_MILLIS } else { JOIN_POLL_MILLIS };
         Duration::from_millis(millis.min(longest))
     }
 
@@ -279,7 +286,7 @@ impl ClusterTask {
             Output::MemberSuspect(boot_id) => self.suspect(boot_id, true),
             Output::MemberBack(boot_id) => self.suspect(boot_id, false),
             Output::MemberDead(boot_id) => self.bury(boot_id),
-            Output::Slots(map) => self.status.note_slots(map),
+            Output::Slots(map) => self.follow_slots(map),
             Output::Leading(is_leading) => {
                 tracing::info!(is_leading, "the leader of the cluster has changed");
             }
@@ -308,6 +315,14 @@ impl ClusterTask {
             ),
             Output::Trouble(line) => tracing::warn!("{line}"),
         }
+    }
+
+    /// Client Identifiers have other coordinators.
+    fn follow_slots(&mut self, map: Arc<SlotMap>) {
+        let Some(peers) = self.broker.peers() else { return };
+        let table = SlotTable::new(map.epoch(), |index| map.owner_at(index));
+        self.context.run(&self.broker, self.clock.now(), |turn| turn.set_slots(peers, table));
+        self.status.note_slots(map);
     }
 
     fn meet(&mut self, member: &Member) {
@@ -360,6 +375,7 @@ impl ClusterTask {
         tracing::error!("this broker was declared dead; its clients are let go and it joins anew");
         let Some(peers) = self.broker.peers() else { return };
         peers.set_admitting(false);
+        self.is_up = false;
         self.phase.send_replace(Phase::Joining);
         self.let_clients_go();
         let now = self.clock.now();
@@ -423,18 +439,27 @@ impl ClusterTask {
         }
     }
 
-    /// Takes clients once the time of the cluster is known, and everybody who was there when we came
-    /// has told us what its clients want.
+    /// Says that this broker is up once the time of the cluster is known and everybody who was there
+    /// when we came has told us what its clients want; takes clients once the slot map says so too.
     fn settle_phase(&mut self) {
-        let (Some(peers), Some(awaited)) = (self.broker.peers(), &self.awaited) else { return };
-        if !peers.knows_time() || !awaited.iter().all(|boot_id| has_told(peers, *boot_id)) {
+        let broker = Arc::clone(&self.broker);
+        let Some(peers) = broker.peers() else { return };
+        if let Some(awaited) = &self.awaited {
+            if !peers.knows_time() || !awaited.iter().all(|boot_id| has_told(peers, *boot_id)) {
+                return;
+            }
+            self.awaited = None;
+            self.is_up = true;
+            self.tell(|membership, now| membership.set_state(now, MemberState::Up));
+        }
+        let own = peers.boot_id();
+        let is_in_map = self.membership.slots().is_some_and(|map| map.is_member(own));
+        if !self.is_up || !is_in_map || self.phase.borrow().takes_clients() {
             return;
         }
-        self.awaited = None;
         peers.set_admitting(true);
         self.phase.send_replace(Phase::Joined);
         tracing::info!(peers = peers.live().len(), "this broker is part of the cluster");
-        self.tell(|membership, now| membership.set_state(now, MemberState::Up));
     }
 }
 

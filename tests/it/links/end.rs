@@ -260,6 +260,7 @@ pub(super) fn offer_of_size(lane: &Lane, number: u64, qos: QoS, size: usize) {
         qos,
         retain: false,
         publisher: 1,
+        message_id: 2,
         expires_at_millis: None,
         version: None,
         is_for_subscribers: true,

@@ -1,0 +1,162 @@
+//! How a client that is who it says comes by its Session: from other brokers, from another
+//! connection, or from nobody.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::connect::{ConnectError, Former};
+use crate::broker::connection::{Connection, Stage};
+use crate::broker::peers::ownership::admission::{Admission, Admitted};
+use crate::broker::peers::ownership::claims::Asked;
+use crate::broker::registry::{ClaimProgress, Claimed};
+use crate::broker::turn::Turn;
+use crate::broker::wills::KeptWill;
+use crate::mqtt::Connect;
+use crate::ports::auth::Identity;
+use crate::ports::clock::Tick;
+
+/// A client that waits for its Session.
+pub(super) struct Newcomer {
+    pub(super) connect: Box<Connect>,
+    pub(super) identity: Identity,
+    /// Kept first: no other connection is to end for one that is refused.
+    will: Option<Box<KeptWill>>,
+    pub(super) deadline: Tick,
+}
+
+impl Newcomer {
+    /// It waits no more for other brokers.
+    pub(super) fn leave(&self, turn: &mut Turn<'_>, admission: &Arc<Admission>) {
+        if let Some(peers) = turn.broker.peers() {
+            turn.withdraw_admission(peers, &self.identity.client_id, admission);
+        }
+    }
+}
+
+impl Connection {
+    /// The client is who it says: claims its Client Identifier.
+    pub(super) fn admit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connect: Box<Connect>,
+        identity: Identity,
+        waker: &Waker,
+    ) {
+        if let Err(error) = turn.authorize_connect(&connect, &identity) {
+            turn.shard.counters.publishes_denied.increment();
+            return self.refuse(turn, &connect, &error);
+        }
+        if let Err(error) = turn.check_connack(&connect, &identity.client_id, &self.options) {
+            return self.refuse(turn, &connect, &error);
+        }
+        let will = match turn.keep_will(&connect) {
+            Ok(will) => will,
+            Err(error) => return self.refuse(turn, &connect, &error),
+        };
+        let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
+        let newcomer = Box::new(Newcomer { connect, identity, will, deadline });
+        self.enter(turn, newcomer, waker);
+    }
+
+    /// The broker must have the Client Identifier, before a connection of it may.
+    fn enter(&mut self, turn: &mut Turn<'_>, newcomer: Box<Newcomer>, waker: &Waker) {
+        let Some(peers) = turn.broker.peers() else { return self.claim(turn, newcomer, waker) };
+        let wants_session = !newcomer.connect.clean_start;
+        match turn.ask_for(peers, &newcomer.identity.client_id, wants_session, waker) {
+            Asked::Held => self.claim(turn, newcomer, waker),
+            Asked::Waiting(admission) => {
+                self.stage = Stage::Entering { newcomer, admission };
+                self.poll_admission(turn, waker);
+            }
+            Asked::Unavailable(reason) => {
+                self.refuse(turn, &newcomer.connect, &ConnectError::Apart(reason));
+            }
+            Asked::Full => self.refuse(turn, &newcomer.connect, &ConnectError::Busy),
+        }
+    }
+
+    pub(super) fn poll_admission(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let Stage::Entering { admission, .. } = &self.stage else { return };
+        let Some(admitted) = admission.poll(waker) else { return };
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        let Stage::Entering { newcomer, .. } = stage else { return };
+        match admitted {
+            Admitted::Here => self.claim(turn, newcomer, waker),
+            Admitted::Superseded => {
+                self.refuse(turn, &newcomer.connect, &ConnectError::Superseded);
+            }
+            Admitted::Refused(reason) => {
+                self.refuse(turn, &newcomer.connect, &ConnectError::ClaimRefused(reason));
+            }
+        }
+    }
+
+    fn claim(&mut self, turn: &mut Turn<'_>, newcomer: Box<Newcomer>, waker: &Waker) {
+        let client_id = &newcomer.identity.client_id;
+        match turn.broker.registry().claim(client_id, waker) {
+            Claimed::Free => self.open(turn, newcomer, Former::None, waker),
+            Claimed::Parked(parked) => {
+                turn.broker.timers.cancel(client_id, parked.times());
+                let former = turn.former(*parked);
+                self.open(turn, newcomer, former, waker);
+            }
+            Claimed::Waiting(claim, owner) => {
+                turn.shard.wake_later(owner);
+                self.stage = Stage::Claiming { newcomer, claim };
+            }
+            Claimed::Full => {
+                turn.surrender(client_id);
+                self.refuse(turn, &newcomer.connect, &ConnectError::TooManySessions);
+            }
+        }
+    }
+
+    pub(super) fn poll_claim(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let Stage::Claiming { claim, .. } = &self.stage else { return };
+        let progress = claim.poll(waker);
+        if matches!(progress, ClaimProgress::Waiting) {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        let Stage::Claiming { newcomer, .. } = stage else { return };
+        match progress {
+            ClaimProgress::Granted(Some(client)) => {
+                self.open(turn, newcomer, Former::Kept(client), waker);
+            }
+            ClaimProgress::Granted(None) => self.open(turn, newcomer, Former::None, waker),
+            ClaimProgress::Superseded | ClaimProgress::Waiting => {
+                self.refuse(turn, &newcomer.connect, &ConnectError::Superseded);
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        newcomer: Box<Newcomer>,
+        former: Former,
+        waker: &Waker,
+    ) {
+        if turn.broker.is_draining() {
+            turn.abandon_claim(&newcomer.identity.client_id, former);
+            return self.refuse(turn, &newcomer.connect, &ConnectError::ShuttingDown);
+        }
+        if !turn.holds(&newcomer.identity.client_id) {
+            // Another broker got it since we asked. Had it got it later, it would wait for us in the
+            // registry.
+            turn.abandon_claim(&newcomer.identity.client_id, former);
+            return self.enter(turn, newcomer, waker);
+        }
+        if !turn.may_acknowledge() {
+            turn.abandon_claim(&newcomer.identity.client_id, former);
+            return self.refuse(turn, &newcomer.connect, &ConnectError::Apart(NO_LEASE));
+        }
+        let Newcomer { connect, identity, will, .. } = *newcomer;
+        let origin = self.origin.clone();
+        let client = turn.open(&connect, identity, origin, &self.options, (former, will));
+        self.heard_at = turn.now;
+        self.stage = Stage::Open(client);
+    }
+}
+
+const NO_LEASE: &str = "this broker has lost touch with the cluster";

@@ -1,0 +1,379 @@
+//! Exports: Sessions that this broker was told to give up.
+//!
+//! The Session is claimed from the registry as by another connection: whoever has it ends. Its
+//! Subscriptions go first. When they are in effect at the other broker, and everything has come that
+//! was routed here before, it is frozen and the rest goes. Until then it can be taken back.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::connect::Former;
+use crate::broker::disconnect::Client;
+use crate::broker::peers::Peers;
+use crate::broker::peers::handover::Parts;
+use crate::broker::peers::ownership::claims::NO_CLAIM;
+use crate::broker::peers::ownership::{State, Work};
+use crate::broker::registry::{Claim, ClaimProgress, Claimed, Parked, Released};
+use crate::broker::turn::Turn;
+use crate::cluster::frame::{ControlFrame, Handover, Held, Revoke, Token};
+use crate::cluster::identity::BootId;
+use crate::mqtt::QoS;
+
+/// What others know and change of an export.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an event that comes once, in any order")]
+pub(super) struct Export {
+    pub(super) client_id: Arc<str>,
+    /// Under which the identifier was ours.
+    pub(super) former: Token,
+    source: Source,
+    /// Under which it is the successor's.
+    token: Token,
+    to: BootId,
+    claim: u64,
+    wants_session: bool,
+    /// It cannot be taken back.
+    pub(super) is_frozen: bool,
+    /// There is another successor than there was.
+    is_redirected: bool,
+    /// The successor is ready for more.
+    is_wanted: bool,
+    /// Nobody there waits for it.
+    is_declined: bool,
+}
+
+/// Where the Session is to be found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Registry,
+    /// In the registry once this import is over.
+    Import(u64),
+}
+
+/// How far an export has come.
+#[derive(Default)]
+pub(super) enum Outgoing {
+    /// The Session is not in our hands.
+    #[default]
+    Start,
+    /// Its owner is to give it up.
+    Claiming(Arc<Claim>),
+    /// Its Subscriptions are on their way.
+    Offered { client: Box<Client>, parts: Parts },
+    /// They are in effect there; what was routed here is to come.
+    Gathering { client: Box<Client>, round: Option<u64> },
+    /// The rest is on its way.
+    Sending { parts: Parts },
+}
+
+impl Export {
+    pub(super) fn new(client_id: Arc<str>, former: Token, source: Source, revoke: &Revoke) -> Self {
+        Self {
+            client_id,
+            former,
+            source,
+            token: revoke.token,
+            to: revoke.to,
+            claim: revoke.claim,
+            wants_session: revoke.wants_session,
+            is_frozen: false,
+            is_redirected: false,
+            is_wanted: false,
+            is_declined: false,
+        }
+    }
+
+    /// A later coordinator says who the successor is. `false` when it is not later.
+    pub(super) fn redirect(&mut self, revoke: &Revoke) -> bool {
+        if revoke.token <= self.token {
+            return false;
+        }
+        let is_redirected = revoke.to != self.to || revoke.claim != self.claim;
+        self.token = revoke.token;
+        self.to = revoke.to;
+        self.claim = revoke.claim;
+        self.wants_session = revoke.wants_session;
+        self.is_redirected |= is_redirected;
+        if is_redirected {
+            self.is_wanted = false;
+            self.is_declined = false;
+        }
+        true
+    }
+}
+
+impl Outgoing {
+    /// Whether it is to ask peers how far they have come.
+    pub(super) fn wants_round(&self) -> bool {
+        matches!(self, Self::Gathering { round: None, .. })
+    }
+
+    pub(super) fn join_round(&mut self, number: u64) {
+        if let Self::Gathering { round, .. } = self {
+            round.get_or_insert(number);
+        }
+    }
+
+    /// The question it waits for.
+    pub(super) fn round(&self) -> Option<u64> {
+        match self {
+            Self::Gathering { round, .. } => *round,
+            Self::Start | Self::Claiming(_) | Self::Offered { .. } | Self::Sending { .. } => None,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn note_wanted(&mut self, from: BootId, claim: u64) {
+        if let Some(export) = self.export_to(from, claim) {
+            export.is_wanted = true;
+            self.wake_task();
+        }
+    }
+
+    pub(super) fn note_declined(&mut self, from: BootId, claim: u64) {
+        if let Some(export) = self.export_to(from, claim) {
+            export.is_declined = true;
+            self.wake_task();
+        }
+    }
+
+    fn export_to(&mut self, to: BootId, claim: u64) -> Option<&mut Export> {
+        self.exports.values_mut().find(|export| export.to == to && export.claim == claim)
+    }
+
+    /// What each export is to do next; what it was told is told once.
+    fn take_exports(&mut self) -> Vec<(u64, Export)> {
+        let imports = &self.imports;
+        let is_ready = |export: &Export| match export.source {
+            Source::Registry => true,
+            Source::Import(claim) => !imports.contains_key(&claim),
+        };
+        let ready = self.exports.iter_mut().filter(|(_, export)| is_ready(export));
+        ready
+            .map(|(number, export)| {
+                let taken = export.clone();
+                export.is_redirected = false;
+                export.is_wanted = false;
+                export.is_declined = false;
+                (*number, taken)
+            })
+            .collect()
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn poll_outgoing(&mut self, peers: &Peers, work: &mut Work, waker: &Waker) {
+        for (number, export) in self.own(peers, State::take_exports) {
+            let outgoing = work.outgoing.remove(&number).unwrap_or_default();
+            let outgoing = self.advance_export(peers, number, &export, outgoing, waker);
+            if let Some(outgoing) = outgoing {
+                work.outgoing.insert(number, outgoing);
+            } else {
+                self.own(peers, |state| state.exports.remove(&number));
+            }
+        }
+    }
+
+    /// Goes on with an export; `None` when it is over.
+    fn advance_export(
+        &mut self,
+        peers: &Peers,
+        number: u64,
+        export: &Export,
+        outgoing: Outgoing,
+        waker: &Waker,
+    ) -> Option<Outgoing> {
+        match outgoing {
+            Outgoing::Start => self.claim_export(peers, number, export, waker),
+            Outgoing::Claiming(claim) => match claim.poll(waker) {
+                ClaimProgress::Waiting => Some(Outgoing::Claiming(claim)),
+                ClaimProgress::Granted(client) => self.offer_export(peers, number, export, client),
+                // A connection came in between, and has to go as well.
+                ClaimProgress::Superseded => self.claim_export(peers, number, export, waker),
+            },
+            Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. }
+                if export.is_redirected || export.is_declined || !is_live(peers, export.to) =>
+            {
+                if export.is_redirected {
+                    return self.offer_export(peers, number, export, Some(client));
+                }
+                self.take_back(peers, export, client);
+                None
+            }
+            Outgoing::Offered { client, mut parts } if export.is_wanted => {
+                if parts.is_empty() {
+                    return Some(Outgoing::Gathering { client, round: None });
+                }
+                self.send_parts(peers, export, &mut parts, false);
+                Some(Outgoing::Offered { client, parts })
+            }
+            Outgoing::Gathering { mut client, round: Some(round) }
+                if Self::has_passed(peers, round) =>
+            {
+                if !client.settle_unheard(waker) {
+                    return Some(Outgoing::Gathering { client, round: Some(round) });
+                }
+                let parts = self.freeze(peers, number, export, *client);
+                self.send_rest(peers, export, parts)
+            }
+            Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
+            Outgoing::Sending { parts } if export.is_wanted => self.send_rest(peers, export, parts),
+            Outgoing::Offered { .. } | Outgoing::Gathering { .. } | Outgoing::Sending { .. } => {
+                Some(outgoing)
+            }
+        }
+    }
+
+    fn claim_export(
+        &mut self,
+        peers: &Peers,
+        number: u64,
+        export: &Export,
+        waker: &Waker,
+    ) -> Option<Outgoing> {
+        match self.broker.registry().claim(&export.client_id, waker) {
+            Claimed::Free => self.offer_export(peers, number, export, None),
+            Claimed::Parked(parked) => {
+                self.broker.timers().cancel(&export.client_id, parked.times());
+                let client = match self.former(*parked) {
+                    Former::Kept(client) => Some(client),
+                    Former::None => None,
+                };
+                self.offer_export(peers, number, export, client)
+            }
+            Claimed::Waiting(claim, owner) => {
+                self.shard.wake_later(owner);
+                Some(Outgoing::Claiming(claim))
+            }
+            Claimed::Full => {
+                self.own(peers, |state| {
+                    state.tell_empty(export.to, export.claim, &export.client_id);
+                });
+                None
+            }
+        }
+    }
+
+    /// The Session is in our hands, if there is one.
+    fn offer_export(
+        &mut self,
+        peers: &Peers,
+        number: u64,
+        export: &Export,
+        client: Option<Box<Client>>,
+    ) -> Option<Outgoing> {
+        self.shard.counters.sessions_moved_away.increment();
+        let mut client = match client {
+            Some(client) if export.claim != NO_CLAIM && !is_live(peers, export.to) => {
+                self.take_back(peers, export, client);
+                return None;
+            }
+            Some(client) if export.wants_session => client,
+            kept => {
+                if let Some(client) = kept {
+                    self.end_session(*client);
+                }
+                self.let_go(&export.client_id);
+                self.own(peers, |state| {
+                    state.tell_empty(export.to, export.claim, &export.client_id);
+                });
+                return None;
+            }
+        };
+        // The client is back before its will was due [MQTT-3.1.3-9].
+        client.will = None;
+        let mut parts = Parts::of_subscriptions(&client);
+        if !collects(&client) && client.waiting.is_none() {
+            parts.append(self.freeze(peers, number, export, *client));
+            return self.send_rest(peers, export, parts);
+        }
+        self.send_parts(peers, export, &mut parts, false);
+        Some(Outgoing::Offered { client, parts })
+    }
+
+    /// Nothing comes to the Session here any more. What there is of it.
+    fn freeze(&mut self, peers: &Peers, number: u64, export: &Export, mut client: Client) -> Parts {
+        self.own(peers, |state| {
+            if let Some(export) = state.exports.get_mut(&number) {
+                export.is_frozen = true;
+            }
+        });
+        self.withdraw_subscriptions(&client.session);
+        let contents = client.session.hand_over();
+        self.let_go(&export.client_id);
+        Parts::of_contents(&contents, peers)
+    }
+
+    /// The registry has nothing of the Client Identifier any more, but for who waits for it.
+    fn let_go(&mut self, client_id: &str) {
+        if let Released::Granted(successor) = self.broker.registry().release(client_id, None) {
+            self.shard.wake_later(successor);
+        }
+    }
+
+    fn send_rest(&mut self, peers: &Peers, export: &Export, mut parts: Parts) -> Option<Outgoing> {
+        self.send_parts(peers, export, &mut parts, true);
+        (!parts.is_empty()).then_some(Outgoing::Sending { parts })
+    }
+
+    fn send_parts(&mut self, peers: &Peers, export: &Export, parts: &mut Parts, is_rest: bool) {
+        self.own(peers, |state| {
+            for _ in 0..WINDOW_PARTS {
+                let Some(part) = parts.pop() else { return };
+                let handover = Handover {
+                    claim: export.claim,
+                    client_id: export.client_id.to_string(),
+                    is_last: is_rest && parts.is_empty(),
+                    state: part,
+                };
+                state.tell(export.to, ControlFrame::Handover(handover));
+            }
+        });
+    }
+
+    /// The successor does not need the Session: it is ours again, under the successor's token, unless
+    /// the coordinator knows of a later one.
+    fn take_back(&mut self, peers: &Peers, export: &Export, client: Box<Client>) {
+        let client_id = &export.client_id;
+        self.own(peers, |state| {
+            let token = export.token;
+            let held = state.held.entry_ref(client_id).or_insert(token);
+            *held = token.max(*held);
+            let held = vec![Held { client_id: client_id.to_string(), token }];
+            state.tell_coordinator(client_id, ControlFrame::Report(held));
+        });
+        self.park_moved(client);
+    }
+
+    /// Parks a Session that came from elsewhere, or stays after all; the caller owns its identifier
+    /// in the registry.
+    pub(super) fn park_moved(&mut self, client: Box<Client>) {
+        let client_id = Arc::clone(client.session.client_id());
+        let expiry = client.session_expiry_secs;
+        let never = crate::broker::disconnect::NEVER_SECS;
+        let expires_at = (expiry != never).then(|| self.now.plus_secs(expiry));
+        let parked = Box::new(Parked { client, expires_at, will_at: None });
+        let times = parked.times();
+        self.broker.timers().schedule(&client_id, times);
+        if let Released::Granted(successor) =
+            self.broker.registry().release(&client_id, Some(parked))
+        {
+            self.broker.timers().cancel(&client_id, times);
+            self.shard.wake_later(successor);
+        }
+    }
+}
+
+fn is_live(peers: &Peers, boot_id: BootId) -> bool {
+    peers.find(boot_id).is_some()
+}
+
+/// Whether messages wait for the client while it is away.
+fn collects(client: &Client) -> bool {
+    let mut subscriptions = client.session.subscriptions();
+    subscriptions.any(|(_, subscription)| subscription.options.qos > QoS::AtMostOnce)
+}
+
+/// Parts sent before the receiver asks for more: what a hand-over takes of the way to it.
+pub(super) const WINDOW_PARTS: u32 = 8;

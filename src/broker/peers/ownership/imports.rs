@@ -1,0 +1,344 @@
+//! Imports: Sessions on their way to this broker.
+//!
+//! A Session is subscribed here, and announced, before its contents come: what is published meanwhile
+//! is collected. When all of it is here it is parked, as if its client had left a moment ago, and the
+//! connection that waits for it comes in as any other.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::broker::card::{ClientCard, Origin};
+use crate::broker::complaints::Complaints;
+use crate::broker::disconnect::Client;
+use crate::broker::peers::Peers;
+use crate::broker::peers::handover::{MovedSubscription, Received};
+use crate::broker::peers::ownership::claims::NO_CLAIM;
+use crate::broker::peers::ownership::exports::WINDOW_PARTS;
+use crate::broker::peers::ownership::{State, Work};
+use crate::broker::permissions::Permissions;
+use crate::broker::registry::Claimed;
+use crate::broker::replay::{Replay, Replays};
+use crate::broker::routes::Destination;
+use crate::broker::turn::Turn;
+use crate::cluster::frame::{ControlFrame, Handover};
+use crate::cluster::identity::BootId;
+use crate::mqtt::ProtocolVersion;
+use crate::ports::auth::Identity;
+use crate::ports::message::SubscriptionTag;
+use crate::routing::RetainedCursor;
+use crate::session::mailbox::Mailbox;
+use crate::session::session::{Session, Subscription};
+
+/// What others know and change of an import.
+#[derive(Debug)]
+pub(super) struct Import {
+    pub(super) client_id: Arc<str>,
+    pub(super) from: BootId,
+    /// Not yet looked at; as many as were asked for.
+    parts: VecDeque<Bytes>,
+    has_begun: bool,
+    has_last: bool,
+    /// Whoever had it is dead.
+    pub(super) is_lost: bool,
+}
+
+/// What has come of a Session.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    received: Received,
+    /// Parts that came since more were asked for.
+    parts: u32,
+    /// The Session, once its Subscriptions are known.
+    client: Option<Box<Client>>,
+    /// Of our interest, that all must have applied.
+    version: u64,
+    is_applied: bool,
+    /// Whether more was asked for since.
+    has_asked: bool,
+    /// Part of it makes no sense: the rest is let pass.
+    has_failed: bool,
+}
+
+/// A Session that has come, while what came with it may still come by other ways.
+#[derive(Debug)]
+pub(super) struct Settling {
+    mailbox: Arc<Mailbox>,
+    /// The question after which nothing does.
+    pub(super) round: Option<u64>,
+}
+
+/// What is new of an import.
+struct News {
+    claim: u64,
+    client_id: Arc<str>,
+    from: BootId,
+    parts: VecDeque<Bytes>,
+    has_last: bool,
+    is_lost: bool,
+}
+
+impl Import {
+    pub(super) fn new(client_id: Arc<str>, from: BootId) -> Self {
+        Self {
+            client_id,
+            from,
+            parts: VecDeque::new(),
+            has_begun: false,
+            has_last: false,
+            is_lost: false,
+        }
+    }
+
+    /// Whether any of it has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+}
+
+impl State {
+    pub(super) fn note_part(&mut self, from: BootId, handover: Handover) {
+        let Handover { claim, client_id, is_last, state } = handover;
+        let is_waited_for = |claimed: u64| claimed == claim && claim != NO_CLAIM;
+        if !self.imports.contains_key(&claim)
+            && let Some((client_id, pending)) = self.pending.get_key_value(client_id.as_str())
+            && is_waited_for(pending.claim)
+            && pending.token.is_none()
+        {
+            // It was ordered by who coordinated before, whose grant will not come.
+            self.imports.insert(claim, Import::new(Arc::clone(client_id), from));
+        }
+        match self.imports.get_mut(&claim) {
+            Some(import) if import.from == from => {
+                import.has_begun = true;
+                import.has_last |= is_last;
+                import.parts.push_back(state);
+                self.wake_task();
+            }
+            Some(_) | None if is_last && state.is_empty() => {}
+            Some(_) | None => self.tell(from, ControlFrame::HandoverDeclined { claim }),
+        }
+    }
+
+    fn take_news(&mut self) -> Vec<News> {
+        let news = |(claim, import): (&u64, &mut Import)| News {
+            claim: *claim,
+            client_id: Arc::clone(&import.client_id),
+            from: import.from,
+            parts: std::mem::take(&mut import.parts),
+            has_last: import.has_last,
+            is_lost: import.is_lost,
+        };
+        self.imports.iter_mut().map(news).collect()
+    }
+}
+
+impl Incoming {
+    fn take(&mut self, parts: VecDeque<Bytes>, peers: &Peers) {
+        for part in parts {
+            self.parts += 1;
+            if !self.has_failed && self.received.take(part, peers).is_err() {
+                self.has_failed = true;
+            }
+        }
+    }
+
+    /// Whether the sender waits for our word.
+    fn is_due(&self) -> bool {
+        match &self.client {
+            _ if self.has_failed => self.parts > 0,
+            Some(_) => self.is_applied && (!self.has_asked || self.parts >= WINDOW_PARTS),
+            None => self.parts >= WINDOW_PARTS,
+        }
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn poll_imports(&mut self, peers: &Peers, work: &mut Work, waker: &Waker) {
+        for news in self.own(peers, State::take_news) {
+            let incoming = work.incoming.entry(news.claim).or_default();
+            if self.advance_import(peers, &news, incoming, waker) {
+                let incoming = work.incoming.remove(&news.claim).unwrap_or_default();
+                work.settling.extend(self.finish_import(peers, &news, incoming));
+            }
+        }
+        self.poll_settling(peers, work);
+    }
+
+    /// Goes on with an import. `true` when nothing more is to come.
+    fn advance_import(
+        &mut self,
+        peers: &Peers,
+        news: &News,
+        incoming: &mut Incoming,
+        waker: &Waker,
+    ) -> bool {
+        incoming.take(news.parts.clone(), peers);
+        if incoming.received.has_all_subscriptions && incoming.client.is_none() {
+            let subscriptions = std::mem::take(&mut incoming.received.subscriptions);
+            let expiry_secs = incoming.received.session_expiry_secs;
+            let client = self.start_collecting(peers, news, subscriptions, expiry_secs);
+            incoming.version = self.announce_moved(peers, &client);
+            incoming.client = Some(client);
+        }
+        if incoming.client.is_some() && !incoming.is_applied {
+            incoming.is_applied = peers.interest().is_applied(incoming.version, waker);
+        }
+        if news.has_last {
+            return incoming.client.is_none() || incoming.is_applied || incoming.has_failed;
+        }
+        if news.is_lost {
+            return true;
+        }
+        if incoming.is_due() {
+            incoming.parts = 0;
+            incoming.has_asked = incoming.is_applied;
+            let claim = news.claim;
+            self.own(peers, |state| state.tell(news.from, ControlFrame::HandoverWanted { claim }));
+        }
+        false
+    }
+
+    /// The Session as it is subscribed here, with nothing in it yet.
+    fn start_collecting(
+        &mut self,
+        peers: &Peers,
+        news: &News,
+        subscriptions: Vec<MovedSubscription>,
+        session_expiry_secs: u32,
+    ) -> Box<Client> {
+        let client_id = Arc::clone(&news.client_id);
+        let mailbox = Arc::new(Mailbox::new(
+            self.broker.draw_session_key(),
+            Arc::clone(&client_id),
+            Arc::clone(&self.broker.options.persistent_queue),
+            Arc::clone(&self.broker.queue_budget),
+        ));
+        let former = peers.find(news.from);
+        let from = former.map_or_else(|| Arc::from("another broker"), |one| Arc::clone(one.name()));
+        let mut client = Box::new(Client {
+            session: Session::new(mailbox, self.broker.seeds.hash),
+            replays: Replays::default(),
+            permissions: Permissions::default(),
+            complaints: Complaints::default(),
+            subscription_serial: 0,
+            will: None,
+            card: Arc::new(ClientCard {
+                identity: Identity { client_id, user_name: None, anonymous: true },
+                origin: Origin {
+                    address: from,
+                    listener: Arc::from("cluster"),
+                    tls_common_name: None,
+                },
+                version: ProtocolVersion::V5,
+                keep_alive_secs: 0,
+                session_expiry_secs,
+                connected_at: self.now,
+            }),
+            session_expiry_secs,
+            waiting: None,
+        });
+        for subscription in subscriptions {
+            add_subscription(&mut client, subscription);
+        }
+        client
+    }
+
+    /// What is published from here on is collected here as well. The version of our interest that all
+    /// must have applied before it is so wherever it is published.
+    fn announce_moved(&mut self, peers: &Peers, client: &Client) -> u64 {
+        let subscriber = Destination::Mailbox(Arc::clone(client.session.mailbox()));
+        let subscriptions: Vec<_> = client.session.subscriptions().collect();
+        self.change_index(&subscriptions, |index, (filter, one)| {
+            let _new = index.subscribe(&subscriber, filter, one.options, one.id);
+        });
+        let mut wakes = Vec::new();
+        let wanted = subscriptions.iter().map(|(filter, one)| (*filter, one.options.qos));
+        let version = peers.interest().add(wanted, &mut wakes);
+        self.shard.wake_each(wakes);
+        version
+    }
+
+    /// Parks what has come, or ends what has not come whole. The connection that waits goes on.
+    fn finish_import(
+        &mut self,
+        peers: &Peers,
+        news: &News,
+        incoming: Incoming,
+    ) -> Option<Settling> {
+        let is_whole = news.has_last && !incoming.has_failed;
+        let settling = match incoming.client {
+            Some(mut client) if is_whole => {
+                self.shard.counters.sessions_moved_here.increment();
+                client.session.take_over(incoming.received.contents);
+                let mailbox = Arc::clone(client.session.mailbox());
+                self.park_import(client);
+                Some(Settling { mailbox, round: None })
+            }
+            Some(client) => {
+                self.shard.counters.sessions_lost_on_the_way.increment();
+                self.end_session(*client);
+                None
+            }
+            None => {
+                let is_lost = incoming.has_failed || news.is_lost && !news.has_last;
+                self.shard.counters.sessions_lost_on_the_way.add(u64::from(is_lost));
+                None
+            }
+        };
+        self.own(peers, |state| state.note_arrival(news.claim));
+        settling
+    }
+
+    fn park_import(&mut self, client: Box<Client>) {
+        let client_id = Arc::clone(client.session.client_id());
+        match self.broker.registry().claim(&client_id, Waker::noop()) {
+            Claimed::Free => self.park_moved(client),
+            Claimed::Parked(former) => {
+                // It should have gone with its token; what has come is later.
+                self.broker.timers().cancel(&client_id, former.times());
+                self.end_session(*former.client);
+                self.park_moved(client);
+            }
+            Claimed::Waiting(claim, owner) => {
+                // Somebody came in without a token, and will find out.
+                self.shard.wake_later(owner);
+                let granted = self.broker.registry().withdraw(&client_id, &claim);
+                debug_assert!(granted.is_none(), "the owner has had no turn in between");
+                self.end_session(*client);
+            }
+            Claimed::Full => self.end_session(*client),
+        }
+    }
+
+    /// Lets go of the identifiers of what came with a Session, once none of it can come again.
+    fn poll_settling(&mut self, peers: &Peers, work: &mut Work) {
+        let rounds: BTreeSet<_> = work.settling.iter().filter_map(|one| one.round).collect();
+        let passed: BTreeSet<_> =
+            rounds.into_iter().filter(|round| Self::has_passed(peers, *round)).collect();
+        work.settling.retain(|one| {
+            let has_passed = one.round.is_some_and(|round| passed.contains(&round));
+            if has_passed {
+                one.mailbox.forget_moved();
+            }
+            !has_passed
+        });
+    }
+}
+
+fn add_subscription(client: &mut Client, moved: MovedSubscription) {
+    let MovedSubscription { filter, options, id, replay_place } = moved;
+    client.subscription_serial = client.subscription_serial.wrapping_add(1);
+    let serial = client.subscription_serial;
+    client.session.subscribe(filter.clone(), Subscription { options, id, serial });
+    let Some(place) = replay_place else { return };
+    let tag = id.map(|id| {
+        let subscription_ids = SmallVec::from_slice(&[id]);
+        Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
+    });
+    let cursor = RetainedCursor::resume(filter, &place);
+    client.replays.push(Replay { cursor, serial, qos: options.qos, tag });
+}

@@ -1,0 +1,328 @@
+//! Who holds which Client Identifier, among several brokers.
+//!
+//! A broker holds the identifiers of its Sessions under tokens; the coordinator of a slot gives them
+//! out. A connection with one that is not held here makes a [`claims`] claim. Whoever held it before
+//! is told to give it up and has an [`exports`] export, the claimant an [`imports`] import.
+//!
+//! Two locks. That of [`State`] is short: frames are handled and told under it, so that what brokers
+//! are told leaves in the order in which it was decided. It takes lanes, admissions and parts of the
+//! registry inside. That of [`Work`] is held while Sessions are taken apart and put together, by
+//! [`Turn::poll_exports`] alone, and takes any other inside.
+
+pub mod admission;
+pub(crate) mod claims;
+mod exports;
+mod holdings;
+mod imports;
+mod marks;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::broker::peers::Peers;
+use crate::broker::peers::ownership::claims::PendingClaim;
+use crate::broker::peers::ownership::exports::{Export, Outgoing};
+use crate::broker::peers::ownership::imports::{Import, Incoming, Settling};
+use crate::broker::peers::ownership::marks::MarkRound;
+use crate::broker::peers::peer::Peer;
+use crate::broker::turn::Turn;
+use crate::cluster::coordinator::{Coordinator, Telling};
+use crate::cluster::frame::{Claim, ControlFrame, Token};
+use crate::cluster::identity::BootId;
+use crate::cluster::slot_table::SlotTable;
+
+/// The Client Identifiers of this broker, and of the slots it coordinates.
+pub struct Ownership {
+    state: Mutex<State>,
+    work: Mutex<Work>,
+    /// Whether somebody waits for messages of peers to be received.
+    awaits_data: AtomicBool,
+}
+
+/// What frames change.
+struct State {
+    me: BootId,
+    coordinator: Coordinator,
+    slots: Option<SlotTable>,
+    /// What is ours, whether a connection or nobody has the Session.
+    held: HashMap<Arc<str>, Token, FixedState>,
+    /// What connections of ours want.
+    pending: HashMap<Arc<str>, PendingClaim, FixedState>,
+    /// Claims for slots that are not ours as far as we know: the claimant may know more.
+    early: VecDeque<(BootId, Claim)>,
+    /// Sessions on their way here, by the number of the claim.
+    imports: BTreeMap<u64, Import>,
+    /// Sessions on their way elsewhere, by a number of ours.
+    exports: BTreeMap<u64, Export>,
+    rounds: BTreeMap<u64, MarkRound>,
+    next_number: u64,
+    /// What is to be told to other brokers, and to this one.
+    outbox: VecDeque<Telling>,
+    /// Whom to wake when the turn ends.
+    wakes: Vec<Waker>,
+    /// Granted, but no connection waits: to be given back unless there is a Session.
+    unattended: Vec<Arc<str>>,
+    /// The task that calls [`Turn::poll_exports`].
+    task: Option<Waker>,
+}
+
+/// Sessions that are being taken apart and put together.
+#[derive(Default)]
+struct Work {
+    incoming: BTreeMap<u64, Incoming>,
+    outgoing: BTreeMap<u64, Outgoing>,
+    settling: Vec<Settling>,
+}
+
+impl State {
+    fn new(me: BootId, hash_seed: u64) -> Self {
+        let hashing = FixedState::with_seed(hash_seed);
+        Self {
+            me,
+            coordinator: Coordinator::new(hash_seed),
+            slots: None,
+            held: HashMap::with_hasher(hashing.clone()),
+            pending: HashMap::with_hasher(hashing),
+            early: VecDeque::new(),
+            imports: BTreeMap::new(),
+            exports: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            next_number: 0,
+            outbox: VecDeque::new(),
+            wakes: Vec::new(),
+            unattended: Vec::new(),
+            task: None,
+        }
+    }
+}
+
+/// How much there is, for gauges.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct OwnershipCounts {
+    /// Client Identifiers this broker holds.
+    pub held: usize,
+    /// Client Identifiers it coordinates.
+    pub coordinated: usize,
+    /// Claims of its connections that are not settled.
+    pub pending: usize,
+    /// Sessions on their way here.
+    pub imports: usize,
+    /// Sessions on their way elsewhere.
+    pub exports: usize,
+    /// Brokers whose reports it waits for before it answers claims.
+    pub reports_awaited: usize,
+    /// Of the slot map it goes by; 0 before the first.
+    pub epoch: i64,
+}
+
+impl Ownership {
+    pub(super) fn new(me: BootId, hash_seed: u64) -> Self {
+        let state = Mutex::new(State::new(me, hash_seed));
+        Self { state, work: Mutex::default(), awaits_data: AtomicBool::new(false) }
+    }
+
+    /// This broker was declared dead and begins a new life, in which it holds nothing.
+    pub(super) fn begin_life(&self, me: BootId, hash_seed: u64) {
+        *self.state.lock() = State::new(me, hash_seed);
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn counts(&self) -> OwnershipCounts {
+        let state = self.state.lock();
+        OwnershipCounts {
+            held: state.held.len(),
+            coordinated: state.coordinator.len(),
+            pending: state.pending.len(),
+            imports: state.imports.len(),
+            exports: state.exports.len(),
+            reports_awaited: state.coordinator.reports_awaited(),
+            epoch: state.slots.as_ref().map_or(0, SlotTable::epoch),
+        }
+    }
+
+    /// Under which token this broker holds a Client Identifier.
+    #[must_use]
+    pub fn token(&self, client_id: &str) -> Option<Token> {
+        self.state.lock().held.get(client_id).copied()
+    }
+
+    /// Messages of a peer have been received, which somebody may have waited for.
+    pub(super) fn note_data(&self) -> Option<Waker> {
+        if !self.awaits_data.load(Ordering::Acquire) {
+            return None;
+        }
+        self.state.lock().task.clone()
+    }
+}
+
+impl State {
+    /// A word of `from`, which may be this broker, about Client Identifiers.
+    fn receive(&mut self, peers: &Peers, from: BootId, frame: ControlFrame) {
+        match frame {
+            ControlFrame::Claim(claim) => self.coordinate(from, claim),
+            ControlFrame::Grant(grant) => self.note_grant(peers, from, grant),
+            ControlFrame::ClaimRefused { claim, reason } => self.note_refusal(claim, &reason),
+            ControlFrame::Revoke(revoke) => self.note_revoke(from, &revoke),
+            ControlFrame::Handover(handover) => self.note_part(from, handover),
+            ControlFrame::HandoverWanted { claim } => self.note_wanted(from, claim),
+            ControlFrame::HandoverDeclined { claim } => self.note_declined(from, claim),
+            ControlFrame::Released { client_id, token } => {
+                self.coordinator.release(from, &client_id, token);
+            }
+            ControlFrame::Report(held) => self.outbox.extend(self.coordinator.report(from, held)),
+            ControlFrame::ReportComplete { epoch } => {
+                self.outbox.extend(self.coordinator.complete_report(from, epoch));
+            }
+            ControlFrame::MarkWanted { mark } => {
+                if let Some(peer) = peers.find(from) {
+                    let data = peer.lane().counts().offered.data;
+                    self.tell(from, ControlFrame::Mark { mark, data });
+                }
+            }
+            ControlFrame::Mark { mark, data } => {
+                if let Some(round) = self.rounds.get_mut(&mark) {
+                    round.note(from, data);
+                    self.wake_task();
+                }
+            }
+            ControlFrame::InterestSnapshot
+            | ControlFrame::InterestAdded { .. }
+            | ControlFrame::InterestRemoved { .. }
+            | ControlFrame::InterestComplete { .. }
+            | ControlFrame::InterestApplied { .. }
+            | ControlFrame::InterestWanted
+            | ControlFrame::Done(_)
+            | ControlFrame::RetainedWanted { .. }
+            | ControlFrame::Retained(_)
+            | ControlFrame::RetainedMore { .. }
+            | ControlFrame::RetainedComplete
+            | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
+        }
+    }
+
+    /// Tells everybody what is to be told. What is for this broker is handled here and now, and may
+    /// give rise to more.
+    fn flush(&mut self, peers: &Peers) {
+        while let Some(Telling { to, frame }) = self.outbox.pop_front() {
+            if to == self.me {
+                self.receive(peers, to, frame);
+            } else if let Some(peer) = peers.find(to) {
+                self.wakes.extend(peer.tell(&frame));
+            }
+        }
+    }
+
+    fn tell(&mut self, to: BootId, frame: ControlFrame) {
+        self.outbox.push_back(Telling { to, frame });
+    }
+
+    fn coordinator_of(&self, client_id: &str) -> Option<BootId> {
+        self.slots.as_ref()?.owner(client_id)
+    }
+
+    fn tell_coordinator(&mut self, client_id: &str, frame: ControlFrame) {
+        if let Some(coordinator) = self.coordinator_of(client_id) {
+            self.tell(coordinator, frame);
+        }
+    }
+
+    fn draw_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn wake_task(&mut self) {
+        self.wakes.extend(self.task.clone());
+    }
+}
+
+impl Turn<'_> {
+    /// Changes what this broker knows of Client Identifiers, and tells everybody what follows.
+    fn own<R>(&mut self, peers: &Peers, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = peers.ownership().state.lock();
+        let result = change(&mut state);
+        state.flush(peers);
+        self.shard.wake_each(std::mem::take(&mut state.wakes));
+        let unattended = std::mem::take(&mut state.unattended);
+        drop(state);
+        for client_id in unattended {
+            self.surrender(&client_id);
+        }
+        result
+    }
+
+    /// A word of `peer` about Client Identifiers.
+    pub(crate) fn receive_ownership(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        frame: ControlFrame,
+    ) {
+        self.own(peers, |state| state.receive(peers, peer.boot_id(), frame));
+    }
+
+    /// Does what is to be done for Sessions that move from one broker to another. To be called once
+    /// when the broker starts, and whenever `waker` is woken; not by two at a time.
+    pub fn poll_exports(&mut self, peers: &Peers, waker: &Waker) {
+        let ownership = peers.ownership();
+        let mut work = ownership.work.lock();
+        ownership.state.lock().task = Some(waker.clone());
+        self.poll_imports(peers, &mut work, waker);
+        self.poll_outgoing(peers, &mut work, waker);
+        self.poll_marks(peers, &mut work);
+    }
+
+    /// Puts one question to all peers for everybody who has come to where it matters.
+    fn poll_marks(&mut self, peers: &Peers, work: &mut Work) {
+        let wants = work.outgoing.values().any(Outgoing::wants_round)
+            || work.settling.iter().any(|settling| settling.round.is_none());
+        let outgoing = work.outgoing.values().filter_map(Outgoing::round);
+        let awaited: BTreeSet<u64> =
+            outgoing.chain(work.settling.iter().filter_map(|one| one.round)).collect();
+        self.own(peers, |state| state.rounds.retain(|round, _| awaited.contains(round)));
+        let awaits_data = &peers.ownership().awaits_data;
+        awaits_data.store(wants || !awaited.is_empty(), Ordering::Release);
+        if !wants {
+            return;
+        }
+        let round = self.own(peers, |state| {
+            let mark = state.draw_number();
+            let live = peers.live();
+            for peer in live.iter() {
+                state.tell(peer.boot_id(), ControlFrame::MarkWanted { mark });
+            }
+            state.rounds.insert(mark, MarkRound::new(live.iter().map(|peer| peer.boot_id())));
+            // A round that nobody has to answer is over at once.
+            state.wake_task();
+            mark
+        });
+        work.outgoing.values_mut().for_each(|outgoing| outgoing.join_round(round));
+        for settling in &mut work.settling {
+            settling.round.get_or_insert(round);
+        }
+    }
+
+    /// Whether everything has come that peers had routed here before they answered. The dead drop
+    /// out.
+    fn has_passed(peers: &Peers, round: u64) -> bool {
+        let state = peers.ownership().state.lock();
+        let Some(marks) = state.rounds.get(&round).map(MarkRound::marks) else { return true };
+        drop(state);
+        let has_passed = |(boot_id, mark): (BootId, Option<u64>)| {
+            let Some(peer) = peers.find(boot_id) else { return true };
+            mark.is_some_and(|data| peer.inbound().lock().received().data >= data)
+        };
+        if !marks.into_iter().all(has_passed) {
+            return false;
+        }
+        peers.ownership().state.lock().rounds.remove(&round);
+        true
+    }
+}
