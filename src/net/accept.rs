@@ -174,7 +174,7 @@ impl<S: Serve> Door<S> {
         match stream {
             Stream::Tcp(stream) if !self.handshakes.is_none() => {
                 let task = self.clone().shake_hands(stream, peer, seat, shard.clone());
-                shard.spawn("handshake", task);
+                shard.spawn(HANDSHAKE, task);
             }
             stream @ (Stream::Tcp(_)
             | Stream::Unix(_)
@@ -205,7 +205,7 @@ impl<S: Serve> Door<S> {
 
     fn serve(&self, transport: Transport, peer: Peer, shard: ShardHandle) {
         let server = self.context.server.clone();
-        shard.clone().spawn("connection", server.serve(transport, peer, shard));
+        shard.clone().spawn(CONNECTION, server.serve(transport, peer, shard));
     }
 
     fn refuse(&self, refusal: Refusal, address: &PeerAddress) {
@@ -271,6 +271,11 @@ fn remove_socket(path: &Path) {
     }
 }
 
+/// What the tasks of clients are called, from the first byte to the last.
+pub const CONNECTION_TASKS: [&str; 2] = [HANDSHAKE, CONNECTION];
+
+const HANDSHAKE: &str = "handshake";
+const CONNECTION: &str = "connection";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const REFUSAL_LINES_PER_MINUTE: u32 = 6;
 const SETBACK_LINES_PER_MINUTE: u32 = 60;

@@ -103,7 +103,7 @@ impl Broker {
         client.block_on(async {
             test(&mut self).await;
             self.shutdown.begin();
-            self.shards.join_tasks(PATIENCE).await.unwrap();
+            self.shards.join_tasks(&super::CONNECTION_TASKS, PATIENCE).await.unwrap();
             self.background.join_tasks(PATIENCE).await.unwrap();
         });
         assert_eq!((self.counters.open.value(), self.counters.half_open.value()), (0, 0));

@@ -26,7 +26,7 @@ mod websocket;
 mod websocket_frame;
 mod websocket_handshake;
 
-pub use accept::{AcceptContext, Serve};
+pub use accept::{AcceptContext, CONNECTION_TASKS, Serve};
 pub use admission::ConnectionBudget;
 pub use bind::{BindError, BoundListener, ListenAddress, bind};
 pub use counters::{Count, NetCounters, Refusal, Setback};

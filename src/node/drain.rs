@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::mqtt::ReasonCode;
+use crate::net::CONNECTION_TASKS;
 use crate::session::mailbox::Notice;
 
 impl Node {
@@ -30,7 +31,9 @@ impl Node {
             }
         };
         let told = tokio::time::timeout(limit, all_told).await;
-        let gone = self.shards.join_tasks(if told.is_ok() { LINGER } else { Duration::ZERO }).await;
+        let linger = if told.is_ok() { LINGER } else { Duration::ZERO };
+        // Only clients: links to other brokers stand until the cluster has been left.
+        let gone = self.shards.join_tasks(&CONNECTION_TASKS, linger).await;
         if let Err(unfinished) = gone {
             tracing::info!(%unfinished, "the connections that are left are cut");
         }

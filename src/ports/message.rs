@@ -74,11 +74,13 @@ impl Message {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// What is left of the Message Expiry Interval, rounded up to seconds [MQTT-3.3.2-6].
+    /// What is left of the Message Expiry Interval, rounded up to seconds [MQTT-3.3.2-6]: never more
+    /// than all of it, although the broker that took the message may go a little ahead of us.
     #[must_use]
     pub fn expiry_left_secs(&self, now: Tick) -> Option<u32> {
         let left = self.expires_at?.saturating_since(now).div_ceil(1_000);
-        Some(u32::try_from(left).unwrap_or(u32::MAX))
+        let whole = self.properties.as_deref().and_then(|own| own.message_expiry_interval_secs);
+        Some(u32::try_from(left).unwrap_or(u32::MAX).min(whole.unwrap_or(u32::MAX)))
     }
 
     /// The same message in buffers of its own, for whatever outlives the turn in which it came:
@@ -181,3 +183,30 @@ impl Delivery {
 const BOOKKEEPING_BYTES: usize = 96;
 /// A read buffer, and so what a slice of it pins at most; larger packets have buffers of their own.
 const PINNED_BYTES_MAX: usize = 64 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message that was taken by another broker, whose clock was a millisecond ahead of ours, had
+    /// 1,001 seconds left of 1,000.
+    #[test]
+    fn no_more_is_left_of_an_interval_than_all_of_it() {
+        let interval = |secs| MessageProperties {
+            message_expiry_interval_secs: Some(secs),
+            ..MessageProperties::default()
+        };
+        let message = Message {
+            topic: TopicName::parse("t".into()).unwrap(),
+            payload: Bytes::new(),
+            properties: Some(Arc::new(interval(1_000))),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            publisher: SessionKey::BROKER,
+            expires_at: Some(Tick::from_millis(1_000_001)),
+            is_in_transit: false,
+        };
+        let left_at = |millis| message.expiry_left_secs(Tick::from_millis(millis));
+        assert_eq!([0, 1, 1_001, 999_002].map(left_at), [1_000, 1_000, 999, 1].map(Some));
+    }
+}

@@ -71,13 +71,14 @@ impl Shards {
         self.handles.clone()
     }
 
-    /// Waits until no shard has a task left, at most for `limit`.
+    /// Waits until no shard has a task of these names left, at most for `limit`.
     ///
     /// # Errors
     ///
     /// When tasks are left; the error names them.
-    pub async fn join_tasks(&self, limit: Duration) -> Result<(), UnfinishedTasks> {
-        let joins = self.handles.iter().map(|shard| shard.tasks.join(limit));
+    pub async fn join_tasks(&self, names: &[&str], limit: Duration) -> Result<(), UnfinishedTasks> {
+        let is_wanted = |name: &str| names.contains(&name);
+        let joins = self.handles.iter().map(|shard| shard.tasks.join_those(is_wanted, limit));
         let mut unfinished = Vec::new();
         for outcome in futures_util::future::join_all(joins).await {
             if let Err(UnfinishedTasks(counts)) = outcome {
@@ -249,7 +250,7 @@ mod tests {
             });
             assert_eq!(told.await.unwrap().unwrap(), format!("shard-{}", shard.id()));
         }
-        shards.join_tasks(Duration::from_secs(10)).await.unwrap();
+        shards.join_tasks(&["says its thread"], Duration::from_secs(10)).await.unwrap();
         let counts = shards.handles().task_counts();
         assert_eq!(counts, [TaskCount { name: "says its thread", running: 0 }]);
         shards.stop(Duration::from_secs(10));

@@ -58,19 +58,29 @@ impl Tasks {
 
     /// Waits until no task is left, at most for `limit`.
     pub(super) async fn join(&self, limit: Duration) -> Result<(), UnfinishedTasks> {
+        self.join_those(|_name| true, limit).await
+    }
+
+    /// Waits until none is left of the tasks whose names are wanted, at most for `limit`.
+    pub(super) async fn join_those(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+        limit: Duration,
+    ) -> Result<(), UnfinishedTasks> {
         let all_ended = async {
             loop {
                 let ended = self.ended.notified();
                 tokio::pin!(ended);
                 // Listen first, look second: an end in between is not missed.
                 ended.as_mut().enable();
-                if self.running() == 0 {
+                if self.alive(&is_wanted).is_empty() {
                     return;
                 }
                 ended.await;
             }
         };
-        tokio::time::timeout(limit, all_ended).await.map_err(|_| UnfinishedTasks(self.alive()))
+        let joined = tokio::time::timeout(limit, all_ended).await;
+        joined.map_err(|_| UnfinishedTasks(self.alive(&is_wanted)))
     }
 
     /// The count of every name, also of those that have ended.
@@ -84,12 +94,9 @@ impl Tasks {
         f()
     }
 
-    fn running(&self) -> usize {
-        self.counters.lock().iter().map(|counter| counter.running.load(Ordering::Acquire)).sum()
-    }
-
-    fn alive(&self) -> Vec<TaskCount> {
-        self.counts().into_iter().filter(|count| count.running > 0).collect()
+    fn alive(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<TaskCount> {
+        let is_alive = |count: &TaskCount| count.running > 0 && is_wanted(count.name);
+        self.counts().into_iter().filter(is_alive).collect()
     }
 
     fn counter(&self, name: &'static str) -> Arc<Counter> {
@@ -195,6 +202,21 @@ mod tests {
         stop.send(()).unwrap();
         tasks.join(Duration::from_secs(10)).await.unwrap();
         assert!(tasks.counts().iter().all(|count| count.running == 0));
+    }
+
+    #[tokio::test]
+    async fn some_tasks_can_be_waited_for_while_others_go_on() {
+        let tasks = Tasks::new(Handle::current());
+        tasks.spawn("stays", std::future::pending());
+        let (stop, stopped) = oneshot::channel::<()>();
+        tasks.spawn("goes", async move {
+            let _ = stopped.await;
+        });
+        let goes = |name: &str| name == "goes";
+        let unfinished = tasks.join_those(goes, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(unfinished.0, [TaskCount { name: "goes", running: 1 }]);
+        stop.send(()).unwrap();
+        tasks.join_those(goes, Duration::from_secs(10)).await.unwrap();
     }
 
     #[tokio::test]

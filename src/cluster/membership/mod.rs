@@ -193,7 +193,7 @@ impl Membership {
     pub fn name_holder_answered(&mut self) {
         let Some(holder) = self.registration.holder() else { return };
         let words = format!(
-            "the name {} is taken by a live broker at {} ({:?})",
+            "the name {} is taken by a live broker at {} ({:?}): give one of the two another --name",
             holder.name, holder.link_address, holder.boot_id
         );
         self.end(Output::Fatal(words));

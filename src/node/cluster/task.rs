@@ -355,11 +355,6 @@ impl ClusterTask {
 
     /// A broker of our name is there, or was: its link tells.
     fn ask_name_holder(&mut self, holder: &Member) {
-        tracing::warn!(
-            name = %holder.name,
-            address = holder.link_address,
-            "another broker has this name; waiting for its znode to end"
-        );
         if holder.link_address == self.options.link_address {
             // Our own znode of an earlier life: whoever answered there would be us.
             return;

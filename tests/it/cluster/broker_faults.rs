@@ -4,7 +4,7 @@
 use mqttzoo::mqtt::QoS;
 
 use super::checker::Receiver;
-use super::load::{PublisherPlan, SubscriberPlan};
+use super::load::{PublisherPlan, SubscriberPlan, all_go_on, finish_all};
 use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Event, kind};
 
@@ -19,15 +19,6 @@ fn wanderer(name: &'static str, brokers: &[usize]) -> SubscriberPlan {
     SubscriberPlan { brokers: brokers.to_vec(), ..plan }
 }
 
-#[track_caller]
-fn wait_until_declared_dead(cluster: &ClusterUnderTest, number: usize, by: usize) {
-    let member = format!("member=broker-{number}");
-    cluster.wait_until(by, "the other one is declared dead", |cluster| {
-        let log = cluster.broker(by).log();
-        log.lines().any(|line| line.contains("was declared dead") && line.contains(&member))
-    });
-}
-
 #[test]
 fn a_broker_is_killed_and_comes_back_under_load() {
     let Some(mut cluster) = start() else { return };
@@ -37,15 +28,15 @@ fn a_broker_is_killed_and_comes_back_under_load() {
     let lost = cluster.subscribe(wanderer("three", &[3, 2]));
     let publishers = [(1, vec![1]), (2, vec![2]), (3, vec![3, 1])]
         .map(|(id, brokers)| cluster.publish(PublisherPlan::endless(id, &brokers)));
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+    all_go_on(&publishers, 50);
     cluster.kill(3);
     lost.wait_for_return(1);
     // A publish that waits for the dead is a pause, not a loss.
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(200));
+    all_go_on(&publishers, 200);
     cluster.restart(3);
     let again = cluster.subscribe(SubscriberPlan::to_all("three again", 3, QoS::AtLeastOnce));
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(100));
-    publishers.into_iter().for_each(|publisher| assert!(publisher.finish() > 300));
+    all_go_on(&publishers, 100);
+    assert!(finish_all(publishers).iter().all(|count| *count > 300));
     cluster.settle();
     assert!(steady.iter().all(|subscriber| subscriber.lost() == 0));
     assert!(again.received() > 100);
@@ -78,12 +69,12 @@ fn a_broker_that_stood_still_too_long_lets_its_clients_go_and_joins_anew() {
     client.subscribe("other", 0).unwrap();
     let publishers = [(1, vec![1]), (3, vec![3, 2])]
         .map(|(id, brokers)| cluster.publish(PublisherPlan::endless(id, &brokers)));
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+    all_go_on(&publishers, 50);
     cluster.pause(3);
     for survivor in [1, 2] {
-        wait_until_declared_dead(&cluster, 3, survivor);
+        cluster.wait_until_declared_dead(3, survivor);
     }
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(100));
+    all_go_on(&publishers, 100);
     cluster.resume(3);
     loop {
         match client.event().unwrap() {
@@ -96,13 +87,10 @@ fn a_broker_that_stood_still_too_long_lets_its_clients_go_and_joins_anew() {
         }
     }
     cluster.broker(3).wait_for_log("was declared dead");
-    cluster.wait_until(3, "it has joined again", |cluster| {
-        cluster.broker(3).count_in_log("this broker is part of the cluster") >= 2
-    });
-    cluster.wait_until_ready(3);
+    cluster.wait_until_joined(3, 2);
     let again = cluster.subscribe(SubscriberPlan::to_all("three again", 3, QoS::AtLeastOnce));
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(100));
-    publishers.into_iter().for_each(|publisher| assert!(publisher.finish() > 200));
+    all_go_on(&publishers, 100);
+    assert!(finish_all(publishers).iter().all(|count| *count > 200));
     cluster.settle();
     assert!(steady.iter().all(|subscriber| subscriber.lost() == 0));
     assert!(again.received() > 100);
@@ -116,20 +104,33 @@ fn a_broker_that_stood_still_for_a_moment_goes_on() {
     let publishers = [1, 2].map(|id| cluster.publish(PublisherPlan::endless(id, &[id as usize])));
     let mut client = cluster.client(3, "with the paused one");
     client.subscribe("load/#", 0).unwrap();
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+    all_go_on(&publishers, 50);
     for _ in 0..3 {
         cluster.pause(3);
         // As long as it takes to publish these: a few hundred milliseconds.
         subscriber.wait_for_received(subscriber.received() + 50);
         cluster.resume(3);
-        publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+        all_go_on(&publishers, 50);
     }
-    publishers.into_iter().for_each(|publisher| drop(publisher.finish()));
+    finish_all(publishers);
     cluster.settle();
     assert_eq!(subscriber.lost(), 0);
     let log = cluster.broker(1).log();
     assert!(!log.contains("was declared dead"), "{log}");
     client.leave().unwrap();
+}
+
+/// The links of a broker that ended were waited for as if they were clients, for two seconds.
+#[test]
+fn a_broker_without_clients_leaves_at_once_and_nobody_has_to_declare_it_dead() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let mut publisher = cluster.client(1, "publisher");
+    cluster.terminate(3);
+    let log = cluster.broker(3).log();
+    assert!(!log.contains("connections that are left are cut"), "{log}");
+    assert!(!log.contains("was not left in time"), "{log}");
+    // Nobody waits for it.
+    publisher.retain("t", "to all that are left").unwrap();
 }
 
 /// Each broker in turn is asked to end and started again, as an update does it.
@@ -142,14 +143,16 @@ fn a_rolling_restart_of_all_three_loses_nothing() {
     let publishers = [(1, [1, 2, 3]), (2, [2, 3, 1]), (3, [3, 1, 2])]
         .map(|(id, brokers)| cluster.publish(PublisherPlan::endless(id, &brokers)));
     for broker in 1..=3 {
-        publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+        all_go_on(&publishers, 50);
         cluster.terminate(broker);
-        publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+        all_go_on(&publishers, 50);
         cluster.restart(broker);
     }
-    subscribers.iter().for_each(|subscriber| subscriber.wait_for_return(1));
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(100));
-    publishers.into_iter().for_each(|publisher| assert!(publisher.finish() > 400));
+    for subscriber in &subscribers {
+        subscriber.wait_for_return(1);
+    }
+    all_go_on(&publishers, 100);
+    assert!(finish_all(publishers).iter().all(|count| *count > 400));
     cluster.settle();
     for name in names {
         let got = cluster.checker().with(|books| books.received(Receiver::Client(name)));
@@ -168,7 +171,7 @@ fn the_last_of_three_brokers_serves_on() {
     cluster.kill(3);
     publisher.wait_for_more(300);
     for dead in [2, 3] {
-        wait_until_declared_dead(&cluster, dead, 1);
+        cluster.wait_until_declared_dead(dead, 1);
     }
     assert!(cluster.is_ready(1), "{:?}", cluster.readiness(1));
     let mut late = cluster.client(1, "late");

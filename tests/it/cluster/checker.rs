@@ -135,7 +135,7 @@ impl Books {
     /// A SUBACK has come.
     pub(crate) fn note_subscribed(&mut self, receiver: Receiver, filter: &str) {
         let from = self.next_entry();
-        let filter = TopicFilter::parse(filter.into()).expect("tests subscribe to valid filters");
+        let filter = TopicFilter::parse(filter).expect("tests subscribe to valid filters");
         self.promises.push(Promise { receiver, filter, from, is_open: true });
     }
 
@@ -148,26 +148,26 @@ impl Books {
 
     /// A message has come.
     pub(crate) fn note_arrival(&mut self, arrival: Arrival<'_>) {
-        let receiver = arrival.receiver;
+        let whose = arrival.receiver;
         let known = Key::parse(arrival.payload)
             .and_then(|key| Some((key, self.publications.get(&key)?)))
             .filter(|(_, publication)| publication.topic == arrival.topic);
         let Some((key, publication)) = known else {
             let payload = String::from_utf8_lossy(arrival.payload);
             let words = format!("`{payload}` on {}", arrival.topic);
-            return self.complaints.push(Complaint::Foreign(receiver, words));
+            return self.complaints.push(Complaint::Foreign(whose, words));
         };
-        let received = self.received.entry(receiver).or_default();
+        let received = self.received.entry(whose).or_default();
         if !received.all.insert(key) {
             let is_excused = publication.sends > 1 || (arrival.dup && arrival.qos == 1);
             if !is_excused {
-                self.complaints.push(Complaint::Doubled(receiver, key));
+                self.complaints.push(Complaint::Doubled(whose, key));
             }
             return;
         }
         let last = received.last.insert((key.publisher, publication.topic.clone()), key.number);
-        if let (Receiver::Client(_), Some(last)) = (receiver, last.filter(|it| *it > key.number)) {
-            self.complaints.push(Complaint::Overtaken(receiver, key, last));
+        if let (Receiver::Client(_), Some(last)) = (whose, last.filter(|it| *it > key.number)) {
+            self.complaints.push(Complaint::Overtaken(whose, key, last));
         }
     }
 
@@ -409,7 +409,9 @@ mod tests {
     #[test]
     fn a_message_behind_a_later_one_is_overtaken() {
         let mut books = three_acknowledged(SUB);
-        [1, 3, 2].into_iter().for_each(|number| arrive(&mut books, SUB, number));
+        for number in [1, 3, 2] {
+            arrive(&mut books, SUB, number);
+        }
         check(&books, &[Complaint::Overtaken(SUB, key(2), 3)]);
     }
 
@@ -430,9 +432,13 @@ mod tests {
     #[test]
     fn members_of_a_group_have_no_order_but_lose_and_double_nothing() {
         let mut books = three_acknowledged(GROUP);
-        [3, 1].into_iter().for_each(|number| arrive(&mut books, GROUP, number));
+        for number in [3, 1] {
+            arrive(&mut books, GROUP, number);
+        }
         check(&books, &[Complaint::Lost(GROUP, key(2))]);
-        [2, 1].into_iter().for_each(|number| arrive(&mut books, GROUP, number));
+        for number in [2, 1] {
+            arrive(&mut books, GROUP, number);
+        }
         check(&books, &[Complaint::Doubled(GROUP, key(1))]);
     }
 

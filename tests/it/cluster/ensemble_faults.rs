@@ -3,7 +3,7 @@
 use mqttzoo::mqtt::QoS;
 
 use super::ClusterUnderTest;
-use super::load::{Publisher, PublisherPlan, Subscriber, SubscriberPlan};
+use super::load::{Publisher, PublisherPlan, Subscriber, SubscriberPlan, all_go_on, finish_all};
 
 const NAMES: [&str; 3] = ["on broker 1", "on broker 2", "on broker 3"];
 
@@ -31,13 +31,13 @@ impl Load {
     /// Every publisher goes on.
     #[track_caller]
     fn wait_for_more(&self, count: u64) {
-        self.publishers.iter().for_each(|publisher| publisher.wait_for_more(count));
+        all_go_on(&self.publishers, count);
     }
 
     /// All promises were kept, and nobody has lost a connection.
     #[track_caller]
     fn finish(self, cluster: &ClusterUnderTest) {
-        let acknowledged: u64 = self.publishers.into_iter().map(Publisher::finish).sum();
+        let acknowledged: u64 = finish_all(self.publishers).iter().sum();
         cluster.settle();
         for subscriber in &self.subscribers {
             assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));

@@ -3,7 +3,7 @@
 
 use mqttzoo::mqtt::QoS;
 
-use super::load::{PublisherPlan, SubscriberPlan};
+use super::load::{PublisherPlan, SubscriberPlan, all_go_on, finish_all};
 use super::proxy::Cut;
 use super::{ClusterUnderTest, Plan};
 
@@ -18,15 +18,15 @@ fn check_cut(cut: Cut) {
         [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce), (3, QoS::AtLeastOnce)].map(|(id, qos)| {
             cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[id as usize]) })
         });
-    publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+    all_go_on(&publishers, 50);
     for _ in 0..3 {
         cluster.cut(1, 2, cut);
         // The third one reaches both all the time.
         publishers[2].wait_for_more(300);
         cluster.heal(1, 2);
-        publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
+        all_go_on(&publishers, 50);
     }
-    let acknowledged: u64 = publishers.map(super::load::Publisher::finish).iter().sum();
+    let acknowledged: u64 = finish_all(publishers).iter().sum();
     cluster.settle();
     for subscriber in subscribers {
         assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
@@ -81,7 +81,7 @@ fn links_that_break_all_the_time_lose_and_double_nothing() {
         cluster.cut(1, 2, Cut::Closed);
         cluster.heal(1, 2);
     }
-    publishers.into_iter().for_each(|publisher| assert_eq!(publisher.finish(), 3_000));
+    assert!(finish_all(publishers).iter().all(|count| *count == 3_000));
     cluster.settle();
     assert_eq!(subscriber.received(), 6_000);
 }

@@ -12,8 +12,8 @@ use mqttzoo::client::endpoint::{Address, Endpoint};
 use mqttzoo::client::session::{PublishOutcome, SessionOptions, Subscription, Ticket};
 use mqttzoo::client::{Client, Event, Message};
 use mqttzoo::mqtt::{
-    Connect, ConnectProperties, Disconnect, ProtocolVersion, QoS, ReasonCode, SubscribeFilter,
-    SubscriptionOptions, TopicName,
+    Connect, ConnectProperties, Disconnect, ProtocolVersion, Publish, QoS, ReasonCode,
+    SubscribeFilter, SubscriptionOptions, TopicName,
 };
 use parking_lot::Mutex;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -128,6 +128,20 @@ impl Publisher {
     }
 }
 
+/// Waits until each of these has `count` messages more acknowledged than now.
+#[track_caller]
+pub(crate) fn all_go_on(publishers: &[Publisher], count: u64) {
+    for publisher in publishers {
+        publisher.wait_for_more(count);
+    }
+}
+
+/// Waits until everything is acknowledged; how much each has published.
+#[track_caller]
+pub(crate) fn finish_all(publishers: impl IntoIterator<Item = Publisher>) -> Vec<u64> {
+    publishers.into_iter().map(Publisher::finish).collect()
+}
+
 struct Publishing {
     line: Line,
     checker: Checker,
@@ -142,7 +156,7 @@ struct Publishing {
 impl Publishing {
     async fn run(&mut self) {
         loop {
-            let mut client = self.line.connect(|_| {}).await;
+            let mut client = self.line.connect().await;
             if self.publish_until_broken(&mut client).await.is_ok() {
                 client.disconnect(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION)).await;
                 return;
@@ -209,25 +223,21 @@ impl Publishing {
     }
 
     fn take(&mut self, event: &Event, open: &mut BTreeMap<Ticket, u64>) -> Result<(), Broken> {
-        match event {
-            Event::Published(ticket, outcome) => {
-                let number = open.remove(ticket).expect("only what was published is answered");
-                let key = Key { publisher: self.plan.id, number };
-                self.open.remove(&number);
-                match outcome {
-                    PublishOutcome::Sent | PublishOutcome::Acknowledged(_) => {
-                        self.checker.with(|books| books.note_acknowledged(key));
-                        self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                    }
-                    PublishOutcome::Refused(..) => {
-                        self.checker.with(|books| books.note_refused(key));
-                    }
-                }
-                Ok(())
-            }
-            Event::Closed(_) | Event::OpenFailed(_) => Err(Broken),
-            _ => Ok(()),
+        if is_end(event) {
+            return Err(Broken);
         }
+        let Event::Published(ticket, outcome) = event else { return Ok(()) };
+        let number = open.remove(ticket).expect("only what was published is answered");
+        let key = Key { publisher: self.plan.id, number };
+        self.open.remove(&number);
+        match outcome {
+            PublishOutcome::Sent | PublishOutcome::Acknowledged(_) => {
+                self.checker.with(|books| books.note_acknowledged(key));
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            PublishOutcome::Refused(..) => self.checker.with(|books| books.note_refused(key)),
+        }
+        Ok(())
     }
 }
 
@@ -364,33 +374,37 @@ impl Subscribing {
     }
 
     async fn receive_until_broken(&mut self) {
-        let mut client = self.line.connect(|_| {}).await;
+        let mut client = self.line.connect().await;
         let filter = self.plan.filter.as_str().into();
         let options = SubscriptionOptions { qos: self.plan.qos, ..SubscriptionOptions::default() };
         let filters = vec![SubscribeFilter { filter, options }];
         client.subscribe(Subscription { filters, ..Subscription::default() });
         loop {
-            match client.next().await {
-                Event::Subscribed(_, answer) => {
-                    let granted = answer.reason_codes[0];
-                    assert!(granted.as_u8() < 3, "SUBSCRIBE was answered with {granted:?}");
-                    self.note_subscribed();
-                }
-                Event::Message(publish) => {
-                    let arrival = Arrival {
-                        receiver: self.plan.receiver,
-                        topic: &publish.topic,
-                        payload: &publish.payload,
-                        qos: publish.qos.bits(),
-                        dup: publish.dup,
-                    };
-                    self.checker.with(|books| books.note_arrival(arrival));
-                    self.state.received.fetch_add(1, Ordering::Relaxed);
-                }
-                Event::Closed(_) | Event::OpenFailed(_) => return,
-                _ => {}
+            let event = client.next().await;
+            if is_end(&event) {
+                return;
+            }
+            if let Event::Subscribed(_, answer) = &event {
+                let granted = answer.reason_codes[0];
+                assert!(granted.as_u8() < 3, "SUBSCRIBE was answered with {granted:?}");
+                self.note_subscribed();
+            }
+            if let Event::Message(publish) = &event {
+                self.note_arrival(publish);
             }
         }
+    }
+
+    fn note_arrival(&self, publish: &Publish) {
+        let arrival = Arrival {
+            receiver: self.plan.receiver,
+            topic: &publish.topic,
+            payload: &publish.payload,
+            qos: publish.qos.bits(),
+            dup: publish.dup,
+        };
+        self.checker.with(|books| books.note_arrival(arrival));
+        self.state.received.fetch_add(1, Ordering::Relaxed);
     }
 
     fn note_subscribed(&self) {
@@ -417,25 +431,34 @@ impl Line {
     }
 
     /// A connection that a broker has taken, whichever it is.
-    async fn connect(&mut self, change: impl Fn(&mut Connect)) -> Client {
+    async fn connect(&mut self) -> Client {
         let mut pace = pace(Duration::from_millis(20));
         loop {
             pace.tick().await;
             let broker = self.brokers[self.attempts % self.brokers.len()];
             self.attempts += 1;
             let Some(port) = self.addresses.port(broker) else { continue };
-            let mut options = session_options(&self.client_id);
-            change(&mut options.connect);
-            let mut client = Client::new(endpoint(port), options);
-            loop {
-                match client.next().await {
-                    Event::Connected(_) => return client,
-                    Event::Closed(_) | Event::OpenFailed(_) => break,
-                    _ => {}
-                }
+            let mut client = Client::new(endpoint(port), session_options(&self.client_id));
+            if is_taken(&mut client).await {
+                return client;
             }
         }
     }
+}
+
+/// Whether a broker takes the connection.
+async fn is_taken(client: &mut Client) -> bool {
+    loop {
+        let event = client.next().await;
+        if matches!(event, Event::Connected(_)) || is_end(&event) {
+            return matches!(event, Event::Connected(_));
+        }
+    }
+}
+
+/// Whether there is no connection any more.
+fn is_end(event: &Event) -> bool {
+    matches!(event, Event::Closed(_) | Event::OpenFailed(_))
 }
 
 fn endpoint(port: u16) -> Endpoint {

@@ -8,7 +8,7 @@ use mqttzoo::mqtt::QoS;
 
 use super::ClusterUnderTest;
 use super::checker::{Key, Receiver};
-use super::load::{PublisherPlan, SubscriberPlan};
+use super::load::{PublisherPlan, SubscriberPlan, finish_all};
 use crate::conformance::{Publish, Version, ack, kind};
 
 const NAMES: [&str; 3] = ["on broker 1", "on broker 2", "on broker 3"];
@@ -40,7 +40,9 @@ fn two_publishers_on_two_brokers_reach_all_three_subscribers_with_400_of_400() {
             keys.for_each(|key| checker.with(|books| books.note_acknowledged(key)));
         })
     });
-    publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
     cluster.settle();
     for (receiver, name) in receivers.iter().zip(NAMES) {
         let got = cluster.checker().with(|books| books.received(Receiver::Client(name)));
@@ -56,9 +58,7 @@ fn check_thousands(qos: QoS) {
         .map(|broker| cluster.subscribe(SubscriberPlan::to_all(NAMES[broker - 1], broker, qos)));
     let publishers =
         [1, 2].map(|id| cluster.publish(PublisherPlan::counted(id, id as usize, qos, 2_000)));
-    for publisher in publishers {
-        assert_eq!(publisher.finish(), 2_000);
-    }
+    assert_eq!(finish_all(publishers), [2_000, 2_000]);
     cluster.settle();
     for receiver in receivers {
         assert_eq!(receiver.received(), 4_000);
@@ -111,7 +111,9 @@ fn a_second_subscriber_to_a_new_filter_waits_for_the_same_barrier() {
             }
         })
     });
-    subscribers.into_iter().for_each(|subscriber| subscriber.join().unwrap());
+    for subscriber in subscribers {
+        subscriber.join().unwrap();
+    }
 }
 
 /// Publishes with QoS 1 until the answer is this Reason Code.

@@ -11,6 +11,7 @@ mod ensemble_faults;
 mod links;
 mod messages;
 mod options;
+mod partitions;
 mod programs;
 mod retained;
 mod shared;

@@ -1,4 +1,5 @@
-//! The network between the brokers, as a thing that can fail: a relay in front of each link port.
+//! The network between the brokers and the ensemble, as a thing that can fail: a relay in front of
+//! each link port, and for each broker one in front of each server.
 //!
 //! A broker announces an address of the loopback network that is the relay's, and listens on the
 //! same port of 127.0.0.1. Who has dialled is read from the tables of the kernel, so that the relay
@@ -25,10 +26,13 @@ pub(crate) enum Cut {
     Silent,
 }
 
+/// All servers of the ensemble, where a broker has a number.
+pub(crate) const ENSEMBLE: usize = 0;
+
 /// The relays of one cluster.
 pub(crate) struct Network {
     shared: Arc<Shared>,
-    relays: BTreeMap<usize, SocketAddr>,
+    relays: Vec<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -47,7 +51,7 @@ struct State {
     streams: Vec<(Pair, TcpStream)>,
 }
 
-/// Two brokers, the lower number first.
+/// Two brokers, or a broker and the ensemble, the lower number first.
 type Pair = (usize, usize);
 
 fn pair(one: usize, other: usize) -> Pair {
@@ -57,23 +61,18 @@ fn pair(one: usize, other: usize) -> Pair {
 impl Network {
     /// A network without brokers.
     pub(crate) fn new() -> Self {
-        Self { shared: Arc::default(), relays: BTreeMap::new() }
+        Self { shared: Arc::default(), relays: Vec::new() }
     }
 
     /// Puts a relay in front of a broker; the arguments that make the broker stand behind it.
-    pub(crate) fn arguments(&mut self, broker: usize) -> Vec<String> {
+    pub(crate) fn link_arguments(&mut self, broker: usize) -> Vec<String> {
         let (listener, address) = bind(broker);
         let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
-        let shared = Arc::clone(&self.shared);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if shared.is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                shared.relay(broker, stream, behind);
+        self.serve(listener, address, move |shared, stream| {
+            if let Some(dialler) = shared.dialler(&stream) {
+                shared.relay(pair(dialler, broker), &stream, behind);
             }
         });
-        self.relays.insert(broker, address);
         let host = address.ip().to_string();
         let port = address.port().to_string();
         ["--link-host", &host, "--link-bind", "127.0.0.1", "--link-port", &port]
@@ -81,12 +80,45 @@ impl Network {
             .to_vec()
     }
 
+    /// Puts relays between a broker and the servers of `list`; the list that it is to be given.
+    pub(crate) fn way_to_ensemble(&mut self, broker: usize, list: &str) -> String {
+        let (servers, path) = list.split_once('/').expect("every cluster has a chroot");
+        let relayed = servers.split(',').map(|server| {
+            let behind: SocketAddr = server.parse().expect("servers are listed by address");
+            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
+            let address = listener.local_addr().expect("it is bound");
+            self.serve(listener, address, move |shared, stream| {
+                shared.relay(pair(ENSEMBLE, broker), &stream, behind);
+            });
+            address.to_string()
+        });
+        format!("{}/{path}", relayed.collect::<Vec<_>>().join(","))
+    }
+
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        address: SocketAddr,
+        accept: impl Fn(&Arc<Shared>, TcpStream) + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if shared.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                accept(&shared, stream);
+            }
+        });
+        self.relays.push(address);
+    }
+
     /// A broker has this process now.
     pub(crate) fn note_pid(&self, broker: usize, pid: u32) {
         self.shared.state.lock().pids.insert(broker, pid);
     }
 
-    /// Cuts two brokers off from each other.
+    /// Cuts two brokers, or a broker and the [`ENSEMBLE`], off from each other.
     pub(crate) fn cut(&self, one: usize, other: usize, cut: Cut) {
         let pair = pair(one, other);
         let mut state = self.shared.state.lock();
@@ -101,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Lets two brokers reach each other again.
+    /// Lets them reach each other again.
     pub(crate) fn heal(&self, one: usize, other: usize) {
         self.shared.state.lock().cuts.remove(&pair(one, other));
         self.shared.has_changed.notify_all();
@@ -118,28 +150,26 @@ impl Drop for Network {
         }
         drop(state);
         self.shared.has_changed.notify_all();
-        for address in self.relays.values() {
+        for address in &self.relays {
             let _woken = TcpStream::connect(address);
         }
     }
 }
 
 impl Shared {
-    /// Carries what comes on `outside` to the broker that listens `behind`, and back.
-    fn relay(self: &Arc<Self>, broker: usize, outside: TcpStream, behind: SocketAddr) {
-        let Some(dialler) = self.dialler(&outside) else { return };
+    /// Carries what comes on `outside` to who listens `behind`, and back.
+    fn relay(self: &Arc<Self>, pair: Pair, outside: &TcpStream, behind: SocketAddr) {
         let Ok(inside) = TcpStream::connect(behind) else { return };
-        let pair = pair(dialler, broker);
         let mut state = self.state.lock();
         if state.cuts.get(&pair) == Some(&Cut::Closed) {
             return;
         }
-        for stream in [&outside, &inside] {
+        for stream in [outside, &inside] {
             let _as_it_is = stream.set_nodelay(true);
             state.streams.push((pair, stream.try_clone().expect("a socket can be shared")));
         }
         drop(state);
-        let ways = [(&outside, &inside), (&inside, &outside)].map(|(from, to)| {
+        let ways = [(outside, &inside), (&inside, outside)].map(|(from, to)| {
             [from, to].map(|stream| stream.try_clone().expect("a socket can be shared"))
         });
         for [from, to] in ways {
@@ -219,7 +249,7 @@ mod tests {
     fn two_brokers() -> (Network, TcpStream) {
         let mut network = Network::new();
         network.note_pid(1, std::process::id());
-        let arguments = network.arguments(2);
+        let arguments = network.link_arguments(2);
         let port: u16 = arguments[5].parse().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         thread::spawn(move || {
@@ -235,7 +265,7 @@ mod tests {
     }
 
     fn dial(network: &Network) -> TcpStream {
-        let stream = TcpStream::connect(network.relays[&2]).unwrap();
+        let stream = TcpStream::connect(network.relays[0]).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
     }

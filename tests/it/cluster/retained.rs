@@ -131,7 +131,9 @@ fn writers_on_two_brokers_leave_one_value_everywhere() {
             }
         })
     });
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    for writer in writers {
+        writer.join().unwrap();
+    }
     let found = [1, 2, 3].map(|broker| retained(&mut cluster.client(broker, "reader"), "r/#"));
     assert_eq!(found[0].len(), 50);
     assert_eq!(found[0], found[1]);

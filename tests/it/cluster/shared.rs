@@ -3,7 +3,7 @@
 use mqttzoo::mqtt::QoS;
 
 use super::checker::Receiver;
-use super::load::{PublisherPlan, Subscriber, SubscriberPlan};
+use super::load::{PublisherPlan, Subscriber, SubscriberPlan, finish_all};
 use super::{ClusterUnderTest, Plan};
 
 const GROUP: Receiver = Receiver::Group("group");
@@ -26,9 +26,7 @@ fn check_group(qos: QoS) {
     let own = cluster.subscribe(SubscriberPlan::to_all("own", 2, qos));
     let publishers =
         [1, 2].map(|id| cluster.publish(PublisherPlan::counted(id, id as usize, qos, 600)));
-    for publisher in publishers {
-        assert_eq!(publisher.finish(), 600);
-    }
+    assert_eq!(finish_all(publishers), [600, 600]);
     cluster.settle();
     let shares = members.map(|member| member.received());
     assert_eq!(shares.iter().sum::<u64>(), 1_200, "{shares:?}");

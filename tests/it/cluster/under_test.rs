@@ -20,7 +20,7 @@ pub(crate) struct Plan {
     pub(crate) brokers: usize,
     /// After how long a silent broker is declared dead.
     pub(crate) timeout_secs: u32,
-    /// Whether links go through a network of ours.
+    /// Whether the brokers reach each other and the ensemble through a network of ours.
     pub(crate) has_network: bool,
     /// What every broker is told besides.
     pub(crate) arguments: Vec<String>,
@@ -86,13 +86,16 @@ impl ClusterUnderTest {
     }
 
     fn arguments(&mut self, number: usize) -> Vec<String> {
-        let mut arguments = cluster_arguments(&self.zookeeper, &format!("broker-{number}"));
+        let (zookeeper, link) = match &mut self.network {
+            Some(network) => {
+                (network.way_to_ensemble(number, &self.zookeeper), network.link_arguments(number))
+            }
+            None => (self.zookeeper.clone(), ["--link-port", "0"].map(str::to_owned).to_vec()),
+        };
+        let mut arguments = cluster_arguments(&zookeeper, &format!("broker-{number}"));
         let timeout = self.plan.timeout_secs.to_string();
         arguments.extend(["--zookeeper-timeout-secs".to_owned(), timeout]);
-        match &mut self.network {
-            Some(network) => arguments.extend(network.arguments(number)),
-            None => arguments.extend(["--link-port".to_owned(), "0".to_owned()]),
-        }
+        arguments.extend(link);
         arguments.extend(self.plan.arguments.iter().cloned());
         arguments
     }
@@ -206,6 +209,25 @@ impl ClusterUnderTest {
         self.note_up(number);
     }
 
+    /// Waits until broker `by` knows that the broker with this number was declared dead.
+    #[track_caller]
+    pub(crate) fn wait_until_declared_dead(&self, number: usize, by: usize) {
+        let member = format!("member=broker-{number}");
+        self.wait_until(by, "the other one is declared dead", |cluster| {
+            let log = cluster.broker(by).log();
+            log.lines().any(|line| line.contains("was declared dead") && line.contains(&member))
+        });
+    }
+
+    /// Waits until a broker has joined for this many times.
+    #[track_caller]
+    pub(crate) fn wait_until_joined(&self, number: usize, times: usize) {
+        self.wait_until(number, "it has joined", |cluster| {
+            cluster.broker(number).count_in_log("this broker is part of the cluster") >= times
+        });
+        self.wait_until_ready(number);
+    }
+
     /// Stops a broker in its tracks: its sockets stay open, and it says nothing.
     pub(crate) fn pause(&self, number: usize) {
         self.broker(number).signal(Signal::STOP);
@@ -216,12 +238,12 @@ impl ClusterUnderTest {
         self.broker(number).signal(Signal::CONT);
     }
 
-    /// Cuts two brokers off from each other.
+    /// Cuts two brokers, or a broker and the ensemble, off from each other.
     pub(crate) fn cut(&self, one: usize, other: usize, cut: Cut) {
         self.network.as_ref().expect("the plan asked for a network").cut(one, other, cut);
     }
 
-    /// Lets two brokers reach each other again.
+    /// Lets them reach each other again.
     pub(crate) fn heal(&self, one: usize, other: usize) {
         self.network.as_ref().expect("the plan asked for a network").heal(one, other);
     }
@@ -255,5 +277,5 @@ pub(crate) fn cluster_arguments(zookeeper: &str, name: &str) -> Vec<String> {
 /// The last lines of a log.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
+    lines[lines.len().saturating_sub(100)..].join("\n")
 }

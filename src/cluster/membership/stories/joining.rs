@@ -182,7 +182,7 @@ fn a_broker_whose_name_is_taken_by_a_live_one_stops() {
              1010 a2 complains: the name a is taken by boot-a1000000 at a:1884: waiting for its znode to end
              1010 a2 asks a1, who has its name
         answered a
-             1010 a2 stops: the name a is taken by a live broker at a:1884 (boot-a1000000)
+             1010 a2 stops: the name a is taken by a live broker at a:1884 (boot-a1000000): give one of the two another --name
         run 10000
     "]],
     );
