@@ -236,6 +236,7 @@ mod tests {
         Claim { claim: number, client_id: client_id.to_owned(), wants_session: true }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a coordinator says nothing else")]
     fn names(tellings: &[Telling]) -> Vec<(BootId, &'static str)> {
         let name = |telling: &Telling| match &telling.frame {
             ControlFrame::Grant(grant) if grant.from.is_some() => "grant after handover",

@@ -202,7 +202,8 @@ mod tests {
             properties: Some(Arc::new(interval(1_000))),
             qos: QoS::AtMostOnce,
             retain: false,
-            publisher: SessionKey::BROKER,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
             expires_at: Some(Tick::from_millis(1_000_001)),
             is_in_transit: false,
         };

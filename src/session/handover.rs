@@ -99,10 +99,14 @@ mod tests {
         former.in_flight.push(delivery(1));
         former.mailbox().charge(delivery(1).message.charged_bytes());
         (2..=5).for_each(|id| offer(&former, id));
-        [1, 3, 4, 6].into_iter().for_each(|id| offer(&latter, id));
+        for id in [1, 3, 4, 6] {
+            offer(&latter, id);
+        }
         latter.take_over(former.hand_over());
         // Those come late by a slower way.
-        [5, 7].into_iter().for_each(|id| offer(&latter, id));
+        for id in [5, 7] {
+            offer(&latter, id);
+        }
         assert_eq!(latter.mailbox().counts().messages, 7, "one is in flight");
         let queue = latter.hand_over().queue;
         let ids: Vec<_> = queue.iter().map(|delivery| delivery.message.id.0).collect();

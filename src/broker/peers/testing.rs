@@ -131,20 +131,25 @@ impl Chance {
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
+
+    /// Once in so many times.
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
 }
 
 impl Cluster {
     /// So many brokers that know each other, with a slot map.
     pub(crate) fn new(count: usize) -> Self {
-        Self::with(count, None, BrokerOptions::default())
+        Self::with(count, None, &BrokerOptions::default())
     }
 
     /// The same, with an order of events of its own.
     pub(crate) fn seeded(count: usize, seed: u64) -> Self {
-        Self::with(count, Some(Chance::new(seed)), BrokerOptions::default())
+        Self::with(count, Some(Chance::new(seed)), &BrokerOptions::default())
     }
 
-    fn with(count: usize, chance: Option<Chance>, options: BrokerOptions) -> Self {
+    fn with(count: usize, chance: Option<Chance>, options: &BrokerOptions) -> Self {
         let mut cluster = Self {
             nodes: (0..count).map(|number| Node::new(number, options.clone())).collect(),
             links: BTreeMap::new(),
@@ -242,6 +247,12 @@ impl Cluster {
     /// What has come to a client since it was last asked.
     pub(crate) fn received(&mut self, line: LineId) -> Vec<Packet> {
         std::mem::take(&mut self.lines[line.0].inbox)
+    }
+
+    /// The first of what has come to a client.
+    pub(crate) fn next_received(&mut self, line: LineId) -> Option<Packet> {
+        let inbox = &mut self.lines[line.0].inbox;
+        (!inbox.is_empty()).then(|| inbox.remove(0))
     }
 
     /// Whether a CONNECT was accepted and the connection lasts.
@@ -516,10 +527,11 @@ pub(crate) fn publish(topic: &str, payload: &str, qos: QoS, id: u16) -> Packet {
 }
 
 /// The same with RETAIN.
+#[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is made")]
 pub(crate) fn retained(topic: &str, payload: &str, qos: QoS, id: u16) -> Packet {
     match publish(topic, payload, qos, id) {
         Packet::Publish(publish) => Packet::Publish(Publish { retain: true, ..publish }),
-        other => other,
+        other => unreachable!("a PUBLISH was made, not {other:?}"),
     }
 }
 

@@ -356,7 +356,9 @@ fn interest() -> impl Strategy<Value = ControlFrame> {
 fn ownership() -> impl Strategy<Value = ControlFrame> {
     let parts = (any::<u64>(), text(), token(), option::of(boot_id()), any::<bool>());
     let state = vec(any::<u8>(), 0..50).prop_map(Bytes::from);
-    let held = (text(), token()).prop_map(|(client_id, token)| Held { client_id, token });
+    let held = (text(), token(), any::<u64>(), any::<bool>()).prop_map(
+        |(client_id, token, claim, is_leaving)| Held { client_id, token, claim, is_leaving },
+    );
     (parts, boot_id(), state, vec(held, 0..4), 0..8).prop_map(
         |((claim, client_id, token, from, flag), to, state, held, which)| match which {
             0 => ControlFrame::Claim(Claim { claim, client_id, wants_session: flag }),

@@ -41,6 +41,7 @@ pub(super) enum Effect {
 }
 
 /// A process that runs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a step of its own, taken once")]
 pub(super) struct Process {
     pub(super) number: u32,
     pub(super) broker: Broker,

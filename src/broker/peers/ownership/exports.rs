@@ -243,12 +243,7 @@ impl Turn<'_> {
         }
     }
 
-    fn claim_export(
-        &mut self,
-        peers: &Peers,
-        export: &Export,
-        waker: &Waker,
-    ) -> Option<Outgoing> {
+    fn claim_export(&mut self, peers: &Peers, export: &Export, waker: &Waker) -> Option<Outgoing> {
         match self.broker.registry().claim(&export.client_id, waker) {
             Claimed::Free => self.offer_export(peers, export, None),
             Claimed::Parked(parked) => {

@@ -185,7 +185,7 @@ impl Turn<'_> {
                 work.settling.extend(self.finish_import(peers, &news, incoming));
             }
         }
-        self.poll_settling(peers, work);
+        Self::poll_settling(peers, work);
     }
 
     /// Goes on with an import. `true` when nothing more is to come.
@@ -339,7 +339,7 @@ impl Turn<'_> {
     }
 
     /// Lets go of the identifiers of what came with a Session, once none of it can come again.
-    fn poll_settling(&mut self, peers: &Peers, work: &mut Work) {
+    fn poll_settling(peers: &Peers, work: &mut Work) {
         let rounds: BTreeSet<_> = work.settling.iter().filter_map(|one| one.round).collect();
         let passed: BTreeSet<_> =
             rounds.into_iter().filter(|round| Self::has_passed(peers, *round)).collect();

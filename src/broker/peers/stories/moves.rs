@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "nothing else refuses")]
 fn refusal(packets: &[Packet]) -> Option<ReasonCode> {
     packets.iter().find_map(|packet| match packet {
         Packet::Connack(connack) if connack.reason_code != ReasonCode::Success => {
