@@ -144,6 +144,9 @@ options! {
         link_bind: Option<IpAddr> as "ADDR" = None,
         /// The port of the links between brokers; 0 is any free port.
         link_port: u16 as "PORT" = 7883,
+        /// The address, `host:port`, at which the other brokers reach this one where that is not
+        /// `link_host` and the port that was bound: a proxy, a mapped port.
+        link_advertise: Option<String> as "HOST:PORT" = None,
         /// The file that holds the secret that all brokers of the cluster share, of at least 16
         /// characters. Needed, or TLS, unless links are accepted on loopback only.
         link_secret_file: Option<PathBuf> as "FILE" = None,

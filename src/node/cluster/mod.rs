@@ -176,7 +176,11 @@ impl Reachable {
         let zookeeper = Arc::new(ZooKeeper::start(cluster.zookeeper, clock, sender, &background)?);
         let options = MembershipOptions {
             name: cluster.name,
-            link_address: host_and_port(&config.cluster.link_host, port),
+            link_address: config
+                .cluster
+                .link_advertise
+                .clone()
+                .unwrap_or_else(|| host_and_port(&config.cluster.link_host, port)),
             zone: config.cluster.zone.clone().unwrap_or_default(),
             wire: WireVersions::OURS,
             session_timeout_millis: u64::from(config.cluster.zookeeper_timeout_secs.get()) * 1_000,

@@ -8,6 +8,7 @@ mod under_test;
 
 mod broker_faults;
 mod ensemble_faults;
+mod handover;
 mod links;
 mod messages;
 mod options;

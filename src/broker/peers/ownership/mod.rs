@@ -165,12 +165,6 @@ impl Ownership {
 impl State {
     /// A word of `from`, which may be this broker, about Client Identifiers.
     fn receive(&mut self, peers: &Peers, from: BootId, frame: ControlFrame) {
-        #[cfg(test)]
-        if std::env::var("TRACE").is_ok() {
-            let mut s = format!("{frame:?}");
-            s.truncate(150);
-            eprintln!("{} <- {}: {s}", self.me.0 - 1, from.0 - 1);
-        }
         match frame {
             ControlFrame::Claim(claim) => self.coordinate(from, claim),
             ControlFrame::Grant(grant) => self.note_grant(peers, from, grant),
