@@ -618,3 +618,56 @@ fn a_joiner_that_only_one_broker_saw_is_declared_dead_by_that_one() {
     "#]],
     );
 }
+
+/// The leader has read that a znode is gone, and before it writes so, it is there again: the write
+/// checks how often brokers registered, and fails.
+#[test]
+fn a_leader_that_read_before_somebody_came_back_does_not_declare_it_dead() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        slow a
+        expire b
+        cut b
+        heal b
+        deliver a
+        run 10
+        show a
+        show b
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 7000
+        slow a
+        expire b
+             8010 a1 suspects b1
+        cut b
+        heal b
+        deliver a
+             8010 a1 has b1 back
+        run 10
+        show a
+             8020 a1 present ["b1"] suspect []
+        show b
+             8020 b1 present ["a1"] suspect []
+    "#]],
+    );
+}
