@@ -151,13 +151,19 @@ impl SlotMap {
             u8::try_from(place).expect("there are at most 256 members")
         };
         let owners = Slot::all().filter_map(|slot| highest(slot, &up)).map(place).collect();
-        Self { epoch: 0, owners, dead: self.deaths_with(brokers), members }
+        Self { epoch: 0, owners, dead: self.deaths_with(&brokers.dead, brokers.now_secs), members }
     }
 
-    fn deaths_with(&self, brokers: &Brokers) -> Vec<Death> {
-        let at_secs = brokers.now_secs;
+    /// The map in which these are dead too, which coordinate nothing.
+    #[must_use]
+    pub fn with_dead(&self, dead: &BTreeSet<BootId>, now_secs: u32) -> Self {
+        debug_assert!(!dead.iter().any(|boot_id| self.is_member(*boot_id)), "they have slots");
+        Self { epoch: 0, dead: self.deaths_with(dead, now_secs), ..self.clone() }
+    }
+
+    fn deaths_with(&self, dead: &BTreeSet<BootId>, at_secs: u32) -> Vec<Death> {
         let is_recent = |death: &&Death| at_secs.saturating_sub(death.at_secs) < DEAD_KEPT_SECS;
-        let new = brokers.dead.iter().filter(|id| !self.is_dead(**id));
+        let new = dead.iter().filter(|id| !self.is_dead(**id));
         let new = new.map(|&boot_id| Death { boot_id, at_secs });
         let mut dead: Vec<Death> = self.dead.iter().filter(is_recent).copied().chain(new).collect();
         dead.drain(..dead.len().saturating_sub(DEAD_MAX));

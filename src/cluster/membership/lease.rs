@@ -117,25 +117,13 @@ impl Lease {
         self.due = Some(now);
     }
 
-    /// Nobody's writes are committed, as `voters` brokers, this one included, would know, of whom
-    /// `answers` have answered.
+    /// Most brokers say that nobody's writes are committed. They may have said so a heartbeat ago, so
+    /// that the lease is shorter by as much.
     ///
-    /// An answer may be a heartbeat old, so that the lease is shorter by as much.
-    pub(super) fn freeze(
-        &mut self,
-        now: Tick,
-        voters: usize,
-        answers: &[PeerLease],
-        desk: &mut Desk,
-    ) {
-        let is_majority = (answers.len() + 1) * 2 > voters;
-        let all_without = answers.iter().all(|answer| *answer == PeerLease::Uncommitted);
-        // A broker that never had a lease has none to go on with.
-        let had_one = self.committed.is_some();
-        let has_none = self.own_lease(now) == PeerLease::Uncommitted;
-        // One that has ended stays so: who buried this broker because of it does not answer any more.
-        let still_stands = now < self.until;
-        if is_majority && all_without && had_one && has_none && still_stands {
+    /// One that has ended is not taken up again: somebody may have had the ensemble meanwhile, and
+    /// have declared us dead. Only a commit tells.
+    pub(super) fn freeze(&mut self, now: Tick, desk: &mut Desk) {
+        if now < self.until && self.own_lease(now) == PeerLease::Uncommitted {
             self.is_frozen = true;
             self.extend(now.plus_millis(self.timeout_millis / 2), desk);
         }

@@ -60,6 +60,8 @@ pub struct Membership {
     retry_at: Option<Tick>,
     /// When a broker that is gone may be declared dead.
     steer_at: Option<Tick>,
+    /// Since when there are brokers that are gone and that no map has ever had.
+    orphans_since: Option<Tick>,
     /// What was last said to be wrong: it is not said twice.
     trouble: String,
     ending: Ending,
@@ -117,6 +119,7 @@ impl Membership {
             is_ttl_probed: false,
             retry_at: None,
             steer_at: None,
+            orphans_since: None,
             trouble: String::new(),
             ending: Ending::No,
         }
@@ -199,8 +202,9 @@ impl Membership {
         self.end(Output::Fatal(words));
     }
 
-    /// What peers say of their leases, in answers no older than a sixth of the session timeout. Call
-    /// it about that often while [`Self::own_lease`] is uncommitted.
+    /// What peers say of their leases, each once, in answers no older than a sixth of the session
+    /// timeout. Call it about that often while [`Self::own_lease`] is uncommitted, with everybody who
+    /// answers, also those that this broker does not know from the tree.
     pub fn peers_answer(&mut self, now: Tick, answers: &[(BootId, PeerLease)]) {
         if self.ending == Ending::Over {
             return;
@@ -208,12 +212,13 @@ impl Membership {
         let mut voters: BTreeSet<BootId> = self.roster.boot_ids().collect();
         voters.extend(self.slots.iter().flat_map(|slots| slots.map.members()));
         voters.remove(&self.own.boot_id);
-        let counted: Vec<PeerLease> = voters
-            .iter()
-            .filter_map(|voter| answers.iter().find(|(boot_id, _)| boot_id == voter))
-            .map(|(_, lease)| *lease)
-            .collect();
-        self.lease.freeze(now, voters.len() + 1, &counted, &mut self.desk);
+        let voices = answers.iter().filter(|(boot_id, _)| voters.contains(boot_id)).count();
+        // Also one that came while we were cut off, and that we know from its link alone.
+        let is_anybody_committed = answers.iter().any(|(_, lease)| *lease == PeerLease::Committed);
+        let is_majority = (voices + 1) * 2 > voters.len() + 1;
+        if is_majority && !is_anybody_committed {
+            self.lease.freeze(now, &mut self.desk);
+        }
     }
 
     /// Leaves the cluster: nobody has to wait until this broker is declared dead. Let the clients go
@@ -297,6 +302,7 @@ impl Membership {
         self.desk.forget();
         self.retry_at = None;
         self.steer_at = None;
+        self.orphans_since = None;
         self.lease.stop();
         self.roster.forget_list();
         self.lock.stop(&mut self.desk);

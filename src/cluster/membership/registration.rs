@@ -4,15 +4,13 @@
 //! change also counts itself in `/brokers`, so that a leader that is about to declare somebody dead
 //! fails when somebody came back.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use super::desk::Asked;
 use super::output::Output;
 use super::roster::Depth;
 use super::{Ending, Membership, Outcome};
-use crate::cluster::identity::{BootId, Member, MemberState};
+use crate::cluster::identity::{Member, MemberState};
 use crate::cluster::member_record;
 use crate::cluster::paths::{BROKERS, SLOTS, below};
 use crate::cluster::slots::Brokers;
@@ -248,18 +246,20 @@ impl Membership {
         if self.desk.is_asked(&Asked::Leave) || self.desk.is_asked(&Asked::Slots) {
             return;
         }
-        let delete = Change::Delete { path: self.own_path(), version: None };
-        let changes = match (&self.slots, self.lease.ensemble_secs(now)) {
-            (Some(slots), Some(now_secs)) => {
-                let own: BTreeSet<BootId> = [self.own.boot_id].into();
-                let map = slots.map.with(&Brokers { dead: own, now_secs, ..self.brokers() });
-                let path = SLOTS.to_owned();
-                let version = Some(slots.stat.version);
-                vec![Change::Set { path, data: map.encode(), version }, delete]
-            }
-            // Without a time there is no way to say since when: others will find out.
-            _ => vec![delete],
+        // Before the first heartbeat nobody can say when that is.
+        let (Some(slots), Some(now_secs)) = (&self.slots, self.lease.ensemble_secs(now)) else {
+            return;
         };
+        let map = slots.map.with(&Brokers {
+            dead: [self.own.boot_id].into(),
+            now_secs,
+            ..self.brokers()
+        });
+        let version = Some(slots.stat.version);
+        let changes = vec![
+            Change::Set { path: SLOTS.to_owned(), data: map.encode(), version },
+            Change::Delete { path: self.own_path(), version: None },
+        ];
         self.desk.ask(Asked::Leave, Request::All(changes));
     }
 

@@ -1,31 +1,50 @@
-//! What the leader does: it declares brokers dead, and gives slots to those that are up.
+//! What the leader does: it declares brokers dead, and gives slots to those that are up. (There is one
+//! death that only somebody else can declare: see [`Membership::cleared`].)
 //!
 //! A broker whose session ended may come back in a new one, in the same life. So a leader that is new,
 //! or was without the ensemble for a while, waits a whole session timeout, and its write fails when
 //! anybody has registered since it read who is there: of a declaration and a return, one is first.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::desk::Asked;
 use super::roster::Depth;
 use super::{Membership, Outcome};
 use crate::cluster::identity::{BootId, MemberState};
 use crate::cluster::paths::{BROKERS, SLOTS};
-use crate::cluster::slots::Brokers;
+use crate::cluster::slots::{Brokers, SlotMap};
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, CoordinationError, Request};
 
 impl Membership {
-    /// Writes a new map, if this broker leads and there is a reason.
+    /// Writes a new map, if there is a reason and this broker may.
     pub(super) fn steer(&mut self, now: Tick) {
         self.steer_at = None;
-        let Some(lock) = self.lock.check() else { return };
         let Some(slots) = &self.slots else { return };
-        let Some(registrations) = self.roster.complete_as_of() else { return };
+        let Some(registrations) = self.roster.complete_as_of() else {
+            self.orphans_since = None;
+            return;
+        };
         let Some(now_secs) = self.lease.ensemble_secs(now) else { return };
         if self.desk.is_asked(&Asked::Steer) || self.desk.is_asked(&Asked::Slots) {
             return;
         }
+        let (version, former) = (Some(slots.stat.version), Arc::clone(&slots.map));
+        let lock = self.lock.check();
+        let map =
+            if lock.is_some() { self.led(now, now_secs) } else { self.cleared(now, now_secs) };
+        let Some(map) = map else { return };
+        let set = Change::Set { path: SLOTS.to_owned(), data: map.encode(), version };
+        let is_declaring = map.dead().any(|boot_id| !former.is_dead(boot_id));
+        let nobody_came = Change::Check { path: BROKERS.to_owned(), version: registrations };
+        let nobody_came = is_declaring.then_some(nobody_came);
+        let changes = lock.into_iter().chain([set]).chain(nobody_came).collect();
+        self.desk.ask(Asked::Steer, Request::All(changes));
+    }
+
+    /// The map that a leader wants, if it is another one.
+    fn led(&mut self, now: Tick, now_secs: u32) -> Option<SlotMap> {
         let gone = self.gone();
         let mut brokers = Brokers { now_secs, ..self.brokers() };
         if !gone.is_empty() {
@@ -34,39 +53,48 @@ impl Membership {
                 at => self.steer_at = at,
             }
         }
-        let map = slots.map.with(&brokers);
-        if map.says_the_same(&slots.map) {
-            return;
+        let map = &self.slots.as_ref()?.map;
+        let wanted = map.with(&brokers);
+        (!wanted.says_the_same(map)).then_some(wanted)
+    }
+
+    /// The map without brokers that only this one knows of: they came and went, and so did whoever
+    /// led, before they were in a map. Who leads now cannot declare them dead.
+    fn cleared(&mut self, now: Tick, now_secs: u32) -> Option<SlotMap> {
+        let map = Arc::clone(&self.slots.as_ref()?.map);
+        let mut orphans = self.gone();
+        orphans.retain(|boot_id| !map.is_member(*boot_id));
+        if orphans.is_empty() {
+            self.orphans_since = None;
+            return None;
         }
-        let mut changes = vec![lock];
-        changes.push(Change::Set {
-            path: SLOTS.to_owned(),
-            data: map.encode(),
-            version: Some(slots.stat.version),
-        });
-        if !brokers.dead.is_empty() {
-            changes.push(Change::Check { path: BROKERS.to_owned(), version: registrations });
+        let since = *self.orphans_since.get_or_insert(now);
+        // Twice what a leader takes at most.
+        let at = since.plus_millis(2 * self.session_timeout_millis);
+        if now < at {
+            self.steer_at = Some(at);
+            return None;
         }
-        self.desk.ask(Asked::Steer, Request::All(changes));
+        self.orphans_since = None;
+        Some(map.with_dead(&orphans, now_secs))
     }
 
     pub(super) fn handle_steered(&mut self, now: Tick, outcome: &Outcome) {
-        let (part, error) = match outcome {
+        let error = match outcome {
             Ok(_) => return self.desk.read(Asked::Slots),
-            Err(CoordinationError::Part { part, error }) => (*part, &**error),
-            Err(error) => (usize::MAX, error),
+            Err(CoordinationError::Part { error, .. }) => &**error,
+            Err(error) => error,
         };
-        match (part, error) {
-            (PART_LOCK, CoordinationError::NoNode) => {
-                self.lock.stop(&mut self.desk);
-                self.desk.read(Asked::Contenders);
-            }
-            (PART_SLOTS, CoordinationError::BadVersion) => self.desk.read(Asked::Slots),
-            // Somebody has come, or come back.
-            (PART_REGISTRATIONS, CoordinationError::BadVersion) => {
-                self.roster.list(Depth::NewNames, &mut self.desk);
-            }
-            (_, error) => self.fail(now, "cannot write the slot map", error),
+        if *error == CoordinationError::NoNode && self.lock.leading_since().is_some() {
+            // The place in the line is gone.
+            self.lock.stop(&mut self.desk);
+            self.desk.read(Asked::Contenders);
+        } else if *error == CoordinationError::BadVersion {
+            // There is another map, or somebody has come, or come back.
+            self.desk.read(Asked::Slots);
+            self.roster.list(Depth::NewNames, &mut self.desk);
+        } else {
+            self.fail(now, "cannot write the slot map", error);
         }
     }
 
@@ -112,7 +140,3 @@ impl Membership {
         Some(since.plus_millis(self.session_timeout_millis))
     }
 }
-
-const PART_LOCK: usize = 0;
-const PART_SLOTS: usize = 1;
-const PART_REGISTRATIONS: usize = 2;

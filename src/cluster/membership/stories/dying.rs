@@ -541,3 +541,133 @@ fn a_znode_that_is_deleted_by_hand_is_made_again() {
     "#]],
     );
 }
+
+/// *The leader and a broker that was still joining end together*: whoever leads next never saw the
+/// joiner and cannot declare it dead, and no SUBACK of the one that saw it would ever leave.
+#[test]
+fn a_joiner_that_only_one_broker_saw_is_declared_dead_by_that_one() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        start c
+        crash a
+        crash c
+        cut b
+        run 6000
+        start d
+        run 100
+        heal b
+        run 12100
+        run 1000
+        show b
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 7000
+        start c
+             8010 c1 has slots [a1:515 b1:509] dead []
+             8010 a1 sees c1 Joining
+             8010 b1 sees c1 Joining
+             8010 c1 sees a1 Up
+             8010 c1 sees b1 Up
+             8010 c1 is registered; listed ["a1", "b1"] absent []
+        crash a
+        crash c
+        cut b
+        run 6000
+        start d
+            14010 d1 has slots [a1:515 b1:509] dead []
+            14010 d1 is registered; listed [] absent ["a1", "b1"]
+            14010 d1 leads
+        run 100
+        heal b
+            14110 b1 suspects a1
+            14110 b1 suspects c1
+            14110 b1 sees d1 Joining
+            14110 d1 sees b1 Up
+        run 12100
+            20010 b1 has slots [b1:1024] dead [a1]
+            20010 b1 buries a1
+            20010 d1 has slots [b1:1024] dead [a1]
+            20010 d1 buries a1
+            26110 b1 has slots [b1:1024] dead [a1 c1]
+            26110 b1 buries c1
+            26110 d1 has slots [b1:1024] dead [a1 c1]
+            26110 d1 buries c1
+        run 1000
+        show b
+            27210 b1 present ["d1"] suspect []
+    "#]],
+    );
+}
+
+/// The leader has read that a znode is gone, and before it writes so, it is there again: the write
+/// checks how often brokers registered, and fails.
+#[test]
+fn a_leader_that_read_before_somebody_came_back_does_not_declare_it_dead() {
+    let story = "
+        start a,b
+        run 10
+        set a,b up
+        run 7000
+        slow a
+        expire b
+        cut b
+        heal b
+        deliver a
+        run 10
+        show a
+        show b
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        set a,b up
+             1010 a1 has slots [a1:1024] dead []
+             1010 a1 sees that b1 is Up
+             1010 a1 has slots [a1:515 b1:509] dead []
+             1010 b1 sees that a1 is Up
+             1010 b1 has slots [a1:515 b1:509] dead []
+        run 7000
+        slow a
+        expire b
+             8010 a1 suspects b1
+        cut b
+        heal b
+        deliver a
+             8010 a1 has b1 back
+        run 10
+        show a
+             8020 a1 present ["b1"] suspect []
+        show b
+             8020 b1 present ["a1"] suspect []
+    "#]],
+    );
+}

@@ -291,3 +291,78 @@ fn a_broker_that_never_had_a_lease_gets_none_from_its_peers() {
     "]],
     );
 }
+
+/// *A broker was cut off, lost its lease and was declared dead; then the ensemble is gone for all.*
+/// The others report no commits any more, and that must not wake it.
+#[test]
+fn a_lease_that_has_ended_is_not_taken_up_again() {
+    let story = "
+        start a,b
+        run 10
+        cut a
+        run 6500
+        outage
+        run 2500
+        hears a b=no
+        lease a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a,b
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+             1000 b1 has slots [] dead []
+             1000 a1 sees b1 Joining
+             1000 b1 sees a1 Joining
+             1000 b1 is registered; listed ["a1"] absent []
+        run 10
+        cut a
+             1010 a1 does not lead any more
+        run 6500
+             7010 b1 suspects a1
+             7010 b1 leads
+        outage
+             7510 b1 does not lead any more
+        run 2500
+        hears a b=no
+        lease a
+            10010 a1 lease -5010 ms more, Uncommitted
+    "#]],
+    );
+}
+
+/// *A broker came while we were cut off, and declares us dead*: we know it from its link alone.
+#[test]
+fn a_broker_that_nobody_has_listed_can_tell_that_the_ensemble_is_there() {
+    let story = "
+        start a
+        run 10
+        cut a
+        start b
+        run 2500
+        hears a b=yes
+        lease a
+    ";
+    check(
+        story,
+        &expect![[r#"
+        start a
+             1000 a1 has slots [] dead []
+             1000 a1 is registered; listed [] absent []
+             1000 a1 leads
+        run 10
+        cut a
+             1010 a1 does not lead any more
+        start b
+             1010 b1 has slots [] dead []
+             1010 b1 sees a1 Joining
+             1010 b1 is registered; listed ["a1"] absent []
+        run 2500
+        hears a b=yes
+        lease a
+             3510 a1 lease 1490 ms more, Uncommitted
+    "#]],
+    );
+}

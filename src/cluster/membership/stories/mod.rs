@@ -1,8 +1,10 @@
 //! Stories: what happens to brokers, and what they make of it.
 
+mod chaos;
 mod dying;
 mod joining;
 mod leases;
+mod promises;
 mod world;
 
 use expect_test::Expect;

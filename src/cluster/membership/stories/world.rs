@@ -22,39 +22,44 @@ pub(super) const T: u64 = 6_000;
 
 /// The brokers of a story, called by a letter, and what became of them.
 pub(super) struct World {
-    tree: Tree,
+    pub(super) tree: Tree,
     /// What the clock of the leading server is ahead.
-    server_ahead_millis: i64,
-    is_ensemble_up: bool,
-    now: Tick,
-    nodes: BTreeMap<char, Node>,
+    pub(super) server_ahead_millis: i64,
+    pub(super) is_ensemble_up: bool,
+    pub(super) now: Tick,
+    pub(super) nodes: BTreeMap<char, Node>,
     /// Sessions of processes that are gone, and when they end.
-    ghosts: Vec<(i64, Tick)>,
-    trace: String,
+    pub(super) ghosts: Vec<(i64, Tick)>,
+    /// Whether composites do what they have to, and promises are checked.
+    pub(super) is_checked: bool,
+    pub(super) next_pings: Tick,
+    pub(super) trace: String,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fault that a story switches on")]
-struct Node {
-    membership: Membership,
-    life: u8,
-    session: i64,
-    is_connected: bool,
+pub(super) struct Node {
+    pub(super) membership: Membership,
+    pub(super) life: u8,
+    pub(super) session: i64,
+    pub(super) is_connected: bool,
     /// It gets no time, and nothing that it is told.
-    is_paused: bool,
+    pub(super) is_paused: bool,
     /// The process is gone.
-    is_dead: bool,
+    pub(super) is_dead: bool,
     /// Its requests are made, and their answers lost.
-    is_deaf: bool,
+    pub(super) is_deaf: bool,
     /// From the request on that has this in it.
-    deaf_from: Option<String>,
+    pub(super) deaf_from: Option<String>,
+    /// It has no clients any more.
+    pub(super) has_let_go: bool,
     /// Answers wait.
-    is_slow: bool,
+    pub(super) is_slow: bool,
     /// What watches tell waits.
-    is_late: bool,
-    last_heard: Tick,
-    inbox: VecDeque<CoordinationEvent>,
-    late: VecDeque<CoordinationEvent>,
-    lease: Tick,
+    pub(super) is_late: bool,
+    pub(super) last_heard: Tick,
+    pub(super) inbox: VecDeque<CoordinationEvent>,
+    pub(super) late: VecDeque<CoordinationEvent>,
+    pub(super) lease: Tick,
 }
 
 impl World {
@@ -66,6 +71,8 @@ impl World {
             now: Tick::from_millis(1_000),
             nodes: BTreeMap::new(),
             ghosts: Vec::new(),
+            is_checked: false,
+            next_pings: Tick::ZERO,
             trace: String::new(),
         }
     }
@@ -77,12 +84,17 @@ impl World {
     /// Plays a story, a line per event, and returns what came of it.
     pub(super) fn play(mut self, story: &str) -> String {
         for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            writeln!(self.trace, "{line}").unwrap();
-            let words: Vec<&str> = line.split(' ').collect();
-            self.event(&words);
-            self.settle();
+            self.play_line(line);
         }
         self.trace
+    }
+
+    /// Plays one event.
+    pub(super) fn play_line(&mut self, line: &str) {
+        writeln!(self.trace, "{line}").unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        self.event(&words);
+        self.settle();
     }
 
     fn event(&mut self, words: &[&str]) {
@@ -124,8 +136,11 @@ impl World {
 
     fn event_of(&mut self, verb: &str, name: char, rest: &[&str]) {
         let now = self.now;
+        if self.is_checked && !self.is_sensible(verb, name) {
+            return;
+        }
         match verb {
-            "start" => self.start(name, rest),
+            "start" | "start-if-down" => self.start(name, rest),
             "renew" => self.renew(name),
             "cut" => self.disconnect(name),
             "heal" => self.connect(name),
@@ -162,7 +177,11 @@ impl World {
                 };
                 self.node(name).membership.set_state(now, state);
             }
-            "leave" => self.node(name).membership.leave(now),
+            "leave" => {
+                let node = self.node(name);
+                node.has_let_go = true;
+                node.membership.leave(now);
+            }
             "answered" => self.node(name).membership.name_holder_answered(),
             "reborn" => self.be_reborn(name),
             "hears" => self.hear(name, rest),
@@ -184,6 +203,7 @@ impl World {
             is_dead: false,
             is_deaf: false,
             deaf_from: None,
+            has_let_go: false,
             is_slow: false,
             is_late: false,
             last_heard: self.now,
@@ -244,7 +264,7 @@ impl World {
     }
 
     /// What a composite does with [`Output::DeclaredDead`].
-    fn be_reborn(&mut self, name: char) {
+    pub(super) fn be_reborn(&mut self, name: char) {
         let now = self.now;
         let node = self.node(name);
         node.life += 1;
@@ -309,10 +329,12 @@ impl World {
             let ends = ends.filter(|node| !node.is_heard() && !node.is_dead);
             let ends = ends.map(Node::session_end);
             let ends = ends.chain(self.ghosts.iter().map(|(_, end)| *end));
-            let next = timeouts.chain(ends.filter(|_| self.is_ensemble_up)).min();
+            let pings = self.is_checked.then_some(self.next_pings);
+            let next = timeouts.chain(ends.filter(|_| self.is_ensemble_up)).chain(pings).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = next.max(self.now);
             self.end_sessions();
+            self.exchange_pings();
             let now = self.now;
             for node in self.nodes.values_mut().filter(|node| node.is_running()) {
                 if node.membership.next_timeout().is_some_and(|at| at <= now) {
@@ -366,9 +388,11 @@ impl World {
         let (former, is_new) = (node.session, !self.tree.is_open(node.session));
         let session = if is_new { self.tree.open_session() } else { former };
         self.tree.lose_changes(session);
+        let now = self.now;
         let node = self.node(name);
         node.session = session;
         node.is_connected = true;
+        node.last_heard = now;
         if is_new && former != 0 {
             node.inbox.push_back(CoordinationEvent::Expired);
         }
@@ -376,7 +400,7 @@ impl World {
     }
 
     /// Carries everything to where it goes until nothing moves.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..100_000 {
             let moved = self.names().into_iter().any(|name| self.step(name));
             if !moved {
@@ -415,6 +439,9 @@ impl World {
     }
 
     fn carry_out(&mut self, name: char, output: Output) {
+        if self.is_checked {
+            self.act(name, &output);
+        }
         let words = match output {
             Output::Submit(ticket, request) => return self.submit(name, ticket, request),
             Output::Lease { until } => {
@@ -469,17 +496,17 @@ impl World {
         writeln!(self.trace, "    {now:>5} {name}{life} {words}").unwrap();
     }
 
-    fn node(&mut self, name: char) -> &mut Node {
+    pub(super) fn node(&mut self, name: char) -> &mut Node {
         self.nodes.get_mut(&name).unwrap()
     }
 
-    fn names(&self) -> Vec<char> {
+    pub(super) fn names(&self) -> Vec<char> {
         self.nodes.keys().copied().collect()
     }
 }
 
 impl Node {
-    fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         !self.is_dead && !self.is_paused
     }
 
@@ -505,7 +532,7 @@ fn membership(name: char, life: u8, tickets: TicketSource, now: Tick) -> Members
 }
 
 /// The first byte shows the letter and the life, which is what logs show of it.
-fn boot_id(name: char, life: u8) -> BootId {
+pub(super) fn boot_id(name: char, life: u8) -> BootId {
     let letter = u128::from(u32::from(name) - u32::from('a') + 10);
     BootId(((letter << 4) + u128::from(life)) << 120)
 }

@@ -1,0 +1,114 @@
+//! What a world of brokers must never show, and what it must come to.
+
+use std::collections::BTreeSet;
+
+use super::super::output::{Output, PeerLease};
+use super::world::{Node, T, World, boot_id};
+use crate::cluster::identity::{BootId, MemberState};
+use crate::cluster::slots::SlotMap;
+
+impl World {
+    /// Composites do what they have to, and every promise is looked after.
+    pub(super) fn checked() -> Self {
+        Self { is_checked: true, ..Self::new() }
+    }
+
+    /// Whether an event can happen to a broker as it is.
+    pub(super) fn is_sensible(&self, verb: &str, name: char) -> bool {
+        let Some(node) = self.nodes.get(&name) else { return verb == "start-if-down" };
+        match verb {
+            "start-if-down" => node.is_dead && node.life < 15,
+            "set" | "leave" | "renew" if node.is_paused => false,
+            "renew" | "deaf" | "slow" | "late" => !node.is_dead && node.is_connected,
+            _ => !node.is_dead,
+        }
+    }
+
+    /// What a composite does, and what must hold whenever it is told something.
+    pub(super) fn act(&mut self, name: char, output: &Output) {
+        if let Output::Slots(map) = output {
+            self.nobody_dead_acknowledges(map);
+        }
+        if *output == Output::DeclaredDead {
+            self.be_reborn(name);
+        }
+        if *output == Output::Left {
+            let node = self.node(name);
+            (node.is_dead, node.is_connected) = (true, false);
+            let session = node.session;
+            self.tree.expire(session);
+        }
+        assert!(!matches!(output, Output::Fatal(_)), "{name}: {output:?}\n{}", self.trace);
+    }
+
+    fn nobody_dead_acknowledges(&self, map: &SlotMap) {
+        for (name, node) in self.nodes.iter().filter(|(_, node)| !node.is_dead) {
+            let until = node.membership.lease_until();
+            let is_dead = map.is_dead(boot_id(*name, node.life));
+            assert!(
+                !is_dead || node.has_let_go || until <= self.now,
+                "{name} is dead at {:?} and acknowledges until {until:?}\n{}",
+                self.now,
+                self.trace
+            );
+        }
+    }
+
+    /// Every broker that runs asks every other, over links that always stand.
+    pub(super) fn exchange_pings(&mut self) {
+        if !self.is_checked || self.now < self.next_pings {
+            return;
+        }
+        self.next_pings = self.now.plus_millis(T / 6);
+        let now = self.now;
+        let running = self.nodes.iter().filter(|(_, node)| node.is_running());
+        let answers: Vec<(BootId, PeerLease)> = running
+            .map(|(name, node)| (boot_id(*name, node.life), node.membership.own_lease(now)))
+            .collect();
+        for node in self.nodes.values_mut().filter(|node| node.is_running()) {
+            node.membership.peers_answer(now, &answers);
+        }
+        self.settle();
+    }
+
+    /// Everything works again.
+    pub(super) fn end_faults(&mut self) {
+        if !self.is_ensemble_up {
+            self.play_line("restore");
+        }
+        for name in self.names() {
+            for verb in ["resume", "cut", "heal", "deliver"] {
+                self.play_line(&format!("{verb} {name}"));
+            }
+        }
+    }
+
+    /// All that live agree on who lives, who is dead, and who has what.
+    pub(super) fn check_agreement(&self) {
+        let living: Vec<(BootId, &Node)> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.is_dead)
+            .map(|(name, node)| (boot_id(*name, node.life), node))
+            .collect();
+        let ids: BTreeSet<BootId> = living.iter().map(|(id, _)| *id).collect();
+        let state = |node: &Node| node.membership.own().state;
+        let clients = living.iter().filter(|(_, node)| state(node) != MemberState::Joining);
+        let clients: Vec<BootId> = clients.map(|(id, _)| *id).collect();
+        let Some((_, first)) = living.first() else { return };
+        let map = first.membership.slots().expect("it was read");
+        assert_eq!(map.members(), clients, "{}", self.trace);
+        for (id, node) in &living {
+            let seen: BTreeSet<BootId> =
+                node.membership.present().map(|member| member.boot_id).chain([*id]).collect();
+            assert_eq!(seen, ids, "{id:?} sees them\n{}", self.trace);
+            assert_eq!(node.membership.suspect().count(), 0, "{}", self.trace);
+            assert_eq!(node.membership.slots(), Some(map), "{}", self.trace);
+            assert!(!map.is_dead(*id), "{}", self.trace);
+            assert!(node.membership.lease_until() > self.now, "{}", self.trace);
+            assert!(!node.membership.is_frozen(self.now), "{}", self.trace);
+        }
+        let leaders = living.iter().filter(|(_, node)| node.membership.leader_check().is_some());
+        assert_eq!(leaders.count(), 1, "{}", self.trace);
+    }
+}
