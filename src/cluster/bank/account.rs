@@ -6,7 +6,10 @@
 //! was read: a follower that lags may show an old lease, but a write at an old version fails, and
 //! one that succeeds shuts the lost change out for good.
 
-use super::content::{BANK, decode_free, decode_lease, encode_free, encode_lease, lease_path};
+mod moving;
+mod opening;
+
+use super::content::{decode_free, encode_lease};
 use super::desk::Desk;
 use super::funds::Funds;
 use super::holdings::{Holdings, Mark};
@@ -14,12 +17,9 @@ use super::options::BankOptions;
 use super::readings::BankReadings;
 use super::sizing::{Books, UNLIMITED, lease_after};
 use crate::cluster::jitter::Jitter;
+use crate::cluster::paths::{BANK, below};
 use crate::ports::Tick;
-use crate::ports::coordination::{
-    Change, CoordinationError, CreateMode, Reply, Request, Stat, Ticket,
-};
-
-use CoordinationError::{ConnectionLost, NoNode};
+use crate::ports::coordination::{Change, CoordinationError, CreateMode, Reply, Request, Ticket};
 
 /// What came of a wish to spend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,7 +83,7 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn new(options: BankOptions) -> Self {
         Self {
-            path: lease_path(&options.name),
+            path: below(BANK, &options.name),
             session: None,
             is_connected: false,
             lease: None,
@@ -230,152 +230,11 @@ impl Account {
         }
     }
 
-    fn handle_looked(
-        &mut self,
-        now: Tick,
-        outcome: &Result<Reply, CoordinationError>,
-        desk: &mut Desk,
-    ) {
-        match outcome {
-            Ok(Reply::Data { data, stat }) => self.handle_found(now, data, *stat, desk),
-            Err(NoNode) => {
-                self.lease = None;
-                self.is_unsure = false;
-                if self.used == Funds::ZERO {
-                    // We hold nothing, so that a lease of nothing moves nothing.
-                    let open = Request::Change(self.created(Funds::ZERO));
-                    self.step = Step::Opening(desk.submit(open), Funds::ZERO);
-                } else {
-                    self.step = Step::Restoring(desk.submit(Request::Get(BANK.into())));
-                }
-            }
-            Ok(_) | Err(_) => self.try_again(now),
-        }
-    }
-
-    fn handle_found(&mut self, now: Tick, data: &[u8], stat: Stat, desk: &mut Desk) {
-        let Some((boot_id, funds)) = decode_lease(data) else { return self.try_again(now) };
-        if boot_id != self.options.boot_id {
-            // That of our last process: it ends with its session.
-            return self.try_again(now);
-        }
-        let data = encode_lease(boot_id, funds);
-        if Some(stat.ephemeral_owner) == self.session {
-            let version = Some(stat.version);
-            let set = Change::Set { path: self.path.clone(), data, version };
-            self.step = Step::Confirming(desk.submit(Request::Change(set)), funds);
-            return;
-        }
-        // It is from a session that the ensemble has not ended yet: the same lease in its place
-        // moves nothing.
-        let delete = Change::Delete { path: self.path.clone(), version: Some(stat.version) };
-        let replace = Request::All(vec![delete, self.created(funds)]);
-        self.step = Step::Opening(desk.submit(replace), funds);
-    }
-
-    fn handle_confirmed(
-        &mut self,
-        now: Tick,
-        funds: Funds,
-        outcome: &Result<Reply, CoordinationError>,
-    ) {
-        let Ok(Reply::Changed(stat)) = outcome else { return self.try_again(now) };
-        self.open(now, Lease { funds, version: stat.version });
-    }
-
-    fn handle_restoring(
-        &mut self,
-        now: Tick,
-        outcome: &Result<Reply, CoordinationError>,
-        readings: &mut BankReadings,
-    ) {
-        let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
-        readings.free = free;
-        self.step = Step::Tallying(None, free, version);
-    }
-
-    /// Makes a lease of what we hold. While there was none, that stood in the books as that of a
-    /// payer who is gone, so the sum stays. The free budget is written as it was, at the version
-    /// that was read before the tally: had the leader given away what vanished meanwhile, this
-    /// fails; and if it counts right now, that fails.
-    fn restore(&mut self, free: Funds, version: i32, held: Funds, desk: &mut Desk) {
-        let keep =
-            Change::Set { path: BANK.into(), data: encode_free(free), version: Some(version) };
-        let restore = Request::All(vec![keep, self.created(held)]);
-        self.step = Step::Opening(desk.submit(restore), held);
-    }
-
-    fn handle_opened(
-        &mut self,
-        now: Tick,
-        funds: Funds,
-        outcome: &Result<Reply, CoordinationError>,
-    ) {
-        match outcome {
-            Ok(_) => self.open(now, Lease { funds, version: 0 }),
-            Err(_) => self.try_again(now),
-        }
-    }
-
     fn open(&mut self, now: Tick, lease: Lease) {
         self.lease = Some(lease);
         self.is_unsure = false;
         self.failures_in_row = 0;
         self.due = Some(now);
-    }
-
-    fn handle_free(
-        &mut self,
-        now: Tick,
-        outcome: &Result<Reply, CoordinationError>,
-        desk: &mut Desk,
-        readings: &mut BankReadings,
-    ) {
-        let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
-        let Some(before) = self.lease else { return self.try_again(now) };
-        readings.free = free;
-        let after = self.lease_after(before.funds, free);
-        self.is_exhausted = self.lease_after(after, UNLIMITED) != after;
-        if after == before.funds {
-            self.wanted = Funds::ZERO;
-            self.due = Some(now.plus_millis(EXHAUSTED_MILLIS + self.jitter.below(RETRY_MILLIS)));
-            return;
-        }
-        let grown = after.saturating_minus(before.funds);
-        let shrunk = before.funds.saturating_minus(after);
-        let free = encode_free(free.saturating_minus(grown).plus(shrunk));
-        let lease = encode_lease(self.options.boot_id, after);
-        let multi = Request::All(vec![
-            Change::Set { path: BANK.into(), data: free, version: Some(version) },
-            Change::Set { path: self.path.clone(), data: lease, version: Some(before.version) },
-        ]);
-        self.lease = Some(Lease { funds: before.funds.min(after), ..before });
-        self.step = Step::Moving(desk.submit(multi), before, after);
-    }
-
-    fn handle_moved(
-        &mut self,
-        now: Tick,
-        (before, after): (Lease, Funds),
-        outcome: &Result<Reply, CoordinationError>,
-        readings: &mut BankReadings,
-    ) {
-        match outcome {
-            Ok(_) => {
-                let version = before.version + 1;
-                self.open(now, Lease { funds: after, version });
-                self.wanted = Funds::ZERO;
-                readings.top_ups += u64::from(!before.funds.covers(after));
-                readings.refunds += u64::from(!after.covers(before.funds));
-            }
-            Err(ConnectionLost) => self.try_again(now),
-            Err(_) => {
-                // Nothing was changed: somebody else was faster, or the lease is gone.
-                self.lease = Some(before);
-                self.is_unsure |= !matches!(outcome, Err(error) if is_race(error));
-                self.pause(now);
-            }
-        }
     }
 
     /// Whatever was tried has failed, or nobody knows: look first.
@@ -413,13 +272,6 @@ impl Account {
         let data = encode_lease(self.options.boot_id, funds);
         Change::Create { path: self.path.clone(), data, mode: CreateMode::Ephemeral }
     }
-}
-
-/// Whether a multi failed because the free budget had another version than was read.
-fn is_race(error: &CoordinationError) -> bool {
-    let part_of_bank = 0;
-    matches!(error, CoordinationError::Part { part, error }
-        if *part == part_of_bank && **error == CoordinationError::BadVersion)
 }
 
 pub(super) fn read_free(outcome: &Result<Reply, CoordinationError>) -> Option<(Funds, i32)> {

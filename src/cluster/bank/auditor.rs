@@ -9,12 +9,13 @@
 use std::collections::BTreeSet;
 
 use super::account::read_free;
-use super::content::{BANK, decode_lease, encode_free, lease_path};
+use super::content::{decode_lease, encode_free};
 use super::desk::Desk;
 use super::funds::Funds;
 use super::holdings::{Holdings, Mark};
 use super::readings::BankReadings;
 use crate::cluster::identity::BootId;
+use crate::cluster::paths::{BANK, below};
 use crate::ports::Tick;
 use crate::ports::coordination::{Change, CoordinationError, CreateMode, Reply, Request, Ticket};
 
@@ -238,7 +239,7 @@ impl Auditor {
     fn handle_names(&mut self, now: Tick, base: Base, outcome: &Outcome, desk: &mut Desk) {
         let Ok(Reply::Children(names)) = outcome else { return self.pause(now) };
         let count = Count { base, payers: Vec::new(), leases: Funds::ZERO };
-        let leases = names.iter().map(|name| desk.submit(Request::Get(lease_path(name))));
+        let leases = names.iter().map(|name| desk.submit(Request::Get(below(BANK, name))));
         let waiting: BTreeSet<Ticket> = leases.collect();
         self.step = next_of(waiting, count);
     }

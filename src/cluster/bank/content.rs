@@ -5,20 +5,11 @@ use bytes::Bytes;
 use super::funds::Funds;
 use crate::cluster::identity::BootId;
 
-/// The znode of the free budget; the leases are its children.
-pub const BANK: &str = "/bank";
-
-/// The znode of a broker's lease.
-pub(super) fn lease_path(name: &str) -> String {
-    format!("{BANK}/{name}")
-}
-
 pub(super) fn encode_free(free: Funds) -> Bytes {
     Bytes::from(format!("{FREE} {free}"))
 }
 
-/// Reads the content of [`BANK`]. Whoever joins first makes the znode, with nothing in it: nothing is
-/// free before the leader has counted.
+/// Reads the content of `/bank`. It is made empty; nothing is free before the leader has counted.
 #[must_use]
 pub fn decode_free(data: &[u8]) -> Option<Funds> {
     if data.is_empty() {
@@ -55,6 +46,6 @@ mod tests {
         assert_eq!(decode_free(&encode_lease(BootId(5), funds)), None);
         assert_eq!(decode_lease(&encode_free(funds)), None);
         assert_eq!(decode_free(b"\xff"), None);
-        assert_eq!(decode_free(b""), Some(Funds::ZERO), "made by whoever joined first");
+        assert_eq!(decode_free(b""), Some(Funds::ZERO), "it was made, and nobody has counted yet");
     }
 }

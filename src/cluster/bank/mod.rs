@@ -25,7 +25,7 @@ mod sizing;
 mod tests;
 
 pub use account::Taken;
-pub use content::{BANK, decode_free, decode_lease};
+pub use content::{decode_free, decode_lease};
 pub use funds::Funds;
 pub use holdings::{Holdings, Mark};
 pub use options::BankOptions;
@@ -37,6 +37,7 @@ use account::Account;
 use auditor::Auditor;
 use desk::Desk;
 
+use crate::cluster::paths::{BANK, child_of};
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::ports::Tick;
 use crate::ports::coordination::{Change, ChangeKind, CoordinationEvent, Request, Ticket};
@@ -165,7 +166,7 @@ impl Bank {
 
     /// A lease that comes or goes calls for an audit.
     fn handle_change(&mut self, now: Tick, path: &str, kind: ChangeKind) {
-        let is_lease = path.strip_prefix(BANK).is_some_and(|rest| rest.starts_with('/'));
+        let is_lease = child_of(BANK, path).is_some();
         match kind {
             ChangeKind::Created | ChangeKind::Deleted if is_lease => self.auditor.call(now),
             ChangeKind::Created | ChangeKind::Deleted | ChangeKind::DataChanged => {}

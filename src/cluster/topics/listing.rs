@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Topics;
-use super::path::{PARTS, TOPICS, part_path, topic_of_name};
+use super::path::{PARTS, part_path, topic_of_name};
 use crate::cluster::bank::Bank;
+use crate::cluster::paths::TOPICS;
 use crate::ports::Tick;
 use crate::ports::coordination::{Change, CoordinationError, CreateMode, Reply, Request, Ticket};
 

@@ -43,7 +43,6 @@ mod tests;
 mod writing;
 
 pub use options::TopicsOptions;
-pub use path::TOPICS;
 pub use readings::TopicsReadings;
 pub use record::{Content, Record, ValueKind};
 

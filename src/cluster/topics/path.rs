@@ -5,9 +5,7 @@
 //! [`TopicPath::of`] makes.
 
 use crate::cluster::hash::wire_hash;
-
-/// The parent of all parts.
-pub const TOPICS: &str = "/topics";
+use crate::cluster::paths::TOPICS;
 
 /// How many parts there are.
 pub(super) const PARTS: usize = 256;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::{Record, Topics, TopicsOptions, TopicsOutput, ValueKind};
-use crate::cluster::bank::{BANK, Bank, BankOptions, BankOutput, Funds, decode_free, decode_lease};
+use crate::cluster::bank::{Bank, BankOptions, BankOutput, Funds, decode_free, decode_lease};
 use crate::cluster::frame::{RetainedMessage, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
+use crate::cluster::paths::{BANK, TOPICS};
 use crate::cluster::tickets::Owner;
-use crate::cluster::topics::path::{TOPICS, TopicPath};
+use crate::cluster::topics::path::TopicPath;
 use crate::cluster::version::{Version, VersionClock};
 use crate::cluster::znodes::Tree;
 use crate::mqtt::{QoS, TopicName};
