@@ -158,6 +158,12 @@ impl Ensemble {
     /// Stops a server in its tracks: its sockets stay open, and it says nothing.
     pub(crate) fn pause(&self, index: usize) {
         self.servers[index].signal(Signal::STOP);
+        // A thread that runs on another core may answer once more before it notices.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.servers[index].is_stopped() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets a paused server go on.
@@ -242,6 +248,17 @@ impl Server {
         let raw = i32::try_from(child.id()).expect("a process identifier fits");
         let pid = Pid::from_raw(raw).expect("a child is a process");
         kill_process(pid, signal).expect("it is ours");
+    }
+
+    /// Whether every thread has stopped.
+    fn is_stopped(&self) -> bool {
+        let (child, _) = self.running.as_ref().expect("it runs");
+        let threads = fs::read_dir(format!("/proc/{}/task", child.id())).expect("it runs");
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which stands in brackets.
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
     }
 
     fn has_ended(&mut self) -> bool {
