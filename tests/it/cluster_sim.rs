@@ -88,14 +88,13 @@ const HAPPENS: [&str; 14] = [
     "subacks_deferred",
 ];
 
-const PLANTS: [(Plant, &[Checker]); 11] = [
+const PLANTS: [(Plant, &[Checker]); 10] = [
     (Plant::AcknowledgeBeforeDone, &[Checker::Loss]),
     (Plant::SubackBeforeApplied, &[Checker::Loss]),
     (Plant::AcceptGap, &[Checker::Loss, Checker::Progress, Checker::Interest]),
     (Plant::ForgetDedupe, &[Checker::Duplicate, Checker::Order]),
     (Plant::SequenceBeforeDrop, &[Checker::Progress]),
     (Plant::BuryInDoubt, &[Checker::Loss, Checker::Progress]),
-    (Plant::AdmitEarly, &[Checker::Loss]),
     (Plant::EndlessLease, &[Checker::Lease]),
     (Plant::WrongLife, &[Checker::Progress, Checker::Loss, Checker::Protocol, Checker::Interest]),
     (Plant::MissedDeath, &[Checker::Progress]),

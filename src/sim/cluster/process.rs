@@ -224,9 +224,6 @@ impl Process {
                 self.say(format!("is registered, {} listed, {absent:?}", listed.len()));
                 let listed = listed.iter().map(|member| member.boot_id);
                 self.awaited = Some(listed.chain(absent).collect());
-                if self.plant == Plant::AdmitEarly {
-                    self.awaited = Some(BTreeSet::new());
-                }
             }
             Output::Fatal(reason) => {
                 self.say(reason);

@@ -79,8 +79,6 @@ pub enum Plant {
     SequenceBeforeDrop,
     /// A broker that is in doubt is taken for dead.
     BuryInDoubt,
-    /// Clients are taken before the others have said what theirs want.
-    AdmitEarly,
     /// The lease never ends.
     EndlessLease,
     /// A link to a former life is taken for one to this life.
