@@ -256,7 +256,12 @@ impl Turn<'_> {
                     let mut shares = PeerShares::new();
                     share_with_group(&mut shares, target, group.filter(), message.qos);
                     for share in shares {
-                        self.forward_answered(message, &share, None, ticket);
+                        if share.qos == QoS::AtMostOnce {
+                            // Nobody answers for QoS 0: the publisher would wait for ever.
+                            self.forward_at_most_once(message, &share, None);
+                        } else {
+                            self.forward_answered(message, &share, None, ticket);
+                        }
                     }
                     return true;
                 }
