@@ -14,7 +14,9 @@ use mqttzoo::mqtt::{
     ReasonCode, Sender, TopicName,
 };
 use mqttzoo::ports::clock::Tick;
-use mqttzoo::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
+use mqttzoo::ports::message::{
+    Delivery, Message, MessageId, Progress, Publisher, SessionKey,
+};
 use mqttzoo::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
 use mqttzoo::session::outbox::Outbox;
 use mqttzoo::session::session::{Delivered, LinkOptions, Session};
@@ -106,7 +108,14 @@ impl Run {
             expires_at,
             is_in_transit: argument & 0x40 != 0,
         };
-        let delivery = Delivery { message: Arc::new(message), tag: None, qos, retain: false };
+        let delivery = Delivery {
+            message: Arc::new(message),
+            tag: None,
+            qos,
+            retain: false,
+            sequence: 0,
+            progress: Progress::New,
+        };
         let had_room = self.counted() < MESSAGES_MAX;
         let offer = self.session.mailbox().offer(delivery, self.now, &mut None);
         if qos == QoS::AtMostOnce {

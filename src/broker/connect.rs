@@ -9,13 +9,11 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::broker::card::{ClientCard, Origin};
-use crate::broker::complaints::Complaints;
 use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
+use crate::broker::durable::StoredClient;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
-use crate::broker::permissions::Permissions;
-use crate::broker::replay::Replays;
 use crate::broker::sys_topics::is_reserved;
 use crate::broker::turn::Turn;
 use crate::broker::wills::{KeptWill, will_bytes};
@@ -274,6 +272,7 @@ impl Turn<'_> {
         client.will = will;
         client.session_expiry_secs = agreed.session_expiry_secs;
         client.card = Arc::clone(&card);
+        self.keep_session(&mut client);
         let client_id = Arc::clone(client.session.client_id());
         self.broker.registry.settle(&client_id, client.session.mailbox(), Arc::clone(&card));
         let agreed = Agreed { client_id, ..agreed };
@@ -305,24 +304,21 @@ impl Turn<'_> {
         } else {
             &options.clean_queue
         };
-        let mailbox = Arc::new(Mailbox::new(
+        let mut mailbox = Mailbox::new(
             self.broker.draw_session_key(),
             Arc::clone(&card.identity.client_id),
             Arc::clone(queue),
             Arc::clone(&self.broker.queue_budget),
-        ));
-        let client = Box::new(Client {
-            session: Session::new(mailbox, self.broker.seeds.hash),
-            replays: Replays::default(),
-            subscription_serial: 0,
-            will: None,
-            card: Arc::clone(card),
-            permissions: Permissions::default(),
-            complaints: Complaints::default(),
-            session_expiry_secs: agreed.session_expiry_secs,
-            waiting: None,
-        });
-        (client, false)
+        );
+        let name = self.name_session(agreed.session_expiry_secs);
+        if let Some(name) = name {
+            mailbox = mailbox.stored(name, 1, None, 0);
+        }
+        let session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
+        let card = Arc::clone(card);
+        let mut client = Client::new(session, card, agreed.session_expiry_secs, None);
+        client.stored = name.map(|name| Box::new(StoredClient::new(name)));
+        (Box::new(client), false)
     }
 
     fn acknowledge_connect(

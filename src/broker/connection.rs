@@ -190,13 +190,9 @@ impl Connection {
                 };
             }
             Packet::Puback(puback) => client.session.handle_puback(&puback),
-            Packet::Pubrec(pubrec) => {
-                turn.shard.counters.packets_sent.increment();
-                client.session.handle_pubrec(&pubrec, turn.outbox)
-            }
+            Packet::Pubrec(pubrec) => turn.handle_pubrec(client, &pubrec),
             Packet::Pubrel(pubrel) => {
-                turn.shard.counters.packets_sent.increment();
-                client.session.handle_pubrel(&pubrel, turn.outbox);
+                turn.handle_pubrel(client, pubrel);
                 true
             }
             Packet::Pubcomp(pubcomp) => client.session.handle_pubcomp(&pubcomp),
@@ -243,7 +239,7 @@ impl Connection {
     fn retry_held(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
         let (Some(held), Stage::Open(client)) = (&mut self.held, &mut self.stage) else { return };
         // What the client has just acknowledged may be what takes the room.
-        client.session.settle_acknowledged();
+        turn.settle_acknowledged(client);
         match held.retry(turn, client, self.options.publish_hold_millis) {
             Retried::Done => {
                 let was_blocked = held.blocked_until().is_some();
@@ -517,7 +513,8 @@ impl Connection {
             self.close(turn, cause);
             return Progress::Idle;
         }
-        client.session.settle_acknowledged();
+        turn.settle_acknowledged(client);
+        turn.take_page(client, waker);
         while turn.outbox.len() < outbox_max
             && let Some(resent) = client.session.resend(turn.now, turn.outbox)
         {
@@ -544,8 +541,12 @@ impl Connection {
                 return self.obey(turn, notice);
             }
             // What was not sent after all has left its place in the window to others.
+            if let Some(page) = taken.page {
+                turn.ask_for_page(client, page);
+                turn.take_page(client, waker);
+            }
             if !taken.has_more && has_sent_all {
-                client.session.settle_acknowledged();
+                turn.settle_acknowledged(client);
                 let can_replay = client.replays.front().is_some_and(|replay| {
                     replay.qos == QoS::AtMostOnce || client.session.window() > 0
                 });
@@ -699,6 +700,11 @@ impl Connection {
             turn.shard.counters.reads_deferred_by_memory.increment();
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
+        }
+        if self.throttle.has_published() && turn.is_store_full() {
+            turn.shard.counters.reads_deferred_by_store.increment();
+            self.excuse(turn.now);
+            return Err(Some(turn.now.plus_millis(STORE_RETRY_MILLIS)));
         }
         if let Some(until) = self.held.as_ref().and_then(|held| held.blocked_until()) {
             turn.shard.counters.reads_deferred_by_hold.increment();
@@ -863,7 +869,9 @@ pub(crate) fn answer_when_published(
     publish: Unanswered,
 ) -> Result<(), Undone> {
     let Unanswered { message, id } = &publish;
-    let (reason_code, reason) = match turn.try_publish(message) {
+    let outcome = turn.try_publish(message);
+    let outcome = turn.keep_if_incoming(client, outcome, message, *id);
+    let (reason_code, reason) = match outcome {
         PublishOutcome::Accepted => (ReasonCode::Success, None),
         PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
         PublishOutcome::Pending(ticket) => {
@@ -979,5 +987,7 @@ const REPLAYS_MAX: usize = 1_024;
 const UNANSWERED_MAX: usize = 1_024;
 /// How long a publisher is not read when the way to another broker is getting full.
 const CONGESTION_RETRY_MILLIS: u64 = 5;
+/// How long a publisher is not read when the store has no room.
+const STORE_RETRY_MILLIS: u64 = 5;
 /// How long a publisher is not read when memory is short.
 const MEMORY_RETRY_MILLIS: u64 = 100;

@@ -121,6 +121,12 @@ counters! {
         reads_deferred_by_rate,
         /// Turns in which a publisher was not read because memory was above its high-water mark.
         reads_deferred_by_memory,
+        /// Turns in which a publisher was not read because the store had no room for more.
+        reads_deferred_by_store,
+        /// Batches that the store could not take.
+        store_batches_failed,
+        /// Pages of queues that were in the store alone and came back.
+        queue_pages_read,
         /// Publishes of clients of 3.1.1 that had to wait for room in a queue, or behind one that did.
         publishes_held,
         /// Publishes that waited for room in a queue until their connection ended.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::broker::card::ClientCard;
 use crate::broker::complaints::Complaints;
 use crate::broker::connect::Former;
+use crate::broker::durable::StoredClient;
+use crate::broker::durable::messages::Manner;
 use crate::broker::event::Event;
 use crate::broker::peers::waiting::Waiting;
 use crate::broker::permissions::Permissions;
@@ -14,7 +16,7 @@ use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
-use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
 use crate::session::mailbox::{Commit, Mailbox, Room};
 use crate::session::session::Session;
@@ -39,8 +41,33 @@ pub struct Client {
     pub complaints: Complaints,
     /// How long the Session outlives its connection.
     pub session_expiry_secs: u32,
-    /// What it is to be told once other brokers have answered.
+    /// What it is to be told once other brokers, or the store, have answered.
     pub waiting: Option<Box<Waiting>>,
+    /// Where its Session is stored.
+    pub(crate) stored: Option<Box<StoredClient>>,
+}
+
+impl Client {
+    /// A client with a Session that nothing was done with yet.
+    pub(crate) fn new(
+        session: Session,
+        card: Arc<ClientCard>,
+        session_expiry_secs: u32,
+        will: Option<Box<KeptWill>>,
+    ) -> Self {
+        Self {
+            session,
+            replays: Replays::default(),
+            subscription_serial: 0,
+            will,
+            card,
+            permissions: Permissions::default(),
+            complaints: Complaints::default(),
+            session_expiry_secs,
+            waiting: None,
+            stored: None,
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -77,7 +104,9 @@ impl Turn<'_> {
     /// Gives a client up whose connection has ended: to another connection that waits for it, to
     /// the registry, or to nobody when its Session ends.
     pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
+        self.settle_acknowledged(&mut client);
         client.session.detach();
+        client.abandon_steps();
         if let Some(waiting) = &mut client.waiting {
             waiting.detach();
         }
@@ -97,7 +126,8 @@ impl Turn<'_> {
             self.end_session(*client);
             None
         } else {
-            Some(Box::new(self.park(client)))
+            let parked = self.park(client);
+            Some(Box::new(parked))
         };
         let times = parked.as_ref().map_or([None, None], |parked| parked.times());
         // Scheduled first: whoever claims the parked Session cancels what is scheduled.
@@ -154,9 +184,16 @@ impl Turn<'_> {
             .will
             .as_ref()
             .map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
+        self.keep_parked(&mut client, expires_at);
         let mailbox = Arc::clone(client.session.mailbox());
         let mut unsent = mailbox.detach();
-        unsent.retain(|delivery| !self.reroute(delivery, mailbox.key(), Members::Attended));
+        unsent.retain(|delivery| {
+            let is_taken = self.reroute(delivery, mailbox.key(), Members::Attended);
+            if is_taken {
+                self.forget_delivery(mailbox.stored_as(), delivery);
+            }
+            !is_taken
+        });
         mailbox.keep(unsent);
         Parked { client, expires_at, will_at }
     }
@@ -167,6 +204,7 @@ impl Turn<'_> {
         if let Some(will) = client.will.take() {
             self.publish_will(&will);
         }
+        self.keep_end(&client);
         self.withdraw_subscriptions(&client.session);
         let unsent = client.session.mailbox().close();
         let unacknowledged = client.session.end();
@@ -218,8 +256,20 @@ impl Turn<'_> {
             if qos == QoS::AtMostOnce {
                 return self.offer(&target, &delivery.message, qos, &mut None);
             }
-            let again = Delivery { tag: target.tag.clone(), qos, ..delivery.clone() };
+            let again = Delivery {
+                tag: target.tag.clone(),
+                qos,
+                sequence: 0,
+                progress: Progress::New,
+                ..delivery.clone()
+            };
             match target.mailbox.commit(again, &mut None) {
+                Commit::Stored(place) => {
+                    let tag = target.tag.clone();
+                    let manner = Manner { qos, retain: delivery.retain, tag };
+                    self.keep_at(place, &target.mailbox, &delivery.message, manner);
+                    return true;
+                }
                 Commit::Queued(wake) => {
                     self.shard.wake_later(wake);
                     return true;

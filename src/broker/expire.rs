@@ -6,6 +6,7 @@ use crate::broker::registry::{Fate, Parked};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::ports::clock::Tick;
+use crate::ports::store::{Operation, SessionRef};
 
 impl Turn<'_> {
     /// Does what is due at the time of this turn, in a bounded batch. `true` when more is due.
@@ -25,8 +26,11 @@ impl Turn<'_> {
         let decided = self.broker.registry.decide_parked(client_id, |parked| due(parked, now));
         // A client that came back has cancelled its timers, or is about to.
         let Some((will, ended)) = decided else { return };
-        if let Some(will) = will {
+        if let Some(Due { will, stored_as }) = will {
             self.publish_will(&will);
+            if let Some(session) = stored_as {
+                self.keep(Operation::RemoveWill(session));
+            }
         }
         if let Some(client) = ended {
             self.shard.counters.sessions_expired.increment();
@@ -36,14 +40,24 @@ impl Turn<'_> {
     }
 }
 
+/// A will whose time has come, and where it is stored.
+struct Due {
+    will: Box<KeptWill>,
+    stored_as: Option<SessionRef>,
+}
+
 /// What is due of a parked Session: its will, taken out, or its end.
-fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Box<KeptWill>>> {
+fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Due>> {
     if parked.expires_at.is_some_and(|at| at <= now) {
         return Fate::Ends(None);
     }
     if parked.will_at.is_some_and(|at| at <= now) {
         parked.will_at = None;
-        return Fate::Stays(parked.client.will.take());
+        let stored = &mut parked.client.stored;
+        let stored_as = stored.as_mut().and_then(|stored| {
+            std::mem::take(&mut stored.has_will).then_some(stored.session)
+        });
+        return Fate::Stays(parked.client.will.take().map(|will| Due { will, stored_as }));
     }
     Fate::Stays(None)
 }

@@ -14,6 +14,7 @@ pub mod connect;
 pub mod connection;
 pub mod counters;
 pub mod disconnect;
+pub mod durable;
 pub mod event;
 pub mod expire;
 mod held;
@@ -41,6 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::broker::counters::Counters;
+use crate::broker::durable::Durable;
 use crate::broker::options::BrokerOptions;
 use crate::broker::peers::Peers;
 use crate::broker::registry::Registry;
@@ -76,6 +78,8 @@ pub struct Broker {
     seeds: Seeds,
     /// The other brokers, where this one is part of a cluster.
     peers: Option<Peers>,
+    /// What outlives the process, where something does.
+    durable: Option<Arc<Durable>>,
     is_draining: AtomicBool,
     is_short_of_memory: AtomicBool,
 }
@@ -122,6 +126,7 @@ impl Broker {
             next_assigned_id: AtomicU64::new(1),
             seeds,
             peers: None,
+            durable: None,
             is_draining: AtomicBool::new(false),
             is_short_of_memory: AtomicBool::new(false),
             options,
@@ -132,6 +137,13 @@ impl Broker {
     #[must_use]
     pub fn with_peers(mut self, peers: Peers) -> Self {
         self.peers = Some(peers);
+        self
+    }
+
+    /// The same with a store.
+    #[must_use]
+    pub fn with_store(mut self, durable: Arc<Durable>) -> Self {
+        self.durable = Some(durable);
         self
     }
 

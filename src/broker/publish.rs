@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::durable::messages::Manner;
 use crate::broker::peers::forward::{
     PeerShares, is_own_business, share_with_group, share_with_subscribers,
 };
@@ -13,7 +14,7 @@ use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
 use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
-use crate::ports::message::{Delivery, Message, MessageId, Publisher};
+use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher};
 use crate::session::mailbox::{Commit, Offer, Room};
 
 /// What came of a publish.
@@ -130,8 +131,12 @@ impl Turn<'_> {
     #[inline]
     fn draw_message_id(&mut self, qos: QoS) -> MessageId {
         match self.broker.peers() {
-            Some(peers) if qos > QoS::AtMostOnce => self.shard.message_ids.draw(peers),
-            Some(_) | None => MessageId::NONE,
+            _ if qos == QoS::AtMostOnce => MessageId::NONE,
+            Some(peers) => self.shard.message_ids.draw(peers),
+            None => match &mut self.shard.keeper {
+                Some(keeper) => keeper.draw_message_id(),
+                None => MessageId::NONE,
+            },
         }
     }
 
@@ -175,6 +180,7 @@ impl Turn<'_> {
         }
         let mut ticket = None;
         self.follow_moves(message, fanout, generation, &mut ticket);
+        self.await_store(&mut ticket, target.is_some());
         if let Some(ticket) = ticket {
             return outcome_of(ticket);
         }
@@ -211,6 +217,7 @@ impl Turn<'_> {
         if message.retain {
             matched |= self.offer_to_newcomers(message, &mut routed);
         }
+        let mut ticket = None;
         if !is_own_business(message.topic.as_str()) {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
@@ -218,13 +225,16 @@ impl Turn<'_> {
             if message.retain {
                 self.share_with_all(&mut shares, message);
             }
-            let mut ticket = None;
+            if message.retain {
+                self.keep_retained(message);
+            }
             self.forward(message, shares, version, matched, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
-            if let Some(ticket) = ticket {
-                return outcome_of(ticket);
-            }
             matched |= !routed.peers.is_empty();
+        }
+        self.await_store(&mut ticket, matched);
+        if let Some(ticket) = ticket {
+            return outcome_of(ticket);
         }
         if matched {
             return PublishOutcome::Accepted;
@@ -436,6 +446,9 @@ impl Turn<'_> {
     ) {
         match target.mailbox.commit(delivery(target, message, qos), detached) {
             Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Stored(place) => {
+                self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+            }
             Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
         }
     }
@@ -477,7 +490,8 @@ impl Turn<'_> {
         ticket: &mut Option<Arc<PublishTicket>>,
     ) {
         let now = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
-        if message.id != MessageId::NONE && now != generation {
+        let may_move = message.id != MessageId::NONE && self.broker.peers().is_some();
+        if may_move && now != generation {
             self.offer_to_moved(message, routed, ticket);
         }
     }
@@ -515,8 +529,15 @@ impl Turn<'_> {
         let delivery = delivery(target, message, qos);
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
-            Offer::Displaced { wake, oldest, is_dead_letter } => {
+            Offer::Stored(place) => {
+                self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+            }
+            Offer::Displaced { wake, place, oldest, is_dead_letter } => {
                 self.shard.wake_later(wake);
+                if let Some(place) = place {
+                    self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+                    self.forget_delivery(target.mailbox.stored_as(), &oldest);
+                }
                 self.shard.counters.deliveries_dropped.increment();
                 if is_dead_letter {
                     self.shard.dead_letters.push(oldest);
@@ -617,7 +638,15 @@ pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) 
         tag: target.tag.clone(),
         qos,
         retain: target.retain_as_published && message.retain,
+        sequence: 0,
+        progress: Progress::New,
     }
+}
+
+/// How `target` gets it, for the store.
+pub(crate) fn manner(target: &FanoutTarget, message: &Message, qos: QoS) -> Manner {
+    let retain = target.retain_as_published && message.retain;
+    Manner { qos, retain, tag: target.tag.clone() }
 }
 
 /// How long a topic that is in use is known to be, to those who keep a register of them.

@@ -220,6 +220,21 @@ impl Registry {
         Released::Parked
     }
 
+    /// Parks a Session that another process left. `false` when there is no room for it, or there is
+    /// one already.
+    pub fn restore(&self, client_id: &Arc<str>, parked: Box<Parked>) -> bool {
+        let mut part = self.part(client_id).lock();
+        if part.contains_key(client_id) {
+            return false;
+        }
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        part.insert(Arc::clone(client_id), Entry::Parked(parked));
+        true
+    }
+
     /// Takes a claim back whose connection has gone. When the Session was granted meanwhile it is
     /// returned, and the caller owns it.
     pub fn withdraw(&self, client_id: &str, claim: &Arc<Claim>) -> Option<Option<Box<Client>>> {

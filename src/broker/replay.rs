@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::broker::disconnect::Client;
 use crate::broker::turn::Turn;
 use crate::mqtt::QoS;
-use crate::ports::message::{Delivery, Message, SubscriptionTag};
+use crate::ports::message::{Delivery, Message, Progress, SubscriptionTag};
 use crate::routing::RetainedCursor;
 use crate::session::session::Delivered;
 
@@ -133,7 +133,14 @@ impl Turn<'_> {
             client.session.mailbox().charge(message.charged_bytes());
         }
         // A message sent because of a new Subscription has RETAIN set [MQTT-3.3.1-8 of 3.1.1].
-        let delivery = Delivery { message, tag, qos, retain: true };
+        let delivery = Delivery {
+            message,
+            tag,
+            qos,
+            retain: true,
+            sequence: 0,
+            progress: Progress::New,
+        };
         match client.session.deliver(self.now, &delivery, self.outbox) {
             Delivered::Sent => self.shard.counters.publishes_sent.increment(),
             Delivered::Expired => self.shard.counters.deliveries_expired.increment(),

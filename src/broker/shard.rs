@@ -6,9 +6,11 @@ use std::task::Waker;
 
 use crate::broker::Broker;
 use crate::broker::counters::ShardCounters;
+use crate::broker::durable::keeper::Keeper;
 use crate::broker::event::Event;
 use crate::broker::peers::message_ids::MessageIds;
 use crate::broker::routes::Fanout;
+use crate::ports::clock::Tick;
 use crate::ports::message::Delivery;
 use crate::routing::{RouteCache, RouteCacheLimits};
 
@@ -28,6 +30,8 @@ pub struct Shard {
     pub(crate) message_ids: MessageIds,
     /// Whether a way to another broker was getting full: whoever publishes there is to slow down.
     pub(crate) is_congested: bool,
+    /// The way to the store, where there is one.
+    pub(crate) keeper: Option<Keeper>,
 }
 
 impl Shard {
@@ -50,6 +54,7 @@ impl Shard {
             events: Vec::new(),
             message_ids: MessageIds::default(),
             is_congested: false,
+            keeper: broker.durable.as_ref().map(|durable| Keeper::new(Arc::clone(durable))),
         }
     }
 
@@ -66,7 +71,16 @@ impl Shard {
         self.wakes.extend(wakers);
     }
 
-    /// Ends a turn: wakes everybody who has got something.
+    /// Ends a turn: hands over what is to be stored, and wakes everybody who has got something.
+    #[inline]
+    pub fn end_turn(&mut self, now: Tick) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.flush(now);
+        }
+        self.wake_all();
+    }
+
+    /// Wakes everybody who has got something.
     #[inline]
     pub fn wake_all(&mut self) {
         for waker in self.wakes.drain(..) {

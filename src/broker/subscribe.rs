@@ -7,7 +7,9 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use crate::broker::disconnect::{Client, EndCause};
+use crate::broker::durable::STORE_TROUBLE;
 use crate::broker::event::Event;
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::replay::Replay;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
@@ -40,7 +42,9 @@ struct SubscribeAnswer {
 #[derive(Debug)]
 pub(crate) struct UnconfirmedSubscribe {
     /// Of our interest, that all must have applied.
-    version: u64,
+    version: Option<u64>,
+    /// Answered when the store has the Subscriptions.
+    stored: Option<Arc<PublishTicket>>,
     answer: SubscribeAnswer,
     granted: Vec<Granted>,
     /// Whether it has been counted as one that waits.
@@ -75,8 +79,11 @@ impl Turn<'_> {
         }
         let barrier = self.announce(client, &granted);
         let answer = SubscribeAnswer { packet_id: subscribe.packet_id, reason_codes, refusal };
-        if let Some(version) = barrier {
-            let unconfirmed = UnconfirmedSubscribe { version, answer, granted, is_noted: false };
+        let kept = granted.iter().map(|grant| (&grant.filter, &grant.subscription));
+        let stored = self.keep_subscriptions(client, kept);
+        if barrier.is_some() || stored.is_some() {
+            let (version, is_noted) = (barrier, false);
+            let unconfirmed = UnconfirmedSubscribe { version, stored, answer, granted, is_noted };
             client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
             return Ok(());
         }
@@ -90,23 +97,32 @@ impl Turn<'_> {
         client: &mut Client,
         subscribes: &mut VecDeque<UnconfirmedSubscribe>,
         waker: &Waker,
-    ) {
-        let Some(peers) = self.broker.peers() else { return };
+    ) -> Result<(), EndCause> {
         while let Some(first) = subscribes.front_mut() {
-            if !peers.interest().is_applied(first.version, waker) {
+            if let (Some(peers), Some(version)) = (self.broker.peers(), first.version)
+                && !peers.interest().is_applied(version, waker)
+            {
                 if !first.is_noted {
                     first.is_noted = true;
                     self.shard.counters.subacks_deferred.increment();
                 }
-                return;
+                return Ok(());
+            }
+            match first.stored.as_ref().map(|stored| stored.poll(waker)) {
+                Some(None) => return Ok(()),
+                Some(Some(RemoteOutcome::Refused(reason_code))) => {
+                    return Err(EndCause::new(reason_code, STORE_TROUBLE));
+                }
+                Some(Some(_)) | None => {}
             }
             // Others may have buried us, and our interest with us.
             if !self.wait_to_acknowledge(client, waker) {
-                return;
+                return Ok(());
             }
-            let Some(first) = subscribes.pop_front() else { return };
+            let Some(first) = subscribes.pop_front() else { return Ok(()) };
             self.acknowledge_subscribe(client, first.answer, first.granted);
         }
+        Ok(())
     }
 
     fn grant(
@@ -266,6 +282,10 @@ impl Turn<'_> {
             reason_string: None,
             user_properties: Vec::new(),
         };
+        let filters = removed.iter().map(|(filter, _)| filter);
+        if self.forget_subscriptions(client, filters, &unsuback) {
+            return;
+        }
         unsuback.encode(client.session.version(), self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
     }

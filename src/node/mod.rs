@@ -12,6 +12,7 @@ mod housekeeping;
 mod options;
 mod serve;
 mod signals;
+mod store;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use crate::admin::{Access, AdminBindError, Health, TokenError};
 use crate::auth::FileError;
+use crate::broker::durable::Durable;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::{Broker, Seeds};
 use crate::config::{Config, Surroundings, Warning};
@@ -34,6 +36,7 @@ use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
 use crate::node::signals::Signals;
+use crate::node::store::OpenError;
 use crate::runtime::limits::{OpenFiles, raise_open_files};
 use crate::runtime::logging::{Logging, LoggingError};
 use crate::runtime::{Background, Clock, Shards, Shutdown};
@@ -65,6 +68,9 @@ pub enum StartError {
     /// The administration has no token.
     #[error(transparent)]
     AdminToken(#[from] TokenError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// A thread, a timer or a signal cannot be had.
     #[error("the system refuses what a broker needs")]
     System(#[source] io::Error),
@@ -76,6 +82,8 @@ pub struct Node {
     surroundings: Surroundings,
     broker: Arc<Broker>,
     clock: Clock,
+    /// What outlives the process.
+    durable: Option<Arc<Durable>>,
     logging: Logging,
     background: Background,
     shards: Shards,
@@ -153,6 +161,10 @@ impl Node {
         if let Some(cluster) = &cluster {
             broker = broker.with_peers(cluster.peers(seeds.hash));
         }
+        let durable = store::open(&config, &background, clock)?;
+        if let Some(durable) = &durable {
+            broker = broker.with_store(Arc::clone(durable));
+        }
         let broker = Arc::new(broker);
         let contexts: Arc<[_]> =
             (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
@@ -160,6 +172,7 @@ impl Node {
         let mut node = Self {
             broker,
             clock,
+            durable,
             logging,
             background,
             shards,
@@ -187,6 +200,7 @@ impl Node {
         node.ports = node.open()?;
         node.ports.link = cluster.as_ref().map(Reachable::link_port);
         node.data_dir.write_ports(&node.ports)?;
+        node.restore()?;
         node.start_housekeeping();
         match cluster {
             Some(cluster) => node.cluster = Some(cluster.join(&node.ground())?),
@@ -229,6 +243,39 @@ impl Node {
         }
     }
 
+    /// What an earlier process left comes back, before anybody can ask for it.
+    fn restore(&self) -> Result<(), StartError> {
+        let (Some(durable), Some(context)) = (&self.durable, self.contexts.first()) else {
+            return Ok(());
+        };
+        let restored = store::restore(&self.broker, durable, context, self.clock);
+        let restored = self.background.block_on(restored);
+        let restored = restored.map_err(|reason| self.unreadable(reason))?;
+        tracing::info!(
+            sessions = restored.sessions,
+            retained = restored.retained,
+            left_out = restored.left_out,
+            "what was stored is back"
+        );
+        for (shard, context) in self.shards.handles().iter().zip(&*self.contexts) {
+            let (broker, context) = (Arc::clone(&self.broker), Arc::clone(context));
+            shard.spawn("store", store::serve(broker, context, self.clock));
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, reason: String) -> OpenError {
+        let directory = self.config.broker.data_dir.display().to_string();
+        OpenError::Unusable { directory, reason }
+    }
+
+    fn store_in_words(&self) -> &'static str {
+        match &self.durable {
+            Some(_) => "sqlite: sessions and retained messages outlive this process",
+            None => "memory: sessions and retained messages end with this process",
+        }
+    }
+
     /// Serves what was opened.
     fn take_clients(&mut self) -> Result<(), StartError> {
         for (listener, connection) in std::mem::take(&mut self.waiting) {
@@ -255,7 +302,7 @@ impl Node {
             ports = %self.ports,
             connections_max = self.connections_max,
             open_files = self.open_files.after,
-            store = "memory: sessions and retained messages end with this process",
+            store = self.store_in_words(),
             "mqttzoo {} accepts connections",
             env!("CARGO_PKG_VERSION"),
         );

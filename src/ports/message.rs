@@ -153,6 +153,23 @@ pub struct Delivery {
     pub qos: QoS,
     /// The RETAIN flag as this receiver sees it.
     pub retain: bool,
+    /// Its place in the queue of a Session that is stored; 0 in all others.
+    pub sequence: u64,
+    /// What the client may know of it already.
+    pub progress: Progress,
+}
+
+/// How far a delivery came before the broker was started anew.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Progress {
+    /// The client has not been sent it.
+    #[default]
+    New,
+    /// The client may have been sent it: DUP is set [MQTT-3.3.1-1].
+    Repeat,
+    /// The client has it and said so with PUBREC: PUBREL is due [MQTT-4.3.3-4], and there is no
+    /// message any more.
+    Released,
 }
 
 /// What the Subscriptions behind a delivery add to it.

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::mqtt::{QoS, TopicName};
     use crate::ports::clock::Tick;
-    use crate::ports::message::{Message, MessageId, Publisher, SessionKey};
+    use crate::ports::message::{Message, MessageId, Progress, Publisher, SessionKey};
     use crate::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
 
     fn session() -> Session {
@@ -85,7 +85,14 @@ mod tests {
             expires_at: None,
             is_in_transit: false,
         };
-        Delivery { message: Arc::new(message), tag: None, qos: QoS::AtLeastOnce, retain: false }
+        Delivery {
+            message: Arc::new(message),
+            tag: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            sequence: 0,
+            progress: Progress::New,
+        }
     }
 
     fn offer(session: &Session, id: u64) {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::mqtt::{PacketId, QoS};
-use crate::ports::message::Delivery;
+use crate::ports::message::{Delivery, Progress};
 
 /// The window of one Session.
 #[derive(Debug)]
@@ -77,18 +77,39 @@ impl InFlight {
         window_max.saturating_sub(self.live).min(span_max.saturating_sub(self.entries.len()))
     }
 
-    /// Takes a delivery in and gives it an unused Packet Identifier [MQTT-4.3.2-1].
+    /// Takes a delivery in and gives it an unused Packet Identifier [MQTT-4.3.2-1]. That of one that
+    /// is stored follows from its place, so that it is the same when the broker was started anew.
     pub fn push(&mut self, delivery: Delivery) -> PacketId {
         debug_assert!(self.entries.len() < ENTRIES_MAX, "the window was not asked for room");
+        if delivery.sequence > 0 {
+            self.skip_to(id_at(delivery.sequence));
+        }
         let id = nth_after(self.first_id, self.entries.len());
-        self.entries.push_back(match delivery.qos {
-            QoS::ExactlyOnce => Entry::AwaitsPubrec(delivery),
-            QoS::AtMostOnce | QoS::AtLeastOnce => Entry::AwaitsPuback(delivery),
+        self.entries.push_back(match (delivery.progress, delivery.qos) {
+            (Progress::Released, _) => Entry::AwaitsPubcomp,
+            (_, QoS::ExactlyOnce) => Entry::AwaitsPubrec(delivery),
+            (_, QoS::AtMostOnce | QoS::AtLeastOnce) => Entry::AwaitsPuback(delivery),
         });
         self.live += 1;
         self.sent += 1;
         self.live_sent += 1;
         id
+    }
+
+    /// Makes `id` the next identifier to give. What lies between belongs to messages that were not
+    /// sent. Should there be more of them than fit into the window, identifiers go on as they come
+    /// until it is empty.
+    fn skip_to(&mut self, id: PacketId) {
+        if self.entries.is_empty() {
+            self.first_id = id;
+            return;
+        }
+        let next = nth_after(self.first_id, self.entries.len());
+        let holes = distance(next, id);
+        if self.entries.len() + holes < ENTRIES_MAX / 2 {
+            self.entries.extend((0..holes).map(|_| Entry::Acknowledged));
+            self.sent += holes;
+        }
     }
 
     /// PUBACK: the message is done; returns it.
@@ -272,6 +293,13 @@ impl Default for InFlight {
     }
 }
 
+/// The identifier of the message at this place of a queue that is stored.
+fn id_at(sequence: u64) -> PacketId {
+    let zero_based = sequence % IDS as u64;
+    let id = u16::try_from(zero_based + 1).expect("one of 65,535 identifiers");
+    PacketId::new(id).expect("one more than a remainder is not zero")
+}
+
 fn nth_after(first: PacketId, n: usize) -> PacketId {
     let zero_based = (usize::from(first.get()) - 1 + n) % IDS;
     let id = u16::try_from(zero_based + 1).expect("one of 65,535 identifiers");
@@ -294,7 +322,7 @@ const IDLE_CAPACITY: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::message::{Message, MessageId, Publisher};
+    use crate::ports::message::{Message, MessageId, Progress, Publisher};
 
     fn delivery(qos: QoS) -> Delivery {
         let message = Message {
@@ -308,7 +336,14 @@ mod tests {
             expires_at: None,
             is_in_transit: false,
         };
-        Delivery { message: Arc::new(message), tag: None, qos, retain: false }
+        Delivery {
+            message: Arc::new(message),
+            tag: None,
+            qos,
+            retain: false,
+            sequence: 0,
+            progress: Progress::New,
+        }
     }
 
     #[test]
@@ -384,6 +419,32 @@ mod tests {
         assert_eq!(resent, [ids[1], ids[3], released]);
         window.pubcomp(released).unwrap();
         assert_eq!(window.push(delivery(QoS::AtLeastOnce)), released.next());
+    }
+
+    #[test]
+    fn the_identifier_of_what_is_stored_follows_from_its_place() {
+        let at = |sequence| Delivery { sequence, ..delivery(QoS::AtLeastOnce) };
+        let mut window = InFlight::new();
+        let one = window.push(at(70_000));
+        let other = window.push(at(70_004));
+        assert_eq!(one, id_at(70_000));
+        assert_eq!((other, window.span(), window.len()), (id_at(70_004), 5, 2));
+        window.puback(one).unwrap();
+        assert_eq!(window.span(), 1, "what was passed over is no hole at the front");
+        window.puback(other).unwrap();
+        assert_eq!(window.push(at(70_001 + 65_535)), nth_after(one, 1));
+    }
+
+    #[test]
+    fn too_many_places_passed_over_do_not_fill_the_window() {
+        let at = |sequence| Delivery { sequence, ..delivery(QoS::AtLeastOnce) };
+        let mut window = InFlight::new();
+        let one = window.push(at(1));
+        let other = window.push(at(60_000));
+        assert_eq!(other, one.next());
+        window.puback(one).unwrap();
+        window.puback(other).unwrap();
+        assert_eq!(window.push(at(60_001)), id_at(60_001));
     }
 
     #[test]

@@ -13,7 +13,9 @@ use loom::thread;
 
 use crate::mqtt::{QoS, TopicFilter, TopicName};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey, SubscriptionTag};
+use crate::ports::message::{
+    Delivery, Message, MessageId, Progress, Publisher, SessionKey, SubscriptionTag,
+};
 use crate::session::mailbox::{
     Commit, Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget, Room,
 };
@@ -209,5 +211,12 @@ fn delivery() -> Delivery {
         expires_at: None,
         is_in_transit: false,
     };
-    Delivery { message: Arc::new(message), tag: None, qos: QoS::AtLeastOnce, retain: false }
+    Delivery {
+            message: Arc::new(message),
+            tag: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            sequence: 0,
+            progress: Progress::New,
+        }
 }

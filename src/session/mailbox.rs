@@ -6,6 +6,12 @@
 //! Invariants: what is counted is what was accepted and not yet acknowledged, so a publisher learns
 //! *full* at once; an owner that found nothing to take and went idle is woken by the next offer it
 //! could take, exactly once.
+//!
+//! The mailbox of a Session that is stored gives each message of QoS 1 and 2 a place, under the same
+//! lock. What the store has not answered for is not taken, and nothing behind it; what does not fit
+//! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
+
+mod places;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +21,10 @@ use std::task::Waker;
 use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
+use crate::ports::store::{QueueEnds, SessionRef};
+use crate::session::mailbox::places::Places;
+pub use crate::session::mailbox::places::PageWanted;
 use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
@@ -100,10 +109,14 @@ impl QueueBudget {
 pub enum Offer {
     /// It waits in the mailbox; the waker, if there is one, is to be woken at the end of the turn.
     Queued(Option<Waker>),
+    /// It is to be stored at this place, and waits in the mailbox until it is.
+    Stored(Place),
     /// It waits in the mailbox, and this older one no longer does.
     Displaced {
         /// The owner to wake.
         wake: Option<Waker>,
+        /// Where the new one is to be stored, if it is.
+        place: Option<Place>,
         /// The message that gave way.
         oldest: Delivery,
         /// Whether `oldest` goes to the dead letter topic.
@@ -135,8 +148,20 @@ pub enum Room {
 pub enum Commit {
     /// It waits in the mailbox; the waker, if there is one, is to be woken at the end of the turn.
     Queued(Option<Waker>),
+    /// It is to be stored at this place, and waits in the mailbox until it is.
+    Stored(Place),
     /// The Session has ended since the room was set aside: the delivery comes back.
     Closed(Delivery),
+}
+
+/// A place in the queue of a Session that is stored.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// The Session.
+    pub session: SessionRef,
+    /// The place.
+    pub sequence: u64,
 }
 
 /// Why the owner is asked to give its Session up.
@@ -157,6 +182,8 @@ pub struct Taken {
     pub has_more: bool,
     /// Somebody wants the Session.
     pub notice: Option<Notice>,
+    /// What follows is in the store alone: [`Mailbox::refill`] is to be called with it.
+    pub page: Option<PageWanted>,
 }
 
 /// The queue of one Session.
@@ -167,6 +194,8 @@ pub struct Mailbox {
     publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
+    /// The Session it is the queue of, when that is stored.
+    stored_as: Option<SessionRef>,
     state: Mutex<State>,
 }
 
@@ -188,6 +217,10 @@ struct State {
     /// What came with a Session that moved here and may come again by the ways of the others.
     #[expect(clippy::box_collection, reason = "eight bytes for a mailbox that has none, not 24")]
     moved: Option<Box<BTreeSet<MessageId>>>,
+    /// Of a queue that is stored.
+    places: Option<Box<Places>>,
+    /// Bytes among [`Self::bytes`] that are not in memory.
+    bytes_left_out: usize,
 }
 
 #[derive(Debug)]
@@ -255,10 +288,36 @@ impl Mailbox {
             full_since: None,
             dropped: 0,
             moved: None,
+            places: None,
+            bytes_left_out: 0,
         };
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        Self { key, client_id, publisher, options, budget, state: Mutex::new(state) }
+        let stored_as = None;
+        Self { key, client_id, publisher, options, budget, stored_as, state: Mutex::new(state) }
+    }
+
+    /// The same for a Session that is stored as `session`, in which `next` is the place of the next
+    /// message; `left` is what another process left in it, of which the client may have been sent
+    /// `in_flight_max`.
+    #[must_use]
+    pub fn stored(
+        mut self,
+        session: SessionRef,
+        next: u64,
+        left: Option<QueueEnds>,
+        in_flight_max: usize,
+    ) -> Self {
+        self.stored_as = Some(session);
+        let state = self.state.get_mut();
+        state.places = Some(Box::new(match left {
+            None => Places::new(next),
+            Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
+        }));
+        if let Some(ends) = left {
+            state.messages = usize::try_from(ends.last + 1 - ends.first).unwrap_or(usize::MAX);
+        }
+        self
     }
 
     /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
@@ -289,7 +348,10 @@ impl Mailbox {
         if self.has_room(&mut state, bytes) {
             state.full_since = None;
             state.charge(bytes);
-            return Offer::Queued(state.push_at_least_once(delivery));
+            return match self.push(&mut state, delivery) {
+                Pushed::Queued(wake) => Offer::Queued(wake),
+                Pushed::Stored(place) => Offer::Stored(place),
+            };
         }
         self.overflow(&mut state, delivery, bytes, now)
     }
@@ -348,8 +410,88 @@ impl Mailbox {
             return Offer::Dropped(None);
         }
         state.charge(bytes);
-        let wake = state.push_at_least_once(delivery);
-        Offer::Displaced { wake, oldest, is_dead_letter }
+        let (wake, place) = match self.push(state, delivery) {
+            Pushed::Queued(wake) => (wake, None),
+            Pushed::Stored(place) => (None, Some(place)),
+        };
+        Offer::Displaced { wake, place, oldest, is_dead_letter }
+    }
+
+    /// Puts a delivery that has been charged behind all others, in memory or only at its place in
+    /// the store.
+    fn push(&self, state: &mut State, mut delivery: Delivery) -> Pushed {
+        let (Some(session), Some(places)) = (self.stored_as, &mut state.places) else {
+            return Pushed::Queued(state.push_at_least_once(delivery));
+        };
+        let sequence = places.give();
+        delivery.sequence = sequence;
+        let is_left_out = places.is_behind() || state.has_all_it_may_keep();
+        if is_left_out || !self.lease_for(state, 0) {
+            state.leave_out(sequence, delivery.message.charged_bytes());
+        } else {
+            let order = state.take_order();
+            state.at_least_once.push_back(Queued { order, delivery });
+        }
+        Pushed::Stored(Place { session, sequence })
+    }
+
+    /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
+    /// take something now.
+    pub fn confirm(&self, sequence: u64) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.places.as_mut()?.settle(sequence);
+        state.wake_for_certain()
+    }
+
+    /// The store did not take the message of `bytes` bytes at `sequence`: nobody was told that it
+    /// was accepted, and it is not sent.
+    pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.places.as_mut()?.settle(sequence);
+        let queue = &mut state.at_least_once;
+        if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
+            queue.remove(at);
+        } else {
+            state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
+        }
+        state.discharge(1, bytes);
+        state.wake_for_certain()
+    }
+
+    /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
+    /// asked for.
+    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
+        let mut state = self.state.lock();
+        let Some(places) = &mut state.places else { return };
+        let mut last = None;
+        let mut refilled = VecDeque::with_capacity(deliveries.len());
+        for mut delivery in deliveries {
+            if delivery.sequence >= page.below {
+                break;
+            }
+            last = Some(delivery.sequence);
+            if delivery.progress == Progress::New && places.may_be_repeated(delivery.sequence) {
+                delivery.progress = Progress::Repeat;
+            }
+            refilled.push_back(delivery);
+        }
+        places.note_read(last.unwrap_or(page.below - 1));
+        for delivery in refilled {
+            let bytes = delivery.message.charged_bytes();
+            // What another process left was counted, but nobody knew its bytes.
+            let known = bytes.min(state.bytes_left_out);
+            state.bytes_left_out -= known;
+            state.bytes += bytes - known;
+            let order = state.take_order();
+            state.at_least_once.push_back(Queued { order, delivery });
+        }
+    }
+
+    /// The store could not answer: it is asked again.
+    pub fn note_unread(&self) {
+        if let Some(places) = &mut self.state.lock().places {
+            places.note_unread();
+        }
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
@@ -396,17 +538,21 @@ impl Mailbox {
             return Commit::Queued(None);
         }
         state.full_since = None;
-        Commit::Queued(state.push_at_least_once(delivery))
+        match self.push(&mut state, delivery) {
+            Pushed::Queued(wake) => Commit::Queued(wake),
+            Pushed::Stored(place) => Commit::Stored(place),
+        }
     }
 
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {
         state.messages < self.options.messages_max
             && state.bytes + bytes <= self.options.bytes_max
-            && self.lease_for(state, bytes)
+            && (state.places.is_some() || self.lease_for(state, bytes))
     }
 
     fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
-        let needed = (state.bytes + state.qos0_bytes + bytes) as u64;
+        let in_memory = state.bytes.saturating_sub(state.bytes_left_out);
+        let needed = (in_memory + state.qos0_bytes + bytes) as u64;
         if needed <= state.leased {
             return true;
         }
@@ -445,7 +591,9 @@ impl Mailbox {
             state.go_idle(waker, appetite);
             self.give_lease_back_when_empty(&mut state);
         }
-        Taken { has_more, notice: state.notice }
+        let wants_page = window > 0 && state.at_least_once.is_empty();
+        let page = state.places.as_mut().filter(|_| wants_page).and_then(|places| places.ask());
+        Taken { has_more, notice: state.notice, page }
     }
 
     /// The owner can send nothing now: only a notice wakes it, which is returned when there is one.
@@ -512,7 +660,10 @@ impl Mailbox {
         // What was offered meanwhile is younger.
         for delivery in deliveries.into_iter().rev() {
             state.charge(delivery.message.charged_bytes());
-            state.at_least_once.push_front(Queued { order: 0, delivery });
+            let place = delivery.sequence;
+            // Those of a queue that is stored go back to their places.
+            let at = state.at_least_once.partition_point(|other| other.delivery.sequence < place);
+            state.at_least_once.insert(at, Queued { order: 0, delivery });
         }
     }
 
@@ -600,6 +751,13 @@ impl Mailbox {
         &self.client_id
     }
 
+    /// The Session it is the queue of, when that is stored.
+    #[inline]
+    #[must_use]
+    pub fn stored_as(&self) -> Option<SessionRef> {
+        self.stored_as
+    }
+
     /// What marks the messages of its client.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
@@ -630,6 +788,12 @@ impl Drop for Mailbox {
         let leased = self.state.get_mut().leased;
         self.budget.give_back(leased);
     }
+}
+
+/// Where a delivery went.
+enum Pushed {
+    Queued(Option<Waker>),
+    Stored(Place),
 }
 
 fn detach(message: &Arc<Message>, detached: &mut Option<Arc<Message>>) -> Arc<Message> {
@@ -728,11 +892,41 @@ impl State {
     }
 
     fn has_takeable(&self, is_window_open: bool) -> bool {
-        !self.at_most_once.is_empty() || (is_window_open && !self.at_least_once.is_empty())
+        !self.at_most_once.is_empty() || (is_window_open && self.first_certain().is_some())
+    }
+
+    /// The first message of QoS 1 or 2, unless the store has not answered for it.
+    #[inline]
+    fn first_certain(&self) -> Option<&Queued> {
+        let first = self.at_least_once.front()?;
+        let places = self.places.as_ref();
+        let is_certain = places.is_none_or(|places| places.is_certain(first.delivery.sequence));
+        is_certain.then_some(first)
+    }
+
+    fn wake_for_certain(&mut self) -> Option<Waker> {
+        let can_ask = self.places.as_ref().is_some_and(|places| places.can_ask());
+        if self.first_certain().is_none() && !(self.at_least_once.is_empty() && can_ask) {
+            return None;
+        }
+        self.wake_for(QoS::AtLeastOnce)
+    }
+
+    /// Whether more has to be left to the store.
+    fn has_all_it_may_keep(&self) -> bool {
+        let max = if matches!(self.owner, Owner::Absent) { KEPT_AWAY_MAX } else { KEPT_MAX };
+        self.at_least_once.len() >= max
+    }
+
+    fn leave_out(&mut self, place: u64, bytes: usize) {
+        if let Some(places) = &mut self.places {
+            places.leave_out(place);
+            self.bytes_left_out += bytes;
+        }
     }
 
     fn pop_next(&mut self, is_window_open: bool) -> Option<Delivery> {
-        let waiting = if is_window_open { self.at_least_once.front() } else { None };
+        let waiting = if is_window_open { self.first_certain() } else { None };
         let queue = match (waiting, self.at_most_once.front()) {
             (Some(first), Some(second)) if first.order > second.order => &mut self.at_most_once,
             (Some(_), _) => &mut self.at_least_once,
@@ -749,9 +943,14 @@ impl State {
         if !self.at_least_once.iter().any(|queued| queued.delivery.shared_filter().is_some()) {
             return Vec::new();
         }
-        let (shared, own): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.at_least_once)
-            .into_iter()
-            .partition(|queued| queued.delivery.shared_filter().is_some());
+        let places = self.places.as_ref();
+        // What is pending has to be stored before it can be taken away again.
+        let may_go = |queued: &Queued| {
+            queued.delivery.shared_filter().is_some()
+                && places.is_none_or(|places| places.is_certain(queued.delivery.sequence))
+        };
+        let (shared, own): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.at_least_once).into_iter().partition(may_go);
         self.at_least_once = own;
         let shared: Vec<_> = shared.into_iter().map(|queued| queued.delivery).collect();
         for delivery in &shared {
@@ -765,5 +964,9 @@ impl State {
 const LEASE_BYTES: u64 = 16 * 1_024;
 /// A queue that has run empty keeps room for this many; more goes back to the allocator.
 const IDLE_CAPACITY: usize = 128;
+/// Messages of a queue that is stored that wait in memory as well, while its client is there,
+const KEPT_MAX: usize = 1_024;
+/// and while it is away.
+const KEPT_AWAY_MAX: usize = 64;
 /// Messages that may wait as slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 256;

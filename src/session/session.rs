@@ -4,6 +4,7 @@
 //! comes or goes. What is to be sent is encoded into the [`Outbox`] of the turn; what the broker has
 //! to do is the return value. Nothing is queued in between, so a turn copies each byte once.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::mqtt::{
     ReasonCode, ReasonString, SubscriptionOptions, TopicError, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, MessageId, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Progress, SessionKey};
 use crate::session::in_flight::{Entry, InFlight};
 use crate::session::mailbox::Mailbox;
 use crate::session::outbox::Outbox;
@@ -37,6 +38,37 @@ pub struct Session {
     /// Acknowledged since the mailbox was last told, so that it is told once a turn.
     acknowledged_messages: usize,
     acknowledged_bytes: usize,
+    /// Of a Session that is stored.
+    stored: Option<Box<Stored>>,
+}
+
+/// What the store is to be told, and what is waited for.
+#[derive(Debug, Default)]
+struct Stored {
+    /// Since this was last asked for.
+    finished: Vec<Finished>,
+    /// QoS 2 messages of which the client has said PUBREC.
+    released: BTreeMap<PacketId, Finished>,
+}
+
+/// A delivery of a Session that is stored, with which the client is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Finished {
+    /// Its place.
+    pub sequence: u64,
+    /// What was delivered.
+    pub message: MessageId,
+}
+
+/// What a PUBREC of the client amounts to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Received {
+    /// It fits nothing in flight, and changes nothing.
+    Unknown,
+    /// It is dealt with.
+    Known,
+    /// PUBREL is due when the store knows of it: [`Session::release`].
+    ToBeStored(Finished),
 }
 
 /// One Subscription of the Session.
@@ -139,6 +171,7 @@ impl Session {
     /// A new Session behind `mailbox`. `hash_seed` keeps clients from choosing colliding filters.
     #[must_use]
     pub fn new(mailbox: Arc<Mailbox>, hash_seed: u64) -> Self {
+        let mailbox_is_stored = mailbox.stored_as().is_some();
         Self {
             mailbox,
             subscriptions: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
@@ -148,6 +181,7 @@ impl Session {
             link: Link::new(LinkOptions::unconnected()),
             acknowledged_messages: 0,
             acknowledged_bytes: 0,
+            stored: mailbox_is_stored.then(Box::default),
         }
     }
 
@@ -250,6 +284,11 @@ impl Session {
         self.unreleased.remove(&id);
     }
 
+    /// QoS 2 messages that the client sent before the broker was started anew, and has not released.
+    pub fn restore_unreleased(&mut self, ids: impl Iterator<Item = PacketId>) {
+        self.unreleased.extend(ids);
+    }
+
     /// PUBREL of the client: the message is released; answered with PUBCOMP [MQTT-4.3.3-11].
     pub fn handle_pubrel(&mut self, pubrel: &Pubrel, out: &mut Outbox) {
         let was_known = self.unreleased.remove(&pubrel.packet_id);
@@ -269,39 +308,75 @@ impl Session {
         true
     }
 
-    /// PUBREC of the client; answered with PUBREL [MQTT-4.3.3-4].
-    pub fn handle_pubrec(&mut self, pubrec: &Pubrec, out: &mut Outbox) -> bool {
+    /// PUBREC of the client; answered with PUBREL [MQTT-4.3.3-4], once the store knows of it.
+    pub fn handle_pubrec(&mut self, pubrec: &Pubrec, out: &mut Outbox) -> Received {
+        let id = pubrec.packet_id;
         if pubrec.reason_code.is_error() {
-            let Ok(delivery) = self.in_flight.pubrec_refused(pubrec.packet_id) else {
-                return false;
+            let Ok(delivery) = self.in_flight.pubrec_refused(id) else {
+                return Received::Unknown;
             };
             self.note_acknowledged(&delivery);
-            return true;
+            return Received::Known;
         }
-        let result = self.in_flight.pubrec(pubrec.packet_id);
-        let reason_code = match &result {
-            Ok(_) => ReasonCode::Success,
-            Err(_) => ReasonCode::PacketIdentifierNotFound,
-        };
-        if let Ok(Some(delivery)) = &result {
-            self.note_acknowledged(delivery);
+        match self.in_flight.pubrec(id) {
+            Ok(Some(delivery)) => {
+                self.note_freed(&delivery);
+                if let (Some(stored), true) = (&mut self.stored, delivery.sequence > 0) {
+                    let finished = Finished::of(&delivery);
+                    stored.released.insert(id, finished);
+                    return Received::ToBeStored(finished);
+                }
+                self.release(id, out);
+                Received::Known
+            }
+            Ok(None) => {
+                self.release(id, out);
+                Received::Known
+            }
+            Err(_) => {
+                let mut answer = Pubrel::new(id, ReasonCode::PacketIdentifierNotFound);
+                answer.reason_string = self.reason_string(Some(UNKNOWN_ID));
+                self.answer(answer, out);
+                Received::Unknown
+            }
         }
-        let mut answer = Pubrel::new(pubrec.packet_id, reason_code);
-        if result.is_err() {
-            answer.reason_string = self.reason_string(Some(UNKNOWN_ID));
-        }
-        self.answer(answer, out);
-        result.is_ok()
+    }
+
+    /// Answers a PUBREC: the client may forget the identifier.
+    pub fn release(&self, id: PacketId, out: &mut Outbox) {
+        self.answer(Pubrel::new(id, ReasonCode::Success), out);
     }
 
     /// PUBCOMP of the client. One that fits nothing in flight changes nothing; `false` says so.
     pub fn handle_pubcomp(&mut self, pubcomp: &Pubcomp) -> bool {
-        self.in_flight.pubcomp(pubcomp.packet_id).is_ok()
+        if self.in_flight.pubcomp(pubcomp.packet_id).is_err() {
+            return false;
+        }
+        if let Some(stored) = &mut self.stored
+            && let Some(finished) = stored.released.remove(&pubcomp.packet_id)
+        {
+            stored.finished.push(finished);
+        }
+        true
     }
 
     fn note_acknowledged(&mut self, delivery: &Delivery) {
+        self.note_freed(delivery);
+        if let (Some(stored), true) = (&mut self.stored, delivery.sequence > 0) {
+            stored.finished.push(Finished::of(delivery));
+        }
+    }
+
+    /// It takes no room in the queue any more.
+    fn note_freed(&mut self, delivery: &Delivery) {
         self.acknowledged_messages += 1;
         self.acknowledged_bytes += delivery.message.charged_bytes();
+    }
+
+    /// What the client is done with since this was last asked.
+    #[inline]
+    pub fn take_finished(&mut self) -> Vec<Finished> {
+        self.stored.as_mut().map_or_else(Vec::new, |stored| std::mem::take(&mut stored.finished))
     }
 
     /// Tells the mailbox what the client acknowledged in this turn.
@@ -318,19 +393,34 @@ impl Session {
     #[inline]
     pub fn deliver(&mut self, now: Tick, delivery: &Delivery, out: &mut Outbox) -> Delivered {
         let is_acknowledged = delivery.qos > QoS::AtMostOnce;
-        let outcome = if delivery.message.is_expired(now) {
+        if delivery.progress == Progress::Released {
+            self.release_again(delivery, out);
+            return Delivered::Sent;
+        }
+        let outcome = if delivery.progress == Progress::New && delivery.message.is_expired(now) {
             Delivered::Expired
         } else if self.link.is_too_large(delivery) {
             Delivered::TooLarge
         } else {
             let packet_id = is_acknowledged.then(|| self.hold(delivery.clone()));
-            self.link.send(now, delivery, packet_id, false, out);
+            let is_repeat = delivery.progress == Progress::Repeat;
+            self.link.send(now, delivery, packet_id, is_repeat, out);
             return Delivered::Sent;
         };
         if is_acknowledged {
             self.note_acknowledged(delivery);
         }
         outcome
+    }
+
+    /// What the client had said PUBREC of before the broker was started anew.
+    fn release_again(&mut self, delivery: &Delivery, out: &mut Outbox) {
+        let id = self.in_flight.push(delivery.clone());
+        self.note_freed(delivery);
+        if let Some(stored) = &mut self.stored {
+            stored.released.insert(id, Finished::of(delivery));
+        }
+        self.release(id, out);
     }
 
     /// Keeps a delivery until it is acknowledged. A client that lets many wait must not pin the read
@@ -467,6 +557,12 @@ impl Session {
     #[must_use]
     pub fn version(&self) -> ProtocolVersion {
         self.link.options.version
+    }
+}
+
+impl Finished {
+    fn of(delivery: &Delivery) -> Self {
+        Self { sequence: delivery.sequence, message: delivery.message.id }
     }
 }
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::{Peer, SharedPart};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
-use crate::broker::publish::delivery;
+use crate::broker::publish::{delivery, manner};
 use crate::broker::routes::{FanoutGroup, Member, PeerTarget};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Fate, Outcome};
@@ -245,11 +245,20 @@ impl Turn<'_> {
                         return self.offer(target, message, qos, &mut None);
                     }
                     if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved
-                        && let Commit::Queued(wake) =
-                            target.mailbox.commit(delivery(target, message, qos), &mut None)
                     {
-                        self.shard.wake_later(wake);
-                        return true;
+                        let delivery = delivery(target, message, qos);
+                        match target.mailbox.commit(delivery, &mut None) {
+                            Commit::Queued(wake) => {
+                                self.shard.wake_later(wake);
+                                return true;
+                            }
+                            Commit::Stored(place) => {
+                                let manner = manner(target, message, qos);
+                                self.keep_at(place, &target.mailbox, message, manner);
+                                return true;
+                            }
+                            Commit::Closed(_) => {}
+                        }
                     }
                 }
                 Member::Remote(target) if Some(target.peer.boot_id()) != from => {

@@ -17,7 +17,9 @@ use crate::mqtt::{
     DecodeError, MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions, TopicError,
     TopicFilter, TopicName,
 };
-use crate::ports::message::{Delivery, Message, MessageId, Publisher, SubscriptionTag};
+use crate::ports::message::{
+    Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag,
+};
 use crate::session::handover::Contents;
 use crate::session::in_flight::Entry;
 
@@ -261,7 +263,14 @@ fn delivery(part: &mut Bytes, peers: &Peers) -> Result<Delivery, HandoverError> 
         is_in_transit: true,
     };
     let message = Arc::new(message.detached());
-    Ok(Delivery { message, tag, qos: qos(flags & QOS)?, retain: has(RETAIN) })
+    Ok(Delivery {
+        message,
+        tag,
+        qos: qos(flags & QOS)?,
+        retain: has(RETAIN),
+        sequence: 0,
+        progress: Progress::New,
+    })
 }
 
 fn tag(part: &mut Bytes) -> Result<Option<Arc<SubscriptionTag>>, HandoverError> {

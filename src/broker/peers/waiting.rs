@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::broker::disconnect::{Client, EndCause};
+use crate::broker::durable::Step;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
@@ -18,6 +19,8 @@ use crate::mqtt::{PacketId, QoS, ReasonCode};
 pub struct Waiting {
     publishes: VecDeque<UnansweredPublish>,
     pub(crate) subscribes: VecDeque<UnconfirmedSubscribe>,
+    /// What the store is to have first.
+    pub(crate) steps: VecDeque<Step>,
 }
 
 /// A PUBLISH whose acknowledgement has not been sent.
@@ -48,7 +51,7 @@ impl Waiting {
     /// Whether nothing is waited for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.publishes.is_empty() && self.subscribes.is_empty()
+        self.publishes.is_empty() && self.subscribes.is_empty() && self.steps.is_empty()
     }
 
     /// The client sends a QoS 2 message again that is waited for: it is answered behind the first
@@ -110,16 +113,26 @@ impl Client {
     /// The client is away and its Session is to leave this broker: whether nothing is waited for any
     /// more. What was refused it sends again, as new.
     pub(crate) fn settle_unheard(&mut self, waker: &Waker) -> bool {
-        let Some(waiting) = &mut self.waiting else { return true };
-        while let Some(first) = waiting.publishes.front() {
+        loop {
+            let waiting = self.waiting.as_mut();
+            let Some(first) = waiting.and_then(|waiting| waiting.publishes.pop_front()) else {
+                break;
+            };
             if let Answer::Pending(ticket) = &first.answer {
                 match ticket.poll(waker) {
-                    None => return false,
-                    Some(RemoteOutcome::Refused(_)) => self.session.forget_publish(first.id),
+                    None => {
+                        if let Some(waiting) = &mut self.waiting {
+                            waiting.publishes.push_front(first);
+                        }
+                        return false;
+                    }
+                    Some(RemoteOutcome::Refused(_)) => {
+                        let id = first.id;
+                        self.forget_publish(id);
+                    }
                     Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
                 }
             }
-            waiting.publishes.pop_front();
         }
         self.waiting = None;
         true
@@ -138,8 +151,10 @@ impl Turn<'_> {
         waker: &Waker,
     ) -> Result<(), EndCause> {
         let Some(mut waiting) = client.waiting.take() else { return Ok(()) };
-        let settled = self.answer_publishes(client, &mut waiting.publishes, waker);
-        self.confirm_subscribes(client, &mut waiting.subscribes, waker);
+        let settled = self
+            .answer_publishes(client, &mut waiting.publishes, waker)
+            .and_then(|()| self.confirm_subscribes(client, &mut waiting.subscribes, waker))
+            .and_then(|()| self.take_steps(client, &mut waiting.steps, waker));
         if !waiting.is_empty() {
             client.waiting = Some(waiting);
         }
@@ -162,8 +177,8 @@ impl Turn<'_> {
                     Some(RemoteOutcome::Refused(reason_code)) => {
                         let id = first.id;
                         publishes.pop_front();
-                        client.session.forget_publish(id);
-                        return Err(EndCause::new(reason_code, REFUSED_ELSEWHERE));
+                        client.forget_publish(id);
+                        return Err(EndCause::new(reason_code, REFUSED));
                     }
                 },
             };
@@ -193,4 +208,4 @@ impl Turn<'_> {
     }
 }
 
-const REFUSED_ELSEWHERE: &str = "the queue of a subscriber on another broker is full";
+const REFUSED: &str = "the message could not be stored, or not by another broker";

@@ -138,7 +138,7 @@ impl<S: Link> Driver<S> {
             // What it had to say is nobody else's.
             turn.outbox.clear();
         }
-        bench.finish_turn();
+        bench.finish_turn(now);
         drop(bench);
         if is_broken {
             return Poll::Ready(());

@@ -47,7 +47,7 @@ impl ShardContext {
         let mut bench = self.lock();
         let Workbench { shard, outbox, .. } = &mut *bench;
         let result = work(&mut Turn { broker, shard, now, outbox });
-        bench.finish_turn();
+        bench.finish_turn(now);
         result
     }
 
@@ -68,13 +68,13 @@ impl ShardContext {
 impl Workbench {
     /// Logs what happened in the turn and wakes everybody who has got something. What a connection
     /// that broke left unsent is thrown away: the next turn is another client's.
-    pub(super) fn finish_turn(&mut self) {
+    pub(super) fn finish_turn(&mut self, now: Tick) {
         debug_assert!(self.outbox.is_empty(), "bytes of one connection are left for another");
         self.outbox.clear();
         for event in self.shard.take_events() {
             super::log::log(&event);
         }
-        self.shard.wake_all();
+        self.shard.end_turn(now);
     }
 
     /// Room to read into. What was read stays alive as long as somebody holds a slice of it, so the

@@ -264,6 +264,7 @@ impl Turn<'_> {
             }),
             session_expiry_secs,
             waiting: None,
+            stored: None,
         });
         for subscription in subscriptions {
             add_subscription(&mut client, subscription);

@@ -1,0 +1,150 @@
+//! Messages on their way into the store and out of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::durable::Durable;
+use crate::broker::durable::keeper::Awaiting;
+use crate::broker::turn::Turn;
+use crate::mqtt::{QoS, TopicName, Will};
+use crate::ports::message::{
+    Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag,
+};
+use crate::ports::store::{
+    Operation, Pointer, QueuedMessage, QueuedState, RetainedRecord, RetainedVersion, SessionRef,
+    StoredMessage, StoredWill,
+};
+use crate::session::mailbox::{Mailbox, Place};
+
+/// How a message is to be delivered.
+pub(crate) struct Manner {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) tag: Option<Arc<SubscriptionTag>>,
+}
+
+impl Turn<'_> {
+    /// Has a message stored at the `place` that its receiver's mailbox has given it.
+    pub(crate) fn keep_at(
+        &mut self,
+        place: Place,
+        mailbox: &Arc<Mailbox>,
+        message: &Message,
+        manner: Manner,
+    ) {
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        let durable = Arc::clone(keeper.durable());
+        let Manner { qos, retain, tag } = manner;
+        let Place { session, sequence } = place;
+        let pointer = Pointer { session, sequence, qos, retain, tag, may_repeat: false };
+        keeper.enqueue(message.id, pointer, || durable.stored(message));
+        let bytes = message.charged_bytes();
+        keeper.await_batch(Awaiting::Place { mailbox: Arc::clone(mailbox), sequence, bytes });
+    }
+
+    /// A delivery that is stored is done with.
+    pub(crate) fn forget_delivery(&mut self, session: Option<SessionRef>, delivery: &Delivery) {
+        let (Some(session), 1..) = (session, delivery.sequence) else { return };
+        let (sequence, message) = (delivery.sequence, delivery.message.id);
+        self.keep(Operation::Acknowledge { session, sequence, message });
+    }
+
+    /// Has a retained message stored, or its deletion.
+    pub(crate) fn keep_retained(&mut self, message: &Message) {
+        let now = self.now;
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        let durable = Arc::clone(keeper.durable());
+        let kept = (!message.payload.is_empty()).then(|| {
+            let id = match message.id {
+                MessageId::NONE => keeper.draw_message_id(),
+                id => id,
+            };
+            Arc::new(StoredMessage { id, ..durable.stored(message) })
+        });
+        let version = RetainedVersion { time: durable.draw_version(now), owner: durable.owner() };
+        let topic = message.topic.detached();
+        keeper.push(Operation::PutRetained(RetainedRecord { topic, version, message: kept }));
+        if message.qos > QoS::AtMostOnce {
+            keeper.note_kept();
+        }
+    }
+}
+
+impl Durable {
+    pub(super) fn stored(&self, message: &Message) -> StoredMessage {
+        let message = message.detached();
+        StoredMessage {
+            id: message.id,
+            publisher: message.publisher.0,
+            topic: message.topic,
+            payload: message.payload,
+            properties: message.properties,
+            qos: message.qos,
+            retain: message.retain,
+            expires_at_millis: message.expires_at.map(|at| self.unix_millis(at)),
+        }
+    }
+
+    pub(super) fn message(&self, stored: &StoredMessage) -> Message {
+        Message {
+            topic: stored.topic.clone(),
+            payload: stored.payload.clone(),
+            properties: stored.properties.clone(),
+            qos: stored.qos,
+            retain: stored.retain,
+            publisher: Publisher(stored.publisher),
+            id: stored.id,
+            expires_at: stored.expires_at_millis.map(|at| self.tick(at)),
+            is_in_transit: false,
+        }
+    }
+
+    pub(super) fn delivery(&self, queued: QueuedMessage) -> Delivery {
+        let message = queued.message.as_ref().filter(|_| queued.state == QueuedState::Waiting);
+        let (message, progress) = match message {
+            Some(stored) => (self.message(stored), Progress::New),
+            None => (released(queued.qos), Progress::Released),
+        };
+        Delivery {
+            message: Arc::new(message),
+            tag: queued.tag,
+            qos: queued.qos,
+            retain: queued.retain,
+            sequence: queued.sequence,
+            progress,
+        }
+    }
+
+    pub(super) fn stored_will(&self, will: &Will, id: MessageId) -> StoredWill {
+        StoredWill {
+            message: StoredMessage {
+                id,
+                publisher: Publisher::BROKER.0,
+                topic: will.topic.clone(),
+                payload: will.payload.clone(),
+                properties: will.properties.clone(),
+                qos: will.qos,
+                retain: will.retain,
+                expires_at_millis: None,
+            },
+            delay_interval_secs: will.delay_interval_secs,
+            fires_at_millis: None,
+        }
+    }
+}
+
+/// Stands for a message that its client has already.
+fn released(qos: QoS) -> Message {
+    Message {
+        topic: TopicName::parse("released".into()).expect("a name without wildcards"),
+        payload: Bytes::new(),
+        properties: None,
+        qos,
+        retain: false,
+        publisher: Publisher::BROKER,
+        id: MessageId::NONE,
+        expires_at: None,
+        is_in_transit: false,
+    }
+}

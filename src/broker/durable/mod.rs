@@ -1,0 +1,202 @@
+//! What outlives the process: the broker's side of the store.
+//!
+//! A shard collects what its turn has to have stored in a [`keeper::Keeper`]; the end of the turn
+//! hands it over as one batch. Whoever may not go on before it is stored waits for the answer as
+//! for that of another broker. See `docs/design/0012-durable-sessions.md`.
+
+pub(crate) mod keeper;
+pub(crate) mod messages;
+mod pages;
+mod restore;
+mod sessions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+pub use restore::NotRestored;
+
+use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::turn::Turn;
+use crate::mqtt::ReasonCode;
+use crate::ports::clock::Tick;
+use crate::ports::message::MessageId;
+use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store};
+
+pub(crate) use pages::Page;
+pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient};
+
+/// The store of a broker, and who the broker is to it.
+pub struct Durable {
+    store: Arc<dyn Store>,
+    owner: OwnerId,
+    epoch: Epoch,
+    /// Of this start; no other has it.
+    start: u64,
+    /// Milliseconds since 1970 when ticks were zero.
+    epoch_millis: u64,
+    next_session: AtomicU64,
+    next_message: AtomicU64,
+    next_version: AtomicU64,
+}
+
+impl Durable {
+    /// The store as `owner` uses it, whose `start` no other owner has, nor had. Ticks began
+    /// `epoch_millis` after 1970.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, owner: OwnerId, start: u64, epoch_millis: u64) -> Self {
+        Self {
+            store,
+            owner,
+            epoch: Epoch { era: 0, slots: i64::try_from(start).unwrap_or(i64::MAX), counter: 0 },
+            start,
+            epoch_millis,
+            next_session: AtomicU64::new(1),
+            next_message: AtomicU64::new(1),
+            next_version: AtomicU64::new(0),
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Who this broker is to it.
+    #[must_use]
+    pub fn owner(&self) -> OwnerId {
+        self.owner
+    }
+
+    /// The claim under which it has its Sessions.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// A tick as milliseconds since 1970.
+    #[must_use]
+    pub fn unix_millis(&self, tick: Tick) -> u64 {
+        self.epoch_millis.saturating_add(tick.as_millis())
+    }
+
+    /// Milliseconds since 1970 as a tick; what was before this process began is its beginning.
+    #[must_use]
+    pub fn tick(&self, unix_millis: u64) -> Tick {
+        Tick::from_millis(unix_millis.saturating_sub(self.epoch_millis))
+    }
+
+    /// A name for a Session that begins.
+    fn draw_session(&self) -> SessionRef {
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        SessionRef { id: SessionId(numbered(self.start, number)), epoch: self.epoch }
+    }
+
+    fn draw_message_numbers(&self, count: u64) -> u64 {
+        self.next_message.fetch_add(count, Ordering::Relaxed)
+    }
+
+    /// A version later than all before it, of this start or an earlier one.
+    fn draw_version(&self, now: Tick) -> u64 {
+        let time = self.unix_millis(now) << VERSION_BITS;
+        let before = self.next_version.fetch_max(time, Ordering::Relaxed);
+        if before < time { time } else { self.next_version.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+/// The `number`th of its kind since `start`: below 2^63, and ascending.
+fn numbered(start: u64, number: u64) -> u64 {
+    ((start << NUMBER_BITS) | (number & ((1 << NUMBER_BITS) - 1))) & (u64::MAX >> 1)
+}
+
+/// The name of a message of this start.
+fn message_id(start: u64, number: u64) -> MessageId {
+    MessageId(numbered(start, number))
+}
+
+impl Turn<'_> {
+    /// Has `operation` stored; nobody waits for it. Nothing happens where there is no store.
+    #[inline]
+    pub(crate) fn keep(&mut self, operation: Operation) {
+        if let Some(keeper) = &mut self.shard.keeper {
+            keeper.push(operation);
+        }
+    }
+
+    /// The same for somebody who waits. `None` where there is no store.
+    pub(crate) fn keep_and_tell(&mut self, operation: Operation) -> Option<Arc<PublishTicket>> {
+        let keeper = self.shard.keeper.as_mut()?;
+        keeper.push(operation);
+        let ticket = Arc::new(PublishTicket::new(false));
+        ticket.expect_another();
+        keeper.await_batch(Awaiting::Answer(Arc::clone(&ticket)));
+        let _pending = ticket.seal();
+        Some(ticket)
+    }
+
+    /// Lets `ticket` wait for what this publish has to have stored, if it has.
+    #[inline]
+    pub(crate) fn await_store(&mut self, ticket: &mut Option<Arc<PublishTicket>>, matched: bool) {
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        if !keeper.take_has_kept() {
+            return;
+        }
+        let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched)));
+        ticket.expect_another();
+        keeper.await_batch(Awaiting::Answer(Arc::clone(ticket)));
+    }
+
+    /// Whether the store has no room for what this shard has for it.
+    #[inline]
+    pub(crate) fn is_store_full(&self) -> bool {
+        self.shard.keeper.as_ref().is_some_and(Keeper::is_full)
+    }
+
+    /// Takes the answers of the store, and hands over what it had no room for; `waker` is called
+    /// when there is more.
+    pub fn poll_store(&mut self, waker: &Waker) {
+        while let Some(settled) = self.shard.keeper.as_mut().and_then(|keeper| keeper.poll(waker)) {
+            self.settle(settled);
+        }
+    }
+
+    fn settle(&mut self, settled: Settled) {
+        let Settled { awaiting, outcome } = settled;
+        let is_stored = outcome.is_ok();
+        if !is_stored {
+            self.shard.counters.store_batches_failed.increment();
+        }
+        let mut replies = outcome.map(|done| done.replies).unwrap_or_default().into_iter();
+        for one in awaiting {
+            let wake = match one {
+                Awaiting::Place { mailbox, sequence, .. } if is_stored => mailbox.confirm(sequence),
+                Awaiting::Place { mailbox, sequence, bytes } => mailbox.withdraw(sequence, bytes),
+                // Who matched is known already.
+                Awaiting::Answer(ticket) if is_stored => ticket.answer(RemoteOutcome::NoMatch),
+                Awaiting::Answer(ticket) => {
+                    ticket.answer(RemoteOutcome::Refused(ReasonCode::ServerBusy))
+                }
+                Awaiting::Page(page) => page.give(replies.next()),
+            };
+            self.shard.wake_later(wake);
+        }
+    }
+}
+
+/// Bits of a number that count since the start.
+const NUMBER_BITS: u32 = 40;
+/// Bits of a version that count within a millisecond.
+const VERSION_BITS: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_later_start_are_higher() {
+        assert!(numbered(1, 1 << 39) < numbered(2, 1));
+        assert!(numbered(u64::MAX, u64::MAX) < 1 << 63);
+    }
+}

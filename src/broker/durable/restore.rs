@@ -1,0 +1,167 @@
+//! What an earlier process of this broker left: its Sessions and retained messages come back before
+//! clients are taken.
+
+use std::sync::Arc;
+
+use crate::broker::card::{ClientCard, Origin};
+use crate::broker::disconnect::Client;
+use crate::broker::durable::{Durable, StoredClient};
+use crate::broker::registry::Parked;
+use crate::broker::routes::Destination;
+use crate::broker::turn::Turn;
+use crate::broker::wills::KeptWill;
+use crate::mqtt::{ProtocolVersion, TopicFilter, Will};
+use crate::ports::auth::Identity;
+use crate::ports::clock::Tick;
+use crate::ports::store::{
+    Operation, RetainedRecord, SessionRecord, StoredSubscription, StoredWill,
+};
+use crate::session::mailbox::Mailbox;
+use crate::session::session::{Session, Subscription};
+
+/// Why something of the store is not in the broker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotRestored {
+    /// There are as many Sessions as there may be.
+    #[error("there are as many sessions as there may be")]
+    TooManySessions,
+    /// There is no room for another retained message.
+    #[error("there is no room for another retained message")]
+    RetainedFull,
+}
+
+impl Turn<'_> {
+    /// Parks a Session as the store has it. Its queue stays where it is until the client comes.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it; it stays in the store.
+    pub fn restore_session(
+        &mut self,
+        durable: &Durable,
+        record: &SessionRecord,
+        will: Option<&StoredWill>,
+    ) -> Result<(), NotRestored> {
+        if record.life.expiry_interval_secs == 0 {
+            // It was to end with its connection, which ended with the broker.
+            self.keep(Operation::EndSession(record.session));
+            return Ok(());
+        }
+        let client = self.restored_client(durable, record, will);
+        let expires_at = self.restored_end(durable, record);
+        let will_at = will.map(|will| self.restored_will_at(durable, will));
+        let client_id = Arc::clone(&record.client_id);
+        let mailbox = Arc::clone(client.session.mailbox());
+        let parked = Parked { client: Box::new(client), expires_at, will_at };
+        let times = parked.times();
+        if !self.broker.registry.restore(&client_id, Box::new(parked)) {
+            return Err(NotRestored::TooManySessions);
+        }
+        self.broker.timers.schedule(&client_id, times);
+        let subscriber = Destination::Mailbox(mailbox);
+        self.change_index(&record.subscriptions, |index, subscription| {
+            let StoredSubscription { filter, options, id } = subscription;
+            let _new = index.subscribe(&subscriber, filter, *options, *id);
+        });
+        Ok(())
+    }
+
+    fn restored_client(
+        &self,
+        durable: &Durable,
+        record: &SessionRecord,
+        will: Option<&StoredWill>,
+    ) -> Client {
+        let options = &self.broker.options;
+        let identity = Identity {
+            client_id: Arc::clone(&record.client_id),
+            user_name: None,
+            anonymous: true,
+        };
+        let nowhere: Arc<str> = Arc::from("-");
+        let card = ClientCard {
+            identity,
+            origin: Origin {
+                address: Arc::clone(&nowhere),
+                listener: nowhere,
+                tls_common_name: None,
+            },
+            version: ProtocolVersion::V5,
+            keep_alive_secs: 0,
+            session_expiry_secs: record.life.expiry_interval_secs,
+            connected_at: durable.tick(0),
+        };
+        let mailbox = Mailbox::new(
+            self.broker.draw_session_key(),
+            Arc::clone(&record.client_id),
+            Arc::clone(&options.persistent_queue),
+            Arc::clone(&self.broker.queue_budget),
+        );
+        let in_flight_max = usize::from(u16::MAX);
+        let mailbox =
+            mailbox.stored(record.session, record.next_sequence, record.queue, in_flight_max);
+        let mut session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
+        let mut serial = 0;
+        for StoredSubscription { filter, options, id } in &record.subscriptions {
+            serial += 1;
+            let subscription = Subscription { options: *options, id: *id, serial };
+            session.subscribe(TopicFilter::clone(filter), subscription);
+        }
+        session.restore_unreleased(record.incoming.iter().map(|incoming| incoming.packet_id));
+        let mut stored = StoredClient::new(record.session);
+        let incoming = record.incoming.iter();
+        stored.incoming = incoming.map(|one| (one.packet_id, one.message)).collect();
+        stored.has_will = record.has_will;
+        let will = will.and_then(|stored| self.restored_will(stored));
+        Client {
+            stored: Some(Box::new(stored)),
+            subscription_serial: serial,
+            ..Client::new(session, Arc::new(card), record.life.expiry_interval_secs, will)
+        }
+    }
+
+    /// When a Session ends: a client that was connected is gone since now.
+    fn restored_end(&self, durable: &Durable, record: &SessionRecord) -> Option<Tick> {
+        match record.life.expires_at_millis {
+            Some(at) => Some(durable.tick(at)),
+            None => Durable::expires_at(record.life.expiry_interval_secs, self.now),
+        }
+    }
+
+    fn restored_will_at(&self, durable: &Durable, will: &StoredWill) -> Tick {
+        match will.fires_at_millis {
+            Some(at) => durable.tick(at),
+            None => self.now.plus_secs(will.delay_interval_secs),
+        }
+    }
+
+    fn restored_will(&self, stored: &StoredWill) -> Option<Box<KeptWill>> {
+        let message = &stored.message;
+        self.broker.will_budget.keep(&Will {
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            qos: message.qos,
+            retain: message.retain,
+            delay_interval_secs: stored.delay_interval_secs,
+            properties: message.properties.clone(),
+        })
+    }
+
+    /// Puts a retained message back.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it; it stays in the store.
+    pub fn restore_retained(
+        &mut self,
+        durable: &Durable,
+        record: &RetainedRecord,
+    ) -> Result<(), NotRestored> {
+        let Some(stored) = &record.message else { return Ok(()) };
+        let message = durable.message(stored);
+        if message.is_expired(self.now) {
+            return Ok(());
+        }
+        self.broker.put_retained(&message).map_err(|_full| NotRestored::RetainedFull)
+    }
+}

@@ -1,0 +1,338 @@
+//! Sessions on their way into the store: that they are there, what they subscribe to, their wills,
+//! and what of QoS 2 is not finished.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::disconnect::{Client, EndCause, NEVER_SECS};
+use crate::broker::durable::{Durable, Page};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::publish::PublishOutcome;
+use crate::broker::turn::Turn;
+use crate::cluster::slots::Slot;
+use crate::mqtt::{PacketId, QoS, Pubrec, Pubrel, TopicFilter, Unsuback};
+use crate::ports::clock::Tick;
+use crate::ports::message::{Message, MessageId};
+use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
+use crate::session::session::{Received, Subscription};
+
+/// What a connection has of a Session that is stored, beside the Session.
+#[derive(Debug)]
+pub(crate) struct StoredClient {
+    /// Its name in the store.
+    pub(crate) session: SessionRef,
+    /// QoS 2 messages of the client that are not released.
+    pub(crate) incoming: BTreeMap<PacketId, MessageId>,
+    /// Whether the store has a will of it.
+    pub(crate) has_will: bool,
+    /// What the store was asked for of its queue.
+    pub(crate) page: Option<Arc<Page>>,
+}
+
+/// What is to be done once the store has it.
+#[derive(Debug)]
+pub(crate) struct Step {
+    ticket: Arc<PublishTicket>,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    /// PUBREL to the client.
+    Release(PacketId),
+    /// PUBCOMP for this one.
+    Complete(Pubrel),
+    Unsuback(Unsuback),
+}
+
+impl StoredClient {
+    pub(crate) fn new(session: SessionRef) -> Self {
+        Self { session, incoming: BTreeMap::new(), has_will: false, page: None }
+    }
+}
+
+impl Durable {
+    fn life(&self, expiry_interval_secs: u32, expires_at: Option<Tick>) -> SessionLife {
+        let expires_at_millis = expires_at.map(|at| self.unix_millis(at));
+        SessionLife { expiry_interval_secs, expires_at_millis }
+    }
+
+    /// When a Session ends that nobody is connected to since `now`.
+    pub(super) fn expires_at(expiry_secs: u32, now: Tick) -> Option<Tick> {
+        (expiry_secs != NEVER_SECS).then(|| now.plus_secs(expiry_secs))
+    }
+}
+
+impl Turn<'_> {
+    /// The name in the store of a Session that begins, when it is to be stored.
+    pub(crate) fn name_session(&self, expiry_secs: u32) -> Option<SessionRef> {
+        let keeper = self.shard.keeper.as_ref().filter(|_| expiry_secs > 0)?;
+        Some(keeper.durable().draw_session())
+    }
+
+    /// A client is connected to its Session: from now on the Session does not end by time, and has
+    /// this will.
+    pub(crate) fn keep_session(&mut self, client: &mut Client) {
+        self.keep_life(client, None);
+        let Some(stored) = &mut client.stored else { return };
+        let session = stored.session;
+        let had_will = std::mem::replace(&mut stored.has_will, client.will.is_some());
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        if let Some(will) = &client.will {
+            let id = keeper.draw_message_id();
+            let will = Arc::new(keeper.durable().stored_will(will, id));
+            keeper.push(Operation::PutWill { session, will });
+        } else if had_will {
+            keeper.push(Operation::RemoveWill(session));
+        }
+    }
+
+    /// How long the Session lasts: until its client is gone for long, or until `expires_at`.
+    pub(crate) fn keep_life(&mut self, client: &Client, expires_at: Option<Tick>) {
+        let (Some(stored), Some(keeper)) = (&client.stored, &mut self.shard.keeper) else { return };
+        let life = keeper.durable().life(client.session_expiry_secs, expires_at);
+        keeper.push(Operation::PutSession {
+            session: stored.session,
+            client_id: Arc::clone(client.session.client_id()),
+            slot: slot_of(client.session.client_id()),
+            life,
+        });
+    }
+
+    /// A client is away: its Session lasts until `expires_at`, and its will may be gone.
+    pub(crate) fn keep_parked(&mut self, client: &mut Client, expires_at: Option<Tick>) {
+        self.keep_life(client, expires_at);
+        self.keep_will_gone(client);
+    }
+
+    /// The will has been published, or is not wanted any more.
+    pub(crate) fn keep_will_gone(&mut self, client: &mut Client) {
+        let Some(stored) = client.stored.as_mut().filter(|_| client.will.is_none()) else { return };
+        if std::mem::take(&mut stored.has_will) {
+            let session = stored.session;
+            self.keep(Operation::RemoveWill(session));
+        }
+    }
+
+    /// The Session is over.
+    pub(crate) fn keep_end(&mut self, client: &Client) {
+        if let Some(stored) = &client.stored {
+            self.keep(Operation::EndSession(stored.session));
+        }
+    }
+
+    /// Has Subscriptions stored; what SUBACK waits for, if it has to.
+    pub(crate) fn keep_subscriptions<'a>(
+        &mut self,
+        client: &Client,
+        subscriptions: impl Iterator<Item = (&'a TopicFilter, &'a Subscription)>,
+    ) -> Option<Arc<PublishTicket>> {
+        let session = client.stored.as_ref()?.session;
+        let mut last = None;
+        for (filter, subscription) in subscriptions {
+            let (options, id) = (subscription.options, subscription.id);
+            let subscription = StoredSubscription { filter: filter.clone(), options, id };
+            let next = Operation::PutSubscription { session, subscription };
+            last = last.replace(next).and_then(|operation| {
+                self.keep(operation);
+                None
+            });
+        }
+        self.keep_and_tell(last?)
+    }
+
+    /// Takes Subscriptions out of the store. `true` when UNSUBACK goes out later.
+    pub(crate) fn forget_subscriptions<'a>(
+        &mut self,
+        client: &mut Client,
+        filters: impl Iterator<Item = &'a TopicFilter>,
+        unsuback: &Unsuback,
+    ) -> bool {
+        let Some(session) = client.stored.as_ref().map(|stored| stored.session) else {
+            return false;
+        };
+        let mut ticket = None;
+        for filter in filters {
+            let filter = filter.clone();
+            ticket = self.keep_and_tell(Operation::RemoveSubscription { session, filter });
+        }
+        let Some(ticket) = ticket else { return false };
+        client.take_step(Step { ticket, then: Then::Unsuback(unsuback.clone()) });
+        true
+    }
+
+    /// A QoS 2 message of a client whose Session is stored is stored with it, in the batch of those
+    /// who get it: after PUBREC it is not taken twice, whatever happens to the broker.
+    #[inline]
+    pub(crate) fn keep_if_incoming(
+        &mut self,
+        client: &mut Client,
+        outcome: PublishOutcome,
+        message: &Message,
+        packet_id: PacketId,
+    ) -> PublishOutcome {
+        let is_refused = matches!(outcome, PublishOutcome::Refused(_));
+        if client.stored.is_none() || message.qos != QoS::ExactlyOnce || is_refused {
+            return outcome;
+        }
+        self.keep_incoming(client, packet_id, message);
+        let (mut ticket, matched) = match outcome {
+            PublishOutcome::Pending(ticket) => (Some(ticket), true),
+            PublishOutcome::Accepted => (None, true),
+            _ => (None, false),
+        };
+        let is_new = ticket.is_none();
+        self.await_store(&mut ticket, matched);
+        match ticket {
+            Some(ticket) => {
+                if is_new {
+                    let _pending = ticket.seal();
+                }
+                PublishOutcome::Pending(ticket)
+            }
+            None if matched => PublishOutcome::Accepted,
+            None => PublishOutcome::NoMatchingSubscribers,
+        }
+    }
+
+    fn keep_incoming(
+        &mut self,
+        client: &mut Client,
+        packet_id: PacketId,
+        message: &Message,
+    ) {
+        let (Some(stored), Some(keeper)) = (&mut client.stored, &mut self.shard.keeper) else {
+            return;
+        };
+        let session = stored.session;
+        stored.incoming.insert(packet_id, message.id);
+        let message = Arc::new(keeper.durable().stored(message));
+        let id = message.id;
+        keeper.push(Operation::PutIncoming { session, packet_id, message });
+        keeper.push(Operation::RouteIncoming { session, packet_id, message: id });
+        keeper.note_kept();
+    }
+
+    /// PUBREL of the client: answered with PUBCOMP [MQTT-4.3.3-11], once the store has forgotten it.
+    pub(crate) fn handle_pubrel(&mut self, client: &mut Client, pubrel: Pubrel) {
+        let known = client.stored.as_mut().and_then(|stored| {
+            let message = stored.incoming.remove(&pubrel.packet_id)?;
+            Some((stored.session, message))
+        });
+        if let Some((session, message)) = known {
+            let packet_id = pubrel.packet_id;
+            let operation = Operation::RemoveIncoming { session, packet_id, message };
+            if let Some(ticket) = self.keep_and_tell(operation) {
+                client.take_step(Step { ticket, then: Then::Complete(pubrel) });
+                return;
+            }
+        }
+        self.shard.counters.packets_sent.increment();
+        client.session.handle_pubrel(&pubrel, self.outbox);
+    }
+
+    /// PUBREC of the client; answered with PUBREL, once the store has it. `false` when it fits
+    /// nothing in flight.
+    pub(crate) fn handle_pubrec(&mut self, client: &mut Client, pubrec: &Pubrec) -> bool {
+        match client.session.handle_pubrec(pubrec, self.outbox) {
+            Received::ToBeStored(finished) => {
+                let Some(stored) = &client.stored else { return true };
+                let operation = Operation::Release {
+                    session: stored.session,
+                    sequence: finished.sequence,
+                    message: finished.message,
+                };
+                if let Some(ticket) = self.keep_and_tell(operation) {
+                    client.take_step(Step { ticket, then: Then::Release(pubrec.packet_id) });
+                }
+                true
+            }
+            Received::Known => {
+                self.shard.counters.packets_sent.increment();
+                true
+            }
+            Received::Unknown => {
+                self.shard.counters.packets_sent.increment();
+                false
+            }
+        }
+    }
+
+    /// Tells mailbox and store what the client has acknowledged.
+    #[inline]
+    pub(crate) fn settle_acknowledged(&mut self, client: &mut Client) {
+        client.session.settle_acknowledged();
+        if let Some(stored) = &client.stored {
+            let session = stored.session;
+            for finished in client.session.take_finished() {
+                let (sequence, message) = (finished.sequence, finished.message);
+                self.keep(Operation::Acknowledge { session, sequence, message });
+            }
+        }
+    }
+
+    /// Takes the steps that the store has made possible.
+    ///
+    /// # Errors
+    ///
+    /// The store could not do what the next one needs: the connection is to be closed.
+    pub(crate) fn take_steps(
+        &mut self,
+        client: &mut Client,
+        steps: &mut VecDeque<Step>,
+        waker: &Waker,
+    ) -> Result<(), EndCause> {
+        while let Some(first) = steps.front() {
+            match first.ticket.poll(waker) {
+                None => return Ok(()),
+                Some(RemoteOutcome::Refused(reason_code)) => {
+                    return Err(EndCause::new(reason_code, STORE_TROUBLE));
+                }
+                Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
+            }
+            let Some(Step { then, .. }) = steps.pop_front() else { return Ok(()) };
+            self.shard.counters.packets_sent.increment();
+            match then {
+                Then::Release(id) => client.session.release(id, self.outbox),
+                Then::Complete(pubrel) => client.session.handle_pubrel(&pubrel, self.outbox),
+                Then::Unsuback(unsuback) => {
+                    unsuback.encode(client.session.version(), self.outbox.buffer());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    fn take_step(&mut self, step: Step) {
+        self.waiting.get_or_insert_default().steps.push_back(step);
+    }
+
+    /// A PUBLISH that is not answered: it comes again, as a new message.
+    pub(crate) fn forget_publish(&mut self, id: PacketId) {
+        self.session.forget_publish(id);
+        if let Some(stored) = &mut self.stored {
+            stored.incoming.remove(&id);
+        }
+    }
+
+    /// The connection is gone, and with it whom to tell: what the store was told stands.
+    pub(crate) fn abandon_steps(&mut self) {
+        let Some(waiting) = &mut self.waiting else { return };
+        for step in waiting.steps.drain(..) {
+            if let Then::Complete(pubrel) = step.then {
+                self.session.forget_publish(pubrel.packet_id);
+            }
+        }
+    }
+}
+
+/// The slot of a Client Identifier, as the store has it.
+fn slot_of(client_id: &str) -> u16 {
+    u16::try_from(Slot::of(client_id).index()).expect("there are 1,024 slots")
+}
+
+/// Why a connection is closed that the store could not do something for.
+pub(crate) const STORE_TROUBLE: &str = "what this client asked for could not be stored";

@@ -1,0 +1,187 @@
+//! The store of a broker: opened before anything else can happen, and read before clients come.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::broker::durable::Durable;
+use crate::config::Config;
+use crate::mqtt::TopicName;
+use crate::gateway::mqtt::ShardContext;
+use crate::ports::store::{
+    Batch, Completion, Done, Epoch, Operation, OwnerId, Reply, RetainedRecord, SessionId,
+    SessionRecord, Slots, Store, Submitter,
+};
+use crate::runtime::{Background, Clock};
+use crate::store::{SqliteOptions, SqliteStore};
+
+/// Why a broker has no store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no thread for it.
+    #[error("the system gives no thread for the store")]
+    Thread(#[source] std::io::Error),
+    /// It does not answer.
+    #[error(
+        "the store in {directory} cannot be used: {reason}; mend it, choose another --data-dir, or \
+         keep everything in memory with --no-database"
+    )]
+    Unusable {
+        /// Where it is.
+        directory: String,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// The embedded store, where the configuration wants one.
+///
+/// # Errors
+///
+/// It cannot be opened.
+pub(super) fn open(
+    config: &Config,
+    background: &Background,
+    clock: Clock,
+) -> Result<Option<Arc<Durable>>, OpenError> {
+    if config.broker.no_database || config.cluster.zookeeper.is_some() {
+        return Ok(None);
+    }
+    let directory = config.broker.data_dir.clone();
+    let shown = directory.display().to_string();
+    let options = SqliteOptions { directory, patience: PATIENCE, hook: None };
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::start(options).map_err(OpenError::Thread)?);
+    let epoch_millis = clock.unix_millis().saturating_sub(clock.now().as_millis());
+    let owner = OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()));
+    let mut reader = Reader { submitter: store.submitter(), owner, clock };
+    let registered = background.block_on(reader.ask(Operation::Register { root: None }));
+    let registered = match registered {
+        Ok(Some(Reply::Registered(registered))) => registered,
+        Ok(_) => return Err(unusable(shown, "it does not say who we are".to_owned())),
+        Err(reason) => return Err(unusable(shown, reason)),
+    };
+    Ok(Some(Arc::new(Durable::new(store, owner, registered.number, epoch_millis))))
+}
+
+fn unusable(directory: String, reason: String) -> OpenError {
+    OpenError::Unusable { directory, reason }
+}
+
+/// What came back from the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Restored {
+    pub(super) sessions: u64,
+    pub(super) retained: u64,
+    /// What there was no room for: it stays in the store.
+    pub(super) left_out: u64,
+}
+
+/// Puts what an earlier process left into `broker`.
+///
+/// # Errors
+///
+/// The store cannot be read; why.
+pub(super) async fn restore(
+    broker: &Broker,
+    durable: &Durable,
+    context: &ShardContext,
+    clock: Clock,
+) -> Result<Restored, String> {
+    let (submitter, owner) = (durable.store().submitter(), durable.owner());
+    let mut reader = Reader { submitter, owner, clock };
+    reader.take_all(durable.epoch()).await?;
+    let mut restored = Restored::default();
+    let mut after = None;
+    loop {
+        let page = reader.sessions(after).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.session.id);
+        let outcomes = context.run(broker, clock.now(), |turn| {
+            let restore = |record| turn.restore_session(durable, record, None);
+            page.iter().map(restore).collect::<Vec<_>>()
+        });
+        let left_out = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
+        restored.sessions += page.len() as u64 - left_out;
+        restored.left_out += left_out;
+    }
+    let mut after = None;
+    loop {
+        let page = reader.retained(after).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.topic.clone());
+        let outcomes = context.run(broker, clock.now(), |turn| {
+            let restore = |record| turn.restore_retained(durable, record);
+            page.iter().map(restore).collect::<Vec<_>>()
+        });
+        let left_out = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
+        restored.retained += page.len() as u64 - left_out;
+        restored.left_out += left_out;
+    }
+    Ok(restored)
+}
+
+/// Lives on a shard: takes the answers of the store and hands them to whoever waits.
+pub(super) async fn serve(broker: Arc<Broker>, context: Arc<ShardContext>, clock: Clock) {
+    poll_fn(|cx| {
+        context.run(&broker, clock.now(), |turn| turn.poll_store(cx.waker()));
+        Poll::Pending
+    })
+    .await
+}
+
+/// Asks the store one thing after the other.
+struct Reader {
+    submitter: Box<dyn Submitter>,
+    owner: OwnerId,
+    clock: Clock,
+}
+
+impl Reader {
+    async fn ask(&mut self, operation: Operation) -> Result<Option<Reply>, String> {
+        let now_millis = self.clock.unix_millis();
+        let batch = Batch { owner: self.owner, now_millis, operations: vec![operation] };
+        if self.submitter.submit(batch).is_err() {
+            return Err("it takes nothing".to_owned());
+        }
+        let Completion { outcome, .. } = poll_fn(|cx| match self.submitter.poll(cx.waker()) {
+            Some(completion) => Poll::Ready(completion),
+            None => Poll::Pending,
+        })
+        .await;
+        let Done { replies, .. } = outcome.map_err(|error| error.to_string())?;
+        Ok(replies.into_iter().next())
+    }
+
+    async fn take_all(&mut self, epoch: Epoch) -> Result<(), String> {
+        loop {
+            let (former, slots, limit) = (None, Slots::All, PAGE_MAX);
+            let operation = Operation::TakeSessions { former, slots, epoch, limit };
+            match self.ask(operation).await? {
+                Some(Reply::Count(count)) if count == limit => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn sessions(&mut self, after: Option<SessionId>) -> Result<Vec<SessionRecord>, String> {
+        match self.ask(Operation::ListSessions { after, limit: PAGE_MAX }).await? {
+            Some(Reply::Sessions(sessions)) => Ok(sessions),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn retained(&mut self, after: Option<TopicName>) -> Result<Vec<RetainedRecord>, String> {
+        match self.ask(Operation::ListRetained { after, limit: PAGE_MAX }).await? {
+            Some(Reply::Retained(retained)) => Ok(retained),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Records read at a time.
+const PAGE_MAX: u32 = 512;
+/// How long the store tries what does not work at once.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,174 @@
+//! The places of a queue that is stored: which are given, which are certain, which are in memory.
+//!
+//! Invariants: places are given in ascending order and never twice; those not in memory are all
+//! behind those that are; what is pending is neither sent nor read.
+
+use std::collections::VecDeque;
+
+/// The places of one queue.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// The next one to give.
+    next: u64,
+    /// Given, and the store has not answered for it; ascending.
+    pending: VecDeque<u64>,
+    /// Set while there are places that are not in memory.
+    behind: Option<Behind>,
+    /// Below this the client may have been sent it before the broker was started anew.
+    repeat_below: u64,
+}
+
+#[derive(Debug)]
+struct Behind {
+    /// The last place that is in memory, or was.
+    after: u64,
+    /// Whether the store has been asked for what follows.
+    is_asked: bool,
+}
+
+/// What the store is to be asked for.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PageWanted {
+    /// What follows this place,
+    pub after: u64,
+    /// up to before this one: what is there, or behind it, may not be all yet.
+    pub below: u64,
+}
+
+impl Places {
+    /// Of a queue that is empty, in which `next` is the first place.
+    pub(super) fn new(next: u64) -> Self {
+        Self { next, pending: VecDeque::new(), behind: None, repeat_below: 0 }
+    }
+
+    /// Of a queue that another process left, from `first` to before `next`; the client may have been
+    /// sent `in_flight_max` of it.
+    pub(super) fn left(first: u64, next: u64, in_flight_max: u64) -> Self {
+        Self {
+            behind: (first < next).then(|| Behind { after: first - 1, is_asked: false }),
+            repeat_below: first.saturating_add(in_flight_max).min(next),
+            ..Self::new(next)
+        }
+    }
+
+    /// Gives a place, which is pending.
+    pub(super) fn give(&mut self) -> u64 {
+        let place = self.next;
+        self.next += 1;
+        self.pending.push_back(place);
+        place
+    }
+
+    /// The store has answered for `place`.
+    pub(super) fn settle(&mut self, place: u64) {
+        if let Ok(at) = self.pending.binary_search(&place) {
+            self.pending.remove(at);
+        }
+        if self.pending.is_empty() && self.pending.capacity() > IDLE_CAPACITY {
+            self.pending = VecDeque::new();
+        }
+    }
+
+    /// Whether `place`, and all before it, are certain.
+    pub(super) fn is_certain(&self, place: u64) -> bool {
+        self.pending.front().is_none_or(|first| place < *first)
+    }
+
+    /// Whether there are places that are not in memory.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// `place` is not kept in memory, and nothing behind it.
+    pub(super) fn leave_out(&mut self, place: u64) {
+        self.behind.get_or_insert(Behind { after: place - 1, is_asked: false });
+    }
+
+    /// What to ask the store for, once; `None` when nothing is behind, or nothing of it certain.
+    pub(super) fn ask(&mut self) -> Option<PageWanted> {
+        let below = self.pending.front().copied().unwrap_or(self.next);
+        let behind = self.behind.as_mut().filter(|behind| !behind.is_asked)?;
+        if behind.after + 1 >= below {
+            return None;
+        }
+        behind.is_asked = true;
+        Some(PageWanted { after: behind.after, below })
+    }
+
+    /// Whether [`Self::ask`] would.
+    pub(super) fn can_ask(&self) -> bool {
+        let below = self.pending.front().copied().unwrap_or(self.next);
+        self.behind.as_ref().is_some_and(|behind| !behind.is_asked && behind.after + 1 < below)
+    }
+
+    /// The store has answered: everything up to `last` is in memory now.
+    pub(super) fn note_read(&mut self, last: u64) {
+        let Some(behind) = &mut self.behind else { return };
+        behind.is_asked = false;
+        behind.after = behind.after.max(last);
+        if behind.after + 1 >= self.next {
+            self.behind = None;
+        }
+    }
+
+    /// The store could not answer: it may be asked again.
+    pub(super) fn note_unread(&mut self) {
+        if let Some(behind) = &mut self.behind {
+            behind.is_asked = false;
+        }
+    }
+
+    /// Whether the client may have been sent what is at `place`.
+    pub(super) fn may_be_repeated(&self, place: u64) -> bool {
+        place < self.repeat_below
+    }
+}
+
+/// A queue that has run empty keeps room for this many.
+const IDLE_CAPACITY: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_certain_behind_what_is_pending() {
+        let mut places = Places::new(1);
+        let given = [places.give(), places.give(), places.give()];
+        assert_eq!(given, [1, 2, 3]);
+        places.settle(2);
+        assert!(!places.is_certain(1) && !places.is_certain(2));
+        places.settle(1);
+        assert!(places.is_certain(2) && !places.is_certain(3));
+    }
+
+    #[test]
+    fn what_is_behind_is_read_up_to_what_is_pending_until_it_meets_the_end() {
+        let mut places = Places::new(1);
+        for _ in 1..=4 {
+            let place = places.give();
+            if place > 1 {
+                places.leave_out(place);
+            }
+        }
+        [1, 2, 4].map(|place| places.settle(place));
+        let wanted = places.ask();
+        assert_eq!(wanted, Some(PageWanted { after: 1, below: 3 }));
+        assert_eq!(places.ask(), None, "once at a time");
+        places.note_read(2);
+        assert_eq!(places.ask(), None, "3 is pending");
+        places.settle(3);
+        assert_eq!(places.ask(), Some(PageWanted { after: 2, below: 5 }));
+        places.note_read(4);
+        assert!(!places.is_behind());
+    }
+
+    #[test]
+    fn a_queue_that_was_left_is_behind_and_its_head_may_be_a_repeat() {
+        let mut places = Places::left(7, 20, 3);
+        assert_eq!(places.ask(), Some(PageWanted { after: 6, below: 20 }));
+        assert!(places.may_be_repeated(9) && !places.may_be_repeated(10));
+        assert!(!Places::left(20, 20, 3).is_behind());
+    }
+}
