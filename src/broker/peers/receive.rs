@@ -159,8 +159,9 @@ impl Turn<'_> {
             | ControlFrame::Revoke(_)
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
-            | ControlFrame::Report(_)
+            | ControlFrame::Report { .. }
             | ControlFrame::ReportComplete { .. }
+            | ControlFrame::Settled { .. }
             | ControlFrame::HandoverWanted { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
