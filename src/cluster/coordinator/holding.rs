@@ -44,8 +44,8 @@ impl Holding {
     }
 
     /// Whether it was this claim that was granted, and nothing has come of it yet.
-    pub(super) fn is_for(&self, asker: BootId, asked: u64) -> bool {
-        let is_it = matches!(self.stay, Stay::Arriving { claim, .. } if claim == asked);
+    pub(super) fn is_for(&self, asker: BootId, number: u64) -> bool {
+        let is_it = matches!(self.stay, Stay::Arriving { claim, .. } if claim == number);
         self.holder == asker && is_it
     }
 
@@ -96,7 +96,7 @@ impl Holding {
             Stay::Arriving { from: Some(former), next, .. } if Some(former) != dead => {
                 (Some(Self { holder: former, token: self.token, stay: Stay::Leaving }), next)
             }
-            stay => (None, stay.next()),
+            stay @ (Stay::Settled | Stay::Arriving { .. } | Stay::Leaving) => (None, stay.next()),
         }
     }
 }

@@ -96,15 +96,13 @@ impl Coordinator {
             return Vec::new();
         }
         if voice.epoch > self.epoch {
-            return match word {
-                Word::Claim(claim) if voice.ahead.len() >= DEFERRED_MAX => {
-                    vec![refusal(from, claim.claim, TOO_MANY_DEFERRED)]
-                }
-                word => {
-                    voice.ahead.push(word);
-                    Vec::new()
-                }
-            };
+            if let Word::Claim(claim) = &word
+                && voice.ahead.len() >= DEFERRED_MAX
+            {
+                return vec![refusal(from, claim.claim, TOO_MANY_DEFERRED)];
+            }
+            voice.ahead.push(word);
+            return Vec::new();
         }
         match word {
             Word::Claim(claim) => self.claim(from, claim),
