@@ -206,11 +206,14 @@ impl Turn<'_> {
                 return PublishOutcome::Refused(refusal);
             }
         };
-        let mut matched = self.commit(message, fanout, &reservations);
+        let mut is_taken = self.commit(message, fanout, &reservations);
         let mut routed = Arc::clone(fanout);
         if message.retain {
-            matched |= self.offer_to_newcomers(message, &mut routed);
+            is_taken |= self.offer_to_newcomers(message, &mut routed);
         }
+        // A group matches also where its member is elsewhere, and may turn out to be full.
+        let is_shared = !fanout.groups.is_empty();
+        let mut matched = is_taken || is_shared;
         if !is_own_business(message.topic.as_str()) {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
@@ -219,7 +222,8 @@ impl Turn<'_> {
                 self.share_with_all(&mut shares, message);
             }
             let mut ticket = None;
-            self.forward(message, shares, version, matched, &mut ticket);
+            let is_kept = is_taken || is_shared && message.retain;
+            self.forward(message, shares, version, is_kept, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
             if let Some(ticket) = ticket {
                 return outcome_of(ticket);
@@ -385,15 +389,14 @@ impl Turn<'_> {
         is_taken.then_some(Reserved { target, qos })
     }
 
-    /// Hands the message out. `true` when anybody wanted it.
+    /// Hands the message out. `true` when anybody here wanted it.
     fn commit(
         &mut self,
         message: &Arc<Message>,
         fanout: &Fanout,
         reservations: &Reservations<'_>,
     ) -> bool {
-        let matched = self.commit_all(message, &fanout.targets, reservations);
-        matched || !fanout.groups.is_empty()
+        self.commit_all(message, &fanout.targets, reservations)
     }
 
     fn commit_all(
@@ -417,6 +420,7 @@ impl Turn<'_> {
             }
         }
         for Reserved { target, qos } in reserved {
+            matched = true;
             if *qos == QoS::AtMostOnce {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
@@ -584,7 +588,7 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
         // All of them have been declared dead meanwhile.
         Some(RemoteOutcome::NoMatch) => PublishOutcome::NoMatchingSubscribers,
         // What was refused at once is settled in turn, as what is refused later.
-        Some(RemoteOutcome::Refused(_)) | None => PublishOutcome::Pending(ticket),
+        Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full) | None => PublishOutcome::Pending(ticket),
     }
 }
 

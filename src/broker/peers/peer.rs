@@ -68,6 +68,10 @@ pub struct SharedPart {
     pub message: Arc<Message>,
     /// The groups the peer was chosen for.
     pub groups: SmallVec<[TopicFilter; 1]>,
+    /// Whether it was sent for nothing but these.
+    pub is_all: bool,
+    /// Brokers that were offered it before and had no member with room.
+    pub tried: SmallVec<[BootId; 2]>,
 }
 
 impl Peer {

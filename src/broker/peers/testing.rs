@@ -149,6 +149,11 @@ impl Cluster {
         Self::with(count, Some(Chance::new(seed)), &BrokerOptions::default())
     }
 
+    /// So many brokers with other bounds.
+    pub(crate) fn with_options(count: usize, options: &BrokerOptions) -> Self {
+        Self::with(count, None, options)
+    }
+
     fn with(count: usize, chance: Option<Chance>, options: &BrokerOptions) -> Self {
         let mut cluster = Self {
             nodes: (0..count).map(|number| Node::new(number, options.clone())).collect(),
@@ -445,6 +450,11 @@ impl Cluster {
     /// A broker.
     pub(crate) fn broker(&self, node: usize) -> &Broker {
         &self.nodes[node].broker
+    }
+
+    /// Messages of a broker that others have not answered for.
+    pub(crate) fn unanswered(&self, node: usize) -> usize {
+        peers(&self.nodes[node].broker).unanswered_count()
     }
 
     /// Who holds what, as a broker knows it.

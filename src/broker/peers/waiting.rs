@@ -11,7 +11,7 @@ use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
-use crate::mqtt::{PacketId, QoS, ReasonCode};
+use crate::mqtt::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
 /// What one client waits for.
 #[derive(Debug, Default)]
@@ -115,7 +115,9 @@ impl Client {
             if let Answer::Pending(ticket) = &first.answer {
                 match ticket.poll(waker) {
                     None => return false,
-                    Some(RemoteOutcome::Refused(_)) => self.session.forget_publish(first.id),
+                    Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full) => {
+                        self.session.forget_publish(first.id);
+                    }
                     Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
                 }
             }
@@ -159,11 +161,17 @@ impl Turn<'_> {
                     None => return Ok(()),
                     Some(RemoteOutcome::Enqueued) => (ReasonCode::Success, None),
                     Some(RemoteOutcome::NoMatch) => (ReasonCode::NoMatchingSubscribers, None),
+                    // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
+                    Some(RemoteOutcome::Full)
+                        if client.session.version() == ProtocolVersion::V5 =>
+                    {
+                        (ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
+                    }
+                    Some(RemoteOutcome::Full) => {
+                        return Err(give_up_first(client, publishes, ReasonCode::QuotaExceeded));
+                    }
                     Some(RemoteOutcome::Refused(reason_code)) => {
-                        let id = first.id;
-                        publishes.pop_front();
-                        client.session.forget_publish(id);
-                        return Err(EndCause::new(reason_code, REFUSED_ELSEWHERE));
+                        return Err(give_up_first(client, publishes, reason_code));
                     }
                 },
             };
@@ -191,6 +199,19 @@ impl Turn<'_> {
     pub(crate) fn may_acknowledge(&self) -> bool {
         self.broker.peers().is_none_or(|peers| peers.has_lease(self.now))
     }
+}
+
+/// The first of what is not answered came to an end that no acknowledgement can tell. It comes again,
+/// as new.
+fn give_up_first(
+    client: &mut Client,
+    publishes: &mut VecDeque<UnansweredPublish>,
+    reason_code: ReasonCode,
+) -> EndCause {
+    if let Some(first) = publishes.pop_front() {
+        client.session.forget_publish(first.id);
+    }
+    EndCause::new(reason_code, REFUSED_ELSEWHERE)
 }
 
 const REFUSED_ELSEWHERE: &str = "the queue of a subscriber on another broker is full";
