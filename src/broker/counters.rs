@@ -144,6 +144,10 @@ counters! {
         reads_deferred_by_peers,
         /// SUBACKs that waited for other brokers to apply the filters.
         subacks_deferred,
+        /// SUBACKs that waited for other brokers for more than half a second.
+        subacks_late,
+        /// SUBACKs sent although other brokers did not know the filters yet.
+        suback_unconfirmed,
         /// Times that another broker's interest was found to differ from what is known of it.
         interest_disagreements,
         /// Client Identifiers given up to another broker.

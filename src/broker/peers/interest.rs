@@ -90,6 +90,25 @@ impl AnnouncedInterest {
         false
     }
 
+    /// Nobody waits for `version` with this waker any more.
+    pub fn stop_waiting(&self, version: u64, waker: &Waker) {
+        let mut state = self.0.lock();
+        if let Some(waiting) = state.waiting.get_mut(&version) {
+            waiting.retain(|other| !other.will_wake(waker));
+            if waiting.is_empty() {
+                state.waiting.remove(&version);
+            }
+        }
+    }
+
+    /// The brokers that have not applied `version`.
+    #[must_use]
+    pub fn behind(&self, version: u64) -> Vec<Arc<str>> {
+        let state = self.0.lock();
+        let behind = state.listeners.iter().filter(|listener| listener.applied < version);
+        behind.map(|listener| Arc::clone(listener.peer.name())).collect()
+    }
+
     /// A broker has joined: from here on it is waited for. It is told all there is.
     pub fn enter(&self, peer: &Arc<Peer>, wakes: &mut Vec<Waker>) {
         let mut state = self.0.lock();

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
+use crate::broker::event::Event;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
@@ -450,6 +451,22 @@ impl Cluster {
     /// A broker.
     pub(crate) fn broker(&self, node: usize) -> &Broker {
         &self.nodes[node].broker
+    }
+
+    /// What a broker has for the log since it was last asked.
+    pub(crate) fn take_events(&mut self, node: usize) -> Vec<Event> {
+        self.nodes[node].shard.take_events().collect()
+    }
+
+    /// Whether a connection is to have a turn within so many milliseconds, whatever happens.
+    pub(crate) fn is_due(&self, line: LineId, millis: u64) -> bool {
+        let deadline = self.lines[line.0].connection.deadline();
+        deadline.is_some_and(|deadline| deadline <= self.now.plus_millis(millis))
+    }
+
+    /// Connections of a broker that wait until others know what they want.
+    pub(crate) fn waiting_for_interest(&self, node: usize) -> usize {
+        peers(&self.nodes[node].broker).interest().waiting_count()
     }
 
     /// Messages of a broker that others have not answered for.

@@ -11,6 +11,7 @@ use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
+use crate::ports::clock::Tick;
 use crate::mqtt::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
 /// What one client waits for.
@@ -43,6 +44,12 @@ impl Waiting {
     #[must_use]
     pub fn publish_count(&self) -> usize {
         self.publishes.len()
+    }
+
+    /// When something is to be done although nobody answers.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Tick> {
+        self.subscribes.front().and_then(UnconfirmedSubscribe::late_at)
     }
 
     /// Whether nothing is waited for.
