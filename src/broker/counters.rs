@@ -150,6 +150,8 @@ counters! {
         suback_unconfirmed,
         /// Times that another broker's interest was found to differ from what is known of it.
         interest_disagreements,
+        /// Times that another broker gave up what it had to tell this one, and all was told anew.
+        peer_controls_lost,
         /// Client Identifiers given up to another broker.
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.

@@ -588,7 +588,9 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
         // All of them have been declared dead meanwhile.
         Some(RemoteOutcome::NoMatch) => PublishOutcome::NoMatchingSubscribers,
         // What was refused at once is settled in turn, as what is refused later.
-        Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full) | None => PublishOutcome::Pending(ticket),
+        Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown) | None => {
+            PublishOutcome::Pending(ticket)
+        }
     }
 }
 

@@ -185,7 +185,7 @@ impl RemoteInterest {
     pub fn new(hash_seed: u64) -> Self {
         let hashing = FixedState::with_seed(hash_seed);
         let entries = HashMap::with_hasher(hashing.clone());
-        Self { entries, version: 0, checksum: 0, snapshot: None, hashing }
+        Self { entries, version: 0, checksum: 0, snapshot: None, is_awaited: false, hashing }
     }
 
     /// A snapshot begins.
@@ -202,9 +202,16 @@ impl RemoteInterest {
         self.version = version;
         for entry in &entries {
             self.checksum = self.checksum.wrapping_add(entry_hash(entry));
+    /// What came last cannot be relied on: a snapshot is to be asked for until it comes.
+    is_awaited: bool,
             let (filter, value) = parts(entry);
             if let Some(former) = self.entries.insert(filter, value) {
                 self.checksum = self.checksum.wrapping_sub(former_hash(&entry.filter, former));
+/// A snapshot is not what its sender has: part of it is missing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a snapshot of interest is not what was told")]
+pub struct SnapshotMismatch;
+
             }
         }
         RouteChanges { added: entries, removed: Vec::new() }
@@ -228,10 +235,41 @@ impl RemoteInterest {
         }
         RouteChanges { added: Vec::new(), removed }
     }
+    /// Something of what it said is lost, or wrong: nothing counts from here on but a snapshot.
+    pub fn await_snapshot(&mut self) {
+        self.is_awaited = true;
+        self.begin_snapshot();
+    }
 
-    /// The snapshot is whole: what it changes.
-    pub fn complete_snapshot(&mut self, version: u64) -> RouteChanges {
-        let Some(snapshot) = self.snapshot.take() else { return RouteChanges::default() };
+    /// Whether it is to be asked for a snapshot, again and again.
+    #[must_use]
+    pub fn awaits_snapshot(&self) -> bool {
+        self.is_awaited
+    }
+
+
+    /// The snapshot is whole: what it changes. When its sum is not that of its sender, it changes
+    /// nothing, and is waited for until it comes anew.
+    ///
+    /// # Errors
+    ///
+    /// It is not what was told.
+    pub fn complete_snapshot(
+        &mut self,
+        version: u64,
+        checksum: u64,
+    ) -> Result<RouteChanges, SnapshotMismatch> {
+        let Some(snapshot) = self.snapshot.take() else {
+            self.await_snapshot();
+            return Err(SnapshotMismatch);
+        };
+        let sum = |sum: u64, (filter, value): (&TopicFilter, &(QoS, u8))| {
+            sum.wrapping_add(former_hash(filter, *value))
+        };
+        if snapshot.iter().fold(0, sum) != checksum {
+            self.await_snapshot();
+            return Err(SnapshotMismatch);
+        }
         let entry = |filter: &TopicFilter, &(qos, weight): &(QoS, u8)| InterestEntry {
             filter: filter.clone(),
             qos,
@@ -244,12 +282,11 @@ impl RemoteInterest {
             .collect();
         let is_gone = |filter: &&TopicFilter| !snapshot.contains_key(*filter);
         let removed = self.entries.keys().filter(is_gone).cloned().collect();
-        self.checksum = snapshot
-            .iter()
-            .fold(0, |sum: u64, (filter, value)| sum.wrapping_add(former_hash(filter, *value)));
+        self.checksum = checksum;
         self.entries = snapshot;
         self.version = version;
-        RouteChanges { added, removed }
+        self.is_awaited = false;
+        Ok(RouteChanges { added, removed })
     }
 
     /// Everything it wants, for when it is gone.
@@ -382,9 +419,32 @@ mod tests {
         remote.begin_snapshot();
         let _part = remote.add(local.version(), local.entries().collect());
         assert_eq!(remote.len(), 2, "nothing changes before it is whole");
-        let changes = remote.complete_snapshot(local.version());
+        let changes = remote.complete_snapshot(local.version(), local.checksum()).unwrap();
         assert_eq!(changes.added, [entry("c", QoS::AtMostOnce, 1)]);
         assert_eq!(changes.removed, [filter("a")]);
         assert_eq!((remote.version(), remote.checksum()), (local.version(), local.checksum()));
     }
 }
+
+    /// The sum that ends a snapshot was never looked at: half of one counted as all there is.
+    #[test]
+    fn a_snapshot_that_is_not_whole_changes_nothing_and_is_asked_for_again() {
+        let mut local = LocalInterest::new(1);
+        for text in ["a", "b", "$share/g/c"] {
+            let _announced = local.add(&filter(text), QoS::AtLeastOnce);
+        }
+        let (version, checksum) = (local.version(), local.checksum());
+        let mut remote = RemoteInterest::new(2);
+        remote.begin_snapshot();
+        let _part = remote.add(version, local.entries().take(2).collect());
+        assert_eq!(remote.complete_snapshot(version, checksum), Err(SnapshotMismatch));
+        assert!(remote.awaits_snapshot() && remote.is_in_snapshot());
+        assert_eq!((remote.len(), remote.version()), (0, 0));
+        // Nor does the end of one whose beginning has not come.
+        remote.begin_snapshot();
+        let _part = remote.add(version, local.entries().collect());
+        assert_eq!(remote.complete_snapshot(version, checksum).unwrap().added.len(), 3);
+        assert!(!remote.awaits_snapshot());
+        assert_eq!(remote.complete_snapshot(version, checksum), Err(SnapshotMismatch));
+        assert!(remote.awaits_snapshot());
+    }

@@ -11,6 +11,7 @@ pub mod ownership;
 pub mod peer;
 pub mod receive;
 pub mod retained;
+pub mod recovery;
 pub mod ticket;
 pub mod topics;
 pub mod waiting;

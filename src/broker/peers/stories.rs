@@ -10,6 +10,7 @@ use crate::mqtt::{
 mod barrier;
 mod groups;
 mod moves;
+mod recovery;
 mod traffic;
 
 fn open(cluster: &mut Cluster, node: usize, id: &str, expiry_secs: u32) -> LineId {

@@ -29,6 +29,8 @@ pub enum RemoteOutcome {
     Full,
     /// Somebody has it.
     Enqueued,
+    /// A broker's answer is lost, and will not come.
+    Unknown,
     /// Somebody has it, perhaps, and somebody's queue that refuses was full: neither success nor a
     /// refusal would be true.
     Refused(ReasonCode),
@@ -82,6 +84,7 @@ impl RemoteOutcome {
             (Self::Refused(reason_code), _) | (_, Self::Refused(reason_code)) => {
                 Self::Refused(reason_code)
             }
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
             (Self::Enqueued, Self::Full) | (Self::Full, Self::Enqueued) => {
                 Self::Refused(ReasonCode::QuotaExceeded)
             }

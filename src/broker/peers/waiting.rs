@@ -11,8 +11,8 @@ use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
-use crate::ports::clock::Tick;
 use crate::mqtt::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::ports::clock::Tick;
 
 /// What one client waits for.
 #[derive(Debug, Default)]
@@ -122,7 +122,9 @@ impl Client {
             if let Answer::Pending(ticket) = &first.answer {
                 match ticket.poll(waker) {
                     None => return false,
-                    Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full) => {
+                    Some(
+                        RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown,
+                    ) => {
                         self.session.forget_publish(first.id);
                     }
                     Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
@@ -175,10 +177,16 @@ impl Turn<'_> {
                         (ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
                     }
                     Some(RemoteOutcome::Full) => {
-                        return Err(give_up_first(client, publishes, ReasonCode::QuotaExceeded));
+                        give_up_first(client, publishes);
+                        return Err(EndCause::new(ReasonCode::QuotaExceeded, REFUSED_ELSEWHERE));
                     }
                     Some(RemoteOutcome::Refused(reason_code)) => {
-                        return Err(give_up_first(client, publishes, reason_code));
+                        give_up_first(client, publishes);
+                        return Err(EndCause::new(reason_code, REFUSED_ELSEWHERE));
+                    }
+                    Some(RemoteOutcome::Unknown) => {
+                        give_up_first(client, publishes);
+                        return Err(EndCause::new(ReasonCode::UnspecifiedError, ANSWER_LOST));
                     }
                 },
             };
@@ -210,15 +218,12 @@ impl Turn<'_> {
 
 /// The first of what is not answered came to an end that no acknowledgement can tell. It comes again,
 /// as new.
-fn give_up_first(
-    client: &mut Client,
-    publishes: &mut VecDeque<UnansweredPublish>,
-    reason_code: ReasonCode,
-) -> EndCause {
+fn give_up_first(client: &mut Client, publishes: &mut VecDeque<UnansweredPublish>) {
     if let Some(first) = publishes.pop_front() {
         client.session.forget_publish(first.id);
     }
-    EndCause::new(reason_code, REFUSED_ELSEWHERE)
 }
+
+const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
 
 const REFUSED_ELSEWHERE: &str = "the queue of a subscriber on another broker is full";
