@@ -14,7 +14,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Publisher};
-use crate::session::mailbox::{Commit, Offer, Room};
+use crate::session::mailbox::{Commit, Credit, Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -323,24 +323,31 @@ impl Turn<'_> {
     }
 
     /// A member that can take the message at once: here, or at a broker that keeps up; else one that
-    /// is away.
+    /// has much to do; else one that is away.
     fn choose_anywhere<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Chosen<'a>> {
-        let attended = group.in_turn().find_map(|member| match member {
-            Member::Local(target) if target.mailbox.is_attended() => {
-                self.take_place(target, message, bytes).map(Chosen::Here)
-            }
-            Member::Remote(target) if target.peer.lane().is_flowing() => {
-                Some(Chosen::There(target))
-            }
-            Member::Local(_) | Member::Remote(_) => None,
-        });
-        attended.or_else(|| {
-            group.in_turn().find_map(|member| match member {
+        let ready =
+            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target) => Some(Chosen::There(target)),
+            });
+        let attended = || {
+            group.everyone().find_map(|member| match member {
+                Member::Local(target) if target.mailbox.is_attended() => {
+                    self.take_place(target, message, bytes).map(Chosen::Here)
+                }
+                Member::Remote(target) if target.peer.lane().is_flowing() => {
+                    Some(Chosen::There(target))
+                }
+                Member::Local(_) | Member::Remote(_) => None,
+            })
+        };
+        ready.or_else(attended).or_else(|| {
+            group.everyone().find_map(|member| match member {
                 Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
                 Member::Remote(target) if message.qos > QoS::AtMostOnce => {
                     Some(Chosen::There(target))
@@ -350,26 +357,25 @@ impl Turn<'_> {
         })
     }
 
-    /// A member of this broker that can take the message, one that is there if any is.
+    /// A member of this broker that can take the message: one that has little to do, else one that is
+    /// there, if any is.
     fn choose_here<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Reserved<'a>> {
-        let local = |member: &'a Member| match member {
-            Member::Local(target) => Some(target),
-            Member::Remote(_) => None,
+        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
+            let local = group.in_turn().filter_map(|member| match member {
+                Member::Local(target) => Some(target),
+                Member::Remote(_) => None,
+            });
+            let mut fit = local.filter(|target| is_fit(target));
+            fit.find_map(|target| self.take_place(target, message, bytes))
         };
-        let attended = group
-            .in_turn()
-            .filter_map(local)
-            .filter(|target| target.mailbox.is_attended())
-            .find_map(|target| self.take_place(target, message, bytes));
-        attended.or_else(|| {
-            let mut members = group.in_turn().filter_map(local);
-            members.find_map(|target| self.take_place(target, message, bytes))
-        })
+        first_of(|target| target.mailbox.credit() != Credit::Short)
+            .or_else(|| first_of(|target| target.mailbox.is_attended()))
+            .or_else(|| first_of(|_| true))
     }
 
     /// Sets room aside for the message at one member.

@@ -266,7 +266,8 @@ impl Turn<'_> {
         tried: &[BootId],
     ) -> bool {
         let is_open = |peer: &Peer| tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
-        for member in group.in_turn() {
+        let ready = group.in_turn().filter(|member| member.is_ready());
+        for member in ready.chain(group.everyone()) {
             match member {
                 Member::Local(target) => {
                     if let Some(is_taken) = self.offer_to_member(message, target, ticket) {
@@ -308,8 +309,7 @@ impl Turn<'_> {
         if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
             return None;
         }
-        let Commit::Queued(wake) =
-            target.mailbox.commit(delivery(target, message, qos), &mut None)
+        let Commit::Queued(wake) = target.mailbox.commit(delivery(target, message, qos), &mut None)
         else {
             return None;
         };

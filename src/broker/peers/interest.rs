@@ -78,6 +78,25 @@ impl AnnouncedInterest {
         state.announce(before, entries, removed, wakes);
     }
 
+    /// The Shared Subscriptions that clients here have.
+    pub(crate) fn shared_filters(&self) -> Vec<TopicFilter> {
+        self.0.lock().local.shared_filters().cloned().collect()
+    }
+
+    /// So many members of these Shared Subscriptions can take nothing. Peers are told what is new.
+    pub(crate) fn set_short(&self, counts: &[(TopicFilter, u32)], wakes: &mut Vec<Waker>) {
+        let mut state = self.0.lock();
+        let before = state.local.version();
+        let mut entries = Vec::new();
+        for (filter, short) in counts {
+            match state.local.set_short(filter, *short) {
+                InterestChange::Added(entry) => entries.push(entry),
+                InterestChange::Nothing | InterestChange::Removed => {}
+            }
+        }
+        state.announce(before, entries, Vec::new(), wakes);
+    }
+
     /// Whether every peer has applied `version`; else `waker` is called when they have, or when one
     /// that has not is dead.
     pub fn is_applied(&self, version: u64, waker: &Waker) -> bool {

@@ -323,6 +323,7 @@ impl Cluster {
     pub(crate) fn ping(&mut self, node: usize) {
         let now = self.now;
         self.at(node, |turn, peers| {
+            turn.announce_credit(peers);
             turn.catch_up(peers);
             let (version, checksum, _) = peers.interest().summary();
             let cluster_millis = peers.cluster_millis(now);

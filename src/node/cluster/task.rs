@@ -250,6 +250,7 @@ impl ClusterTask {
         };
         let live = peers.live();
         self.context.run(&self.broker, now, |turn| {
+            turn.announce_credit(peers);
             turn.catch_up(peers);
             for peer in live.iter() {
                 turn.ping(peer, &frame);

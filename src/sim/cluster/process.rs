@@ -187,6 +187,7 @@ impl Process {
         };
         let live = self.peers().live();
         self.turn(now, |turn, peers| {
+            turn.announce_credit(peers);
             turn.catch_up(peers);
             live.iter().for_each(|peer| turn.ping(peer, &frame));
         });

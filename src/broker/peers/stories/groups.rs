@@ -89,3 +89,89 @@ fn a_message_that_others_have_and_a_group_has_not_is_not_answered() {
     assert_eq!(puback_codes(&cluster.received(writer)).len(), 2);
     assert!(cluster.is_closed(writer));
 }
+
+fn acknowledged(cluster: &mut Cluster, member: LineId) -> Vec<String> {
+    let got = cluster.received(member);
+    for packet in &got {
+        if let Packet::Publish(publish) = packet {
+            cluster.send(member, &puback(publish.packet_id.unwrap().get()));
+        }
+    }
+    cluster.pump();
+    payloads(&got)
+}
+
+/// Publishes one by one; `quick` acknowledges each at once.
+fn published_to_quick(
+    cluster: &mut Cluster,
+    (writer, quick): (LineId, LineId),
+    numbers: std::ops::RangeInclusive<u16>,
+) -> usize {
+    let mut taken = 0;
+    for number in numbers {
+        published(cluster, writer, number..=number);
+        taken += acknowledged(cluster, quick).len();
+    }
+    taken
+}
+
+/// A member was given its share as long as it was there, however much it had to do, and whoever had
+/// it refused it once it was full.
+#[test]
+fn a_member_that_has_much_to_do_leaves_its_share_to_others_until_it_has_less() {
+    let mut cluster = cluster_with_queues_of(3, 20);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    let [slow, quick] = [1, 2].map(|node| member(&mut cluster, node));
+    assert_eq!(published_to_quick(&mut cluster, (writer, quick), 1..=20), 10, "they take turns");
+    cluster.ping(1);
+    cluster.pump();
+    assert_eq!(published_to_quick(&mut cluster, (writer, quick), 21..=22), 1, "half is not more");
+    let told = cluster.lane(1, 0).offered.control;
+    cluster.ping(1);
+    cluster.pump();
+    // A ping, and what is new; then a ping.
+    assert_eq!(cluster.lane(1, 0).offered.control, told + 2);
+    cluster.ping(1);
+    assert_eq!(cluster.lane(1, 0).offered.control, told + 3);
+    assert_eq!(published_to_quick(&mut cluster, (writer, quick), 23..=42), 20);
+    // It counts again when it has little to do, not as soon as it has less.
+    let waiting = cluster.received(slow);
+    assert_eq!(payloads(&waiting).len(), 11);
+    let ids = waiting.iter().filter_map(|packet| match packet {
+        Packet::Publish(publish) => publish.packet_id,
+        _ => None,
+    });
+    for (acknowledged, id) in ids.enumerate() {
+        cluster.send(slow, &puback(id.get()));
+        cluster.ping(1);
+        cluster.pump();
+        let number = 100 + 2 * u16::try_from(acknowledged).unwrap();
+        let taken = published_to_quick(&mut cluster, (writer, quick), number..=number + 1);
+        let has_little = acknowledged + 1 >= 6;
+        assert_eq!(taken, if has_little { 1 } else { 2 }, "{acknowledged}");
+        if has_little {
+            break;
+        }
+    }
+}
+
+/// Its client is away: others come first, but the message waits for it where there is nobody else.
+#[test]
+fn a_member_that_is_away_is_the_last_resort() {
+    let mut cluster = cluster_with_queues_of(3, 20);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    let away = open(&mut cluster, 1, "away", 600);
+    subscribed(&mut cluster, away, "$share/g/t", QoS::AtLeastOnce);
+    let there = member(&mut cluster, 2);
+    cluster.lose(away);
+    cluster.ping(1);
+    cluster.pump();
+    assert_eq!(published_to_quick(&mut cluster, (writer, there), 1..=6), 6);
+    cluster.lose(there);
+    cluster.pump();
+    published(&mut cluster, writer, 7..=8);
+    let back = cluster.connect(1, &connect("away", 600));
+    cluster.pump();
+    assert_eq!(payloads(&cluster.received(back)), ["7", "8"]);
+    assert_eq!(puback_codes(&cluster.received(writer)), [ReasonCode::Success; 8]);
+}
