@@ -14,7 +14,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Publisher};
-use crate::session::mailbox::{Commit, Offer, Room};
+use crate::session::mailbox::{Commit, Credit, Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -206,11 +206,14 @@ impl Turn<'_> {
                 return PublishOutcome::Refused(refusal);
             }
         };
-        let mut matched = self.commit(message, fanout, &reservations);
+        let mut is_taken = self.commit(message, fanout, &reservations);
         let mut routed = Arc::clone(fanout);
         if message.retain {
-            matched |= self.offer_to_newcomers(message, &mut routed);
+            is_taken |= self.offer_to_newcomers(message, &mut routed);
         }
+        // A group matches also where its member is elsewhere, and may turn out to be full.
+        let is_shared = !fanout.groups.is_empty();
+        let mut matched = is_taken || is_shared;
         if !is_own_business(message.topic.as_str()) {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
@@ -219,7 +222,8 @@ impl Turn<'_> {
                 self.share_with_all(&mut shares, message);
             }
             let mut ticket = None;
-            self.forward(message, shares, version, matched, &mut ticket);
+            let is_kept = is_taken || is_shared && message.retain;
+            self.forward(message, shares, version, is_kept, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
             if let Some(ticket) = ticket {
                 return outcome_of(ticket);
@@ -319,24 +323,31 @@ impl Turn<'_> {
     }
 
     /// A member that can take the message at once: here, or at a broker that keeps up; else one that
-    /// is away.
+    /// has much to do; else one that is away.
     fn choose_anywhere<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Chosen<'a>> {
-        let attended = group.in_turn().find_map(|member| match member {
-            Member::Local(target) if target.mailbox.is_attended() => {
-                self.take_place(target, message, bytes).map(Chosen::Here)
-            }
-            Member::Remote(target) if target.peer.lane().is_flowing() => {
-                Some(Chosen::There(target))
-            }
-            Member::Local(_) | Member::Remote(_) => None,
-        });
-        attended.or_else(|| {
-            group.in_turn().find_map(|member| match member {
+        let ready =
+            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target) => Some(Chosen::There(target)),
+            });
+        let attended = || {
+            group.everyone().find_map(|member| match member {
+                Member::Local(target) if target.mailbox.is_attended() => {
+                    self.take_place(target, message, bytes).map(Chosen::Here)
+                }
+                Member::Remote(target) if target.peer.lane().is_flowing() => {
+                    Some(Chosen::There(target))
+                }
+                Member::Local(_) | Member::Remote(_) => None,
+            })
+        };
+        ready.or_else(attended).or_else(|| {
+            group.everyone().find_map(|member| match member {
                 Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
                 Member::Remote(target) if message.qos > QoS::AtMostOnce => {
                     Some(Chosen::There(target))
@@ -346,26 +357,25 @@ impl Turn<'_> {
         })
     }
 
-    /// A member of this broker that can take the message, one that is there if any is.
+    /// A member of this broker that can take the message: one that has little to do, else one that is
+    /// there, if any is.
     fn choose_here<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Reserved<'a>> {
-        let local = |member: &'a Member| match member {
-            Member::Local(target) => Some(target),
-            Member::Remote(_) => None,
+        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
+            let local = group.in_turn().filter_map(|member| match member {
+                Member::Local(target) => Some(target),
+                Member::Remote(_) => None,
+            });
+            let mut fit = local.filter(|target| is_fit(target));
+            fit.find_map(|target| self.take_place(target, message, bytes))
         };
-        let attended = group
-            .in_turn()
-            .filter_map(local)
-            .filter(|target| target.mailbox.is_attended())
-            .find_map(|target| self.take_place(target, message, bytes));
-        attended.or_else(|| {
-            let mut members = group.in_turn().filter_map(local);
-            members.find_map(|target| self.take_place(target, message, bytes))
-        })
+        first_of(|target| target.mailbox.credit() != Credit::Short)
+            .or_else(|| first_of(|target| target.mailbox.is_attended()))
+            .or_else(|| first_of(|_| true))
     }
 
     /// Sets room aside for the message at one member.
@@ -385,15 +395,14 @@ impl Turn<'_> {
         is_taken.then_some(Reserved { target, qos })
     }
 
-    /// Hands the message out. `true` when anybody wanted it.
+    /// Hands the message out. `true` when anybody here wanted it.
     fn commit(
         &mut self,
         message: &Arc<Message>,
         fanout: &Fanout,
         reservations: &Reservations<'_>,
     ) -> bool {
-        let matched = self.commit_all(message, &fanout.targets, reservations);
-        matched || !fanout.groups.is_empty()
+        self.commit_all(message, &fanout.targets, reservations)
     }
 
     fn commit_all(
@@ -417,6 +426,7 @@ impl Turn<'_> {
             }
         }
         for Reserved { target, qos } in reserved {
+            matched = true;
             if *qos == QoS::AtMostOnce {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
@@ -584,7 +594,9 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
         // All of them have been declared dead meanwhile.
         Some(RemoteOutcome::NoMatch) => PublishOutcome::NoMatchingSubscribers,
         // What was refused at once is settled in turn, as what is refused later.
-        Some(RemoteOutcome::Refused(_)) | None => PublishOutcome::Pending(ticket),
+        Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown) | None => {
+            PublishOutcome::Pending(ticket)
+        }
     }
 }
 

@@ -257,7 +257,8 @@ pub struct InterestEntry {
     pub filter: TopicFilter,
     /// The highest QoS asked for.
     pub qos: QoS,
-    /// Of a Shared Subscription: how many members can take messages, at most 255. Otherwise 1.
+    /// Of a Shared Subscription: how many members can take messages, at most 255; with 0 they are the
+    /// last resort. Otherwise 1.
     pub weight: u8,
 }
 

@@ -7,7 +7,10 @@ use crate::mqtt::{
     Disconnect, Packet, PacketId, Puback, Pubrel, QoS, ReasonCode, SubscriptionOptions,
 };
 
+mod barrier;
+mod groups;
 mod moves;
+mod recovery;
 mod traffic;
 
 fn open(cluster: &mut Cluster, node: usize, id: &str, expiry_secs: u32) -> LineId {

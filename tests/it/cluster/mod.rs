@@ -8,6 +8,7 @@ mod under_test;
 
 mod broker_faults;
 mod ensemble_faults;
+mod guarded_links;
 mod handover;
 mod links;
 mod messages;
@@ -16,7 +17,9 @@ mod partitions;
 mod programs;
 mod retained;
 mod shared;
+mod slow_readers;
 mod start_errors;
+mod storm;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};

@@ -73,7 +73,7 @@ impl State {
     }
 
     /// A broker has come that may have been told nothing.
-    fn introduce(&mut self, peer: BootId) {
+    pub(super) fn introduce(&mut self, peer: BootId) {
         let is_coordinator =
             self.slots.as_ref().is_some_and(|table| table.coordinators().contains(&peer));
         if is_coordinator {

@@ -15,6 +15,7 @@ mod exports;
 mod holdings;
 mod imports;
 mod marks;
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
