@@ -101,6 +101,8 @@ counters! {
         topic_levels_exceeded,
         /// Publishes refused because there was no room for another retained message.
         retained_exceeded,
+        /// Latest values not kept because there was no room for another one.
+        latest_values_exceeded,
         /// CONNECTs refused because there are as many Sessions as there may be.
         sessions_exceeded,
         /// CONNECTs refused because there was no room for another will.

@@ -162,6 +162,8 @@ pub enum ControlFrame {
     },
     /// A value that is retained, or was deleted: part of a page.
     Retained(RetainedValue),
+    /// The latest value of a topic: part of a page.
+    Latest(RetainedValue),
     /// That was a page; ask for what is behind this topic.
     RetainedMore {
         /// The last topic of the page.

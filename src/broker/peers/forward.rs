@@ -87,6 +87,8 @@ impl Turn<'_> {
         ticket: &mut Option<Arc<PublishTicket>>,
     ) {
         for share in shares {
+            // A latest value is kept with the QoS it was published with, or not by this way.
+            let version = version.filter(|_| message.retain || share.qos == message.qos);
             if share.qos == QoS::AtMostOnce {
                 self.forward_at_most_once(message, &share, version);
                 continue;

@@ -6,6 +6,7 @@
 pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
+mod latest;
 pub(crate) mod message_ids;
 pub mod ownership;
 pub mod peer;

@@ -7,6 +7,7 @@ use crate::mqtt::{
     Disconnect, Packet, PacketId, Puback, Pubrel, QoS, ReasonCode, SubscriptionOptions,
 };
 
+mod latest;
 mod moves;
 mod traffic;
 

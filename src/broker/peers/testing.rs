@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
+use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
@@ -27,7 +28,7 @@ use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
 use crate::cluster::wire::{Batch, BatchHeader, FRAME_BYTES_MAX};
 use crate::mqtt::{
     Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, Sender,
-    Subscribe, SubscribeFilter, SubscriptionOptions,
+    Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::session::outbox::Outbox;
@@ -147,6 +148,19 @@ impl Cluster {
     /// The same, with an order of events of its own.
     pub(crate) fn seeded(count: usize, seed: u64) -> Self {
         Self::with(count, Some(Chance::new(seed)), &BrokerOptions::default())
+    }
+
+    /// The same, of brokers that keep the latest values of these topics.
+    pub(crate) fn keeping_latest(count: usize, filter: &str) -> Self {
+        let filters = vec![TopicFilter::parse(filter).unwrap()];
+        let latest = LatestOptions { filters, ..LatestOptions::default() };
+        Self::with(count, None, &BrokerOptions { latest, ..BrokerOptions::default() })
+    }
+
+    /// The latest value of a topic found no place in the tree of znodes.
+    pub(crate) fn share_latest(&mut self, node: usize, topic: &str) {
+        let topic = TopicName::try_from(topic).unwrap();
+        self.at(node, |turn, peers| turn.share_latest(peers, &topic));
     }
 
     fn with(count: usize, chance: Option<Chance>, options: &BrokerOptions) -> Self {

@@ -39,7 +39,7 @@ pub(super) struct Writing {
     /// There was no room, and none is expected.
     pub(super) broke_until: Tick,
     paused_until: Tick,
-    has_no_ttl: bool,
+    pub(super) has_no_ttl: bool,
 }
 
 /// A write.
@@ -270,6 +270,7 @@ impl Topics {
         if is_value {
             self.readings.values_refused += 1;
             self.drop_own(topic);
+            self.note_unwritten(topic);
         } else {
             self.readings.refused_bank += 1;
             self.writing.broke_until = now.plus_millis(BROKE_MILLIS);

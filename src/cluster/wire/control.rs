@@ -49,7 +49,9 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         ControlFrame::RetainedWanted { after } => {
             sink.string(after.as_ref().map_or("", TopicName::as_str));
         }
-        ControlFrame::Retained(value) => write_retained(value, sink),
+        ControlFrame::Retained(value) | ControlFrame::Latest(value) => {
+            write_retained(value, sink);
+        }
         ControlFrame::RetainedMore { after } => sink.string(after.as_str()),
         ControlFrame::Claim(claim) => {
             sink.u64(claim.claim);
@@ -120,6 +122,7 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
         INTEREST_APPLIED => ControlFrame::InterestApplied { version: reader.u64()? },
         DONE => ControlFrame::Done(reader.list(read_outcome)?),
         RETAINED => ControlFrame::Retained(read_retained(reader)?),
+        LATEST => ControlFrame::Latest(read_retained(reader)?),
         RETAINED_COMPLETE => ControlFrame::RetainedComplete,
         RETAINED_WANTED => {
             let after = reader.string()?;
@@ -182,6 +185,7 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::InterestApplied { .. } => INTEREST_APPLIED,
         ControlFrame::Done(_) => DONE,
         ControlFrame::Retained(_) => RETAINED,
+        ControlFrame::Latest(_) => LATEST,
         ControlFrame::RetainedComplete => RETAINED_COMPLETE,
         ControlFrame::RetainedWanted { .. } => RETAINED_WANTED,
         ControlFrame::RetainedMore { .. } => RETAINED_MORE,
@@ -346,6 +350,7 @@ const HANDOVER_WANTED: u8 = 21;
 const HANDOVER_DECLINED: u8 = 22;
 const MARK_WANTED: u8 = 23;
 const MARK: u8 = 24;
+const LATEST: u8 = 40;
 
 const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;

@@ -394,10 +394,12 @@ fn retained() -> impl Strategy<Value = ControlFrame> {
                 qos,
                 expires_at_millis,
             });
-    let value = (topic(), version(), option::of(message)).prop_map(|(topic, version, message)| {
-        ControlFrame::Retained(RetainedValue { topic, version, message })
+    let value = (topic(), version(), option::of(message))
+        .prop_map(|(topic, version, message)| RetainedValue { topic, version, message });
+    let frame = (value, any::<bool>()).prop_map(|(value, is_latest)| {
+        if is_latest { ControlFrame::Latest(value) } else { ControlFrame::Retained(value) }
     });
-    prop_oneof![4 => value, 1 => Just(ControlFrame::RetainedComplete)]
+    prop_oneof![4 => frame, 1 => Just(ControlFrame::RetainedComplete)]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {

@@ -4,6 +4,7 @@
 //! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
+mod latest;
 mod metrics;
 mod phase;
 mod receiver;
@@ -216,6 +217,7 @@ impl Reachable {
             session: None,
             awaited: None,
             ping_at: clock.now(),
+            latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,
             is_leading: false,

@@ -24,6 +24,10 @@ pub(super) enum RegistryNews {
     Value(RetainedValue),
     /// A topic that nobody has used for long; if somebody subscribes to it, say so.
     Fading(TopicName),
+    /// The latest value of another broker.
+    Latest(RetainedValue),
+    /// A value that was set here is not in the tree.
+    Unwritten(TopicName),
     /// Nothing is registered before the ensemble keeps znodes with a time to live.
     NoTtl,
 }
@@ -82,6 +86,11 @@ impl Registry {
         }
     }
 
+    /// The latest value of a topic, published here.
+    pub(super) fn set_latest(&mut self, now: Tick, value: &RetainedValue) {
+        self.topics.set_value(now, value, ValueKind::LastValue);
+    }
+
     /// Somebody still uses a topic that was fading.
     pub(super) fn keep(&mut self, now: Tick, topic: &TopicName) {
         let _again_when_it_fades = self.topics.use_topic(now, topic.as_str());
@@ -115,7 +124,10 @@ impl Registry {
                 }
                 // A deletion is one whatever was deleted; the version decides.
                 TopicsOutput::Value(value, None) => news.push(RegistryNews::Value(value)),
-                TopicsOutput::Value(_, Some(_)) => {}
+                TopicsOutput::Value(value, Some(ValueKind::LastValue)) => {
+                    news.push(RegistryNews::Latest(value));
+                }
+                TopicsOutput::Unwritten(topic) => news.push(RegistryNews::Unwritten(topic)),
                 TopicsOutput::Fading(topic) => news.push(RegistryNews::Fading(topic)),
                 TopicsOutput::NoTtl => news.push(RegistryNews::NoTtl),
             }

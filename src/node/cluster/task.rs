@@ -18,6 +18,7 @@ use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::broker::turn::Turn;
 use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -65,6 +66,8 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers are told next that we are there.
     pub(super) ping_at: Tick,
+    /// When latest values are taken next.
+    pub(super) latest_at: Tick,
     /// Whether a living broker has our name.
     pub(super) has_name_holder_answered: Arc<AtomicBool>,
     /// Whether the others have been told that this broker is up.
@@ -87,6 +90,7 @@ impl ClusterTask {
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
             }
+            self.take_latest();
             self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
@@ -192,6 +196,14 @@ impl ClusterTask {
                 RegistryNews::Value(value) => {
                     self.context.run(&self.broker, now, |turn| turn.merge_value(peers, value));
                 }
+                RegistryNews::Latest(value) => {
+                    let merge = |turn: &mut Turn<'_>| turn.merge_latest_value(peers, value);
+                    self.context.run(&self.broker, now, merge);
+                }
+                RegistryNews::Unwritten(topic) => {
+                    let share = |turn: &mut Turn<'_>| turn.share_latest(peers, &topic);
+                    self.context.run(&self.broker, now, share);
+                }
                 RegistryNews::Fading(topic) => {
                     if self.broker.is_wanted(&topic) {
                         self.registry.keep(now, &topic);
@@ -211,7 +223,7 @@ impl ClusterTask {
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
         let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
-        let due = due.chain(self.registry.next_timeout()).min();
+        let due = due.chain(self.registry.next_timeout()).chain(self.next_latest()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =

@@ -9,6 +9,7 @@ mod under_test;
 mod broker_faults;
 mod ensemble_faults;
 mod handover;
+mod latest;
 mod links;
 mod messages;
 mod options;

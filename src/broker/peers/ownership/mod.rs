@@ -203,6 +203,7 @@ impl State {
             | ControlFrame::Retained(_)
             | ControlFrame::RetainedMore { .. }
             | ControlFrame::RetainedComplete
+            | ControlFrame::Latest(_)
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }

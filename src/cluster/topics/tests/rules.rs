@@ -6,6 +6,7 @@ use crate::cluster::bank::Funds;
 use crate::cluster::identity::BootId;
 use crate::cluster::version::Version;
 use crate::cluster::znodes::Tree;
+use crate::ports::coordination::CoordinationEvent;
 
 const HOUR: u64 = 60 * MINUTE;
 
@@ -100,6 +101,23 @@ fn an_expired_value_that_nobody_swept_is_not_told() {
     let late = world.start_broker();
     world.run(5_000);
     assert_eq!(world.brokers[late].told, 0);
+}
+
+/// Whoever is to have it must hear of it by link.
+#[test]
+fn a_value_that_finds_no_place_in_the_tree_is_said_to() {
+    let mut world = World::new(1, Funds { topics: 1, znode_bytes: 100_000, relay_bytes: 0 });
+    world.publish(0, "a", "there", None);
+    world.run(1_000);
+    assert!(world.brokers[0].unwritten.is_empty());
+    world.publish(0, "b", "no room", None);
+    world.run(5_000);
+    assert_eq!(world.brokers[0].unwritten, ["b"]);
+    let now = world.now;
+    world.brokers[0].hear(now, CoordinationEvent::Disconnected);
+    world.publish(0, "a", "later", None);
+    world.run(1_000);
+    assert_eq!(world.brokers[0].unwritten, ["b", "a"]);
 }
 
 #[test]
