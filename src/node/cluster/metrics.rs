@@ -83,8 +83,24 @@ impl ClusterSource {
             ("topics_waiting", "Topics that wait to be registered.", topics.backlog),
             ("bank_free_topics", "Znodes of topics that nobody has taken.", bank.free.topics),
             ("bank_free_bytes", "Bytes of znodes that nobody has taken.", bank.free.znode_bytes),
+            (
+                "bank_free_relay_bytes",
+                "Bytes of relays that nobody has taken.",
+                bank.free.relay_bytes,
+            ),
             ("bank_lease_topics", "Znodes this broker may pay for.", bank.lease.topics),
+            (
+                "bank_lease_bytes",
+                "Bytes of znodes this broker may pay for.",
+                bank.lease.znode_bytes,
+            ),
             ("bank_used_topics", "Znodes this broker pays for.", bank.used.topics),
+            ("bank_used_bytes", "Bytes of znodes this broker pays for.", bank.used.znode_bytes),
+            (
+                "bank_over_budget_topics",
+                "Znodes beyond the budget in the last audit of this broker.",
+                bank.over_budget.topics,
+            ),
         ] {
             readings.gauge(name, help, value);
         }
@@ -102,6 +118,9 @@ impl ClusterSource {
             ("bank_refusals", "Wishes for which there was no room.", bank.refusals),
             ("bank_top_ups", "Times the lease grew.", bank.top_ups),
             ("bank_refunds", "Times the lease shrank.", bank.refunds),
+            ("bank_audits", "Times this broker counted everything.", bank.audits),
+            ("bank_corrections", "Audits that corrected the free budget.", bank.corrections),
+            ("bank_late_charges", "Znodes charged without asking.", bank.late_charges),
             ("bank_evictions", "Registrations deleted to make room.", bank.evictions),
         ] {
             readings.counter(name, help, value);
