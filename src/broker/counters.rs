@@ -83,6 +83,10 @@ counters! {
         sessions_expired,
         /// Wills published.
         wills_published,
+        /// Wills published for clients of brokers that were declared dead.
+        wills_of_the_dead_published,
+        /// Wills of other brokers' clients that were not kept because there was no room.
+        wills_of_others_exceeded,
         /// Subscriptions refused.
         subscribes_refused,
         /// Subscriptions refused because the client has as many as it may.

@@ -72,6 +72,8 @@ pub struct Broker {
     timers: Timers,
     queue_budget: Arc<QueueBudget>,
     will_budget: Arc<WillBudget>,
+    /// For wills of other brokers' clients.
+    others_will_budget: Arc<WillBudget>,
     counters: Counters,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
@@ -121,6 +123,7 @@ impl Broker {
             registry: Registry::new(options.sessions_max, seeds.hash),
             queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
             will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
+            others_will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
             timers: Timers::default(),
             counters: Counters::default(),
             authenticator: guards.authenticator,

@@ -161,6 +161,7 @@ impl Turn<'_> {
                     self.tell(peer, &ControlFrame::InterestWanted);
                 }
             }
+            ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
             | ControlFrame::ClaimRefused { .. }
@@ -172,7 +173,13 @@ impl Turn<'_> {
             | ControlFrame::HandoverWanted { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
-            | ControlFrame::Mark { .. } => self.receive_ownership(peers, peer, frame),
+            | ControlFrame::Mark { .. } => {
+                if let ControlFrame::Claim(claim) = &frame {
+                    let (at, wants_session) = (Some(peer.boot_id()), claim.wants_session);
+                    peers.wills().note_return(at, &claim.client_id, wants_session);
+                }
+                self.receive_ownership(peers, peer, frame);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::mqtt::{
 mod latest;
 mod moves;
 mod traffic;
+mod wills;
 
 fn open(cluster: &mut Cluster, node: usize, id: &str, expiry_secs: u32) -> LineId {
     let line = cluster.connect(node, &connect(id, expiry_secs));

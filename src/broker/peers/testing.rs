@@ -18,6 +18,7 @@ use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
+use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
@@ -163,6 +164,16 @@ impl Cluster {
         self.at(node, |turn, peers| turn.share_latest(peers, &topic));
     }
 
+    /// The same, of brokers that keep so many bytes of wills.
+    pub(crate) fn with_will_bytes(count: usize, wills_bytes_max: u64) -> Self {
+        Self::with(count, None, &BrokerOptions { wills_bytes_max, ..BrokerOptions::default() })
+    }
+
+    /// What a broker knows of wills.
+    pub(crate) fn will_counts(&self, node: usize) -> WillCounts {
+        peers(&self.nodes[node].broker).wills().counts()
+    }
+
     fn with(count: usize, chance: Option<Chance>, options: &BrokerOptions) -> Self {
         let mut cluster = Self {
             nodes: (0..count).map(|number| Node::new(number, options.clone())).collect(),
@@ -221,9 +232,16 @@ impl Cluster {
 
     /// A Client Identifier whose slot `node` coordinates.
     pub(crate) fn client_id_at(&self, node: usize) -> String {
+        self.client_ids_at(node, 1).remove(0)
+    }
+
+    /// So many of them.
+    pub(crate) fn client_ids_at(&self, node: usize, count: usize) -> Vec<String> {
         let ids = (0..SLOTS).map(|number| format!("client-{number}"));
-        let mut ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
-        ours.next().unwrap_or_else(|| panic!("slot {} has another owner", slot_of("client-0")))
+        let ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
+        let ours: Vec<_> = ours.take(count).collect();
+        assert_eq!(ours.len(), count, "slot {} has another owner", slot_of("client-0"));
+        ours
     }
 
     /// A client dials a broker and says CONNECT.
@@ -357,7 +375,10 @@ impl Cluster {
             Step::Poll(node) => {
                 let waker = Waker::from(Arc::clone(&self.nodes[node].task));
                 self.nodes[node].task.lower();
-                self.at(node, |turn, peers| turn.poll_exports(peers, &waker));
+                self.at(node, |turn, peers| {
+                    turn.poll_exports(peers, &waker);
+                    turn.poll_wills(peers, &waker);
+                });
             }
             Step::Take(from, to) => self.take(from, to),
             Step::Deliver(from, to, stream) => self.deliver(from, to, stream),

@@ -10,6 +10,7 @@ use crate::cluster::frame::{
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
 use crate::cluster::wire::publish::{read_properties, write_properties};
+use crate::cluster::wire::will::{read_will, write_will};
 use crate::mqtt::{ReasonCode, TopicFilter, TopicName};
 
 /// Appends `frame` to `out`, its length included. A list in it has at most
@@ -52,6 +53,7 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         ControlFrame::Retained(value) | ControlFrame::Latest(value) => {
             write_retained(value, sink);
         }
+        ControlFrame::Will(frame) => write_will(frame, sink),
         ControlFrame::RetainedMore { after } => sink.string(after.as_str()),
         ControlFrame::Claim(claim) => {
             sink.u64(claim.claim);
@@ -122,6 +124,7 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
         INTEREST_APPLIED => ControlFrame::InterestApplied { version: reader.u64()? },
         DONE => ControlFrame::Done(reader.list(read_outcome)?),
         RETAINED => ControlFrame::Retained(read_retained(reader)?),
+        WILL => ControlFrame::Will(Box::new(read_will(reader)?)),
         LATEST => ControlFrame::Latest(read_retained(reader)?),
         RETAINED_COMPLETE => ControlFrame::RetainedComplete,
         RETAINED_WANTED => {
@@ -186,6 +189,7 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::Done(_) => DONE,
         ControlFrame::Retained(_) => RETAINED,
         ControlFrame::Latest(_) => LATEST,
+        ControlFrame::Will(_) => WILL,
         ControlFrame::RetainedComplete => RETAINED_COMPLETE,
         ControlFrame::RetainedWanted { .. } => RETAINED_WANTED,
         ControlFrame::RetainedMore { .. } => RETAINED_MORE,
@@ -351,6 +355,7 @@ const HANDOVER_DECLINED: u8 = 22;
 const MARK_WANTED: u8 = 23;
 const MARK: u8 = 24;
 const LATEST: u8 = 40;
+const WILL: u8 = 41;
 
 const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;

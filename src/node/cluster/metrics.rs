@@ -22,6 +22,7 @@ impl Source for ClusterSource {
         self.zookeeper(readings);
         self.registry(peers, readings);
         interest(peers, readings);
+        wills(peers, readings);
         lanes(peers, readings);
     }
 }
@@ -167,6 +168,18 @@ fn interest(peers: &Peers, readings: &mut Readings) {
     readings.gauge("interest_version", "Changes of them.", version);
     let waiting = peers.interest().waiting_count() as u64;
     readings.gauge("subacks_waiting", "Clients whose SUBACK waits for other brokers.", waiting);
+}
+
+fn wills(peers: &Peers, readings: &mut Readings) {
+    let counts = peers.wills().counts();
+    for (name, help, value) in [
+        ("wills_own", "Wills of clients of this broker.", counts.own as u64),
+        ("wills_secured", "Those of them that another broker has.", counts.secured as u64),
+        ("wills_of_others", "Wills kept for other brokers.", counts.kept as u64),
+        ("wills_of_others_bytes", "Their bytes.", counts.kept_bytes),
+    ] {
+        readings.gauge(name, help, value);
+    }
 }
 
 fn lanes(peers: &Peers, readings: &mut Readings) {

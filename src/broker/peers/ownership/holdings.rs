@@ -106,6 +106,7 @@ pub(super) fn held(client_id: &str, token: Token, claim: u64) -> Held {
 impl Turn<'_> {
     /// The slot map has changed. An older one than is known changes nothing.
     pub fn set_slots(&mut self, peers: &Peers, table: SlotTable) {
+        peers.wills().set_slots(&table);
         self.own(peers, |state| state.adopt(peers, table));
     }
 

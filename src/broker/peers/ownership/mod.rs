@@ -204,6 +204,7 @@ impl State {
             | ControlFrame::RetainedMore { .. }
             | ControlFrame::RetainedComplete
             | ControlFrame::Latest(_)
+            | ControlFrame::Will(_)
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }
