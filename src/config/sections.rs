@@ -134,6 +134,11 @@ options! {
         /// The PEM file with the authorities of ZooKeeper's certificates. When given, ZooKeeper is
         /// spoken to over TLS.
         zookeeper_cafile: Option<PathBuf> as "FILE" = None,
+        /// How many topics of the whole cluster may have a znode. Beyond it topics are routed as ever,
+        /// and counted. That of the broker that leads holds.
+        bank_topics_max: NonZeroUsize as "N" = count(100_000),
+        /// Bytes of the names and values of these znodes. ZooKeeper keeps them in memory.
+        bank_bytes_max: ByteSize as "SIZE" = ByteSize::mib(64),
         /// The name of the cluster. Brokers of another cluster are refused.
         cluster: String as "NAME" = "mqttzoo".to_owned(),
         /// Where this broker stands, such as a rack or a zone of a cloud.

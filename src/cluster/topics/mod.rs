@@ -87,6 +87,8 @@ pub struct Topics {
     clock_at_zero: Option<i64>,
     live: Vec<BootId>,
     is_leading: bool,
+    /// Whether what nobody would miss is to go before its time.
+    is_crowded: bool,
 }
 
 /// What is to be done.
@@ -128,6 +130,7 @@ impl Topics {
             clock_at_zero: None,
             live: vec![options.boot_id],
             is_leading: false,
+            is_crowded: false,
             options,
         }
     }
@@ -155,6 +158,7 @@ impl Topics {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Tick, bank: &mut Bank) {
+        self.is_crowded = self.is_leading && bank.is_crowded(&self.table.holdings);
         self.list_due(now);
         self.read_due(now);
         self.sweep_due(now);
@@ -355,6 +359,7 @@ impl Topics {
             lifetime_millis: self.lifetime_millis(),
             ttl_millis: self.options.ttl_millis,
             live_payers: self.is_leading.then_some(&self.live),
+            is_crowded: self.is_crowded,
         })
     }
 

@@ -57,6 +57,8 @@ enum Purpose {
     Sweep,
     /// It goes to make room.
     Evict,
+    /// It goes to make room, and its payer is dead.
+    EvictOrphan,
 }
 
 impl Writing {
@@ -155,6 +157,10 @@ impl Topics {
                 bank.note_eviction();
                 self.table.note_seen(&name, None);
             }
+            (Ok(_) | Err(NoNode), Purpose::EvictOrphan) => {
+                self.readings.orphans_evicted += 1;
+                self.table.note_seen(&name, None);
+            }
             (Err(NoNode), Purpose::Hold(..)) if is_creation => {
                 // Somebody has deleted the part.
                 self.fail(now, &name);
@@ -189,6 +195,7 @@ impl Topics {
             Some(Plan::Create(draft)) => self.write(now, name, draft, None, bank),
             Some(Plan::Set(draft, version)) => self.write(now, name, draft, Some(version), bank),
             Some(Plan::Delete(version)) => self.delete(name, version, Purpose::Sweep),
+            Some(Plan::EvictOrphan(version)) => self.delete(name, version, Purpose::EvictOrphan),
         }
     }
 

@@ -110,6 +110,11 @@ impl ClusterSource {
             ("topic_values_written", "Values written into znodes.", topics.values_written),
             ("topics_swept", "Expired znodes deleted.", topics.swept),
             ("topics_evicted", "Own registrations deleted to make room.", topics.evicted),
+            (
+                "topics_orphans_evicted",
+                "Registrations of dead brokers deleted to make room.",
+                topics.orphans_evicted,
+            ),
             ("topics_skipped_system", "Topics that begin with $.", topics.skipped_system),
             ("topics_skipped_long", "Topics whose names are too long.", topics.skipped_long),
             ("topics_refused_rate", "Topics refused: too many waited.", topics.refused_rate),

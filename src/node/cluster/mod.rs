@@ -191,7 +191,8 @@ impl Reachable {
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
-        let registry = Registry::new(&options.name, cluster.boot_id, seeds);
+        let budget = registry::budget(config);
+        let registry = Registry::new(&options.name, cluster.boot_id, budget, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         cluster.status.watch(&zookeeper);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
@@ -205,6 +206,7 @@ impl Reachable {
             membership,
             cluster_clock,
             registry,
+            budget,
             bell: Arc::new(Bell::default()),
             background: background.clone(),
             links: links.clone(),

@@ -8,6 +8,7 @@ use crate::cluster::frame::RetainedValue;
 use crate::cluster::identity::BootId;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
+use crate::config::Config;
 use crate::mqtt::TopicName;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Coordination, CoordinationEvent};
@@ -33,12 +34,17 @@ pub(super) enum RegistryNews {
 }
 
 impl Registry {
-    pub(super) fn new(name: &Arc<str>, boot_id: BootId, [hash, jitter]: [u64; 2]) -> Self {
+    pub(super) fn new(
+        name: &Arc<str>,
+        boot_id: BootId,
+        budget: Funds,
+        [hash, jitter]: [u64; 2],
+    ) -> Self {
         let bank = BankOptions {
             name: Arc::clone(name),
             boot_id,
-            budget: BUDGET,
-            chunk: CHUNK,
+            budget,
+            chunk: chunk_of(budget),
             jitter_seed: jitter,
         };
         Self {
@@ -141,8 +147,22 @@ impl Registry {
 }
 
 /// All that may exist in the tree of one cluster.
-const BUDGET: Funds =
-    Funds { topics: 100_000, znode_bytes: 64 * 1_024 * 1_024, relay_bytes: 64 * 1_024 * 1_024 };
+pub(super) fn budget(config: &Config) -> Funds {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Funds {
+        topics: wide(config.cluster.bank_topics_max.get()),
+        znode_bytes: wide(config.cluster.bank_bytes_max.0),
+        relay_bytes: RELAY_BYTES,
+    }
+}
+
 /// What one broker asks for at a time.
-const CHUNK: Funds =
-    Funds { topics: 1_000, znode_bytes: 1_024 * 1_024, relay_bytes: 1_024 * 1_024 };
+fn chunk_of(budget: Funds) -> Funds {
+    Funds {
+        topics: (budget.topics / 100).max(1),
+        znode_bytes: (budget.znode_bytes / 64).max(1),
+        relay_bytes: budget.relay_bytes / 64,
+    }
+}
+
+const RELAY_BYTES: u64 = 64 * 1_024 * 1_024;

@@ -19,6 +19,7 @@ use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
 use crate::broker::turn::Turn;
+use crate::cluster::bank::Funds;
 use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -49,6 +50,8 @@ pub(super) struct ClusterTask {
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: Registry,
+    /// All that may exist in the tree.
+    pub(super) budget: Funds,
     pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
@@ -402,7 +405,7 @@ impl ClusterTask {
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry = Registry::new(&self.options.name, boot_id, seeds);
+        self.registry = Registry::new(&self.options.name, boot_id, self.budget, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = next(tickets);

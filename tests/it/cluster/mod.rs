@@ -6,6 +6,7 @@ mod load;
 mod proxy;
 mod under_test;
 
+mod bank;
 mod broker_faults;
 mod ensemble_faults;
 mod handover;

@@ -120,6 +120,35 @@ fn a_value_that_finds_no_place_in_the_tree_is_said_to() {
     assert_eq!(world.brokers[0].unwritten, ["b", "a"]);
 }
 
+/// The leader evicts orphans, and nobody else does: registrations that nobody living pays for, not
+/// values. The room is there for others again.
+#[test]
+fn the_leader_evicts_registrations_of_the_dead_when_room_is_short() {
+    let mut world = World::new(3, Funds { topics: 40, znode_bytes: 100_000, relay_bytes: 0 });
+    world.publish(2, "value", "x", None);
+    for number in 0..25 {
+        world.use_topic(2, &format!("dead/{number}"));
+    }
+    world.run(5_000);
+    let dead = world.brokers[2].boot_id;
+    assert_eq!(world.held()[&dead].topics, 26);
+    world.crash(2);
+    world.run(MINUTE);
+    let left = world.held()[&dead].topics;
+    assert!((15..=20).contains(&left), "{left}: half of what there may be is no crowd");
+    assert!(world.record("value").is_some());
+    for number in 0..25 {
+        world.use_topic(1, &format!("living/{number}"));
+    }
+    world.run(MINUTE);
+    let living = world.brokers[1].boot_id;
+    assert!(world.held()[&living].topics > 18, "{:?}", world.held());
+    assert!(world.record("value").is_some());
+    let evicted = [0, 1].map(|broker| world.brokers[broker].topics.readings().orphans_evicted);
+    assert!(evicted[0] > 6 && evicted[1] == 0, "{evicted:?}");
+    assert_exact(&mut world);
+}
+
 #[test]
 fn a_deletion_is_a_tombstone_for_ten_minutes() {
     let mut world = World::new(2, ROOMY);
