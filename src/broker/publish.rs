@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{
     PeerShares, is_own_business, share_with_group, share_with_subscribers,
 };
@@ -11,7 +12,6 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
-use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Publisher};
 use crate::session::mailbox::{Commit, Credit, Offer, Room};
@@ -105,7 +105,8 @@ impl Turn<'_> {
         let Some(fanout) = self.fanout(&message.topic) else {
             return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
-        let outcome = if !message.retain && fanout.is_at_most_one() {
+        let is_passing = !message.retain && !fanout.keeps_latest;
+        let outcome = if is_passing && fanout.is_at_most_one() {
             self.publish_to_one(message, &fanout, generation)
         } else {
             self.publish_to_all(message, &fanout, generation)
@@ -155,6 +156,7 @@ impl Turn<'_> {
             peers.topics().note_used(topic.as_str());
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
+        fanout.keeps_latest = self.broker.keeps_latest(topic);
         let fanout = Arc::new(fanout);
         self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
         Some(fanout)
@@ -196,11 +198,12 @@ impl Turn<'_> {
         let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
         let kept = match reserved {
             Err(Full) => Err(Refusal::QueueFull),
-            Ok(()) if !message.retain => Ok(None),
-            Ok(()) => self.retain(message),
+            Ok(()) if message.retain => self.retain(message),
+            Ok(()) if fanout.keeps_latest => Ok(self.keep_latest(message)),
+            Ok(()) => Ok(Keeping::default()),
         };
-        let version = match kept {
-            Ok(version) => version,
+        let keeping = match kept {
+            Ok(keeping) => keeping,
             Err(refusal) => {
                 release(&reservations, message);
                 return PublishOutcome::Refused(refusal);
@@ -208,7 +211,7 @@ impl Turn<'_> {
         };
         let mut is_taken = self.commit(message, fanout, &reservations);
         let mut routed = Arc::clone(fanout);
-        if message.retain {
+        if message.retain || fanout.keeps_latest {
             is_taken |= self.offer_to_newcomers(message, &mut routed);
         }
         // A group matches also where its member is elsewhere, and may turn out to be full.
@@ -218,12 +221,12 @@ impl Turn<'_> {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
             }
-            if message.retain {
+            if keeping.goes_everywhere {
                 self.share_with_all(&mut shares, message);
             }
             let mut ticket = None;
             let is_kept = is_taken || is_shared && message.retain;
-            self.forward(message, shares, version, is_kept, &mut ticket);
+            self.forward(message, shares, keeping.version, is_kept, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
             if let Some(ticket) = ticket {
                 return outcome_of(ticket);
@@ -544,12 +547,16 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&self, message: &Message) -> Result<Option<Version>, Refusal> {
+    fn retain(&self, message: &Message) -> Result<Keeping, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
-                self.retain_versioned(peers, message).map(Some)
+                let version = self.retain_versioned(peers, message).map(Some);
+                version.map(|version| Keeping { version, goes_everywhere: true })
             }
-            _ => self.broker.put_retained(message).map(|()| None),
+            _ => self.broker.put_retained(message).map(|()| {
+                self.broker.drop_latest(message.topic.as_str());
+                Keeping::default()
+            }),
         };
         kept.map_err(|_full| Refusal::RetainedFull)
     }

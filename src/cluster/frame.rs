@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::version::Version;
-use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName};
+use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, Will};
 
 /// One of the two streams from one broker to another.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -162,6 +162,10 @@ pub enum ControlFrame {
     },
     /// A value that is retained, or was deleted: part of a page.
     Retained(RetainedValue),
+    /// About wills that a second broker keeps.
+    Will(Box<WillFrame>),
+    /// The latest value of a topic: part of a page.
+    Latest(RetainedValue),
     /// That was a page; ask for what is behind this topic.
     RetainedMore {
         /// The last topic of the page.
@@ -248,6 +252,31 @@ pub enum ControlFrame {
         /// The last sequence number of the data stream to you.
         data: u64,
     },
+}
+
+/// What is said of wills that are kept for another broker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WillFrame {
+    /// Keep this, and publish it when I am declared dead.
+    Keep {
+        /// Drawn by the sender.
+        number: u64,
+        /// Whose.
+        client_id: String,
+        /// How long to wait then: the Will Delay Interval, or what the Session has left of it.
+        delay_secs: u32,
+        /// The will.
+        will: Will,
+    },
+    /// I keep it, or have no room for it.
+    Kept {
+        /// As in [`Self::Keep`].
+        number: u64,
+        /// Whether it is kept.
+        is_kept: bool,
+    },
+    /// These are gone: published, withdrawn, or with another broker.
+    Gone(Vec<u64>),
 }
 
 /// One filter that somebody at a broker wants.

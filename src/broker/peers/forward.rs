@@ -89,6 +89,8 @@ impl Turn<'_> {
         // Nobody tells of QoS 0 that it has not come.
         let is_taken = matched_here || shares.iter().any(|share| share.qos == QoS::AtMostOnce);
         for share in shares {
+            // A latest value is kept with the QoS it was published with, or not by this way.
+            let version = version.filter(|_| message.retain || share.qos == message.qos);
             if share.qos == QoS::AtMostOnce {
                 self.forward_at_most_once(message, &share, version);
                 continue;

@@ -10,6 +10,7 @@ use crate::cluster::frame::{
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
 use crate::cluster::wire::publish::{read_properties, write_properties};
+use crate::cluster::wire::will::{read_will, write_will};
 use crate::mqtt::{ReasonCode, TopicFilter, TopicName};
 
 /// Appends `frame` to `out`, its length included. A list in it has at most
@@ -49,7 +50,10 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         ControlFrame::RetainedWanted { after } => {
             sink.string(after.as_ref().map_or("", TopicName::as_str));
         }
-        ControlFrame::Retained(value) => write_retained(value, sink),
+        ControlFrame::Retained(value) | ControlFrame::Latest(value) => {
+            write_retained(value, sink);
+        }
+        ControlFrame::Will(frame) => write_will(frame, sink),
         ControlFrame::RetainedMore { after } => sink.string(after.as_str()),
         ControlFrame::Claim(claim) => {
             sink.u64(claim.claim);
@@ -120,6 +124,8 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
         INTEREST_APPLIED => ControlFrame::InterestApplied { version: reader.u64()? },
         DONE => ControlFrame::Done(reader.list(read_outcome)?),
         RETAINED => ControlFrame::Retained(read_retained(reader)?),
+        WILL => ControlFrame::Will(Box::new(read_will(reader)?)),
+        LATEST => ControlFrame::Latest(read_retained(reader)?),
         RETAINED_COMPLETE => ControlFrame::RetainedComplete,
         RETAINED_WANTED => {
             let after = reader.string()?;
@@ -179,6 +185,8 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::InterestApplied { .. } => INTEREST_APPLIED,
         ControlFrame::Done(_) => DONE,
         ControlFrame::Retained(_) => RETAINED,
+        ControlFrame::Latest(_) => LATEST,
+        ControlFrame::Will(_) => WILL,
         ControlFrame::RetainedComplete => RETAINED_COMPLETE,
         ControlFrame::RetainedWanted { .. } => RETAINED_WANTED,
         ControlFrame::RetainedMore { .. } => RETAINED_MORE,
@@ -375,6 +383,8 @@ const SETTLED: u8 = 25;
 const HERE: u8 = 0;
 const COMING: u8 = 1;
 const GOING: u8 = 2;
+const LATEST: u8 = 40;
+const WILL: u8 = 41;
 
 const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;

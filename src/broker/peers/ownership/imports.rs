@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::complaints::Complaints;
 use crate::broker::disconnect::Client;
+use crate::broker::latest::Offer;
 use crate::broker::peers::Peers;
 use crate::broker::peers::handover::{MovedSubscription, Received};
 use crate::broker::peers::ownership::claims::NO_CLAIM;
@@ -274,8 +275,9 @@ impl Turn<'_> {
             session_expiry_secs,
             waiting: None,
         });
+        let since = self.broker.next_offer();
         for subscription in subscriptions {
-            add_subscription(&mut client, subscription);
+            add_subscription(&mut client, subscription, since);
         }
         client
     }
@@ -362,7 +364,7 @@ impl Turn<'_> {
     }
 }
 
-fn add_subscription(client: &mut Client, moved: MovedSubscription) {
+fn add_subscription(client: &mut Client, moved: MovedSubscription, since: Offer) {
     let MovedSubscription { filter, options, id, replay_place } = moved;
     client.subscription_serial = client.subscription_serial.wrapping_add(1);
     let serial = client.subscription_serial;
@@ -373,5 +375,5 @@ fn add_subscription(client: &mut Client, moved: MovedSubscription) {
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
     });
     let cursor = RetainedCursor::resume(filter, &place);
-    client.replays.push(Replay { cursor, serial, qos: options.qos, tag });
+    client.replays.push(Replay { cursor, serial, qos: options.qos, since, tag });
 }

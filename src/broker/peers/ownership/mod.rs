@@ -208,6 +208,8 @@ impl State {
             | ControlFrame::Retained(_)
             | ControlFrame::RetainedMore { .. }
             | ControlFrame::RetainedComplete
+            | ControlFrame::Latest(_)
+            | ControlFrame::Will(_)
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }
