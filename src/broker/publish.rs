@@ -83,11 +83,25 @@ impl Turn<'_> {
     #[inline]
     pub fn publish(&mut self, message: Message) -> PublishOutcome {
         let message = self.named(message);
-        let outcome = self.try_publish(&Arc::new(message));
+        let outcome = self.route_and_publish(message);
         if let PublishOutcome::Refused(refusal) = outcome {
             self.count_refusal(refusal);
         }
         outcome
+    }
+
+    #[inline]
+    fn route_and_publish(&mut self, message: Message) -> PublishOutcome {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let Some(fanout) = self.fanout(&message.topic) else {
+            return PublishOutcome::Refused(Refusal::TooManyLevels);
+        };
+        if message.qos == QoS::AtMostOnce && concerns_peers_only(&message, &fanout) {
+            // No queue here shares it with another, and nobody answers for it.
+            self.forward_to_subscribers(&message, &fanout.peers, &mut None);
+            return PublishOutcome::Accepted;
+        }
+        self.publish_along(&Arc::new(message), &fanout, generation)
     }
 
     /// The message under a name of its own, where others may have to tell it from its like.
@@ -105,11 +119,23 @@ impl Turn<'_> {
         let Some(fanout) = self.fanout(&message.topic) else {
             return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
+        self.publish_along(message, &fanout, generation)
+    }
+
+    #[inline]
+    fn publish_along(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
         let is_passing = !message.retain && !fanout.keeps_latest;
         let outcome = if is_passing && fanout.is_at_most_one() {
-            self.publish_to_one(message, &fanout, generation)
+            self.publish_to_one(message, fanout, generation)
+        } else if concerns_peers_only(message, fanout) {
+            self.publish_to_peers(message, fanout, generation)
         } else {
-            self.publish_to_all(message, &fanout, generation)
+            self.publish_to_all(message, fanout, generation)
         };
         self.publish_dead_letters();
         outcome
@@ -187,6 +213,18 @@ impl Turn<'_> {
         PublishOutcome::NoMatchingSubscribers
     }
 
+    fn publish_to_peers(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
+        let mut ticket = None;
+        self.forward_to_subscribers(message, &fanout.peers, &mut ticket);
+        self.follow_moves(message, fanout, generation, &mut ticket);
+        ticket.map_or(PublishOutcome::Accepted, outcome_of)
+    }
+
     fn publish_to_all(
         &mut self,
         message: &Arc<Message>,
@@ -254,9 +292,12 @@ impl Turn<'_> {
             return PublishOutcome::NoMatchingSubscribers;
         };
         let message = Arc::new(message);
+        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
+        if groups.is_empty() && targets.len() <= 1 {
+            return self.hand_to_one(&message, targets.first());
+        }
         let bytes = message.charged_bytes();
         let mut reservations = Reservations::new();
-        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if self.reserve_targets(&message, targets, &mut reservations).is_err() {
             release(&reservations, &message);
             self.count_refusal(Refusal::QueueFull);
@@ -279,6 +320,25 @@ impl Turn<'_> {
             return PublishOutcome::Accepted;
         }
         PublishOutcome::NoMatchingSubscribers
+    }
+
+    /// The same when there is nothing to decide.
+    #[inline]
+    fn hand_to_one(
+        &mut self,
+        message: &Arc<Message>,
+        target: Option<&FanoutTarget>,
+    ) -> PublishOutcome {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
+            return PublishOutcome::NoMatchingSubscribers;
+        };
+        let is_taken = self.offer(target, message, qos, &mut None);
+        self.publish_dead_letters();
+        if is_taken {
+            return PublishOutcome::Accepted;
+        }
+        self.count_refusal(Refusal::QueueFull);
+        PublishOutcome::Refused(Refusal::QueueFull)
     }
 
     /// Sets room aside in every mailbox that may refuse, and chooses a member of every group.
@@ -617,6 +677,13 @@ fn release(reservations: &Reservations<'_>, message: &Message) {
             target.mailbox.acknowledge(1, message.charged_bytes());
         }
     }
+}
+
+/// Whether a message is only to be sent to other brokers, as it is.
+#[inline]
+fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
+    let is_passing = !message.retain && !fanout.keeps_latest;
+    is_passing && fanout.is_for_peers_only() && !is_own_business(message.topic.as_str())
 }
 
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].

@@ -169,6 +169,13 @@ impl Fanout {
         self.targets.len() <= 1 && self.groups.is_empty() && self.peers.is_empty()
     }
 
+    /// Whether nobody here gets anything, and somebody elsewhere does.
+    #[inline]
+    #[must_use]
+    pub fn is_for_peers_only(&self) -> bool {
+        self.targets.is_empty() && self.groups.is_empty() && !self.peers.is_empty()
+    }
+
     /// Prepares what the index found.
     #[must_use]
     pub fn new(route: &Route<Destination>) -> Self {
