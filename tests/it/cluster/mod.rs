@@ -17,6 +17,7 @@ mod programs;
 mod retained;
 mod shared;
 mod start_errors;
+mod starting;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};
