@@ -22,6 +22,7 @@ mod shared;
 mod slow_readers;
 mod start_errors;
 mod storm;
+mod starting;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};
