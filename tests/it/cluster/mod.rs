@@ -21,8 +21,8 @@ mod retained;
 mod shared;
 mod slow_readers;
 mod start_errors;
-mod storm;
 mod starting;
+mod storm;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};
