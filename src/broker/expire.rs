@@ -18,7 +18,8 @@ impl Turn<'_> {
         let millis = self.now.as_millis();
         let retained = self.broker.retained.write().remove_expired(millis, BATCH_MAX);
         self.forget_retained(&retained);
-        due.len() == BATCH_MAX || retained.len() == BATCH_MAX
+        let has_more_wills = self.publish_wills_of_the_dead(BATCH_MAX);
+        has_more_wills || due.len() == BATCH_MAX || retained.len() == BATCH_MAX
     }
 
     fn expire_parked(&mut self, client_id: &Arc<str>) {
@@ -42,7 +43,7 @@ impl Turn<'_> {
 
 /// A will whose time has come, and where it is stored.
 struct Due {
-    will: Box<KeptWill>,
+    will: Arc<KeptWill>,
     stored_as: Option<SessionRef>,
 }
 
@@ -54,9 +55,9 @@ fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Due>> {
     if parked.will_at.is_some_and(|at| at <= now) {
         parked.will_at = None;
         let stored = &mut parked.client.stored;
-        let stored_as = stored.as_mut().and_then(|stored| {
-            std::mem::take(&mut stored.has_will).then_some(stored.session)
-        });
+        let stored_as = stored
+            .as_mut()
+            .and_then(|stored| std::mem::take(&mut stored.has_will).then_some(stored.session));
         return Fate::Stays(parked.client.will.take().map(|will| Due { will, stored_as }));
     }
     Fate::Stays(None)

@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::STORE_TROUBLE;
 use crate::broker::event::Event;
+use crate::broker::latest::Offer;
+use crate::broker::options::{SUBACK_WAIT_MILLIS, SubackBarrier};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::replay::Replay;
 use crate::broker::routes::Destination;
@@ -17,6 +19,7 @@ use crate::mqtt::{
     Answer, PacketId, QoS, ReasonCode, ReasonString, RetainHandling, Suback, Subscribe,
     SubscribeFilter, TopicFilter, Unsuback, Unsubscribe,
 };
+use crate::ports::clock::Tick;
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{Index, RetainedCursor, SubscriberKey};
 use crate::session::session::Subscription;
@@ -47,8 +50,18 @@ pub(crate) struct UnconfirmedSubscribe {
     stored: Option<Arc<PublishTicket>>,
     answer: SubscribeAnswer,
     granted: Vec<Granted>,
+    since: Offer,
     /// Whether it has been counted as one that waits.
     is_noted: bool,
+    /// When it has waited long enough to be told of; `None` once it was.
+    late_at: Option<Tick>,
+}
+
+impl UnconfirmedSubscribe {
+    /// When something is to be done although no broker answers.
+    pub(crate) fn late_at(&self) -> Option<Tick> {
+        self.late_at
+    }
 }
 
 impl Turn<'_> {
@@ -78,16 +91,25 @@ impl Turn<'_> {
             }
         }
         let barrier = self.announce(client, &granted);
+        let since = self.broker.next_offer();
         let answer = SubscribeAnswer { packet_id: subscribe.packet_id, reason_codes, refusal };
         let kept = granted.iter().map(|grant| (&grant.filter, &grant.subscription));
         let stored = self.keep_subscriptions(client, kept);
         if barrier.is_some() || stored.is_some() {
-            let (version, is_noted) = (barrier, false);
-            let unconfirmed = UnconfirmedSubscribe { version, stored, answer, granted, is_noted };
+            let late_at = barrier.map(|_| self.now.plus_millis(SUBACK_WAIT_MILLIS));
+            let unconfirmed = UnconfirmedSubscribe {
+                version: barrier,
+                stored,
+                answer,
+                granted,
+                since,
+                is_noted: false,
+                late_at,
+            };
             client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
             return Ok(());
         }
-        self.acknowledge_subscribe(client, answer, granted);
+        self.acknowledge_subscribe(client, answer, granted, since);
         Ok(())
     }
 
@@ -106,7 +128,10 @@ impl Turn<'_> {
                     first.is_noted = true;
                     self.shard.counters.subacks_deferred.increment();
                 }
-                return Ok(());
+                if !self.is_late(client, first) {
+                    return Ok(());
+                }
+                peers.interest().stop_waiting(version, waker);
             }
             match first.stored.as_ref().map(|stored| stored.poll(waker)) {
                 Some(None) => return Ok(()),
@@ -120,9 +145,42 @@ impl Turn<'_> {
                 return Ok(());
             }
             let Some(first) = subscribes.pop_front() else { return Ok(()) };
-            self.acknowledge_subscribe(client, first.answer, first.granted);
+            self.acknowledge_subscribe(client, first.answer, first.granted, first.since);
         }
         Ok(())
+    }
+
+    /// Whether a SUBACK that still waits for other brokers is to be sent all the same.
+    fn is_late(&mut self, client: &mut Client, subscribe: &mut UnconfirmedSubscribe) -> bool {
+        let is_bounded = self.broker.options.suback_barrier == SubackBarrier::Bounded;
+        if subscribe.late_at.is_some_and(|late_at| late_at <= self.now) {
+            subscribe.late_at = None;
+            self.shard.counters.subacks_late.increment();
+            if is_bounded {
+                self.shard.counters.suback_unconfirmed.increment();
+            }
+            self.tell_of_late(client, subscribe, is_bounded);
+        }
+        is_bounded && subscribe.late_at.is_none()
+    }
+
+    fn tell_of_late(
+        &mut self,
+        client: &mut Client,
+        subscribe: &UnconfirmedSubscribe,
+        is_sent: bool,
+    ) {
+        let (Some(first), Some(peers)) = (subscribe.granted.first(), self.broker.peers()) else {
+            return;
+        };
+        let Some(suppressed) = client.complaints.note(self.now) else { return };
+        self.shard.events.push(Event::SubackLate {
+            card: Arc::clone(&client.card),
+            filter: first.filter.as_str().to_owned(),
+            brokers: peers.interest().behind(subscribe.version.unwrap_or(0)),
+            is_sent,
+            suppressed,
+        });
     }
 
     fn grant(
@@ -229,6 +287,7 @@ impl Turn<'_> {
         client: &mut Client,
         answer: SubscribeAnswer,
         granted: Vec<Granted>,
+        since: Offer,
     ) {
         let link = client.session.link_options();
         let suback = Suback {
@@ -243,7 +302,7 @@ impl Turn<'_> {
         suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
         for grant in granted {
-            start_replay(client, &grant);
+            start_replay(client, &grant, since);
         }
     }
 
@@ -293,7 +352,7 @@ impl Turn<'_> {
 
 /// Queues the replay a new Subscription asks for; what an earlier one to the same filter still waits
 /// for is passed over when its turn comes.
-fn start_replay(client: &mut Client, grant: &Granted) {
+fn start_replay(client: &mut Client, grant: &Granted, since: Offer) {
     let is_wanted = match grant.subscription.options.retain_handling {
         RetainHandling::SendAtSubscribe => true,
         RetainHandling::SendIfNew => grant.former_qos.is_none(),
@@ -311,6 +370,7 @@ fn start_replay(client: &mut Client, grant: &Granted) {
         cursor: RetainedCursor::new(grant.filter.clone()),
         serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
+        since,
         tag,
     });
 }

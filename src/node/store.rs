@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::broker::Broker;
 use crate::broker::durable::Durable;
 use crate::config::Config;
-use crate::mqtt::TopicName;
 use crate::gateway::mqtt::ShardContext;
+use crate::mqtt::TopicName;
 use crate::ports::store::{
     Batch, Completion, Done, Epoch, Operation, OwnerId, Reply, RetainedRecord, SessionId,
     SessionRecord, Slots, Store, Submitter,
@@ -52,8 +52,7 @@ pub(super) fn open(
     let directory = config.broker.data_dir.clone();
     let shown = directory.display().to_string();
     let options = SqliteOptions { directory, patience: PATIENCE, hook: None };
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::start(options).map_err(OpenError::Thread)?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::start(options).map_err(OpenError::Thread)?);
     let epoch_millis = clock.unix_millis().saturating_sub(clock.now().as_millis());
     let owner = OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()));
     let mut reader = Reader { submitter: store.submitter(), owner, clock };

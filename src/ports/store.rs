@@ -19,7 +19,9 @@ pub use records::{
     RetainedRecord, RetainedVersion, SessionId, SessionLife, SessionRecord, SessionRef,
     StoredMessage, StoredSubscription, StoredWill,
 };
-pub use reply::{Collected, Completion, CursorRecord, DueWill, Done, Registered, Reply, StoreError};
+pub use reply::{
+    Collected, Completion, CursorRecord, Done, DueWill, Registered, Reply, StoreError,
+};
 
 /// Numbers the batches of one submitter, from one.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -212,11 +212,11 @@ fn delivery() -> Delivery {
         is_in_transit: false,
     };
     Delivery {
-            message: Arc::new(message),
-            tag: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            sequence: 0,
-            progress: Progress::New,
-        }
+        message: Arc::new(message),
+        tag: None,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        sequence: 0,
+        progress: Progress::New,
+    }
 }

@@ -8,9 +8,7 @@ use crate::broker::durable::Durable;
 use crate::broker::durable::keeper::Awaiting;
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, TopicName, Will};
-use crate::ports::message::{
-    Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag,
-};
+use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag};
 use crate::ports::store::{
     Operation, Pointer, QueuedMessage, QueuedState, RetainedRecord, RetainedVersion, SessionRef,
     StoredMessage, StoredWill,

@@ -73,11 +73,8 @@ impl Turn<'_> {
         will: Option<&StoredWill>,
     ) -> Client {
         let options = &self.broker.options;
-        let identity = Identity {
-            client_id: Arc::clone(&record.client_id),
-            user_name: None,
-            anonymous: true,
-        };
+        let identity =
+            Identity { client_id: Arc::clone(&record.client_id), user_name: None, anonymous: true };
         let nowhere: Arc<str> = Arc::from("-");
         let card = ClientCard {
             identity,
@@ -135,7 +132,7 @@ impl Turn<'_> {
         }
     }
 
-    fn restored_will(&self, stored: &StoredWill) -> Option<Box<KeptWill>> {
+    fn restored_will(&self, stored: &StoredWill) -> Option<Arc<KeptWill>> {
         let message = &stored.message;
         self.broker.will_budget.keep(&Will {
             topic: message.topic.clone(),

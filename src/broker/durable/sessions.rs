@@ -11,7 +11,7 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::PublishOutcome;
 use crate::broker::turn::Turn;
 use crate::cluster::slots::Slot;
-use crate::mqtt::{PacketId, QoS, Pubrec, Pubrel, TopicFilter, Unsuback};
+use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuback};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
@@ -196,12 +196,7 @@ impl Turn<'_> {
         }
     }
 
-    fn keep_incoming(
-        &mut self,
-        client: &mut Client,
-        packet_id: PacketId,
-        message: &Message,
-    ) {
+    fn keep_incoming(&mut self, client: &mut Client, packet_id: PacketId, message: &Message) {
         let (Some(stored), Some(keeper)) = (&mut client.stored, &mut self.shard.keeper) else {
             return;
         };
@@ -288,6 +283,9 @@ impl Turn<'_> {
                 None => return Ok(()),
                 Some(RemoteOutcome::Refused(reason_code)) => {
                     return Err(EndCause::new(reason_code, STORE_TROUBLE));
+                }
+                Some(RemoteOutcome::Full | RemoteOutcome::Unknown) => {
+                    return Err(EndCause::new(ReasonCode::UnspecifiedError, STORE_TROUBLE));
                 }
                 Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
             }

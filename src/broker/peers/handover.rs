@@ -17,9 +17,7 @@ use crate::mqtt::{
     DecodeError, MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions, TopicError,
     TopicFilter, TopicName,
 };
-use crate::ports::message::{
-    Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag,
-};
+use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag};
 use crate::session::handover::Contents;
 use crate::session::in_flight::Entry;
 

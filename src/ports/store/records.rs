@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mqtt::{
-    MessageProperties, PacketId, QoS, SubscriptionOptions, TopicFilter, TopicName,
-};
+use crate::mqtt::{MessageProperties, PacketId, QoS, SubscriptionOptions, TopicFilter, TopicName};
 use crate::ports::message::{MessageId, SubscriptionTag};
 
 /// One life of a broker, as owner of Sessions: its boot id.
