@@ -18,6 +18,7 @@ mod cluster_sim;
 mod command_line;
 mod conformance;
 mod coordination;
+mod durable;
 mod harness;
 mod layering;
 mod limits;
