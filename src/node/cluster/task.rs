@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
@@ -26,7 +24,6 @@ use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, P
 use crate::cluster::slot_table::SlotTable;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
-use crate::cluster::wire::CHALLENGE_BYTES;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::ReasonCode;
 use crate::peer::Links;
@@ -293,7 +290,7 @@ impl ClusterTask {
                 let listed = listed.iter().map(|member| member.boot_id);
                 self.awaited = Some(listed.chain(absent).collect());
             }
-            Output::NameTaken { holder } => self.ask_name_holder(&holder),
+            Output::NameTaken { holder } => self.ask_name_holder(holder),
             Output::Fatal(reason) => {
                 tracing::error!("{reason}");
                 self.phase.send_replace(Phase::Failed(reason));
@@ -353,16 +350,12 @@ impl ClusterTask {
         }
     }
 
-    /// A broker of our name is there, or was: its link tells.
-    fn ask_name_holder(&mut self, holder: &Member) {
-        if holder.link_address == self.options.link_address {
-            // Our own znode of an earlier life: whoever answered there would be us.
-            return;
-        }
-        let (address, bell) = (holder.link_address.clone(), Arc::clone(&self.bell));
+    /// A broker of our name is there, or was: whoever answers at its address says who it is.
+    fn ask_name_holder(&mut self, holder: Member) {
+        let (links, bell) = (self.links.clone(), Arc::clone(&self.bell));
         let has_answered = Arc::clone(&self.has_name_holder_answered);
         self.background.spawn("question to a namesake", async move {
-            if let Ok(true) = tokio::time::timeout(ASK_TIME_MAX, is_alive(&address)).await {
+            if links.is_answered_by(&holder.link_address, holder.boot_id).await {
                 has_answered.store(true, Ordering::Release);
                 bell.waker().wake();
             }
@@ -463,15 +456,6 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
 }
 
-/// Whether somebody accepts links there and says so: a stopped process accepts and says nothing.
-async fn is_alive(address: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
-    let mut challenge = [0; CHALLENGE_BYTES];
-    stream.read_exact(&mut challenge).await.is_ok()
-}
-
-/// How long a broker with our name has to answer.
-const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often, within the time of a session, peers are told that we are there.
 const PINGS: u64 = 6;
 /// How long at most until the phase is looked at again.
