@@ -160,10 +160,22 @@ impl ClusterTask {
 
     fn note_session(&mut self, event: &CoordinationEvent) {
         match event {
-            CoordinationEvent::Connected { session, .. } => self.session = Some(*session),
+            CoordinationEvent::Connected { session, .. } => {
+                self.session = Some(*session);
+                self.follow_session_timeout();
+            }
             CoordinationEvent::Disconnected | CoordinationEvent::Expired => self.session = None,
             CoordinationEvent::Answered { .. } | CoordinationEvent::Changed { .. } => {}
         }
+    }
+
+    /// The ensemble may grant another time than was asked for, and it is by its own that it ends a
+    /// session.
+    fn follow_session_timeout(&mut self) {
+        let Some(millis) = self.coordination.session_timeout_millis() else { return };
+        self.options.session_timeout_millis = millis;
+        self.cluster_clock.set_survey_every(millis);
+        self.tell(|membership, now| membership.set_session_timeout(now, millis));
     }
 
     /// Tells the registry what is new here, and the broker what is new elsewhere.
@@ -252,17 +264,8 @@ impl ClusterTask {
             }
         });
         if own_lease == PeerLease::Uncommitted {
-            let fresh = self.options.session_timeout_millis / PINGS * 2;
-            let answers: Vec<_> = live
-                .iter()
-                .filter(|peer| now.saturating_since(peer.heard().at) <= fresh)
-                .map(|peer| {
-                    let has_lease = peer.heard().has_lease;
-                    let lease =
-                        if has_lease { PeerLease::Committed } else { PeerLease::Uncommitted };
-                    (peer.boot_id(), lease)
-                })
-                .collect();
+            let fresh_millis = self.options.session_timeout_millis / PINGS * 2;
+            let answers = peers.lease_answers(now, fresh_millis);
             self.tell(|membership, now| membership.peers_answer(now, &answers));
         }
     }
