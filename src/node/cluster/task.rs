@@ -382,13 +382,12 @@ impl ClusterTask {
         peers.begin_life(boot_id);
         self.links.restart_as(boot_id);
         self.awaited = None;
-        let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry = Registry::new(&self.options.name, boot_id, seeds);
+        self.registry.begin_life(&self.options.name, boot_id, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
-        self.membership = next(tickets);
+        self.membership = Membership::new(self.options.clone(), boot_id, tickets, now);
         if let Some(session) = self.session {
             let event = CoordinationEvent::Connected { session, is_new: true };
             self.membership.handle(now, &event);
