@@ -23,6 +23,8 @@ impl Source for ClusterSource {
         self.registry(peers, readings);
         interest(peers, readings);
         lanes(peers, readings);
+        let (links, counts) = self.status.links();
+        super::link_metrics::read(&links, &counts, readings);
     }
 }
 
@@ -83,8 +85,13 @@ impl ClusterSource {
             ("topics_waiting", "Topics that wait to be registered.", topics.backlog),
             ("bank_free_topics", "Znodes of topics that nobody has taken.", bank.free.topics),
             ("bank_free_bytes", "Bytes of znodes that nobody has taken.", bank.free.znode_bytes),
+            ("bank_free_relay_bytes", "Bytes of relay nobody has taken.", bank.free.relay_bytes),
             ("bank_lease_topics", "Znodes this broker may pay for.", bank.lease.topics),
+            ("bank_lease_bytes", "Bytes this broker may pay for.", bank.lease.znode_bytes),
+            ("bank_lease_relay_bytes", "Bytes of relay it may pay for.", bank.lease.relay_bytes),
             ("bank_used_topics", "Znodes this broker pays for.", bank.used.topics),
+            ("bank_used_bytes", "Bytes this broker pays for.", bank.used.znode_bytes),
+            ("bank_used_relay_bytes", "Bytes of relay it pays for.", bank.used.relay_bytes),
         ] {
             readings.gauge(name, help, value);
         }
@@ -115,6 +122,11 @@ impl ClusterSource {
             "Requests that ZooKeeper has not answered.",
             counters.outstanding(),
         );
+        readings.gauge(
+            "zookeeper_session_timeout_milliseconds",
+            "How long ZooKeeper lets the session live without a word from us.",
+            u64::try_from(counters.session_timeout().as_millis()).unwrap_or(u64::MAX),
+        );
         for (name, help, value) in [
             ("zookeeper_requests", "Requests to ZooKeeper.", counters.requests()),
             ("zookeeper_sessions", "Sessions made with ZooKeeper.", counters.sessions()),
@@ -133,6 +145,15 @@ impl ClusterSource {
         );
         let latency = counters.latency();
         let answers = latency.buckets.last().map_or(0, |&(_, count)| count);
+        readings.counters(
+            "zookeeper_answers_within",
+            "Answers of ZooKeeper that took at most so many microseconds.",
+            "le",
+            latency.buckets.iter().map(|(bound, count)| {
+                let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_micros().to_string());
+                (bound, *count)
+            }),
+        );
         readings.counter("zookeeper_answers", "Answers of ZooKeeper.", answers);
         readings.counter(
             "zookeeper_answer_microseconds",

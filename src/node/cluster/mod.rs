@@ -4,6 +4,7 @@
 //! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
+mod link_metrics;
 mod metrics;
 mod phase;
 mod receiver;
@@ -192,7 +193,7 @@ impl Reachable {
         let seeds = [super::draw_seed(), super::draw_seed()];
         let registry = Registry::new(&options.name, cluster.boot_id, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
-        cluster.status.watch(&zookeeper);
+        cluster.status.watch(&zookeeper, &links);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
         let task = ClusterTask {
             broker: Arc::clone(ground.broker),
@@ -218,6 +219,7 @@ impl Reachable {
             ping_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,
+            live: Arc::from([]),
             is_leading: false,
             is_over: false,
             has_let_go: false,

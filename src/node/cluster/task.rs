@@ -16,6 +16,7 @@ use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::broker::peers::peer::Peer;
 use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -66,6 +67,8 @@ pub(super) struct ClusterTask {
     pub(super) has_name_holder_answered: Arc<AtomicBool>,
     /// Whether the others have been told that this broker is up.
     pub(super) is_up: bool,
+    /// The peers that the registry knows as live.
+    pub(super) live: Arc<[Arc<Peer>]>,
     /// Whether the bank knows this broker as the leader.
     pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
@@ -185,13 +188,16 @@ impl ClusterTask {
         if self.cluster_clock.offset_millis().is_some() {
             self.registry.set_clock(now, peers.cluster_millis(now));
         }
-        let live =
-            peers.live().iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]).collect();
-        let lock = self.membership.leader_check();
-        self.registry.set_members(live, lock.is_some());
-        if self.is_leading != lock.is_some() {
-            self.is_leading = lock.is_some();
-            self.registry.set_leading(now, lock);
+        let (live, is_leading) = (peers.live(), self.membership.is_leading());
+        let has_changed = self.is_leading != is_leading;
+        if has_changed || !Arc::ptr_eq(&live, &self.live) {
+            let boot_ids = live.iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]);
+            self.registry.set_members(boot_ids.collect(), is_leading);
+            self.live = live;
+        }
+        if has_changed {
+            self.is_leading = is_leading;
+            self.registry.set_leading(now, self.membership.leader_check());
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
         self.registry.take_in(now, peers.topics().take(waker));
