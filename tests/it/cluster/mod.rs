@@ -7,6 +7,7 @@ mod proxy;
 mod under_test;
 
 mod broker_faults;
+mod clock;
 mod ensemble_faults;
 mod handover;
 mod links;
