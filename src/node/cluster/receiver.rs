@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::receive::BatchError;
-use crate::cluster::frame::{ControlFrame, Cursors, Hello, Welcome};
+use crate::cluster::frame::{Cursors, Hello, Welcome};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::wire::Batch;
 use crate::gateway::mqtt::ShardContext;
@@ -51,20 +51,13 @@ impl Receiver for LinkReceiver {
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused(own, NO_COMMON_VERSION);
         };
+        let now = self.clock.now();
         let Some(peer) = self.peer(hello.boot_id) else {
-            peers.note_stranger(hello.boot_id, self.clock.now());
+            peers.note_stranger(hello.boot_id, now);
             return refused(own, STRANGER);
         };
-        let (received, has_lost) = {
-            let mut inbound = peer.inbound().lock();
-            let has_lost = inbound.resume(hello.gone);
-            (inbound.received(), has_lost)
-        };
-        if has_lost {
-            self.own_context.run(&self.broker, self.clock.now(), |turn| {
-                turn.tell(&peer, &ControlFrame::InterestWanted);
-            });
-        }
+        let received =
+            self.own_context.run(&self.broker, now, |turn| turn.greet(peers, &peer, hello.gone));
         Welcome::Accepted { wire, received }
     }
 

@@ -8,6 +8,7 @@ use crate::cluster::frame::RetainedValue;
 use crate::cluster::identity::BootId;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
+use crate::config::Config;
 use crate::mqtt::TopicName;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Coordination, CoordinationEvent};
@@ -24,19 +25,29 @@ pub(super) enum RegistryNews {
     Value(RetainedValue),
     /// A topic that nobody has used for long; if somebody subscribes to it, say so.
     Fading(TopicName),
+    /// The latest value of another broker.
+    Latest(RetainedValue),
+    /// A value that was set here is not in the tree.
+    Unwritten(TopicName),
     /// Nothing is registered before the ensemble keeps znodes with a time to live.
     NoTtl,
 }
 
 impl Registry {
-    pub(super) fn new(name: &Arc<str>, boot_id: BootId, seeds: [u64; 2]) -> Self {
-        let (topics, bank) = options(name, boot_id, seeds);
+    pub(super) fn new(name: &Arc<str>, boot_id: BootId, budget: Funds, seeds: [u64; 2]) -> Self {
+        let (topics, bank) = options(name, boot_id, budget, seeds);
         Self { topics: Topics::new(topics), bank: Bank::new(bank) }
     }
 
     /// This process goes on as another broker.
-    pub(super) fn begin_life(&mut self, name: &Arc<str>, boot_id: BootId, seeds: [u64; 2]) {
-        let (topics, bank) = options(name, boot_id, seeds);
+    pub(super) fn begin_life(
+        &mut self,
+        name: &Arc<str>,
+        boot_id: BootId,
+        budget: Funds,
+        seeds: [u64; 2],
+    ) {
+        let (topics, bank) = options(name, boot_id, budget, seeds);
         self.topics.begin_life(topics);
         self.bank.begin_life(bank);
     }
@@ -80,6 +91,11 @@ impl Registry {
         }
     }
 
+    /// The latest value of a topic, published here.
+    pub(super) fn set_latest(&mut self, now: Tick, value: &RetainedValue) {
+        self.topics.set_value(now, value, ValueKind::LastValue);
+    }
+
     /// Somebody still uses a topic that was fading.
     pub(super) fn keep(&mut self, now: Tick, topic: &TopicName) {
         let _again_when_it_fades = self.topics.use_topic(now, topic.as_str());
@@ -113,7 +129,10 @@ impl Registry {
                 }
                 // A deletion is one whatever was deleted; the version decides.
                 TopicsOutput::Value(value, None) => news.push(RegistryNews::Value(value)),
-                TopicsOutput::Value(_, Some(_)) => {}
+                TopicsOutput::Value(value, Some(ValueKind::LastValue)) => {
+                    news.push(RegistryNews::Latest(value));
+                }
+                TopicsOutput::Unwritten(topic) => news.push(RegistryNews::Unwritten(topic)),
                 TopicsOutput::Fading(topic) => news.push(RegistryNews::Fading(topic)),
                 TopicsOutput::NoTtl => news.push(RegistryNews::NoTtl),
             }
@@ -129,24 +148,39 @@ impl Registry {
 fn options(
     name: &Arc<str>,
     boot_id: BootId,
+    budget: Funds,
     [hash, jitter]: [u64; 2],
 ) -> (TopicsOptions, BankOptions) {
     let bank = BankOptions {
         name: Arc::clone(name),
         boot_id,
-        budget: BUDGET,
-        chunk: CHUNK,
+        budget,
+        chunk: chunk_of(budget),
         jitter_seed: jitter,
     };
     (TopicsOptions::new(boot_id, hash, jitter), bank)
 }
 
 /// All that may exist in the tree of one cluster.
-const BUDGET: Funds =
-    Funds { topics: 100_000, znode_bytes: 64 * 1_024 * 1_024, relay_bytes: 64 * 1_024 * 1_024 };
+pub(super) fn budget(config: &Config) -> Funds {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Funds {
+        topics: wide(config.cluster.bank_topics_max.get()),
+        znode_bytes: wide(config.cluster.bank_bytes_max.0),
+        relay_bytes: RELAY_BYTES,
+    }
+}
+
 /// What one broker asks for at a time.
-const CHUNK: Funds =
-    Funds { topics: 1_000, znode_bytes: 1_024 * 1_024, relay_bytes: 1_024 * 1_024 };
+fn chunk_of(budget: Funds) -> Funds {
+    Funds {
+        topics: (budget.topics / 100).max(1),
+        znode_bytes: (budget.znode_bytes / 64).max(1),
+        relay_bytes: budget.relay_bytes / 64,
+    }
+}
+
+const RELAY_BYTES: u64 = 64 * 1_024 * 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +195,7 @@ mod tests {
     use crate::ports::coordination::{CreateMode, Reply, Request, Ticket};
 
     const NAME: &str = "b";
+    const BUDGET: Funds = Funds { topics: 100, znode_bytes: 100_000, relay_bytes: 100_000 };
     const SEEDS: [u64; 2] = [1, 2];
     const NOW: Tick = Tick::from_millis(1_000);
 
@@ -217,7 +252,7 @@ mod tests {
     }
 
     fn registry() -> Registry {
-        Registry::new(&NAME.into(), BootId(1), SEEDS)
+        Registry::new(&NAME.into(), BootId(1), BUDGET, SEEDS)
     }
 
     /// The registry and the bank of a new life counted their tickets from one again: the answer to
@@ -228,7 +263,7 @@ mod tests {
         registry.hear(NOW, &way.connected());
         let _news = registry.carry_out(&way);
         let former: Vec<_> = way.asked.lock().drain(..).map(|(ticket, _)| ticket).collect();
-        registry.begin_life(&NAME.into(), BootId(2), SEEDS);
+        registry.begin_life(&NAME.into(), BootId(2), BUDGET, SEEDS);
         registry.hear(NOW, &way.connected());
         let _news = registry.carry_out(&way);
         let present: Vec<_> = way.asked.lock().iter().map(|(ticket, _)| *ticket).collect();
@@ -244,7 +279,7 @@ mod tests {
         registry.hear(NOW, &way.connected());
         way.settle(&mut registry);
         assert_eq!(way.payer(), Some(BootId(1)));
-        registry.begin_life(&NAME.into(), BootId(2), SEEDS);
+        registry.begin_life(&NAME.into(), BootId(2), BUDGET, SEEDS);
         registry.hear(NOW, &way.connected());
         way.settle(&mut registry);
         assert_eq!(way.payer(), Some(BootId(2)));

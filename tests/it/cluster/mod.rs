@@ -6,10 +6,13 @@ mod load;
 mod proxy;
 mod under_test;
 
+mod bank;
 mod broker_faults;
 mod clock;
 mod ensemble_faults;
+mod guarded_links;
 mod handover;
+mod latest;
 mod links;
 mod messages;
 mod options;
@@ -18,7 +21,9 @@ mod programs;
 mod report;
 mod retained;
 mod shared;
+mod slow_readers;
 mod start_errors;
+mod storm;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};
