@@ -135,6 +135,14 @@ impl Topics {
         }
     }
 
+    /// This process goes on as another broker, which knows nothing and has heard of no session yet.
+    /// Its tickets go on: a late answer to the former life is an answer to nobody.
+    pub fn begin_life(&mut self, options: TopicsOptions) {
+        let former = std::mem::replace(self, Self::new(options));
+        self.tickets = former.tickets;
+        self.readings = former.readings;
+    }
+
     /// Takes in what the tree has to say.
     pub fn handle(&mut self, now: Tick, event: CoordinationEvent, bank: &mut Bank) {
         match event {
