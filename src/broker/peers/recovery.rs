@@ -57,8 +57,9 @@ impl Turn<'_> {
 
     /// Tells `peer` that we are there, unless it is told too much already.
     pub fn ping(&mut self, peer: &Peer, ping: &ControlFrame) {
-        let wake = peer.tell_unless_behind(ping).flatten();
-        self.shard.wake_later(wake);
+        if let Ok(wake) = peer.tell_unless_behind(ping) {
+            self.shard.wake_later(wake);
+        }
     }
 
     /// Tells every peer that keeps up again what was withheld from it. To be called now and then.
