@@ -83,6 +83,10 @@ counters! {
         sessions_expired,
         /// Wills published.
         wills_published,
+        /// Wills published for clients of brokers that were declared dead.
+        wills_of_the_dead_published,
+        /// Wills of other brokers' clients that were not kept because there was no room.
+        wills_of_others_exceeded,
         /// Subscriptions refused.
         subscribes_refused,
         /// Subscriptions refused because the client has as many as it may.
@@ -101,6 +105,8 @@ counters! {
         topic_levels_exceeded,
         /// Publishes refused because there was no room for another retained message.
         retained_exceeded,
+        /// Latest values not kept because there was no room for another one.
+        latest_values_exceeded,
         /// CONNECTs refused because there are as many Sessions as there may be.
         sessions_exceeded,
         /// CONNECTs refused because there was no room for another will.

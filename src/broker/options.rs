@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::broker::latest::LatestOptions;
 use crate::session::mailbox::{MailboxOptions, Overflow};
 
 /// What a SUBACK does when another broker takes long to apply the filters.
@@ -35,6 +36,8 @@ pub struct BrokerOptions {
     pub retained_messages_max: usize,
     /// Bytes of retained messages. More: 0x97.
     pub retained_bytes_max: usize,
+    /// Which topics keep their latest value.
+    pub latest: LatestOptions,
     /// Bytes of one will. More: CONNACK 0x97.
     pub will_bytes_max: usize,
     /// Bytes of the wills of all Sessions. More: CONNACK 0x97.
@@ -73,6 +76,7 @@ impl Default for BrokerOptions {
             topic_levels_max: 128,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 * MIB,
+            latest: LatestOptions::default(),
             will_bytes_max: 256 * 1_024,
             wills_bytes_max: 256 * MIB as u64,
             queued_bytes_max: 4 * 1_024 * MIB as u64,

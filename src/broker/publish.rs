@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{
     PeerShares, is_own_business, share_with_group, share_with_subscribers,
 };
@@ -11,7 +12,6 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
-use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Publisher};
 use crate::session::mailbox::{Commit, Credit, Offer, Room};
@@ -83,11 +83,25 @@ impl Turn<'_> {
     #[inline]
     pub fn publish(&mut self, message: Message) -> PublishOutcome {
         let message = self.named(message);
-        let outcome = self.try_publish(&Arc::new(message));
+        let outcome = self.route_and_publish(message);
         if let PublishOutcome::Refused(refusal) = outcome {
             self.count_refusal(refusal);
         }
         outcome
+    }
+
+    #[inline]
+    fn route_and_publish(&mut self, message: Message) -> PublishOutcome {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let Some(fanout) = self.fanout(&message.topic) else {
+            return PublishOutcome::Refused(Refusal::TooManyLevels);
+        };
+        if message.qos == QoS::AtMostOnce && concerns_peers_only(&message, &fanout) {
+            // No queue here shares it with another, and nobody answers for it.
+            self.forward_to_subscribers(&message, &fanout.peers, &mut None);
+            return PublishOutcome::Accepted;
+        }
+        self.publish_along(&Arc::new(message), &fanout, generation)
     }
 
     /// The message under a name of its own, where others may have to tell it from its like.
@@ -105,10 +119,23 @@ impl Turn<'_> {
         let Some(fanout) = self.fanout(&message.topic) else {
             return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
-        let outcome = if !message.retain && fanout.is_at_most_one() {
-            self.publish_to_one(message, &fanout, generation)
+        self.publish_along(message, &fanout, generation)
+    }
+
+    #[inline]
+    fn publish_along(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
+        let is_passing = !message.retain && !fanout.keeps_latest;
+        let outcome = if is_passing && fanout.is_at_most_one() {
+            self.publish_to_one(message, fanout, generation)
+        } else if concerns_peers_only(message, fanout) {
+            self.publish_to_peers(message, fanout, generation)
         } else {
-            self.publish_to_all(message, &fanout, generation)
+            self.publish_to_all(message, fanout, generation)
         };
         self.publish_dead_letters();
         outcome
@@ -155,6 +182,7 @@ impl Turn<'_> {
             peers.topics().note_used(topic.as_str());
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
+        fanout.keeps_latest = self.broker.keeps_latest(topic);
         let fanout = Arc::new(fanout);
         self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
         Some(fanout)
@@ -185,6 +213,18 @@ impl Turn<'_> {
         PublishOutcome::NoMatchingSubscribers
     }
 
+    fn publish_to_peers(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
+        let mut ticket = None;
+        self.forward_to_subscribers(message, &fanout.peers, &mut ticket);
+        self.follow_moves(message, fanout, generation, &mut ticket);
+        ticket.map_or(PublishOutcome::Accepted, outcome_of)
+    }
+
     fn publish_to_all(
         &mut self,
         message: &Arc<Message>,
@@ -196,11 +236,12 @@ impl Turn<'_> {
         let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
         let kept = match reserved {
             Err(Full) => Err(Refusal::QueueFull),
-            Ok(()) if !message.retain => Ok(None),
-            Ok(()) => self.retain(message),
+            Ok(()) if message.retain => self.retain(message),
+            Ok(()) if fanout.keeps_latest => Ok(self.keep_latest(message)),
+            Ok(()) => Ok(Keeping::default()),
         };
-        let version = match kept {
-            Ok(version) => version,
+        let keeping = match kept {
+            Ok(keeping) => keeping,
             Err(refusal) => {
                 release(&reservations, message);
                 return PublishOutcome::Refused(refusal);
@@ -208,7 +249,7 @@ impl Turn<'_> {
         };
         let mut is_taken = self.commit(message, fanout, &reservations);
         let mut routed = Arc::clone(fanout);
-        if message.retain {
+        if message.retain || fanout.keeps_latest {
             is_taken |= self.offer_to_newcomers(message, &mut routed);
         }
         // A group matches also where its member is elsewhere, and may turn out to be full.
@@ -218,12 +259,12 @@ impl Turn<'_> {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
             }
-            if message.retain {
+            if keeping.goes_everywhere {
                 self.share_with_all(&mut shares, message);
             }
             let mut ticket = None;
             let is_kept = is_taken || is_shared && message.retain;
-            self.forward(message, shares, version, is_kept, &mut ticket);
+            self.forward(message, shares, keeping.version, is_kept, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
             if let Some(ticket) = ticket {
                 return outcome_of(ticket);
@@ -251,9 +292,12 @@ impl Turn<'_> {
             return PublishOutcome::NoMatchingSubscribers;
         };
         let message = Arc::new(message);
+        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
+        if groups.is_empty() && targets.len() <= 1 {
+            return self.hand_to_one(&message, targets.first());
+        }
         let bytes = message.charged_bytes();
         let mut reservations = Reservations::new();
-        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if self.reserve_targets(&message, targets, &mut reservations).is_err() {
             release(&reservations, &message);
             self.count_refusal(Refusal::QueueFull);
@@ -276,6 +320,25 @@ impl Turn<'_> {
             return PublishOutcome::Accepted;
         }
         PublishOutcome::NoMatchingSubscribers
+    }
+
+    /// The same when there is nothing to decide.
+    #[inline]
+    fn hand_to_one(
+        &mut self,
+        message: &Arc<Message>,
+        target: Option<&FanoutTarget>,
+    ) -> PublishOutcome {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
+            return PublishOutcome::NoMatchingSubscribers;
+        };
+        let is_taken = self.offer(target, message, qos, &mut None);
+        self.publish_dead_letters();
+        if is_taken {
+            return PublishOutcome::Accepted;
+        }
+        self.count_refusal(Refusal::QueueFull);
+        PublishOutcome::Refused(Refusal::QueueFull)
     }
 
     /// Sets room aside in every mailbox that may refuse, and chooses a member of every group.
@@ -544,12 +607,16 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&self, message: &Message) -> Result<Option<Version>, Refusal> {
+    fn retain(&self, message: &Message) -> Result<Keeping, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
-                self.retain_versioned(peers, message).map(Some)
+                let version = self.retain_versioned(peers, message).map(Some);
+                version.map(|version| Keeping { version, goes_everywhere: true })
             }
-            _ => self.broker.put_retained(message).map(|()| None),
+            _ => self.broker.put_retained(message).map(|()| {
+                self.broker.drop_latest(message.topic.as_str());
+                Keeping::default()
+            }),
         };
         kept.map_err(|_full| Refusal::RetainedFull)
     }
@@ -610,6 +677,13 @@ fn release(reservations: &Reservations<'_>, message: &Message) {
             target.mailbox.acknowledge(1, message.charged_bytes());
         }
     }
+}
+
+/// Whether a message is only to be sent to other brokers, as it is.
+#[inline]
+fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
+    let is_passing = !message.retain && !fanout.keeps_latest;
+    is_passing && fanout.is_for_peers_only() && !is_own_business(message.topic.as_str())
 }
 
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].

@@ -39,6 +39,8 @@ pub struct Fanout {
     pub groups: Box<[FanoutGroup]>,
     /// One entry per broker where somebody subscribes without sharing.
     pub peers: Box<[PeerTarget]>,
+    /// Whether its messages are kept as its latest value.
+    pub keeps_latest: bool,
     /// When it is to be looked up again although nothing has changed.
     pub fresh_until: Tick,
 }
@@ -167,6 +169,13 @@ impl Fanout {
         self.targets.len() <= 1 && self.groups.is_empty() && self.peers.is_empty()
     }
 
+    /// Whether nobody here gets anything, and somebody elsewhere does.
+    #[inline]
+    #[must_use]
+    pub fn is_for_peers_only(&self) -> bool {
+        self.targets.is_empty() && self.groups.is_empty() && !self.peers.is_empty()
+    }
+
     /// Prepares what the index found.
     #[must_use]
     pub fn new(route: &Route<Destination>) -> Self {
@@ -183,7 +192,8 @@ impl Fanout {
         }
         let groups = route.groups.iter().map(FanoutGroup::new).collect();
         let fresh_until = Tick::from_millis(u64::MAX);
-        Self { targets: targets.into(), groups, peers: peers.into(), fresh_until }
+        let (targets, peers) = (targets.into(), peers.into());
+        Self { targets, groups, peers, keeps_latest: false, fresh_until }
     }
 }
 

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::event::Event;
+use crate::broker::latest::Offer;
 use crate::broker::options::{SUBACK_WAIT_MILLIS, SubackBarrier};
 use crate::broker::replay::Replay;
 use crate::broker::routes::Destination;
@@ -45,6 +46,7 @@ pub(crate) struct UnconfirmedSubscribe {
     version: u64,
     answer: SubscribeAnswer,
     granted: Vec<Granted>,
+    since: Offer,
     /// Whether it has been counted as one that waits.
     is_noted: bool,
     /// When it has waited long enough to be told of; `None` once it was.
@@ -85,15 +87,17 @@ impl Turn<'_> {
             }
         }
         let barrier = self.announce(client, &granted);
+        let since = self.broker.next_offer();
         let answer = SubscribeAnswer { packet_id: subscribe.packet_id, reason_codes, refusal };
         if let Some(version) = barrier {
             let late_at = Some(self.now.plus_millis(SUBACK_WAIT_MILLIS));
+            let is_noted = false;
             let unconfirmed =
-                UnconfirmedSubscribe { version, answer, granted, is_noted: false, late_at };
+                UnconfirmedSubscribe { version, answer, granted, since, is_noted, late_at };
             client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
             return Ok(());
         }
-        self.acknowledge_subscribe(client, answer, granted);
+        self.acknowledge_subscribe(client, answer, granted, since);
         Ok(())
     }
 
@@ -121,7 +125,7 @@ impl Turn<'_> {
                 return;
             }
             let Some(first) = subscribes.pop_front() else { return };
-            self.acknowledge_subscribe(client, first.answer, first.granted);
+            self.acknowledge_subscribe(client, first.answer, first.granted, first.since);
         }
     }
 
@@ -262,6 +266,7 @@ impl Turn<'_> {
         client: &mut Client,
         answer: SubscribeAnswer,
         granted: Vec<Granted>,
+        since: Offer,
     ) {
         let link = client.session.link_options();
         let suback = Suback {
@@ -276,7 +281,7 @@ impl Turn<'_> {
         suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
         for grant in granted {
-            start_replay(client, &grant);
+            start_replay(client, &grant, since);
         }
     }
 
@@ -322,7 +327,7 @@ impl Turn<'_> {
 
 /// Queues the replay a new Subscription asks for; what an earlier one to the same filter still waits
 /// for is passed over when its turn comes.
-fn start_replay(client: &mut Client, grant: &Granted) {
+fn start_replay(client: &mut Client, grant: &Granted, since: Offer) {
     let is_wanted = match grant.subscription.options.retain_handling {
         RetainHandling::SendAtSubscribe => true,
         RetainHandling::SendIfNew => grant.former_qos.is_none(),
@@ -340,6 +345,7 @@ fn start_replay(client: &mut Client, grant: &Granted) {
         cursor: RetainedCursor::new(grant.filter.clone()),
         serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
+        since,
         tag,
     });
 }

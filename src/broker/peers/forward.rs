@@ -33,8 +33,24 @@ pub(crate) struct PeerShare {
     pub(crate) groups: SmallVec<[TopicFilter; 1]>,
 }
 
+/// What a broker is to do with a message.
+#[derive(Clone, Copy, Debug)]
+struct Errand<'a> {
+    qos: QoS,
+    version: Option<Version>,
+    is_for_subscribers: bool,
+    groups: &'a [TopicFilter],
+}
+
 /// One entry per broker that gets a message.
 pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
+
+impl PeerShare {
+    fn errand(&self, version: Option<Version>) -> Errand<'_> {
+        let Self { qos, is_for_subscribers, ref groups, .. } = *self;
+        Errand { qos, version, is_for_subscribers, groups }
+    }
+}
 
 /// Adds that `target` is to get a message for its ordinary subscribers.
 pub(crate) fn share_with_subscribers(shares: &mut PeerShares, target: &PeerTarget, qos: QoS) {
@@ -89,30 +105,49 @@ impl Turn<'_> {
         // Nobody tells of QoS 0 that it has not come.
         let is_taken = matched_here || shares.iter().any(|share| share.qos == QoS::AtMostOnce);
         for share in shares {
+            // A latest value is kept with the QoS it was published with, or not by this way.
+            let version = version.filter(|_| message.retain || share.qos == message.qos);
             if share.qos == QoS::AtMostOnce {
-                self.forward_at_most_once(message, &share, version);
+                self.forward_at_most_once(message, &share.peer, share.errand(version));
                 continue;
             }
             let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
-            self.forward_answered(message, &share, version, ticket, &[]);
+            self.forward_share(message, &share, version, ticket, &[]);
         }
     }
 
-    fn forward_at_most_once(
+    /// Sends `message` to each of `targets`, for ordinary subscribers there, when it goes to nobody
+    /// else. There is a ticket then when their answers are to be waited for.
+    #[inline]
+    pub(crate) fn forward_to_subscribers(
         &mut self,
         message: &Message,
-        share: &PeerShare,
-        version: Option<Version>,
+        targets: &[PeerTarget],
+        ticket: &mut Option<Arc<PublishTicket>>,
     ) {
-        let parts = self.parts(message, share, version);
-        let offered = share
-            .peer
-            .lane()
-            .offer_data(QoS::AtMostOnce, |buffer| wire::encode_publish(&parts, buffer));
+        // Nobody tells of QoS 0 that it has not come.
+        let is_taken = targets.iter().any(|target| target.qos == QoS::AtMostOnce);
+        for PeerTarget { peer, qos } in targets {
+            let qos = message.qos.min(*qos);
+            let errand = Errand { qos, version: None, is_for_subscribers: true, groups: &[] };
+            if qos == QoS::AtMostOnce {
+                self.forward_at_most_once(message, peer, errand);
+                continue;
+            }
+            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+            self.forward_answered(message, peer, errand, None, ticket);
+        }
+    }
+
+    #[inline]
+    fn forward_at_most_once(&mut self, message: &Message, peer: &Peer, errand: Errand<'_>) {
+        let parts = self.parts(message, errand);
+        let offered =
+            peer.lane().offer_data(QoS::AtMostOnce, |buffer| wire::encode_publish(&parts, buffer));
         self.note_offered(offered);
     }
 
-    fn forward_answered(
+    fn forward_share(
         &mut self,
         message: &Arc<Message>,
         share: &PeerShare,
@@ -134,9 +169,20 @@ impl Turn<'_> {
                 tried: SmallVec::from_slice(tried),
             })
         });
-        let parts = self.parts(message, share, version);
-        let offered = share.peer.send_answered(ticket, shared, |lane| {
-            lane.offer_data(share.qos, |buffer| wire::encode_publish(&parts, buffer))
+        self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
+    }
+
+    fn forward_answered(
+        &mut self,
+        message: &Message,
+        peer: &Peer,
+        errand: Errand<'_>,
+        shared: Option<Box<SharedPart>>,
+        ticket: &Arc<PublishTicket>,
+    ) {
+        let parts = self.parts(message, errand);
+        let offered = peer.send_answered(ticket, shared, |lane| {
+            lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
             self.note_full(ticket);
@@ -151,25 +197,23 @@ impl Turn<'_> {
         self.shard.wake_later(waker);
     }
 
-    fn parts<'a>(
-        &self,
-        message: &'a Message,
-        share: &'a PeerShare,
-        version: Option<Version>,
-    ) -> PublishParts<'a> {
+    #[inline]
+    fn parts<'a>(&self, message: &'a Message, errand: Errand<'a>) -> PublishParts<'a> {
         let peers = self.broker.peers();
         let expires_at_millis =
             message.expires_at.and_then(|at| peers.map(|peers| peers.cluster_millis(at)));
+        let Errand { qos, version, is_for_subscribers, groups } = errand;
         PublishParts {
-            qos: share.qos,
+            qos,
             expires_at_millis,
             version,
-            is_for_subscribers: share.is_for_subscribers,
-            groups: &share.groups,
+            is_for_subscribers,
+            groups,
             ..PublishParts::of(message)
         }
     }
 
+    #[inline]
     fn note_offered(&mut self, offered: Offered) {
         match offered {
             Offered::Queued { wake, is_congested, .. } => {
@@ -280,10 +324,10 @@ impl Turn<'_> {
                     for share in shares {
                         if share.qos == QoS::AtMostOnce {
                             // Nobody answers for QoS 0: the publisher would wait for ever.
-                            self.forward_at_most_once(message, &share, None);
+                            self.forward_at_most_once(message, &share.peer, share.errand(None));
                             self.note_taken(ticket);
                         } else {
-                            self.forward_answered(message, &share, None, ticket, tried);
+                            self.forward_share(message, &share, None, ticket, tried);
                         }
                     }
                     return true;

@@ -7,6 +7,7 @@ pub mod credit;
 pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
+mod latest;
 pub(crate) mod message_ids;
 pub mod ownership;
 pub mod peer;
@@ -16,6 +17,7 @@ pub mod retained;
 pub mod ticket;
 pub mod topics;
 pub mod waiting;
+pub mod wills;
 
 #[cfg(test)]
 mod stories;
@@ -36,6 +38,7 @@ use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
 use crate::broker::peers::topics::TopicFeed;
+use crate::broker::peers::wills::Wills;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::cluster::identity::{BootId, Member};
@@ -56,6 +59,7 @@ pub struct Peers {
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
+    wills: Wills,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
     hash_seed: u64,
@@ -85,6 +89,7 @@ impl Peers {
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
+            wills: Wills::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
             hash_seed,
@@ -109,6 +114,7 @@ impl Peers {
         self.set_lease(Tick::ZERO);
         *self.boot_id.write() = boot_id;
         self.ownership.begin_life(boot_id, self.hash_seed);
+        self.wills.begin_life();
     }
 
     /// This broker's name.
@@ -160,6 +166,12 @@ impl Peers {
     #[must_use]
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// Wills that a second broker keeps.
+    #[must_use]
+    pub fn wills(&self) -> &Wills {
+        &self.wills
     }
 
     /// The first of `count` numbers for messages that nobody else gets.
@@ -236,6 +248,7 @@ impl Turn<'_> {
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
         self.introduce_owner(peers, member.boot_id);
+        peers.wills.note_change();
         lane
     }
 
@@ -256,6 +269,7 @@ impl Turn<'_> {
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
         self.bury_owner(peers, boot_id);
+        peers.wills.bury(boot_id, self.now);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::broker::latest::Audience;
 use crate::broker::peers::Peers;
 use crate::broker::peers::forward::is_own_business;
 use crate::broker::peers::peer::{Peer, Withheld};
@@ -86,7 +87,13 @@ impl Turn<'_> {
         if let Some(version) = version
             && !is_own_business(message.topic.as_str())
         {
-            self.merge_retained(peers, &message, version);
+            let is_offered = frame.is_for_subscribers;
+            let audience = if is_offered { Audience::Subscribers } else { Audience::Nobody };
+            if message.retain {
+                self.merge_retained(peers, &message, version);
+            } else {
+                self.merge_latest_message(peers, &message, version, audience);
+            }
         }
         let mut moved = Vec::new();
         let outcome =
@@ -126,6 +133,7 @@ impl Turn<'_> {
                 self.tell_retained(peers, peer, after.as_ref().map(TopicName::as_str));
             }
             ControlFrame::Retained(value) => self.merge_value(peers, value),
+            ControlFrame::Latest(value) => self.merge_latest_value(peers, value),
             ControlFrame::RetainedMore { after } => {
                 self.tell(peer, &ControlFrame::RetainedWanted { after: Some(after) });
             }
@@ -144,18 +152,26 @@ impl Turn<'_> {
                     self.tell(peer, &ControlFrame::InterestWanted);
                 }
             }
+            ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
             | ControlFrame::ClaimRefused { .. }
             | ControlFrame::Revoke(_)
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
-            | ControlFrame::Report(_)
+            | ControlFrame::Report { .. }
             | ControlFrame::ReportComplete { .. }
+            | ControlFrame::Settled { .. }
             | ControlFrame::HandoverWanted { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
-            | ControlFrame::Mark { .. } => self.receive_ownership(peers, peer, frame),
+            | ControlFrame::Mark { .. } => {
+                if let ControlFrame::Claim(claim) = &frame {
+                    let (at, wants_session) = (Some(peer.boot_id()), claim.wants_session);
+                    peers.wills().note_return(at, &claim.client_id, wants_session);
+                }
+                self.receive_ownership(peers, peer, frame);
+            }
         }
     }
 

@@ -15,9 +15,11 @@ use bytes::{Bytes, BytesMut};
 use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
 use crate::broker::event::Event;
+use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
+use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
@@ -28,7 +30,7 @@ use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
 use crate::cluster::wire::{Batch, BatchHeader, FRAME_BYTES_MAX};
 use crate::mqtt::{
     Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, Sender,
-    Subscribe, SubscribeFilter, SubscriptionOptions,
+    Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::session::outbox::Outbox;
@@ -161,6 +163,29 @@ impl Cluster {
         Self::with(count, None, &BrokerOptions::default(), lanes)
     }
 
+    /// The same, of brokers that keep the latest values of these topics.
+    pub(crate) fn keeping_latest(count: usize, filter: &str) -> Self {
+        let filters = vec![TopicFilter::parse(filter).unwrap()];
+        let latest = LatestOptions { filters, ..LatestOptions::default() };
+        Self::with_options(count, &BrokerOptions { latest, ..BrokerOptions::default() })
+    }
+
+    /// The latest value of a topic found no place in the tree of znodes.
+    pub(crate) fn share_latest(&mut self, node: usize, topic: &str) {
+        let topic = TopicName::try_from(topic).unwrap();
+        self.at(node, |turn, peers| turn.share_latest(peers, &topic));
+    }
+
+    /// The same, of brokers that keep so many bytes of wills.
+    pub(crate) fn with_will_bytes(count: usize, wills_bytes_max: u64) -> Self {
+        Self::with_options(count, &BrokerOptions { wills_bytes_max, ..BrokerOptions::default() })
+    }
+
+    /// What a broker knows of wills.
+    pub(crate) fn will_counts(&self, node: usize) -> WillCounts {
+        peers(&self.nodes[node].broker).wills().counts()
+    }
+
     fn with(
         count: usize,
         chance: Option<Chance>,
@@ -224,9 +249,16 @@ impl Cluster {
 
     /// A Client Identifier whose slot `node` coordinates.
     pub(crate) fn client_id_at(&self, node: usize) -> String {
+        self.client_ids_at(node, 1).remove(0)
+    }
+
+    /// So many of them.
+    pub(crate) fn client_ids_at(&self, node: usize, count: usize) -> Vec<String> {
         let ids = (0..SLOTS).map(|number| format!("client-{number}"));
-        let mut ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
-        ours.next().unwrap_or_else(|| panic!("slot {} has another owner", slot_of("client-0")))
+        let ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
+        let ours: Vec<_> = ours.take(count).collect();
+        assert_eq!(ours.len(), count, "slot {} has another owner", slot_of("client-0"));
+        ours
     }
 
     /// A client dials a broker and says CONNECT.
@@ -391,7 +423,10 @@ impl Cluster {
             Step::Poll(node) => {
                 let waker = Waker::from(Arc::clone(&self.nodes[node].task));
                 self.nodes[node].task.lower();
-                self.at(node, |turn, peers| turn.poll_exports(peers, &waker));
+                self.at(node, |turn, peers| {
+                    turn.poll_exports(peers, &waker);
+                    turn.poll_wills(peers, &waker);
+                });
             }
             Step::Take(from, to) => self.take(from, to),
             Step::Deliver(from, to, stream) => self.deliver(from, to, stream),

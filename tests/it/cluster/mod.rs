@@ -6,10 +6,12 @@ mod load;
 mod proxy;
 mod under_test;
 
+mod bank;
 mod broker_faults;
 mod ensemble_faults;
 mod guarded_links;
 mod handover;
+mod latest;
 mod links;
 mod messages;
 mod options;
