@@ -9,6 +9,7 @@ pub(crate) mod handover;
 pub mod interest;
 mod latest;
 pub(crate) mod message_ids;
+mod outcomes;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
