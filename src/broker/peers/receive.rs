@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::latest::Audience;
 use crate::broker::peers::Peers;
 use crate::broker::peers::forward::is_own_business;
-use crate::broker::peers::peer::Peer;
+use crate::broker::peers::peer::{Peer, Withheld};
 use crate::broker::publish::PublishOutcome;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
@@ -215,8 +215,8 @@ impl Turn<'_> {
             interest.version()
         };
         match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
-            Some(wake) => self.shard.wake_later(wake),
-            None => peer.owe_confirmation(),
+            Ok(wake) => self.shard.wake_later(wake),
+            Err(Withheld) => peer.owe_confirmation(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::mqtt::{Connect, Will};
 
-fn with_will(id: &str, delay_secs: u32, expiry_secs: u32) -> Connect {
+pub(super) fn with_will(id: &str, delay_secs: u32, expiry_secs: u32) -> Connect {
     let will = Will {
         topic: crate::mqtt::TopicName::try_from("w").unwrap(),
         payload: id.to_owned().into(),

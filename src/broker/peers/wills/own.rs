@@ -98,6 +98,14 @@ impl OwnWills {
         }
     }
 
+    /// A keeper may have lost what it was told, or we what it has said: it is told all again.
+    pub(super) fn repeat_to(&mut self, keeper: BootId) {
+        let Some(way) = self.ways.get_mut(&keeper) else { return };
+        let kept = self.wills.iter().filter(|(_, own)| own.keeper == Some(keeper));
+        let waiting = kept.map(|(number, _)| *number).collect();
+        *way = Way { waiting, gone: std::mem::take(&mut way.gone), ..Way::default() };
+    }
+
     /// Gives every will the keeper it should have.
     pub(super) fn assign(&mut self, me: BootId, is_live: impl Fn(BootId) -> bool) {
         if !std::mem::take(&mut self.is_unassigned) {
