@@ -204,6 +204,18 @@ impl ClusterTask {
                     let merge = |turn: &mut Turn<'_>| turn.merge_latest_value(peers, value);
                     self.context.run(&self.broker, now, merge);
                 }
+                RegistryNews::Compare(question) => {
+                    let frame = ControlFrame::DigestsWanted(question);
+                    for peer in peers.live().iter().take(ASKED_MAX) {
+                        self.context.run(&self.broker, now, |turn| turn.tell(peer, &frame));
+                    }
+                }
+                RegistryNews::Digests(to, number, parts) => {
+                    let frame = ControlFrame::Digests { number, parts };
+                    if let Some(peer) = peers.find(to) {
+                        self.context.run(&self.broker, now, |turn| turn.tell(&peer, &frame));
+                    }
+                }
                 RegistryNews::Unwritten(topic) => {
                     let share = |turn: &mut Turn<'_>| turn.share_latest(peers, &topic);
                     self.context.run(&self.broker, now, share);
@@ -486,6 +498,8 @@ async fn is_alive(address: &str) -> bool {
     stream.read_exact(&mut challenge).await.is_ok()
 }
 
+/// How many brokers are asked what they have of the topics: some may have been cut off as well.
+const ASKED_MAX: usize = 3;
 /// How long a broker with our name has to answer.
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often, within the time of a session, peers are told that we are there.
