@@ -103,9 +103,9 @@ impl ConnectError {
             Self::NotJoined
             | Self::AuthenticationUnavailable
             | Self::Apart(_)
-            | Self::SessionElsewhere
-            | Self::ClaimRefused(_) => ReasonCode::ServerUnavailable,
-            Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
+            | Self::SessionElsewhere => ReasonCode::ServerUnavailable,
+            // It may come again at once.
+            Self::Busy | Self::Superseded | Self::ClaimRefused(_) => ReasonCode::ServerBusy,
         }
     }
 }

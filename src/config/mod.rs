@@ -33,7 +33,7 @@ pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
 pub use sections::{
-    Admin, Auth, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat, LogLevel,
+    Admin, Auth, BarrierPolicy, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat, LogLevel,
 };
 pub use value::{ByteSize, Percent};
 

@@ -153,6 +153,11 @@ options! {
         /// The address, `host:port`, at which the other brokers reach this one where that is not
         /// `link_host` and the port that was bound: a proxy, a mapped port.
         link_advertise: Option<String> as "HOST:PORT" = None,
+        /// What a SUBACK does when another broker takes more than half a second to learn of the
+        /// filters: `strict` waits on, so that who has it gets what is published from then on
+        /// wherever that is; `bounded` answers then all the same, and counts
+        /// `suback_unconfirmed`. Both say so in the log.
+        suback_barrier: BarrierPolicy as "BARRIER" = BarrierPolicy::Strict,
         /// The file that holds the secret that all brokers of the cluster share, of at least 16
         /// characters. Needed, or TLS, unless links are accepted on loopback only.
         link_secret_file: Option<PathBuf> as "FILE" = None,
@@ -164,6 +169,17 @@ options! {
         /// The PEM file with the authority that has signed the link certificates of all brokers.
         link_cafile: Option<PathBuf> as "FILE" = None,
     }
+}
+
+choices! {
+    /// Whether a SUBACK waits for a broker that takes long.
+    pub enum BarrierPolicy {
+        /// For as long as that broker lives.
+        Strict = "strict",
+        /// For half a second.
+        Bounded = "bounded",
+    }
+    expected "strict, bounded"
 }
 
 options! {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::broker::latest::LatestOptions;
-use crate::broker::options::{BrokerOptions, ConnectionOptions};
+use crate::broker::options::{BrokerOptions, ConnectionOptions, SubackBarrier};
 use crate::config::{
-    Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel, OverflowPolicy,
+    BarrierPolicy, Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel,
+    OverflowPolicy,
 };
 use crate::net::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
@@ -70,6 +71,10 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
         queued_bytes_max,
         persistent_queue: Arc::new(mailbox(limits, limits.overflow_persistent)),
         clean_queue: Arc::new(mailbox(limits, limits.overflow_clean)),
+        suback_barrier: match config.cluster.suback_barrier {
+            BarrierPolicy::Strict => SubackBarrier::Strict,
+            BarrierPolicy::Bounded => SubackBarrier::Bounded,
+        },
         ..BrokerOptions::default()
     }
 }

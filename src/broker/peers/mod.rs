@@ -3,6 +3,7 @@
 //! To the rest of the broker a peer is one more subscriber in the index. A publish goes once to each
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
+pub mod credit;
 pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
@@ -11,6 +12,7 @@ pub(crate) mod message_ids;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
+pub mod recovery;
 pub mod retained;
 pub mod ticket;
 pub mod topics;
@@ -30,6 +32,7 @@ use std::task::Waker;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Broker;
+use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
@@ -52,6 +55,7 @@ pub struct Peers {
     name: Arc<str>,
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
+    credit: GroupCredit,
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
@@ -81,6 +85,7 @@ impl Peers {
             name,
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
+            credit: GroupCredit::default(),
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
@@ -145,6 +150,10 @@ impl Peers {
     #[must_use]
     pub fn interest(&self) -> &AnnouncedInterest {
         &self.interest
+    }
+
+    fn credit(&self) -> &GroupCredit {
+        &self.credit
     }
 
     /// What the registry of topics is to hear of.

@@ -119,25 +119,15 @@ impl Turn<'_> {
                 self.apply_interest(peer, &changes);
                 self.confirm_interest(peer);
             }
-            ControlFrame::InterestComplete { version, .. } => {
-                let changes = peer.interest().lock().complete_snapshot(version);
-                self.apply_interest(peer, &changes);
-                peer.note_interest_told();
-                self.confirm_interest(peer);
-                if !peer.has_told_retained() {
-                    self.tell(peer, &ControlFrame::RetainedWanted { after: None });
-                }
+            ControlFrame::InterestComplete { version, checksum } => {
+                self.complete_interest(peer, version, checksum);
             }
             ControlFrame::InterestApplied { version } => {
                 let mut wakes = Vec::new();
                 peers.interest().note_applied(peer.boot_id(), version, &mut wakes);
                 self.shard.wake_each(wakes);
             }
-            ControlFrame::InterestWanted => {
-                let mut wakes = Vec::new();
-                peers.interest().repeat(peer.boot_id(), &mut wakes);
-                self.shard.wake_each(wakes);
-            }
+            ControlFrame::InterestWanted => self.tell_again(peers, peer),
             ControlFrame::Done(outcomes) => self.handle_outcomes(peer, &outcomes),
             ControlFrame::RetainedWanted { after } => {
                 self.tell_retained(peers, peer, after.as_ref().map(TopicName::as_str));
@@ -152,9 +142,10 @@ impl Turn<'_> {
                 peer.note_ping(self.now, has_lease, cluster_millis);
                 let disagrees = {
                     let interest = peer.interest().lock();
-                    !interest.is_in_snapshot()
+                    let differs = !interest.is_in_snapshot()
                         && interest.version() == version
-                        && interest.checksum() != checksum
+                        && interest.checksum() != checksum;
+                    differs || interest.awaits_snapshot()
                 };
                 if disagrees {
                     self.shard.counters.interest_disagreements.increment();
@@ -172,8 +163,9 @@ impl Turn<'_> {
             | ControlFrame::Revoke(_)
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
-            | ControlFrame::Report(_)
+            | ControlFrame::Report { .. }
             | ControlFrame::ReportComplete { .. }
+            | ControlFrame::Settled { .. }
             | ControlFrame::HandoverWanted { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
@@ -184,6 +176,21 @@ impl Turn<'_> {
                 }
                 self.receive_ownership(peers, peer, frame);
             }
+        }
+    }
+
+    fn complete_interest(&mut self, peer: &Arc<Peer>, version: u64, checksum: u64) {
+        let changes = peer.interest().lock().complete_snapshot(version, checksum);
+        let Ok(changes) = changes else {
+            // What is missing is asked for at its next ping: it must not come to a ping-pong.
+            self.shard.counters.interest_disagreements.increment();
+            return;
+        };
+        self.apply_interest(peer, &changes);
+        peer.note_interest_told();
+        self.confirm_interest(peer);
+        if !peer.has_told_retained() {
+            self.tell(peer, &ControlFrame::RetainedWanted { after: None });
         }
     }
 
@@ -203,7 +210,7 @@ impl Turn<'_> {
     }
 
     /// After the routes are changed: every publish from here on finds them.
-    fn confirm_interest(&mut self, peer: &Peer) {
+    pub(crate) fn confirm_interest(&mut self, peer: &Peer) {
         let version = {
             let interest = peer.interest().lock();
             if interest.is_in_snapshot() {
@@ -211,7 +218,10 @@ impl Turn<'_> {
             }
             interest.version()
         };
-        self.tell(peer, &ControlFrame::InterestApplied { version });
+        match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
+            Some(wake) => self.shard.wake_later(wake),
+            None => peer.owe_confirmation(),
+        }
     }
 }
 

@@ -7,8 +7,11 @@ use crate::mqtt::{
     Disconnect, Packet, PacketId, Puback, Pubrel, QoS, ReasonCode, SubscriptionOptions,
 };
 
+mod barrier;
+mod groups;
 mod latest;
 mod moves;
+mod recovery;
 mod traffic;
 mod wills;
 

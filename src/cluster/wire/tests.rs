@@ -13,7 +13,7 @@ use super::*;
 use crate::cluster::frame::{
     Claim, ControlFrame, Cursors, DigestQuestion, Fate, Grant, Handover, Held, Hello,
     InterestEntry, Outcome, PartDigest, PublishFrame, RetainedMessage, RetainedValue, Revoke,
-    StreamKind, Token, Welcome, WillFrame,
+    StreamKind, Token, Welcome, Whereabouts, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::version::Version;
@@ -357,18 +357,26 @@ fn interest() -> impl Strategy<Value = ControlFrame> {
 fn ownership() -> impl Strategy<Value = ControlFrame> {
     let parts = (any::<u64>(), text(), token(), option::of(boot_id()), any::<bool>());
     let state = vec(any::<u8>(), 0..50).prop_map(Bytes::from);
-    let held = (text(), token(), any::<u64>(), any::<bool>()).prop_map(
-        |(client_id, token, claim, is_leaving)| Held { client_id, token, claim, is_leaving },
-    );
-    (parts, boot_id(), state, vec(held, 0..4), 0..8).prop_map(
+    let whereabouts = prop_oneof![
+        Just(Whereabouts::Here),
+        any::<u64>().prop_map(|claim| Whereabouts::Coming { claim }),
+        Just(Whereabouts::Going),
+    ];
+    let held = (text(), token(), whereabouts).prop_map(|(client_id, token, whereabouts)| Held {
+        client_id,
+        token,
+        whereabouts,
+    });
+    (parts, boot_id(), state, vec(held, 0..4), 0..9).prop_map(
         |((claim, client_id, token, from, flag), to, state, held, which)| match which {
             0 => ControlFrame::Claim(Claim { claim, client_id, wants_session: flag }),
             1 => ControlFrame::Grant(Grant { claim, client_id, token, from }),
             2 => ControlFrame::ClaimRefused { claim, reason: client_id },
             3 => ControlFrame::Revoke(Revoke { client_id, token, to, claim, wants_session: flag }),
-            4 => ControlFrame::Handover(Handover { claim, client_id, is_last: flag, state }),
+            4 => ControlFrame::Handover(Handover { claim, client_id, token, is_last: flag, state }),
             5 => ControlFrame::Released { client_id, token },
-            6 => ControlFrame::Report(held),
+            6 => ControlFrame::Report { epoch: token.epoch, held },
+            7 => ControlFrame::Settled { client_id, token },
             _ => ControlFrame::ReportComplete { epoch: token.epoch },
         },
     )

@@ -229,6 +229,16 @@ fn lanes(peers: &Peers, readings: &mut Readings) {
             "Frames sent once more after a link was lost.",
             each(|peer| peer.lane().counts().resent),
         ),
+        (
+            "peer_controls_withheld",
+            "Control frames withheld from a peer that does not take them, and told later.",
+            each(|peer| peer.lane().counts().withheld),
+        ),
+        (
+            "peer_control_cuts",
+            "Times all that was to be told to a peer was given up.",
+            each(|peer| peer.lane().counts().cuts),
+        ),
     ] {
         readings.counters(name, help, "peer", values);
     }

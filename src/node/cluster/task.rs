@@ -278,8 +278,10 @@ impl ClusterTask {
         };
         let live = peers.live();
         self.context.run(&self.broker, now, |turn| {
+            turn.announce_credit(peers);
+            turn.catch_up(peers);
             for peer in live.iter() {
-                turn.tell(peer, &frame);
+                turn.ping(peer, &frame);
             }
         });
         if own_lease == PeerLease::Uncommitted {

@@ -9,6 +9,7 @@ mod under_test;
 mod bank;
 mod broker_faults;
 mod ensemble_faults;
+mod guarded_links;
 mod handover;
 mod latest;
 mod links;
@@ -18,7 +19,9 @@ mod partitions;
 mod programs;
 mod retained;
 mod shared;
+mod slow_readers;
 mod start_errors;
+mod storm;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};
