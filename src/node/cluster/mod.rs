@@ -4,6 +4,7 @@
 //! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
+mod latest;
 mod metrics;
 mod phase;
 mod receiver;
@@ -193,7 +194,8 @@ impl Reachable {
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
-        let registry = Registry::new(&options.name, cluster.boot_id, seeds);
+        let budget = registry::budget(config);
+        let registry = Registry::new(&options.name, cluster.boot_id, budget, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         cluster.status.watch(&zookeeper);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
@@ -207,6 +209,7 @@ impl Reachable {
             membership,
             cluster_clock,
             registry,
+            budget,
             bell: Arc::new(Bell::default()),
             background: background.clone(),
             links: links.clone(),
@@ -219,6 +222,7 @@ impl Reachable {
             session: None,
             awaited: None,
             ping_at: clock.now(),
+            latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,
             is_leading: false,

@@ -7,7 +7,7 @@ use super::{ClusterUnderTest, cluster_arguments};
 use crate::harness::{Broker, Ensemble, Ttl, free_port, fresh_dir};
 
 /// A broker that means to join, with the port of its links free to choose.
-fn joining(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
+pub(crate) fn joining(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
     let mut arguments = cluster_arguments(zookeeper, name);
     arguments.extend(["--link-port", "0", "--zookeeper-timeout-secs", "2"].map(str::to_owned));
     arguments.extend(further.iter().map(|&argument| argument.to_owned()));
