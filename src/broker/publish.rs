@@ -62,6 +62,14 @@ impl Refusal {
     }
 }
 
+/// Whom the last message went to, within one turn.
+pub(crate) struct LastRoute {
+    topic: TopicName,
+    /// Of the index: a route of another one may be out of date.
+    generation: u64,
+    fanout: Arc<Fanout>,
+}
+
 /// A mailbox with room set aside: nothing but success can follow.
 struct Reserved<'a> {
     target: &'a FanoutTarget,
@@ -186,6 +194,27 @@ impl Turn<'_> {
         Some(fanout)
     }
 
+    /// The same for messages that come one behind the other and are often of the same topic: what was
+    /// found for the one before is kept in `last`.
+    #[inline]
+    fn fanout_after<'a>(
+        &mut self,
+        topic: &TopicName,
+        last: &'a mut Option<LastRoute>,
+    ) -> Option<&'a Fanout> {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let is_same = |last: &LastRoute| {
+            last.generation == generation && last.topic.as_str() == topic.as_str()
+        };
+        if last.as_ref().is_some_and(is_same) {
+            self.shard.counters.route_hits.increment();
+        } else {
+            let fanout = self.fanout(topic)?;
+            *last = Some(LastRoute { topic: topic.clone(), generation, fanout });
+        }
+        last.as_ref().map(|last| &*last.fanout)
+    }
+
     #[inline]
     fn publish_to_one(
         &mut self,
@@ -277,11 +306,11 @@ impl Turn<'_> {
     pub(crate) fn publish_from_peer(
         &mut self,
         message: Message,
-        is_for_subscribers: bool,
-        groups: &[TopicFilter],
+        (is_for_subscribers, groups): (bool, &[TopicFilter]),
+        last: &mut Option<LastRoute>,
         moved: &mut Vec<TopicFilter>,
     ) -> PublishOutcome {
-        let Some(fanout) = self.fanout(&message.topic) else {
+        let Some(fanout) = self.fanout_after(&message.topic, last) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
         let message = Arc::new(message);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::peers::Peers;
 use crate::broker::peers::forward::is_own_business;
 use crate::broker::peers::peer::Peer;
-use crate::broker::publish::PublishOutcome;
+use crate::broker::publish::{LastRoute, PublishOutcome};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
@@ -41,6 +41,7 @@ impl Turn<'_> {
         let mut inbound = peer.inbound().lock();
         let known = inbound.known(batch)? as usize;
         let mut outcomes = Vec::new();
+        let mut last_route = None;
         for frame in batch.frames().skip(known) {
             let frame = frame?;
             let seq = frame.seq;
@@ -48,7 +49,7 @@ impl Turn<'_> {
                 StreamKind::Data => {
                     let publish = frame.publish()?;
                     let qos = publish.qos;
-                    let fate = self.receive_publish(peers, publish);
+                    let fate = self.receive_publish(peers, publish, &mut last_route);
                     note_outcome(&mut outcomes, seq, qos, fate);
                 }
                 StreamKind::Control => {
@@ -69,7 +70,12 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn receive_publish(&mut self, peers: &Peers, frame: PublishFrame) -> Fate {
+    fn receive_publish(
+        &mut self,
+        peers: &Peers,
+        frame: PublishFrame,
+        last_route: &mut Option<LastRoute>,
+    ) -> Fate {
         self.shard.counters.peer_publishes_received.increment();
         let version = frame.version;
         let message = Message {
@@ -89,8 +95,8 @@ impl Turn<'_> {
             self.merge_retained(peers, &message, version);
         }
         let mut moved = Vec::new();
-        let outcome =
-            self.publish_from_peer(message, frame.is_for_subscribers, &frame.groups, &mut moved);
+        let receivers = (frame.is_for_subscribers, &*frame.groups);
+        let outcome = self.publish_from_peer(message, receivers, last_route, &mut moved);
         match outcome {
             PublishOutcome::Refused(refusal) => Fate::Refused(refusal.reason_code()),
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
