@@ -305,7 +305,7 @@ impl Turn<'_> {
     /// that have none left are put into `moved`.
     pub(crate) fn publish_from_peer(
         &mut self,
-        message: Message,
+        message: Arc<Message>,
         (is_for_subscribers, groups): (bool, &[TopicFilter]),
         last: &mut Option<LastRoute>,
         moved: &mut Vec<TopicFilter>,
@@ -313,10 +313,9 @@ impl Turn<'_> {
         let Some(fanout) = self.fanout_after(&message.topic, last) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let message = Arc::new(message);
         let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if groups.is_empty() && targets.len() <= 1 {
-            return self.hand_to_one(&message, targets.first());
+            return self.hand_to_one(message, targets.first());
         }
         let bytes = message.charged_bytes();
         let mut reservations = Reservations::new();
@@ -348,13 +347,13 @@ impl Turn<'_> {
     #[inline]
     fn hand_to_one(
         &mut self,
-        message: &Arc<Message>,
+        message: Arc<Message>,
         target: Option<&FanoutTarget>,
     ) -> PublishOutcome {
-        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, &message)) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let is_taken = self.offer(target, message, qos, &mut None);
+        let is_taken = self.offer_delivery(target, delivery(target, message, qos), &mut None);
         self.publish_dead_letters();
         if is_taken {
             return PublishOutcome::Accepted;
@@ -523,7 +522,7 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) {
-        match target.mailbox.commit(delivery(target, message, qos), detached) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
         }
@@ -601,7 +600,16 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let delivery = delivery(target, message, qos);
+        self.offer_delivery(target, delivery(target, Arc::clone(message), qos), detached)
+    }
+
+    #[inline]
+    fn offer_delivery(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
             Offer::Displaced { wake, oldest, is_dead_letter } => {
@@ -706,13 +714,9 @@ fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a Fanout
 
 /// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
 #[inline]
-pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) -> Delivery {
-    Delivery {
-        message: Arc::clone(message),
-        tag: target.tag.clone(),
-        qos,
-        retain: target.retain_as_published && message.retain,
-    }
+pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -> Delivery {
+    let retain = target.retain_as_published && message.retain;
+    Delivery { message, tag: target.tag.clone(), qos, retain }
 }
 
 /// How long a topic that is in use is known to be, to those who keep a register of them.

@@ -285,8 +285,9 @@ impl Turn<'_> {
                         return self.offer(target, message, qos, &mut None);
                     }
                     if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved
-                        && let Commit::Queued(wake) =
-                            target.mailbox.commit(delivery(target, message, qos), &mut None)
+                        && let Commit::Queued(wake) = target
+                            .mailbox
+                            .commit(delivery(target, Arc::clone(message), qos), &mut None)
                     {
                         self.shard.wake_later(wake);
                         return true;

@@ -78,7 +78,7 @@ impl Turn<'_> {
     ) -> Fate {
         self.shard.counters.peer_publishes_received.increment();
         let version = frame.version;
-        let message = Message {
+        let message = Arc::new(Message {
             topic: frame.topic,
             payload: frame.payload,
             properties: frame.properties,
@@ -88,7 +88,7 @@ impl Turn<'_> {
             id: MessageId(frame.message_id),
             expires_at: frame.expires_at_millis.map(|millis| peers.tick(millis)),
             is_in_transit: true,
-        };
+        });
         if let Some(version) = version
             && !is_own_business(message.topic.as_str())
         {
