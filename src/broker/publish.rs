@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{
     PeerShares, is_own_business, share_with_group, share_with_subscribers,
 };
@@ -11,10 +12,9 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
-use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Publisher};
-use crate::session::mailbox::{Commit, Offer, Room};
+use crate::session::mailbox::{Commit, Credit, Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -137,7 +137,8 @@ impl Turn<'_> {
         fanout: &Arc<Fanout>,
         generation: u64,
     ) -> PublishOutcome {
-        let outcome = if !message.retain && fanout.is_at_most_one() {
+        let is_passing = !message.retain && !fanout.keeps_latest;
+        let outcome = if is_passing && fanout.is_at_most_one() {
             self.publish_to_one(message, fanout, generation)
         } else if concerns_peers_only(message, fanout) {
             self.publish_to_peers(message, fanout, generation)
@@ -189,6 +190,7 @@ impl Turn<'_> {
             peers.topics().note_used(topic.as_str());
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
+        fanout.keeps_latest = self.broker.keeps_latest(topic);
         let fanout = Arc::new(fanout);
         self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
         Some(fanout)
@@ -263,30 +265,35 @@ impl Turn<'_> {
         let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
         let kept = match reserved {
             Err(Full) => Err(Refusal::QueueFull),
-            Ok(()) if !message.retain => Ok(None),
-            Ok(()) => self.retain(message),
+            Ok(()) if message.retain => self.retain(message),
+            Ok(()) if fanout.keeps_latest => Ok(self.keep_latest(message)),
+            Ok(()) => Ok(Keeping::default()),
         };
-        let version = match kept {
-            Ok(version) => version,
+        let keeping = match kept {
+            Ok(keeping) => keeping,
             Err(refusal) => {
                 release(&reservations, message);
                 return PublishOutcome::Refused(refusal);
             }
         };
-        let mut matched = self.commit(message, fanout, &reservations);
+        let mut is_taken = self.commit(message, fanout, &reservations);
         let mut routed = Arc::clone(fanout);
-        if message.retain {
-            matched |= self.offer_to_newcomers(message, &mut routed);
+        if message.retain || fanout.keeps_latest {
+            is_taken |= self.offer_to_newcomers(message, &mut routed);
         }
+        // A group matches also where its member is elsewhere, and may turn out to be full.
+        let is_shared = !fanout.groups.is_empty();
+        let mut matched = is_taken || is_shared;
         if !is_own_business(message.topic.as_str()) {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
             }
-            if message.retain {
+            if keeping.goes_everywhere {
                 self.share_with_all(&mut shares, message);
             }
             let mut ticket = None;
-            self.forward(message, shares, version, matched, &mut ticket);
+            let is_kept = is_taken || is_shared && message.retain;
+            self.forward(message, shares, keeping.version, is_kept, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
             if let Some(ticket) = ticket {
                 return outcome_of(ticket);
@@ -407,24 +414,31 @@ impl Turn<'_> {
     }
 
     /// A member that can take the message at once: here, or at a broker that keeps up; else one that
-    /// is away.
+    /// has much to do; else one that is away.
     fn choose_anywhere<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Chosen<'a>> {
-        let attended = group.in_turn().find_map(|member| match member {
-            Member::Local(target) if target.mailbox.is_attended() => {
-                self.take_place(target, message, bytes).map(Chosen::Here)
-            }
-            Member::Remote(target) if target.peer.lane().is_flowing() => {
-                Some(Chosen::There(target))
-            }
-            Member::Local(_) | Member::Remote(_) => None,
-        });
-        attended.or_else(|| {
-            group.in_turn().find_map(|member| match member {
+        let ready =
+            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target) => Some(Chosen::There(target)),
+            });
+        let attended = || {
+            group.everyone().find_map(|member| match member {
+                Member::Local(target) if target.mailbox.is_attended() => {
+                    self.take_place(target, message, bytes).map(Chosen::Here)
+                }
+                Member::Remote(target) if target.peer.lane().is_flowing() => {
+                    Some(Chosen::There(target))
+                }
+                Member::Local(_) | Member::Remote(_) => None,
+            })
+        };
+        ready.or_else(attended).or_else(|| {
+            group.everyone().find_map(|member| match member {
                 Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
                 Member::Remote(target) if message.qos > QoS::AtMostOnce => {
                     Some(Chosen::There(target))
@@ -434,26 +448,25 @@ impl Turn<'_> {
         })
     }
 
-    /// A member of this broker that can take the message, one that is there if any is.
+    /// A member of this broker that can take the message: one that has little to do, else one that is
+    /// there, if any is.
     fn choose_here<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Reserved<'a>> {
-        let local = |member: &'a Member| match member {
-            Member::Local(target) => Some(target),
-            Member::Remote(_) => None,
+        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
+            let local = group.in_turn().filter_map(|member| match member {
+                Member::Local(target) => Some(target),
+                Member::Remote(_) => None,
+            });
+            let mut fit = local.filter(|target| is_fit(target));
+            fit.find_map(|target| self.take_place(target, message, bytes))
         };
-        let attended = group
-            .in_turn()
-            .filter_map(local)
-            .filter(|target| target.mailbox.is_attended())
-            .find_map(|target| self.take_place(target, message, bytes));
-        attended.or_else(|| {
-            let mut members = group.in_turn().filter_map(local);
-            members.find_map(|target| self.take_place(target, message, bytes))
-        })
+        first_of(|target| target.mailbox.credit() != Credit::Short)
+            .or_else(|| first_of(|target| target.mailbox.is_attended()))
+            .or_else(|| first_of(|_| true))
     }
 
     /// Sets room aside for the message at one member.
@@ -473,15 +486,14 @@ impl Turn<'_> {
         is_taken.then_some(Reserved { target, qos })
     }
 
-    /// Hands the message out. `true` when anybody wanted it.
+    /// Hands the message out. `true` when anybody here wanted it.
     fn commit(
         &mut self,
         message: &Arc<Message>,
         fanout: &Fanout,
         reservations: &Reservations<'_>,
     ) -> bool {
-        let matched = self.commit_all(message, &fanout.targets, reservations);
-        matched || !fanout.groups.is_empty()
+        self.commit_all(message, &fanout.targets, reservations)
     }
 
     fn commit_all(
@@ -505,6 +517,7 @@ impl Turn<'_> {
             }
         }
         for Reserved { target, qos } in reserved {
+            matched = true;
             if *qos == QoS::AtMostOnce {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
@@ -631,12 +644,16 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&self, message: &Message) -> Result<Option<Version>, Refusal> {
+    fn retain(&self, message: &Message) -> Result<Keeping, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
-                self.retain_versioned(peers, message).map(Some)
+                let version = self.retain_versioned(peers, message).map(Some);
+                version.map(|version| Keeping { version, goes_everywhere: true })
             }
-            _ => self.broker.put_retained(message).map(|()| None),
+            _ => self.broker.put_retained(message).map(|()| {
+                self.broker.drop_latest(message.topic.as_str());
+                Keeping::default()
+            }),
         };
         kept.map_err(|_full| Refusal::RetainedFull)
     }
@@ -681,7 +698,9 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
         // All of them have been declared dead meanwhile.
         Some(RemoteOutcome::NoMatch) => PublishOutcome::NoMatchingSubscribers,
         // What was refused at once is settled in turn, as what is refused later.
-        Some(RemoteOutcome::Refused(_)) | None => PublishOutcome::Pending(ticket),
+        Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown) | None => {
+            PublishOutcome::Pending(ticket)
+        }
     }
 }
 
@@ -700,7 +719,8 @@ fn release(reservations: &Reservations<'_>, message: &Message) {
 /// Whether a message is only to be sent to other brokers, as it is.
 #[inline]
 fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
-    !message.retain && fanout.is_for_peers_only() && !is_own_business(message.topic.as_str())
+    let is_passing = !message.retain && !fanout.keeps_latest;
+    is_passing && fanout.is_for_peers_only() && !is_own_business(message.topic.as_str())
 }
 
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].

@@ -32,7 +32,9 @@ pub use limits::{Limits, OverflowPolicy};
 pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
-pub use sections::{Admin, Auth, Broker, Cluster, Drain, Listen, Log, LogFormat, LogLevel};
+pub use sections::{
+    Admin, Auth, BarrierPolicy, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat, LogLevel,
+};
 pub use value::{ByteSize, Percent};
 
 use draft::Draft;
@@ -54,6 +56,8 @@ pub struct Config {
     pub admin: Admin,
     /// Several brokers that are one.
     pub cluster: Cluster,
+    /// Topics that keep their latest value.
+    pub last_value: LastValue,
     /// How the broker stops.
     pub drain: Drain,
     /// What a client, and all of them together, may cost.
@@ -65,14 +69,16 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 8] {
-        let Self { broker, listen, auth, log, admin, cluster, drain, limits, .. } = self;
-        [broker, listen, auth, log, admin, cluster, drain, limits]
+    fn sections(&self) -> [&dyn Section; 9] {
+        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
+            self;
+        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 8] {
-        let Self { broker, listen, auth, log, admin, cluster, drain, limits, .. } = self;
-        [broker, listen, auth, log, admin, cluster, drain, limits]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
+        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
+            self;
+        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.

@@ -116,6 +116,7 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "LEVEL" => ("debug", "'debug'"),
                 "FORMAT" => ("json", "'json'"),
                 "POLICY" => ("disconnect", "'disconnect'"),
+                "BARRIER" => ("bounded", "'bounded'"),
                 _ => ("/some/where", "'/some/where'"),
             };
             let (name, variable) = (format!("--{}={text}", row.flag()), row.variable());

@@ -39,7 +39,6 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Standing<'a> {
     link: &'a Link,
-    ground: &'a Ground,
 }
 
 impl Link {
@@ -71,7 +70,7 @@ impl Link {
     }
 
     /// The link stands from now on, until what is returned is dropped.
-    pub(super) fn stand<'a>(&'a self, ground: &'a Ground) -> Standing<'a> {
+    pub(super) fn stand(&self, ground: &Ground) -> Standing<'_> {
         let now = ground.clock.now();
         let mut state = self.state.lock();
         state.connected_since = Some(now);
@@ -81,8 +80,7 @@ impl Link {
         if let Some(unsaid) = self.connect_lines.allow(now) {
             tracing::info!(peer = %self.name, %address, unsaid, "the link to a peer stands");
         }
-        ground.receiver.link_changed(self.boot_id, true);
-        Standing { link: self, ground }
+        Standing { link: self }
     }
 
     pub(super) fn measured(&self, round_trip: Duration) {
@@ -122,6 +120,5 @@ impl Link {
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
         self.link.state.lock().connected_since = None;
-        self.ground.receiver.link_changed(self.link.boot_id, false);
     }
 }

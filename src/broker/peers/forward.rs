@@ -6,17 +6,17 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::peers::Peers;
-use crate::broker::peers::peer::{Peer, SharedPart};
+use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::delivery;
-use crate::broker::routes::{FanoutGroup, Member, PeerTarget};
+use crate::broker::routes::{FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Fate, Outcome};
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Offered;
 use crate::cluster::version::Version;
 use crate::cluster::wire::{self, PublishParts};
-use crate::mqtt::{QoS, ReasonCode, TopicFilter};
+use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::Message;
 use crate::session::mailbox::{Commit, Room};
 
@@ -102,13 +102,17 @@ impl Turn<'_> {
         matched_here: bool,
         ticket: &mut Option<Arc<PublishTicket>>,
     ) {
+        // Nobody tells of QoS 0 that it has not come.
+        let is_taken = matched_here || shares.iter().any(|share| share.qos == QoS::AtMostOnce);
         for share in shares {
+            // A latest value is kept with the QoS it was published with, or not by this way.
+            let version = version.filter(|_| message.retain || share.qos == message.qos);
             if share.qos == QoS::AtMostOnce {
                 self.forward_at_most_once(message, &share.peer, share.errand(version));
                 continue;
             }
-            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched_here)));
-            self.forward_share(message, &share, version, ticket);
+            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+            self.forward_share(message, &share, version, ticket, &[]);
         }
     }
 
@@ -121,6 +125,8 @@ impl Turn<'_> {
         targets: &[PeerTarget],
         ticket: &mut Option<Arc<PublishTicket>>,
     ) {
+        // Nobody tells of QoS 0 that it has not come.
+        let is_taken = targets.iter().any(|target| target.qos == QoS::AtMostOnce);
         for PeerTarget { peer, qos } in targets {
             let qos = message.qos.min(*qos);
             let errand = Errand { qos, version: None, is_for_subscribers: true, groups: &[] };
@@ -128,7 +134,7 @@ impl Turn<'_> {
                 self.forward_at_most_once(message, peer, errand);
                 continue;
             }
-            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(false)));
+            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
             self.forward_answered(message, peer, errand, None, ticket);
         }
     }
@@ -147,6 +153,7 @@ impl Turn<'_> {
         share: &PeerShare,
         version: Option<Version>,
         ticket: &Arc<PublishTicket>,
+        tried: &[BootId],
     ) {
         let shared = (!share.groups.is_empty()).then(|| {
             // Kept until it is answered: not in the publisher's read buffer.
@@ -155,7 +162,12 @@ impl Turn<'_> {
             } else {
                 Arc::clone(message)
             };
-            Box::new(SharedPart { message, groups: share.groups.clone() })
+            Box::new(SharedPart {
+                message,
+                groups: share.groups.clone(),
+                is_all: !share.is_for_subscribers && version.is_none(),
+                tried: SmallVec::from_slice(tried),
+            })
         });
         self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
     }
@@ -173,12 +185,16 @@ impl Turn<'_> {
             lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
-            ticket.expect_another();
-            let refused = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
-            let waker = ticket.answer(refused);
-            self.shard.wake_later(waker);
+            self.note_full(ticket);
         }
         self.note_offered(offered);
+    }
+
+    /// Whoever was to get a message has no room for it, and does not have it.
+    fn note_full(&mut self, ticket: &PublishTicket) {
+        ticket.expect_another();
+        let waker = ticket.answer(RemoteOutcome::Full);
+        self.shard.wake_later(waker);
     }
 
     #[inline]
@@ -220,18 +236,30 @@ impl Turn<'_> {
                     Fate::Enqueued => RemoteOutcome::Enqueued,
                     Fate::NoMatch => RemoteOutcome::NoMatch,
                     Fate::Refused(reason_code) => RemoteOutcome::Refused(*reason_code),
-                    Fate::GroupsMoved(groups) => {
-                        if let Some(shared) = &answered.shared {
-                            let from = Some(peer.boot_id());
-                            self.offer_elsewhere(&shared.message, groups, &answered.ticket, from);
-                        }
-                        RemoteOutcome::Enqueued
-                    }
+                    Fate::GroupsMoved(groups) => self.handle_moved(peer, &answered, groups),
                 };
                 let waker = answered.ticket.answer(fate);
                 self.shard.wake_later(waker);
             }
         }
+    }
+
+    /// No member of these groups at `peer` could take a message: others are tried. What came of the
+    /// rest there.
+    fn handle_moved(
+        &mut self,
+        peer: &Peer,
+        answered: &Unanswered,
+        groups: &[TopicFilter],
+    ) -> RemoteOutcome {
+        let Some(shared) = &answered.shared else { return RemoteOutcome::Enqueued };
+        let mut tried = shared.tried.clone();
+        tried.push(peer.boot_id());
+        self.offer_elsewhere(&shared.message, groups, &answered.ticket, &tried);
+        if shared.is_all && groups.len() == shared.groups.len() {
+            return RemoteOutcome::NoMatch;
+        }
+        RemoteOutcome::Enqueued
     }
 
     /// A peer is dead: what its clients had they have lost with it; what members of Shared
@@ -240,7 +268,7 @@ impl Turn<'_> {
         for unanswered in peer.take_unanswered() {
             if let Some(shared) = &unanswered.shared {
                 let ticket = &unanswered.ticket;
-                self.offer_elsewhere(&shared.message, &shared.groups, ticket, None);
+                self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
             }
             let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
             self.shard.wake_later(waker);
@@ -252,7 +280,7 @@ impl Turn<'_> {
         message: &Arc<Message>,
         groups: &[TopicFilter],
         ticket: &Arc<PublishTicket>,
-        from: Option<BootId>,
+        tried: &[BootId],
     ) {
         let Some(fanout) = self.fanout(&message.topic) else { return };
         for filter in groups {
@@ -260,48 +288,46 @@ impl Turn<'_> {
                 // Nobody is left who wants it.
                 continue;
             };
-            if !self.offer_to_group(message, group, ticket, from) {
-                ticket.expect_another();
-                let refused = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
-                let waker = ticket.answer(refused);
-                self.shard.wake_later(waker);
+            if self.offer_to_group(message, group, ticket, tried) {
+                continue;
+            }
+            if group.has_qos() {
+                self.shard.counters.shared_publishes_exhausted.increment();
+                self.note_full(ticket);
+            } else {
+                self.shard.counters.deliveries_dropped.increment();
             }
         }
     }
 
-    /// Offers to a member that is not at `from`.
+    /// Offers to a member that is at none of the brokers that were `tried`: two whose members are
+    /// all full would pass it on to each other for ever.
     fn offer_to_group(
         &mut self,
         message: &Arc<Message>,
         group: &FanoutGroup,
         ticket: &Arc<PublishTicket>,
-        from: Option<BootId>,
+        tried: &[BootId],
     ) -> bool {
-        for member in group.in_turn() {
+        let is_open = |peer: &Peer| tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
+        let ready = group.in_turn().filter(|member| member.is_ready());
+        for member in ready.chain(group.everyone()) {
             match member {
                 Member::Local(target) => {
-                    let qos = message.qos.min(target.qos);
-                    if qos == QoS::AtMostOnce {
-                        return self.offer(target, message, qos, &mut None);
-                    }
-                    if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved
-                        && let Commit::Queued(wake) = target
-                            .mailbox
-                            .commit(delivery(target, Arc::clone(message), qos), &mut None)
-                    {
-                        self.shard.wake_later(wake);
-                        return true;
+                    if let Some(is_taken) = self.offer_to_member(message, target, ticket) {
+                        return is_taken;
                     }
                 }
-                Member::Remote(target) if Some(target.peer.boot_id()) != from => {
+                Member::Remote(target) if is_open(&target.peer) => {
                     let mut shares = PeerShares::new();
                     share_with_group(&mut shares, target, group.filter(), message.qos);
                     for share in shares {
                         if share.qos == QoS::AtMostOnce {
                             // Nobody answers for QoS 0: the publisher would wait for ever.
                             self.forward_at_most_once(message, &share.peer, share.errand(None));
+                            self.note_taken(ticket);
                         } else {
-                            self.forward_share(message, &share, None, ticket);
+                            self.forward_share(message, &share, None, ticket, tried);
                         }
                     }
                     return true;
@@ -310,6 +336,38 @@ impl Turn<'_> {
             }
         }
         false
+    }
+
+    /// Offers to a member of a group that is here. Nothing when it has no room.
+    fn offer_to_member(
+        &mut self,
+        message: &Arc<Message>,
+        target: &FanoutTarget,
+        ticket: &PublishTicket,
+    ) -> Option<bool> {
+        let qos = message.qos.min(target.qos);
+        if qos == QoS::AtMostOnce {
+            self.note_taken(ticket);
+            return Some(self.offer(target, message, qos, &mut None));
+        }
+        if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
+            return None;
+        }
+        let Commit::Queued(wake) =
+            target.mailbox.commit(delivery(target, Arc::clone(message), qos), &mut None)
+        else {
+            return None;
+        };
+        self.shard.wake_later(wake);
+        self.note_taken(ticket);
+        Some(true)
+    }
+
+    /// Somebody has it by a way that is not answered.
+    fn note_taken(&mut self, ticket: &PublishTicket) {
+        ticket.expect_another();
+        let waker = ticket.answer(RemoteOutcome::Enqueued);
+        self.shard.wake_later(waker);
     }
 
     /// Everybody but us, when a retained message is to be kept everywhere.
@@ -321,6 +379,9 @@ impl Turn<'_> {
         }
     }
 }
+
+/// Brokers to which one message is offered for a Shared Subscription. Then its members count as full.
+const TRIED_MAX: usize = 16;
 
 /// Whether messages of this topic concern one broker only.
 pub(crate) fn is_own_business(topic: &str) -> bool {

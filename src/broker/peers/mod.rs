@@ -3,17 +3,21 @@
 //! To the rest of the broker a peer is one more subscriber in the index. A publish goes once to each
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
+pub mod credit;
 pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
+mod latest;
 pub(crate) mod message_ids;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
+pub mod recovery;
 pub mod retained;
 pub mod ticket;
 pub mod topics;
 pub mod waiting;
+pub mod wills;
 
 #[cfg(test)]
 mod stories;
@@ -28,11 +32,13 @@ use std::task::Waker;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Broker;
+use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
 use crate::broker::peers::topics::TopicFeed;
+use crate::broker::peers::wills::Wills;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::cluster::identity::{BootId, Member};
@@ -49,9 +55,11 @@ pub struct Peers {
     name: Arc<str>,
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
+    credit: GroupCredit,
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
+    wills: Wills,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
     hash_seed: u64,
@@ -77,9 +85,11 @@ impl Peers {
             name,
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
+            credit: GroupCredit::default(),
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
+            wills: Wills::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
             hash_seed,
@@ -104,6 +114,7 @@ impl Peers {
         self.set_lease(Tick::ZERO);
         *self.boot_id.write() = boot_id;
         self.ownership.begin_life(boot_id, self.hash_seed);
+        self.wills.begin_life();
     }
 
     /// This broker's name.
@@ -141,6 +152,10 @@ impl Peers {
         &self.interest
     }
 
+    fn credit(&self) -> &GroupCredit {
+        &self.credit
+    }
+
     /// What the registry of topics is to hear of.
     #[must_use]
     pub fn topics(&self) -> &TopicFeed {
@@ -151,6 +166,12 @@ impl Peers {
     #[must_use]
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// Wills that a second broker keeps.
+    #[must_use]
+    pub fn wills(&self) -> &Wills {
+        &self.wills
     }
 
     /// The first of `count` numbers for messages that nobody else gets.
@@ -227,6 +248,7 @@ impl Turn<'_> {
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
         self.introduce_owner(peers, member.boot_id);
+        peers.wills.note_change();
         lane
     }
 
@@ -247,6 +269,7 @@ impl Turn<'_> {
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
         self.bury_owner(peers, boot_id);
+        peers.wills.bury(boot_id, self.now);
     }
 }
 

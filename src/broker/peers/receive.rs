@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::broker::latest::Audience;
 use crate::broker::peers::Peers;
 use crate::broker::peers::forward::is_own_business;
 use crate::broker::peers::peer::Peer;
@@ -92,7 +93,13 @@ impl Turn<'_> {
         if let Some(version) = version
             && !is_own_business(message.topic.as_str())
         {
-            self.merge_retained(peers, &message, version);
+            let is_offered = frame.is_for_subscribers;
+            let audience = if is_offered { Audience::Subscribers } else { Audience::Nobody };
+            if message.retain {
+                self.merge_retained(peers, &message, version);
+            } else {
+                self.merge_latest_message(peers, &message, version, audience);
+            }
         }
         let mut moved = Vec::new();
         let receivers = (frame.is_for_subscribers, &*frame.groups);
@@ -118,30 +125,21 @@ impl Turn<'_> {
                 self.apply_interest(peer, &changes);
                 self.confirm_interest(peer);
             }
-            ControlFrame::InterestComplete { version, .. } => {
-                let changes = peer.interest().lock().complete_snapshot(version);
-                self.apply_interest(peer, &changes);
-                peer.note_interest_told();
-                self.confirm_interest(peer);
-                if !peer.has_told_retained() {
-                    self.tell(peer, &ControlFrame::RetainedWanted { after: None });
-                }
+            ControlFrame::InterestComplete { version, checksum } => {
+                self.complete_interest(peer, version, checksum);
             }
             ControlFrame::InterestApplied { version } => {
                 let mut wakes = Vec::new();
                 peers.interest().note_applied(peer.boot_id(), version, &mut wakes);
                 self.shard.wake_each(wakes);
             }
-            ControlFrame::InterestWanted => {
-                let mut wakes = Vec::new();
-                peers.interest().repeat(peer.boot_id(), &mut wakes);
-                self.shard.wake_each(wakes);
-            }
+            ControlFrame::InterestWanted => self.tell_again(peers, peer),
             ControlFrame::Done(outcomes) => self.handle_outcomes(peer, &outcomes),
             ControlFrame::RetainedWanted { after } => {
                 self.tell_retained(peers, peer, after.as_ref().map(TopicName::as_str));
             }
             ControlFrame::Retained(value) => self.merge_value(peers, value),
+            ControlFrame::Latest(value) => self.merge_latest_value(peers, value),
             ControlFrame::RetainedMore { after } => {
                 self.tell(peer, &ControlFrame::RetainedWanted { after: Some(after) });
             }
@@ -150,27 +148,51 @@ impl Turn<'_> {
                 peer.note_ping(self.now, has_lease, cluster_millis);
                 let disagrees = {
                     let interest = peer.interest().lock();
-                    !interest.is_in_snapshot()
+                    let differs = !interest.is_in_snapshot()
                         && interest.version() == version
-                        && interest.checksum() != checksum
+                        && interest.checksum() != checksum;
+                    differs || interest.awaits_snapshot()
                 };
                 if disagrees {
                     self.shard.counters.interest_disagreements.increment();
                     self.tell(peer, &ControlFrame::InterestWanted);
                 }
             }
+            ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
             | ControlFrame::ClaimRefused { .. }
             | ControlFrame::Revoke(_)
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
-            | ControlFrame::Report(_)
+            | ControlFrame::Report { .. }
             | ControlFrame::ReportComplete { .. }
+            | ControlFrame::Settled { .. }
             | ControlFrame::HandoverWanted { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
-            | ControlFrame::Mark { .. } => self.receive_ownership(peers, peer, frame),
+            | ControlFrame::Mark { .. } => {
+                if let ControlFrame::Claim(claim) = &frame {
+                    let (at, wants_session) = (Some(peer.boot_id()), claim.wants_session);
+                    peers.wills().note_return(at, &claim.client_id, wants_session);
+                }
+                self.receive_ownership(peers, peer, frame);
+            }
+        }
+    }
+
+    fn complete_interest(&mut self, peer: &Arc<Peer>, version: u64, checksum: u64) {
+        let changes = peer.interest().lock().complete_snapshot(version, checksum);
+        let Ok(changes) = changes else {
+            // What is missing is asked for at its next ping: it must not come to a ping-pong.
+            self.shard.counters.interest_disagreements.increment();
+            return;
+        };
+        self.apply_interest(peer, &changes);
+        peer.note_interest_told();
+        self.confirm_interest(peer);
+        if !peer.has_told_retained() {
+            self.tell(peer, &ControlFrame::RetainedWanted { after: None });
         }
     }
 
@@ -190,7 +212,7 @@ impl Turn<'_> {
     }
 
     /// After the routes are changed: every publish from here on finds them.
-    fn confirm_interest(&mut self, peer: &Peer) {
+    pub(crate) fn confirm_interest(&mut self, peer: &Peer) {
         let version = {
             let interest = peer.interest().lock();
             if interest.is_in_snapshot() {
@@ -198,7 +220,10 @@ impl Turn<'_> {
             }
             interest.version()
         };
-        self.tell(peer, &ControlFrame::InterestApplied { version });
+        match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
+            Some(wake) => self.shard.wake_later(wake),
+            None => peer.owe_confirmation(),
+        }
     }
 }
 

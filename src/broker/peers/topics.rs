@@ -1,5 +1,6 @@
 //! What the registry of topics is to hear of: which topics are in use here, and what is retained.
 
+use std::collections::BTreeSet;
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ pub struct TopicFeed(Mutex<State>);
 #[derive(Default)]
 struct State {
     news: TopicNews,
+    /// Topics whose latest value has changed: however often, it is fetched once.
+    latest: BTreeSet<TopicName>,
     values_bytes: usize,
     dropped: u64,
     reader: Option<Waker>,
@@ -56,7 +59,32 @@ impl TopicFeed {
         state.wake_reader();
     }
 
-    /// Everything since this was last called; `waker` is called when there is more.
+    /// The latest value of a topic was published here.
+    pub(crate) fn note_latest(&self, topic: TopicName) {
+        let mut state = self.0.lock();
+        if state.latest.len() >= USED_MAX && !state.latest.contains(&topic) {
+            state.dropped += 1;
+            return;
+        }
+        let is_first = state.latest.is_empty();
+        state.latest.insert(topic);
+        if is_first {
+            state.wake_reader();
+        }
+    }
+
+    /// Topics whose latest value has changed since this was last called.
+    pub fn take_latest(&self) -> BTreeSet<TopicName> {
+        std::mem::take(&mut self.0.lock().latest)
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_latest(&self) -> bool {
+        !self.0.lock().latest.is_empty()
+    }
+
+    /// Everything else since this was last called; `waker` is called when there is more.
     pub fn take(&self, waker: &Waker) -> TopicNews {
         let mut state = self.0.lock();
         state.reader = Some(waker.clone());

@@ -139,6 +139,12 @@ impl Bank {
         self.account.has_prospect()
     }
 
+    /// Whether more than half of what there may be is there. Then what nobody would miss is to go.
+    #[must_use]
+    pub fn is_crowded(&self, holdings: &Holdings) -> bool {
+        self.account.is_crowded(holdings.total())
+    }
+
     /// Whether [`Self::handle_timeout`] is to be called whenever [`Holdings`] have been brought up
     /// to date.
     #[must_use]

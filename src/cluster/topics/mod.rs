@@ -44,7 +44,7 @@ mod writing;
 
 pub use options::TopicsOptions;
 pub use readings::TopicsReadings;
-pub use record::{Content, Record, ValueKind};
+pub use record::{Content, Record, ValueKind, fits_znode};
 
 use std::collections::VecDeque;
 
@@ -87,6 +87,8 @@ pub struct Topics {
     clock_at_zero: Option<i64>,
     live: Vec<BootId>,
     is_leading: bool,
+    /// Whether what nobody would miss is to go before its time.
+    is_crowded: bool,
 }
 
 /// What is to be done.
@@ -99,6 +101,9 @@ pub enum TopicsOutput {
     /// Nobody has said for long that this topic is used. If it is subscribed to by its name, call
     /// [`Topics::use_topic`], or its registration ends.
     Fading(TopicName),
+    /// The value of this topic that was set here found no place in the tree, and will not: whoever is
+    /// to have it must hear of it otherwise.
+    Unwritten(TopicName),
     /// The ensemble keeps no znodes with a time to live: nothing is registered until it does.
     NoTtl,
 }
@@ -125,6 +130,7 @@ impl Topics {
             clock_at_zero: None,
             live: vec![options.boot_id],
             is_leading: false,
+            is_crowded: false,
             options,
         }
     }
@@ -152,6 +158,7 @@ impl Topics {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Tick, bank: &mut Bank) {
+        self.is_crowded = self.is_leading && bank.is_crowded(&self.table.holdings);
         self.list_due(now);
         self.read_due(now);
         self.sweep_due(now);
@@ -212,14 +219,18 @@ impl Topics {
         if !self.is_registrable(topic) {
             return;
         }
+        if !self.is_connected || self.writing.has_no_ttl {
+            // It may be written later; until then the tree tells nobody.
+            self.note_unwritten(topic);
+        }
         let Some(own) = self.own_of(now, value, kind) else {
             self.readings.values_refused += 1;
-            return;
+            return self.note_unwritten(topic);
         };
         let bytes = own.data.len();
         let Some((name, known)) = self.table.get_or_add(topic) else {
             self.readings.refused_full += 1;
-            return;
+            return self.note_unwritten(topic);
         };
         if known.own.as_ref().is_some_and(|before| before.version >= own.version) {
             return;
@@ -228,7 +239,7 @@ impl Topics {
         if bytes_after > self.options.values_bytes_max {
             self.readings.values_refused += 1;
             self.table.tidy(topic);
-            return;
+            return self.note_unwritten(topic);
         }
         let is_unwritten = known.flags.has(Flags::QUEUED) && known.own.is_some();
         self.readings.values_coalesced += u64::from(is_unwritten);
@@ -237,6 +248,12 @@ impl Topics {
         if !known.flags.has(Flags::QUEUED) && !known.flags.has(Flags::WRITING) {
             known.flags.set(Flags::QUEUED);
             self.writing.values.push_back(name);
+        }
+    }
+
+    pub(super) fn note_unwritten(&mut self, topic: &str) {
+        if let Ok(topic) = TopicName::try_from(topic) {
+            self.outputs.push_back(TopicsOutput::Unwritten(topic));
         }
     }
 
@@ -342,6 +359,7 @@ impl Topics {
             lifetime_millis: self.lifetime_millis(),
             ttl_millis: self.options.ttl_millis,
             live_payers: self.is_leading.then_some(&self.live),
+            is_crowded: self.is_crowded,
         })
     }
 

@@ -35,6 +35,8 @@ pub struct TopicsReadings {
     pub swept: u64,
     /// Own registrations that were deleted to make room.
     pub evicted: u64,
+    /// Registrations of brokers that are dead, deleted to make room.
+    pub orphans_evicted: u64,
     /// Topics not registered: they begin with `$`.
     pub skipped_system: u64,
     /// Topics not registered: their name is too long for the tree.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::receive::BatchError;
-use crate::cluster::frame::{ControlFrame, Cursors, Hello, Welcome};
+use crate::cluster::frame::{Cursors, Hello, Welcome};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::wire::Batch;
 use crate::gateway::mqtt::ShardContext;
@@ -48,16 +48,9 @@ impl Receiver for LinkReceiver {
             return refused(own, NO_COMMON_VERSION);
         };
         let Some(peer) = self.peer(hello.boot_id) else { return refused(own, STRANGER) };
-        let (received, has_lost) = {
-            let mut inbound = peer.inbound().lock();
-            let has_lost = inbound.resume(hello.gone);
-            (inbound.received(), has_lost)
-        };
-        if has_lost {
-            self.own_context.run(&self.broker, self.clock.now(), |turn| {
-                turn.tell(&peer, &ControlFrame::InterestWanted);
-            });
-        }
+        let now = self.clock.now();
+        let received =
+            self.own_context.run(&self.broker, now, |turn| turn.greet(peers, &peer, hello.gone));
         Welcome::Accepted { wire, received }
     }
 

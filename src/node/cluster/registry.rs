@@ -8,6 +8,7 @@ use crate::cluster::frame::RetainedValue;
 use crate::cluster::identity::BootId;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
+use crate::config::Config;
 use crate::mqtt::TopicName;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Coordination, CoordinationEvent};
@@ -24,17 +25,26 @@ pub(super) enum RegistryNews {
     Value(RetainedValue),
     /// A topic that nobody has used for long; if somebody subscribes to it, say so.
     Fading(TopicName),
+    /// The latest value of another broker.
+    Latest(RetainedValue),
+    /// A value that was set here is not in the tree.
+    Unwritten(TopicName),
     /// Nothing is registered before the ensemble keeps znodes with a time to live.
     NoTtl,
 }
 
 impl Registry {
-    pub(super) fn new(name: &Arc<str>, boot_id: BootId, [hash, jitter]: [u64; 2]) -> Self {
+    pub(super) fn new(
+        name: &Arc<str>,
+        boot_id: BootId,
+        budget: Funds,
+        [hash, jitter]: [u64; 2],
+    ) -> Self {
         let bank = BankOptions {
             name: Arc::clone(name),
             boot_id,
-            budget: BUDGET,
-            chunk: CHUNK,
+            budget,
+            chunk: chunk_of(budget),
             jitter_seed: jitter,
         };
         Self {
@@ -82,6 +92,11 @@ impl Registry {
         }
     }
 
+    /// The latest value of a topic, published here.
+    pub(super) fn set_latest(&mut self, now: Tick, value: &RetainedValue) {
+        self.topics.set_value(now, value, ValueKind::LastValue);
+    }
+
     /// Somebody still uses a topic that was fading.
     pub(super) fn keep(&mut self, now: Tick, topic: &TopicName) {
         let _again_when_it_fades = self.topics.use_topic(now, topic.as_str());
@@ -115,7 +130,10 @@ impl Registry {
                 }
                 // A deletion is one whatever was deleted; the version decides.
                 TopicsOutput::Value(value, None) => news.push(RegistryNews::Value(value)),
-                TopicsOutput::Value(_, Some(_)) => {}
+                TopicsOutput::Value(value, Some(ValueKind::LastValue)) => {
+                    news.push(RegistryNews::Latest(value));
+                }
+                TopicsOutput::Unwritten(topic) => news.push(RegistryNews::Unwritten(topic)),
                 TopicsOutput::Fading(topic) => news.push(RegistryNews::Fading(topic)),
                 TopicsOutput::NoTtl => news.push(RegistryNews::NoTtl),
             }
@@ -129,8 +147,22 @@ impl Registry {
 }
 
 /// All that may exist in the tree of one cluster.
-const BUDGET: Funds =
-    Funds { topics: 100_000, znode_bytes: 64 * 1_024 * 1_024, relay_bytes: 64 * 1_024 * 1_024 };
+pub(super) fn budget(config: &Config) -> Funds {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Funds {
+        topics: wide(config.cluster.bank_topics_max.get()),
+        znode_bytes: wide(config.cluster.bank_bytes_max.0),
+        relay_bytes: RELAY_BYTES,
+    }
+}
+
 /// What one broker asks for at a time.
-const CHUNK: Funds =
-    Funds { topics: 1_000, znode_bytes: 1_024 * 1_024, relay_bytes: 1_024 * 1_024 };
+fn chunk_of(budget: Funds) -> Funds {
+    Funds {
+        topics: (budget.topics / 100).max(1),
+        znode_bytes: (budget.znode_bytes / 64).max(1),
+        relay_bytes: budget.relay_bytes / 64,
+    }
+}
+
+const RELAY_BYTES: u64 = 64 * 1_024 * 1_024;

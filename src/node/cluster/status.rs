@@ -67,7 +67,7 @@ impl Status {
     }
 
     /// What the registry of topics and the bank count.
-    pub(super) fn registry(&self) -> (TopicsReadings, BankReadings) {
+    pub(in crate::node) fn registry(&self) -> (TopicsReadings, BankReadings) {
         let state = self.state.lock();
         (state.topics, state.bank)
     }

@@ -18,6 +18,8 @@ use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::broker::turn::Turn;
+use crate::cluster::bank::Funds;
 use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -48,6 +50,8 @@ pub(super) struct ClusterTask {
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: Registry,
+    /// All that may exist in the tree.
+    pub(super) budget: Funds,
     pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
@@ -65,6 +69,8 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers are told next that we are there.
     pub(super) ping_at: Tick,
+    /// When latest values are taken next.
+    pub(super) latest_at: Tick,
     /// Whether a living broker has our name.
     pub(super) has_name_holder_answered: Arc<AtomicBool>,
     /// Whether the others have been told that this broker is up.
@@ -87,6 +93,7 @@ impl ClusterTask {
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
             }
+            self.take_latest();
             self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
@@ -185,12 +192,21 @@ impl ClusterTask {
             self.registry.set_leading(now, lock);
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
+        self.context.run(&self.broker, now, |turn| turn.poll_wills(peers, waker));
         self.registry.take_in(now, peers.topics().take(waker));
         self.registry.pass_time(now);
         for news in self.registry.carry_out(&*self.coordination) {
             match news {
                 RegistryNews::Value(value) => {
                     self.context.run(&self.broker, now, |turn| turn.merge_value(peers, value));
+                }
+                RegistryNews::Latest(value) => {
+                    let merge = |turn: &mut Turn<'_>| turn.merge_latest_value(peers, value);
+                    self.context.run(&self.broker, now, merge);
+                }
+                RegistryNews::Unwritten(topic) => {
+                    let share = |turn: &mut Turn<'_>| turn.share_latest(peers, &topic);
+                    self.context.run(&self.broker, now, share);
                 }
                 RegistryNews::Fading(topic) => {
                     if self.broker.is_wanted(&topic) {
@@ -211,7 +227,7 @@ impl ClusterTask {
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
         let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
-        let due = due.chain(self.registry.next_timeout()).min();
+        let due = due.chain(self.registry.next_timeout()).chain(self.next_latest()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =
@@ -250,8 +266,10 @@ impl ClusterTask {
         };
         let live = peers.live();
         self.context.run(&self.broker, now, |turn| {
+            turn.announce_credit(peers);
+            turn.catch_up(peers);
             for peer in live.iter() {
-                turn.tell(peer, &frame);
+                turn.ping(peer, &frame);
             }
         });
         if own_lease == PeerLease::Uncommitted {
@@ -389,7 +407,7 @@ impl ClusterTask {
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry = Registry::new(&self.options.name, boot_id, seeds);
+        self.registry = Registry::new(&self.options.name, boot_id, self.budget, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = next(tickets);

@@ -186,7 +186,11 @@ impl Process {
             cluster_millis: self.peers().cluster_millis(tick),
         };
         let live = self.peers().live();
-        self.turn(now, |turn, _| live.iter().for_each(|peer| turn.tell(peer, &frame)));
+        self.turn(now, |turn, peers| {
+            turn.announce_credit(peers);
+            turn.catch_up(peers);
+            live.iter().for_each(|peer| turn.ping(peer, &frame));
+        });
         if own_lease == PeerLease::Uncommitted {
             let fresh = SESSION_MILLIS / PINGS * 2;
             let answers: Vec<_> = live
@@ -352,18 +356,12 @@ impl Process {
             return refused("no common version");
         };
         let Some(peer) = self.peers().find(hello.boot_id) else { return refused("a stranger") };
-        let (received, has_lost) = {
+        if self.plant == Plant::ForgetDedupe {
             let mut inbound = peer.inbound().lock();
-            if self.plant == Plant::ForgetDedupe {
-                *inbound = Inbound::default();
-                let _all = inbound.resume(hello.gone);
-            }
-            let has_lost = inbound.resume(hello.gone);
-            (inbound.received(), has_lost)
-        };
-        if has_lost {
-            self.link_turn(now, |turn, _| turn.tell(&peer, &ControlFrame::InterestWanted));
+            *inbound = Inbound::default();
+            let _all = inbound.resume(hello.gone);
         }
+        let received = self.link_turn(now, |turn, peers| turn.greet(peers, &peer, hello.gone));
         Welcome::Accepted { wire, received }
     }
 

@@ -6,9 +6,12 @@ mod load;
 mod proxy;
 mod under_test;
 
+mod bank;
 mod broker_faults;
 mod ensemble_faults;
+mod guarded_links;
 mod handover;
+mod latest;
 mod links;
 mod messages;
 mod options;
@@ -16,7 +19,10 @@ mod partitions;
 mod programs;
 mod retained;
 mod shared;
+mod slow_readers;
 mod start_errors;
+mod starting;
+mod storm;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};

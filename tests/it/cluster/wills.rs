@@ -23,6 +23,41 @@ fn a_will_reaches_subscribers_on_every_broker() {
     }
 }
 
+/// Whoever could have published them is gone without a word: another broker has them.
+#[test]
+fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let mut watchers = [1, 3].map(|broker| {
+        let mut watcher = cluster.client(broker, "watcher");
+        watcher.subscribe("will/+", 1).unwrap();
+        watcher
+    });
+    let s = cluster.stage(2, Version::V5);
+    // Enough that some of them belong to slots of each broker.
+    let dying = (0..12).map(|number| {
+        let will = Will::new(&format!("will/{number:02}"), "gone").qos(1);
+        s.enter(&s.connect(&format!("dying-{number}")).will(will)).unwrap()
+    });
+    let dying: Vec<_> = dying.collect();
+    let polite = s.enter(&s.connect("polite").will(Will::new("will/polite", "gone"))).unwrap();
+    polite.leave().unwrap();
+    cluster.broker(2).wait_for_metric("wills_secured", |secured| secured == 12);
+    cluster.kill(2);
+    for watcher in &mut watchers {
+        let mut told: Vec<_> = (0..12)
+            .map(|_| {
+                let message = watcher.message().unwrap();
+                watcher.settle(&message).unwrap();
+                String::from_utf8(message.topic.clone()).unwrap()
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, (0..12).map(|number| format!("will/{number:02}")).collect::<Vec<_>>());
+        watcher.quiet().unwrap();
+    }
+    drop(dying);
+}
+
 /// One who takes leave has no will, and a retained one stays for those who ask later elsewhere.
 #[test]
 fn a_will_is_withdrawn_by_disconnect_and_kept_when_it_is_retained() {

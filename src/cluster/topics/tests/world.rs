@@ -53,6 +53,8 @@ pub(super) struct Broker {
     pub(super) values: BTreeMap<String, RetainedValue>,
     pub(super) told: u64,
     pub(super) fading: Vec<String>,
+    /// Told to have found no place in the tree.
+    pub(super) unwritten: Vec<String>,
     pub(super) has_no_ttl: bool,
 }
 
@@ -120,6 +122,7 @@ impl World {
             values: BTreeMap::new(),
             told: 0,
             fading: Vec::new(),
+            unwritten: Vec::new(),
             has_no_ttl: false,
         }
     }
@@ -433,6 +436,7 @@ impl Broker {
                 }
                 TopicsOutput::Fading(topic) => self.fading.push(topic.as_str().to_owned()),
                 TopicsOutput::NoTtl => self.has_no_ttl = true,
+                TopicsOutput::Unwritten(topic) => self.unwritten.push(topic.to_string()),
             }
         }
     }
