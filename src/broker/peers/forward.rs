@@ -32,7 +32,7 @@ pub(crate) struct PeerShare {
 
 /// What a broker is to do with a message.
 #[derive(Clone, Copy, Debug)]
-struct Errand<'a> {
+pub(super) struct Errand<'a> {
     qos: QoS,
     version: Option<Version>,
     is_for_subscribers: bool,

@@ -141,7 +141,8 @@ impl Turn<'_> {
         if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
             return None;
         }
-        let Commit::Queued(wake) = target.mailbox.commit(delivery(target, message, qos), &mut None)
+        let Commit::Queued(wake) =
+            target.mailbox.commit(delivery(target, Arc::clone(message), qos), &mut None)
         else {
             return None;
         };
