@@ -15,7 +15,7 @@ use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher};
-use crate::session::mailbox::{Commit, Credit, Offer, Room};
+use crate::session::mailbox::{Commit, Credit, Offer, Place, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -61,6 +61,14 @@ impl Refusal {
             Self::RetainedFull => "there is no room for another retained message",
         }
     }
+}
+
+/// Whom the last message went to, within one turn.
+pub(crate) struct LastRoute {
+    topic: TopicName,
+    /// Of the index: a route of another one may be out of date.
+    generation: u64,
+    fanout: Arc<Fanout>,
 }
 
 /// A mailbox with room set aside: nothing but success can follow.
@@ -193,6 +201,27 @@ impl Turn<'_> {
         Some(fanout)
     }
 
+    /// The same for messages that come one behind the other and are often of the same topic: what was
+    /// found for the one before is kept in `last`.
+    #[inline]
+    fn fanout_after<'a>(
+        &mut self,
+        topic: &TopicName,
+        last: &'a mut Option<LastRoute>,
+    ) -> Option<&'a Fanout> {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let is_same = |last: &LastRoute| {
+            last.generation == generation && last.topic.as_str() == topic.as_str()
+        };
+        if last.as_ref().is_some_and(is_same) {
+            self.shard.counters.route_hits.increment();
+        } else {
+            let fanout = self.fanout(topic)?;
+            *last = Some(LastRoute { topic: topic.clone(), generation, fanout });
+        }
+        last.as_ref().map(|last| &*last.fanout)
+    }
+
     #[inline]
     fn publish_to_one(
         &mut self,
@@ -293,18 +322,17 @@ impl Turn<'_> {
     /// that have none left are put into `moved`.
     pub(crate) fn publish_from_peer(
         &mut self,
-        message: Message,
-        is_for_subscribers: bool,
-        groups: &[TopicFilter],
+        message: Arc<Message>,
+        (is_for_subscribers, groups): (bool, &[TopicFilter]),
+        last: &mut Option<LastRoute>,
         moved: &mut Vec<TopicFilter>,
     ) -> PublishOutcome {
-        let Some(fanout) = self.fanout(&message.topic) else {
+        let Some(fanout) = self.fanout_after(&message.topic, last) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let message = Arc::new(message);
         let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if groups.is_empty() && targets.len() <= 1 {
-            return self.hand_to_one(&message, targets.first());
+            return self.hand_to_one(message, targets.first());
         }
         let bytes = message.charged_bytes();
         let mut reservations = Reservations::new();
@@ -336,13 +364,13 @@ impl Turn<'_> {
     #[inline]
     fn hand_to_one(
         &mut self,
-        message: &Arc<Message>,
+        message: Arc<Message>,
         target: Option<&FanoutTarget>,
     ) -> PublishOutcome {
-        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, &message)) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let is_taken = self.offer(target, message, qos, &mut None);
+        let is_taken = self.offer_delivery(target, delivery(target, message, qos), &mut None);
         self.publish_dead_letters();
         if is_taken {
             return PublishOutcome::Accepted;
@@ -517,7 +545,7 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) {
-        match target.mailbox.commit(delivery(target, message, qos), detached) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
@@ -599,18 +627,25 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let delivery = delivery(target, message, qos);
+        self.offer_delivery(target, delivery(target, Arc::clone(message), qos), detached)
+    }
+
+    #[inline]
+    fn offer_delivery(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
+        let is_stored = target.mailbox.stored_as().is_some();
+        let kept = is_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
-            Offer::Stored(place) => {
-                self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
-            }
+            Offer::Stored(place) => self.keep_offered(target, Some(place), kept),
             Offer::Displaced { wake, place, oldest, is_dead_letter } => {
                 self.shard.wake_later(wake);
-                if let Some(place) = place {
-                    self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
-                    self.forget_delivery(target.mailbox.stored_as(), &oldest);
-                }
+                self.keep_offered(target, place, kept);
+                self.forget_delivery(target.mailbox.stored_as(), &oldest);
                 self.shard.counters.deliveries_dropped.increment();
                 if is_dead_letter {
                     self.shard.dead_letters.push(oldest);
@@ -624,6 +659,17 @@ impl Turn<'_> {
             Offer::Full => return false,
         }
         true
+    }
+
+    fn keep_offered(
+        &mut self,
+        target: &FanoutTarget,
+        place: Option<Place>,
+        kept: Option<(Arc<Message>, QoS)>,
+    ) {
+        if let (Some(place), Some((message, qos))) = (place, kept) {
+            self.keep_at(place, &target.mailbox, &message, manner(target, &message, qos));
+        }
     }
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
@@ -718,12 +764,12 @@ fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a Fanout
 
 /// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
 #[inline]
-pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) -> Delivery {
+pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -> Delivery {
     Delivery {
-        message: Arc::clone(message),
+        retain: target.retain_as_published && message.retain,
+        message,
         tag: target.tag.clone(),
         qos,
-        retain: target.retain_as_published && message.retain,
         sequence: 0,
         progress: Progress::New,
     }

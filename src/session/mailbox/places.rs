@@ -152,7 +152,9 @@ mod tests {
                 places.leave_out(place);
             }
         }
-        [1, 2, 4].map(|place| places.settle(place));
+        for place in [1, 2, 4] {
+            places.settle(place);
+        }
         let wanted = places.ask();
         assert_eq!(wanted, Some(PageWanted { after: 1, below: 3 }));
         assert_eq!(places.ask(), None, "once at a time");
