@@ -18,3 +18,4 @@ pub mod routing;
 pub mod runtime;
 pub mod session;
 pub mod sim;
+pub mod store;

@@ -7,5 +7,6 @@ pub mod auth;
 pub mod clock;
 pub mod coordination;
 pub mod message;
+pub mod store;
 
 pub use clock::Tick;

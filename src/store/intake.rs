@@ -1,0 +1,391 @@
+//! The bounded queue between those who submit and the one who carries out.
+//!
+//! Invariants: a ticket is answered once, in its submitter's order, also when the store closes; what
+//! one submitter has not fetched counts against its bound, so that nothing here grows without one; a
+//! submitter that found no room is woken when there is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::ports::store::{Batch, Completion, Done, Full, StoreError, Submitter, Ticket};
+use crate::store::counters::StoreCounters;
+
+/// The bounds of what waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IntakeLimits {
+    /// Batches that all submitters together may have waiting.
+    pub(super) batches_max: usize,
+    /// Bytes of those.
+    pub(super) bytes_max: usize,
+    /// Batches of one submitter that it has no answer to, or has not fetched it.
+    pub(super) unanswered_max: usize,
+    /// Operations of one group.
+    pub(super) group_operations_max: usize,
+    /// Bytes of one group.
+    pub(super) group_bytes_max: usize,
+}
+
+impl Default for IntakeLimits {
+    fn default() -> Self {
+        Self {
+            batches_max: 65_536,
+            bytes_max: 256 * 1_024 * 1_024,
+            unanswered_max: 16_384,
+            group_operations_max: 8_192,
+            group_bytes_max: 16 * 1_024 * 1_024,
+        }
+    }
+}
+
+/// The queue. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Intake(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: IntakeLimits,
+    counters: Arc<StoreCounters>,
+    waiting: Mutex<Waiting>,
+    /// For a thread that carries out,
+    arrived: Condvar,
+    /// or for a task.
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    is_closed: bool,
+    /// Submitters that found no room.
+    blocked: Vec<Arc<Answers>>,
+}
+
+/// A batch that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) batch: Batch,
+    ticket: Ticket,
+    bytes: usize,
+    answers: Arc<Answers>,
+}
+
+/// What one submitter has not fetched.
+#[derive(Debug, Default)]
+struct Answers(Mutex<AnswersState>);
+
+#[derive(Debug, Default)]
+struct AnswersState {
+    completions: VecDeque<Completion>,
+    waker: Option<Waker>,
+}
+
+impl Answers {
+    fn push(&self, completion: Completion) {
+        self.0.lock().completions.push_back(completion);
+    }
+
+    fn wake(&self) {
+        let waker = self.0.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Job {
+    fn answer(&self, outcome: Result<Done, StoreError>) {
+        self.answers.push(Completion { ticket: self.ticket, outcome });
+    }
+}
+
+impl Intake {
+    pub(super) fn new(limits: IntakeLimits, counters: Arc<StoreCounters>) -> Self {
+        let (waiting, arrived, notify) = Default::default();
+        Self(Arc::new(Shared { limits, counters, waiting, arrived, notify }))
+    }
+
+    /// A way in.
+    pub(super) fn door(&self) -> Door {
+        Door { intake: self.clone(), answers: Arc::default(), last: 0, unanswered: 0 }
+    }
+
+    /// Nothing is carried out any more: what waits and what comes is answered so.
+    pub(super) fn close(&self) {
+        let mut waiting = self.0.waiting.lock();
+        waiting.is_closed = true;
+        drop(waiting);
+        self.0.arrived.notify_all();
+        self.0.notify.notify_one();
+    }
+
+    /// Waits for something to do; `false` when nothing is to be done any more.
+    pub(super) fn wait(&self) -> bool {
+        let mut waiting = self.0.waiting.lock();
+        while waiting.jobs.is_empty() && !waiting.is_closed {
+            self.0.arrived.wait(&mut waiting);
+        }
+        !waiting.jobs.is_empty()
+    }
+
+    /// The same for a task.
+    pub(super) async fn arrival(&self) -> bool {
+        loop {
+            {
+                let waiting = self.0.waiting.lock();
+                if !waiting.jobs.is_empty() || waiting.is_closed {
+                    return !waiting.jobs.is_empty();
+                }
+            }
+            // One waits, and an arrival before the wait leaves a permit behind.
+            self.0.notify.notified().await;
+        }
+    }
+
+    /// Lets `pause` pass, or less when the store closes; `false` says that it does.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let mut waiting = self.0.waiting.lock();
+        if !waiting.is_closed {
+            let is_closed = |waiting: &mut Waiting| !waiting.is_closed;
+            let _timed_out = self.0.arrived.wait_while_for(&mut waiting, is_closed, pause);
+        }
+        !waiting.is_closed
+    }
+
+    /// The same for a task.
+    pub(super) async fn rest(&self, pause: Duration) {
+        let closed = async {
+            while !self.is_closed() {
+                self.0.notify.notified().await;
+            }
+        };
+        let _timed_out = tokio::time::timeout(pause, closed).await;
+    }
+
+    /// Whether the store closes: what waits is still carried out, but nothing is waited for.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.waiting.lock().is_closed
+    }
+
+    /// All that waits, as far as one group goes.
+    pub(super) fn take_group(&self) -> Vec<Job> {
+        let limits = self.0.limits;
+        let mut waiting = self.0.waiting.lock();
+        let (mut group, mut bytes, mut operations) = (Vec::new(), 0, 0);
+        while let Some(job) = waiting.jobs.front() {
+            bytes += job.bytes;
+            operations += job.batch.operations.len();
+            let is_over =
+                bytes > limits.group_bytes_max || operations > limits.group_operations_max;
+            if is_over && !group.is_empty() {
+                break;
+            }
+            group.extend(waiting.jobs.pop_front());
+        }
+        waiting.bytes -= group.iter().map(|job| job.bytes).sum::<usize>();
+        let blocked = std::mem::take(&mut waiting.blocked);
+        drop(waiting);
+        blocked.iter().for_each(|answers| answers.wake());
+        group
+    }
+
+    /// Answers a group, batch by batch. Each submitter is woken once.
+    pub(super) fn answer(&self, group: Vec<Job>, outcomes: Vec<Result<Done, StoreError>>) {
+        debug_assert_eq!(group.len(), outcomes.len(), "each batch has one answer");
+        let mut woken: Vec<Arc<Answers>> = Vec::new();
+        for (job, outcome) in group.into_iter().zip(outcomes) {
+            match &outcome {
+                Ok(done) => {
+                    let operations = job.batch.operations.len();
+                    self.0.counters.note_stored(operations, done.fenced.len());
+                }
+                Err(_) => self.0.counters.note_failure(),
+            }
+            job.answer(outcome);
+            if !woken.iter().any(|answers| Arc::ptr_eq(answers, &job.answers)) {
+                woken.push(job.answers);
+            }
+        }
+        woken.iter().for_each(|answers| answers.wake());
+    }
+
+    fn submit(&self, job: Job) -> Result<(), Batch> {
+        let limits = self.0.limits;
+        let mut waiting = self.0.waiting.lock();
+        if waiting.is_closed {
+            drop(waiting);
+            job.answer(Err(StoreError::Transient(CLOSED.to_owned())));
+            job.answers.wake();
+            return Ok(());
+        }
+        let is_full = waiting.jobs.len() >= limits.batches_max
+            || (waiting.bytes + job.bytes > limits.bytes_max && !waiting.jobs.is_empty());
+        if is_full {
+            let is_known = |known: &Arc<Answers>| Arc::ptr_eq(known, &job.answers);
+            if !waiting.blocked.iter().any(is_known) {
+                waiting.blocked.push(job.answers);
+            }
+            return Err(job.batch);
+        }
+        waiting.bytes += job.bytes;
+        waiting.jobs.push_back(job);
+        let is_first = waiting.jobs.len() == 1;
+        drop(waiting);
+        if is_first {
+            self.0.arrived.notify_all();
+            self.0.notify.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// One submitter's end.
+#[derive(Debug)]
+pub(super) struct Door {
+    intake: Intake,
+    answers: Arc<Answers>,
+    last: u64,
+    unanswered: usize,
+}
+
+impl Submitter for Door {
+    fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
+        if self.unanswered >= self.intake.0.limits.unanswered_max {
+            self.intake.0.counters.note_full();
+            return Err(Full(batch));
+        }
+        let ticket = Ticket(self.last + 1);
+        let bytes = batch.charged_bytes();
+        let job = Job { batch, ticket, bytes, answers: Arc::clone(&self.answers) };
+        match self.intake.submit(job) {
+            Ok(()) => {
+                self.last += 1;
+                self.unanswered += 1;
+                Ok(ticket)
+            }
+            Err(batch) => {
+                self.intake.0.counters.note_full();
+                Err(Full(batch))
+            }
+        }
+    }
+
+    fn poll(&mut self, waker: &Waker) -> Option<Completion> {
+        let mut state = self.answers.0.lock();
+        let Some(completion) = state.completions.pop_front() else {
+            state.waker = Some(waker.clone());
+            return None;
+        };
+        self.unanswered -= 1;
+        Some(completion)
+    }
+}
+
+const CLOSED: &str = "the store is closed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::store::{Operation, OwnerId, SessionId};
+
+    fn intake(batches_max: usize) -> Intake {
+        let limits = IntakeLimits { batches_max, unanswered_max: 3, ..IntakeLimits::default() };
+        Intake::new(limits, Arc::default())
+    }
+
+    fn batch() -> Batch {
+        let read = Operation::ReadQueue { session: SessionId(1), after: 0, limit: 1, bytes_max: 1 };
+        Batch { owner: OwnerId(1), now_millis: 0, operations: vec![read] }
+    }
+
+    fn answer_all(intake: &Intake) {
+        let group = intake.take_group();
+        let outcomes = group.iter().map(|_| Ok(Done::default())).collect();
+        intake.answer(group, outcomes);
+    }
+
+    #[test]
+    fn all_that_waits_makes_a_group_and_each_submitter_has_its_answers_in_order() {
+        let intake = intake(8);
+        let mut doors = [intake.door(), intake.door()];
+        for _ in 0..2 {
+            for door in &mut doors {
+                door.submit(batch()).unwrap();
+            }
+        }
+        assert!(intake.wait());
+        answer_all(&intake);
+        for door in &mut doors {
+            let mut tickets = Vec::new();
+            while let Some(completion) = door.poll(Waker::noop()) {
+                tickets.push(completion.ticket.0);
+            }
+            assert_eq!(tickets, [1, 2]);
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_comes_back_and_its_submitter_is_woken_when_there_is() {
+        let intake = intake(1);
+        let (mut one, mut other) = (intake.door(), intake.door());
+        one.submit(batch()).unwrap();
+        let Err(Full(back)) = other.submit(batch()) else { panic!("there was room") };
+        assert_eq!(back, batch());
+        let (waker, woken) = counting_waker();
+        assert!(other.poll(&waker).is_none());
+        answer_all(&intake);
+        assert_eq!(woken.count(), 1);
+        assert_eq!(other.submit(back).unwrap(), Ticket(1), "the number was not used up");
+    }
+
+    #[test]
+    fn answers_that_are_not_fetched_count() {
+        let intake = intake(8);
+        let mut door = intake.door();
+        (0..3).for_each(|_| drop(door.submit(batch()).unwrap()));
+        answer_all(&intake);
+        assert!(door.submit(batch()).is_err());
+        assert!(door.poll(Waker::noop()).is_some());
+        assert!(door.submit(batch()).is_ok());
+    }
+
+    #[test]
+    fn a_closed_store_answers_everything() {
+        let intake = intake(8);
+        let mut door = intake.door();
+        door.submit(batch()).unwrap();
+        intake.close();
+        assert!(intake.wait(), "what waits is carried out");
+        answer_all(&intake);
+        assert!(!intake.wait());
+        door.submit(batch()).unwrap();
+        let outcomes: Vec<_> =
+            std::iter::from_fn(|| door.poll(Waker::noop())).map(|it| it.outcome.is_ok()).collect();
+        assert_eq!(outcomes, [true, false]);
+    }
+
+    fn counting_waker() -> (Waker, Arc<Woken>) {
+        let woken = Arc::<Woken>::default();
+        (Waker::from(Arc::clone(&woken)), woken)
+    }
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl Woken {
+        fn count(&self) -> usize {
+            self.0.load(std::sync::atomic::Ordering::SeqCst)
+        }
+    }
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+}

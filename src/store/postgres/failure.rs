@@ -1,0 +1,45 @@
+//! What an error of the server or of the driver means to us.
+
+use std::error::Error as _;
+
+use tokio_postgres::error::SqlState;
+
+use crate::store::retry::Failure;
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            // What cannot be put into a parameter is our fault; all else is the connection's.
+            let why = chain(&error);
+            let is_ours = why.starts_with("error serializing");
+            return if is_ours { Self::Refused(why) } else { Self::Transient(why) };
+        };
+        let why = format!("{} ({})", said.message(), said.code().code());
+        if is_transient(said.code()) { Self::Transient(why) } else { Self::Refused(why) }
+    }
+}
+
+/// Another try may do: the server is going, coming, full, or somebody else was quicker.
+fn is_transient(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    ["08", "40", "53", "55", "57", "58"].contains(&class)
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        // Another broker has collected the message that this one was about to point to,
+        || *code == SqlState::FOREIGN_KEY_VIOLATION
+        // or has made a Session for the same client.
+        || *code == SqlState::UNIQUE_VIOLATION
+}
+
+/// The error with its causes.
+fn chain(error: &tokio_postgres::Error) -> String {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        let text = deeper.to_string();
+        if !why.contains(&text) {
+            why = format!("{why}: {text}");
+        }
+        cause = deeper.source();
+    }
+    why
+}

@@ -1,0 +1,203 @@
+//! The thread that owns the file.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::SqliteOptions;
+use super::group::Group;
+use super::open::Place;
+use crate::ports::store::{Batch, StoreHealth};
+use crate::runtime::Clock;
+use crate::store::backoff::Backoff;
+use crate::store::counters::StoreCounters;
+use crate::store::intake::{Intake, Job};
+use crate::store::retry::{Failure, Outcomes};
+
+/// A moment at which the process may end.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Step {
+    /// The file is open and its schema is up to date.
+    Opened,
+    /// A transaction has begun.
+    Begun,
+    /// A batch is written, and not committed.
+    Written,
+    /// The transaction is committed, and nobody knows.
+    Committed,
+    /// The batches are answered.
+    Answered,
+}
+
+/// Called at every [`Step`].
+pub type Hook = Box<dyn FnMut(Step) + Send>;
+
+pub(super) struct Worker {
+    options: SqliteOptions,
+    place: Place,
+    clock: Clock,
+    intake: Intake,
+    health: Arc<Mutex<StoreHealth>>,
+    counters: Arc<StoreCounters>,
+    connection: Option<Connection>,
+    /// Behind which message the search for those that nobody needs goes on.
+    sweep_place: i64,
+}
+
+impl Worker {
+    pub(super) fn new(
+        options: SqliteOptions,
+        clock: Clock,
+        intake: Intake,
+        health: Arc<Mutex<StoreHealth>>,
+        counters: Arc<StoreCounters>,
+    ) -> Self {
+        let place = Place::new(options.directory.clone());
+        let (connection, sweep_place) = (None, i64::MIN);
+        Self { options, place, clock, intake, health, counters, connection, sweep_place }
+    }
+
+    pub(super) fn run(mut self) {
+        // A file that cannot be opened now may be when there is something to write.
+        let _known = self.with_patience(|_connection, _steps| Ok(()));
+        while self.intake.wait() {
+            let group = self.intake.take_group();
+            let outcomes = self.carry_out(&group);
+            self.intake.answer(group, outcomes);
+            self.step(Step::Answered);
+        }
+        self.close();
+    }
+
+    /// All of a group in one transaction; if it is refused, each batch in one of its own.
+    fn carry_out(&mut self, group: &[Job]) -> Outcomes {
+        let batches: Vec<&Batch> = group.iter().map(|job| &job.batch).collect();
+        match self.store(&batches) {
+            Ok(outcomes) => outcomes,
+            Err(Failure::Refused(_)) if batches.len() > 1 => {
+                let alone = batches.iter().map(|batch| match self.store(&[*batch]) {
+                    Ok(mut outcomes) => outcomes.pop().expect("one batch has one outcome"),
+                    Err(failure) => Err(failure.into()),
+                });
+                alone.collect()
+            }
+            Err(failure) => {
+                let error = crate::ports::store::StoreError::from(failure);
+                batches.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    fn store(&mut self, batches: &[&Batch]) -> Result<Outcomes, Failure> {
+        let mut sweep_place = self.sweep_place;
+        let outcomes = self.with_patience(|connection, steps| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            steps(Step::Begun);
+            let mut group = Group::new(&transaction, sweep_place);
+            let mut outcomes = Outcomes::with_capacity(batches.len());
+            for batch in batches {
+                outcomes.push(group.carry_out(batch)?);
+                steps(Step::Written);
+            }
+            sweep_place = group.sweep_place();
+            transaction.commit()?;
+            steps(Step::Committed);
+            Ok(outcomes)
+        })?;
+        self.sweep_place = sweep_place;
+        self.counters.note_group();
+        Ok(outcomes)
+    }
+
+    /// Does `work` until it is done, cannot be done, or the time for it is up.
+    fn with_patience<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Connection, &mut dyn FnMut(Step)) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut backoff = Backoff::new(self.options.patience);
+        let mut repairs_left = REPAIRS_MAX;
+        loop {
+            let failure = match self.try_once(&mut work) {
+                Ok(done) => {
+                    self.set_health(StoreHealth::Good);
+                    return Ok(done);
+                }
+                Err(failure) => failure,
+            };
+            match &failure {
+                Failure::Refused(_) => return Err(failure),
+                Failure::Damaged(why) if repairs_left > 0 => {
+                    repairs_left -= 1;
+                    self.repair(why);
+                }
+                Failure::Damaged(why) | Failure::Transient(why) => {
+                    self.set_health(StoreHealth::Degraded(why.clone()));
+                    // After a failed flush nobody knows what the system kept of the log.
+                    self.connection = None;
+                    let pause = backoff.next().filter(|_| !self.intake.is_closed());
+                    let Some(pause) = pause else { return Err(failure) };
+                    self.counters.note_retry();
+                    self.intake.pause(pause);
+                }
+            }
+        }
+    }
+
+    fn try_once<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection, &mut dyn FnMut(Step)) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.connection.is_none() {
+            self.connection = Some(self.place.open()?);
+            self.step(Step::Opened);
+        }
+        let hook = &mut self.options.hook;
+        let mut steps = |step| {
+            if let Some(hook) = hook {
+                hook(step);
+            }
+        };
+        let connection = self.connection.as_mut().expect("it was opened");
+        work(connection, &mut steps)
+    }
+
+    fn repair(&mut self, why: &str) {
+        self.connection = None;
+        match self.place.replace_damaged(why, self.clock.unix_millis()) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(failure) => tracing::error!(%failure, "the damaged store could not be replaced"),
+        }
+    }
+
+    fn set_health(&self, health: StoreHealth) {
+        let mut known = self.health.lock();
+        if *known == health {
+            return;
+        }
+        match &health {
+            StoreHealth::Good => tracing::info!("the store is good again"),
+            StoreHealth::Degraded(why) | StoreHealth::Broken(why) => {
+                tracing::error!(why, "the store is degraded: what must be stored waits");
+            }
+        }
+        *known = health;
+    }
+
+    fn step(&mut self, step: Step) {
+        if let Some(hook) = &mut self.options.hook {
+            hook(step);
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if let Err((_, error)) = connection.close() {
+            tracing::warn!(%error, "the store was not closed properly: it will be read again from its log");
+        }
+    }
+}
+
+/// How often one group may find the file damaged.
+const REPAIRS_MAX: u32 = 1;
