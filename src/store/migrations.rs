@@ -75,10 +75,14 @@ mod tests {
     /// What was released stands in files in the field: a change of its text would never reach them.
     #[test]
     fn released_steps_are_as_they_were() {
-        let hashes: Vec<_> =
-            MIGRATIONS.iter().map(|it| xxhash_rust::xxh3::xxh3_64(it.text.as_bytes())).collect();
-        assert_eq!(hashes, RELEASED, "add a step instead of changing one");
+        let digest = |text: &str| {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+            digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let digests: Vec<_> = MIGRATIONS.iter().map(|it| digest(it.text)).collect();
+        assert_eq!(digests, RELEASED, "add a step instead of changing one");
     }
 
-    const RELEASED: [u64; 1] = [0];
+    /// The beginnings of their SHA-256.
+    const RELEASED: [&str; 1] = ["3c0efadedc9c26a4"];
 }

@@ -27,5 +27,6 @@ mod operation;
 mod sim;
 mod splits;
 mod start_errors;
+mod store;
 mod stories;
 mod takeover;

@@ -9,12 +9,14 @@ mod ensemble;
 mod guardian;
 mod metrics;
 mod mosquitto;
+mod postgres;
 mod silent;
 
 pub(crate) use broker::{Broker, shared};
 pub(crate) use certificates::Authority;
 pub(crate) use ensemble::{Ensemble, Ttl};
 pub(crate) use mosquitto::Mosquitto;
+pub(crate) use postgres::Postgres;
 pub(crate) use silent::SilentServer;
 
 use std::path::PathBuf;

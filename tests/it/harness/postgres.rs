@@ -1,0 +1,165 @@
+//! A real PostgreSQL 15, from Debian's package, on a free port of the loopback interface.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{fs, thread};
+
+use super::guardian::Guardian;
+use super::{free_port, fresh_dir};
+
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+
+/// A running server. Dropping it kills it and removes what it wrote.
+pub(crate) struct Postgres {
+    directory: PathBuf,
+    port: u16,
+    running: Option<(Child, Guardian)>,
+}
+
+impl Postgres {
+    /// A server with settings of its own. Nothing, with a line, where PostgreSQL is not installed; an
+    /// error on CI.
+    pub(crate) fn start() -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let directory = fresh_dir("postgres");
+        if let Some((user, group)) = server_user() {
+            chown(&directory, Some(user), Some(group)).expect("root may do so");
+        }
+        let made = program("initdb")
+            .args(["--username=mqtt", "--auth=trust", "--no-sync", "--encoding=UTF8"])
+            .args(["--locale=C", "--pgdata"])
+            .arg(directory.join("data"))
+            .output()
+            .expect("initdb is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // A port that was free a moment ago may be taken now; then the server ends at once.
+        for _ in 0..5 {
+            let mut server =
+                Self { directory: directory.clone(), port: free_port(), running: None };
+            if server.spawn() {
+                return Some(server);
+            }
+            std::mem::forget(server);
+        }
+        panic!("no PostgreSQL came up in five attempts");
+    }
+
+    /// One for all tests of this process that do it no harm: each makes a database.
+    pub(crate) fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Postgres>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
+    }
+
+    /// The connection string of a new database.
+    pub(crate) fn fresh_database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.query("postgres", &format!("CREATE DATABASE {name}"));
+        self.database(&name)
+    }
+
+    /// The connection string of a database.
+    pub(crate) fn database(&self, name: &str) -> String {
+        format!("host=127.0.0.1 port={} user=mqtt dbname={name}", self.port)
+    }
+
+    /// What `psql` prints for a statement in a database, without decoration.
+    pub(crate) fn query(&self, database: &str, sql: &str) -> String {
+        let asked = Command::new(Path::new(PROGRAMS).join("psql"))
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .arg(self.database(database))
+            .output()
+            .expect("psql is there");
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    }
+
+    /// Kills it, and what it has started.
+    pub(crate) fn kill(&mut self) {
+        let Some((mut server, mut guardian)) = self.running.take() else { return };
+        // Immediate: no checkpoint, as after a crash. It takes its own processes along.
+        let id = rustix::process::Pid::from_child(&server);
+        let _gone = rustix::process::kill_process(id, rustix::process::Signal::QUIT);
+        let _gone = server.wait();
+        guardian.dismiss();
+    }
+
+    /// Starts it again on what it wrote before.
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.spawn(), "it had come up before");
+    }
+
+    fn spawn(&mut self) -> bool {
+        let mut server = program("postgres")
+            .arg("-D")
+            .arg(self.directory.join("data"))
+            .args(["-p", &self.port.to_string(), "-h", "127.0.0.1"])
+            .args(["-c", "unix_socket_directories=", "-c", "deadlock_timeout=100ms"])
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("postgres is there");
+        let log = server.stderr.take().expect("it is piped");
+        let guardian = Guardian::over(server.id(), &self.directory);
+        self.running = Some((server, guardian));
+        wait_until_ready(log)
+    }
+}
+
+/// Reads the log until the server says that it is ready, and goes on reading: a full pipe would stop
+/// it.
+fn wait_until_ready(log: ChildStderr) -> bool {
+    let mut lines = BufReader::new(log).lines();
+    let is_ready = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("database system is ready to accept connections"));
+    thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    is_ready
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+        let _gone = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A program of the server: it refuses to run as root.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(Path::new(PROGRAMS).join(name));
+    if let Some((user, group)) = server_user() {
+        command.uid(user).gid(group);
+    }
+    command.current_dir("/");
+    command
+}
+
+/// The user of Debian's package, when we are root.
+fn server_user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").expect("there are users");
+    let line = users.lines().find(|line| line.starts_with("postgres:"))?;
+    let mut fields = line.split(':').skip(2).map(|field| field.parse().expect("a number"));
+    Some((fields.next()?, fields.next()?))
+}
+
+fn is_installed() -> bool {
+    let is_there = Path::new(PROGRAMS).join("postgres").exists();
+    if !is_there {
+        eprintln!("skipped: PostgreSQL 15 is not installed (Debian: postgresql-15)");
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI leaves nothing out");
+    }
+    is_there
+}
