@@ -129,17 +129,18 @@ impl Turn<'_> {
         subscriptions: impl Iterator<Item = (&'a TopicFilter, &'a Subscription)>,
     ) -> Option<Arc<PublishTicket>> {
         let session = client.stored.as_ref()?.session;
-        let mut last = None;
-        for (filter, subscription) in subscriptions {
-            let (options, id) = (subscription.options, subscription.id);
-            let subscription = StoredSubscription { filter: filter.clone(), options, id };
-            let next = Operation::PutSubscription { session, subscription };
-            last = last.replace(next).and_then(|operation| {
-                self.keep(operation);
-                None
-            });
+        let mut operations: Vec<_> = subscriptions
+            .map(|(filter, subscription)| {
+                let (options, id) = (subscription.options, subscription.id);
+                let subscription = StoredSubscription { filter: filter.clone(), options, id };
+                Operation::PutSubscription { session, subscription }
+            })
+            .collect();
+        let last = operations.pop()?;
+        for operation in operations {
+            self.keep(operation);
         }
-        self.keep_and_tell(last?)
+        self.keep_and_tell(last)
     }
 
     /// Takes Subscriptions out of the store. `true` when UNSUBACK goes out later.

@@ -145,7 +145,7 @@ fn retained_messages_come_back_and_deleted_ones_do_not() {
 /// More than a mailbox keeps in memory for a client that is away or behind.
 #[test]
 fn a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile() {
-    let mut mortal = Mortal::start(&[]);
+    let mut mortal = Mortal::start(&["--admin-port", "0"]);
     leave_asleep(&mortal, "sleeper", 1);
     let mut publisher = mortal.stage.client("publisher").unwrap();
     for number in 0..3_000 {
