@@ -262,6 +262,8 @@ impl Node {
             let (broker, context) = (Arc::clone(&self.broker), Arc::clone(context));
             shard.spawn("store", store::serve(broker, context, self.clock));
         }
+        let collect = store::collect(Arc::clone(durable), self.clock, self.shutdown.clone());
+        self.background.handle().spawn("collector", collect);
         Ok(())
     }
 

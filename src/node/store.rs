@@ -11,10 +11,10 @@ use crate::config::Config;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::TopicName;
 use crate::ports::store::{
-    Batch, Completion, Done, Epoch, Operation, OwnerId, Reply, RetainedRecord, SessionId,
-    SessionRecord, Slots, Store, Submitter,
+    Batch, Collected, Completion, Done, Epoch, Operation, OwnerId, Reply, RetainedRecord,
+    SessionId, SessionRecord, Slots, Store, Submitter,
 };
-use crate::runtime::{Background, Clock};
+use crate::runtime::{Background, Clock, Shutdown};
 use crate::store::{SqliteOptions, SqliteStore};
 
 /// Why a broker has no store.
@@ -131,6 +131,33 @@ pub(super) async fn serve(broker: Arc<Broker>, context: Arc<ShardContext>, clock
     .await
 }
 
+/// Has the store remove what is of no use any more, a bounded part at a time.
+pub(super) async fn collect(durable: Arc<Durable>, clock: Clock, shutdown: Shutdown) {
+    let (submitter, owner) = (durable.store().submitter(), durable.owner());
+    let mut reader = Reader { submitter, owner, clock };
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(COLLECT_PERIOD) => {}
+        }
+        while let Ok(Some(Reply::Collected(Collected { has_more: true, .. }))) =
+            reader.ask(collect_some(clock.unix_millis())).await
+        {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn collect_some(now_millis: u64) -> Operation {
+    Operation::Collect {
+        // The broker ends its own Sessions in time; these are others.
+        sessions_before_millis: now_millis.saturating_sub(MEMORY_MILLIS),
+        messages_before_millis: now_millis,
+        memories_before_millis: now_millis.saturating_sub(MEMORY_MILLIS),
+        limit: COLLECTED_MAX,
+    }
+}
+
 /// Asks the store one thing after the other.
 struct Reader {
     submitter: Box<dyn Submitter>,
@@ -180,6 +207,12 @@ impl Reader {
     }
 }
 
+/// How often the store is asked to remove what is of no use.
+const COLLECT_PERIOD: Duration = Duration::from_secs(5);
+/// What it removes of each kind at a time.
+const COLLECTED_MAX: u32 = 1_000;
+/// How long it keeps in mind what is over.
+const MEMORY_MILLIS: u64 = 10 * 60 * 1_000;
 /// Records read at a time.
 const PAGE_MAX: u32 = 512;
 /// How long the store tries what does not work at once.

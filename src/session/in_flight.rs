@@ -293,9 +293,9 @@ impl Default for InFlight {
     }
 }
 
-/// The identifier of the message at this place of a queue that is stored.
+/// The identifier of the message at this place of a queue that is stored, whose first place is 1.
 fn id_at(sequence: u64) -> PacketId {
-    let zero_based = sequence % IDS as u64;
+    let zero_based = sequence.saturating_sub(1) % IDS as u64;
     let id = u16::try_from(zero_based + 1).expect("one of 65,535 identifiers");
     PacketId::new(id).expect("one more than a remainder is not zero")
 }
