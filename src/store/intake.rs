@@ -17,6 +17,7 @@ use crate::store::counters::StoreCounters;
 
 /// The bounds of what waits.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "a bound is named for what it bounds")]
 pub(super) struct IntakeLimits {
     /// Batches that all submitters together may have waiting.
     pub(super) batches_max: usize,
@@ -190,7 +191,9 @@ impl Intake {
         waiting.bytes -= group.iter().map(|job| job.bytes).sum::<usize>();
         let blocked = std::mem::take(&mut waiting.blocked);
         drop(waiting);
-        blocked.iter().for_each(|answers| answers.wake());
+        for answers in &blocked {
+            answers.wake();
+        }
         group
     }
 
@@ -211,7 +214,9 @@ impl Intake {
                 woken.push(job.answers);
             }
         }
-        woken.iter().for_each(|answers| answers.wake());
+        for answers in &woken {
+            answers.wake();
+        }
     }
 
     fn submit(&self, job: Job) -> Result<(), Batch> {
@@ -347,7 +352,9 @@ mod tests {
     fn answers_that_are_not_fetched_count() {
         let intake = intake(8);
         let mut door = intake.door();
-        (0..3).for_each(|_| drop(door.submit(batch()).unwrap()));
+        for ticket in 1..=3 {
+            assert_eq!(door.submit(batch()).unwrap(), Ticket(ticket));
+        }
         answer_all(&intake);
         assert!(door.submit(batch()).is_err());
         assert!(door.poll(Waker::noop()).is_some());

@@ -77,12 +77,12 @@ mod tests {
     fn released_steps_are_as_they_were() {
         let digest = |text: &str| {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-            digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+            digest.as_ref().first_chunk().map(|bytes| u64::from_be_bytes(*bytes)).unwrap()
         };
         let digests: Vec<_> = MIGRATIONS.iter().map(|it| digest(it.text)).collect();
         assert_eq!(digests, RELEASED, "add a step instead of changing one");
     }
 
     /// The beginnings of their SHA-256.
-    const RELEASED: [&str; 1] = ["3c0efadedc9c26a4"];
+    const RELEASED: [u64; 1] = [0x3c0e_fade_dc9c_26a4];
 }

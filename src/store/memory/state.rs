@@ -1,5 +1,10 @@
 //! What the store in memory holds, and what each operation does to it.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "each function takes the operations that it is for and hands the others on"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -91,7 +91,7 @@ async fn migrate(client: &Client) -> Result<(), Failure> {
 }
 
 /// "mqttzoo", as a number.
-const LOCK: i64 = 0x6d71_7474_7a6f_6f;
+const LOCK: i64 = 0x6d_7174_747a_6f6f;
 
 /// Every statement looks rows up by keys that it is given, however many there are: a plan that reads
 /// a whole table is a mistake that comes from statistics of a moment when the table was empty.

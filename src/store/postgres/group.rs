@@ -3,6 +3,11 @@
 //! It begins by looking at all Sessions that the group names, and at the brokers on whose behalf it
 //! writes, and holds them as they are until it ends: `FOR SHARE`, so that a take-over waits.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "each function takes the operations that it is for and hands the others on"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Row;

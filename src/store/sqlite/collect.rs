@@ -188,7 +188,7 @@ impl Group<'_> {
 
     /// Messages that nobody waits for: those that were offered once more than they were taken.
     fn sweep(&mut self, limit: u64, into: &mut Collected) -> Result<(), Failure> {
-        let last: Option<Option<i64>> = self.find(
+        let last = self.find::<Option<i64>>(
             "SELECT max(id) FROM (SELECT id FROM message WHERE id > ?1 ORDER BY id LIMIT ?2)",
             params![self.sweep_place, limit.cast_signed()],
         )?;

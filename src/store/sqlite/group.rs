@@ -1,5 +1,10 @@
 //! One transaction: the batches of a group, operation by operation, behind the fence.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "each function takes the operations that it is for and hands the others on"
+)]
+
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Params, params};

@@ -56,7 +56,7 @@ fn copy_rows(
     salvaged: &mut Salvaged,
 ) -> Result<bool, Failure> {
     let Ok(mut statement) = old.prepare(read) else { return Ok(false) };
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let places: Vec<_> = (1..=columns.len()).map(|place| format!("?{place}")).collect();
     let write = format!(
         "INSERT OR {} INTO {table} ({}) VALUES ({})",
