@@ -43,7 +43,7 @@ struct Errand<'a> {
 pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
 
 impl PeerShare {
-    fn errand(&self, version: Option<Version>) -> Errand<'_> {
+    pub(super) fn errand(&self, version: Option<Version>) -> Errand<'_> {
         let Self { qos, is_for_subscribers, ref groups, .. } = *self;
         Errand { qos, version, is_for_subscribers, groups }
     }
@@ -149,7 +149,7 @@ impl Turn<'_> {
         self.note_offered(offered);
     }
 
-    fn forward_share(
+    pub(super) fn forward_share(
         &mut self,
         message: &Arc<Message>,
         share: &PeerShare,
