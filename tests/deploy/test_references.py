@@ -55,6 +55,14 @@ class Overlays(unittest.TestCase):
         finally:
             shutil.rmtree(copy)
 
+    def test_the_alert_for_missing_brokers_counts_as_many_as_there_are(self):
+        documents = rendered("monitoring")
+        replicas = broker_workload(documents)["spec"]["replicas"]
+        rules = [rule for group in named(documents, "PrometheusRule", "mqttzoo")["spec"]["groups"]
+                 for rule in group["rules"]]
+        expressions = [rule["expr"] for rule in rules if rule["alert"] == "MqttzooTooFewBrokers"]
+        self.assertEqual(expressions, [f"max(mqttzoo_cluster_members) < {replicas}"])
+
     def test_minikube_has_room_for_what_pods_ask_for(self):
         script = (ROOT / "automateBuild.sh").read_text()
         cpus, gigabytes = re.search(r"--cpus (\d+) --memory (\d+)g", script).groups()

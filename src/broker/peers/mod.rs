@@ -8,6 +8,7 @@ pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
 mod latest;
+pub mod leases;
 pub(crate) mod message_ids;
 mod outcomes;
 pub mod ownership;
@@ -35,6 +36,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::broker::Broker;
 use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
+use crate::broker::peers::leases::Strangers;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
@@ -72,6 +74,7 @@ pub struct Peers {
     lease_until_millis: AtomicU64,
     /// Connections that have something to acknowledge once we may: one entry each.
     lease_waiting: Mutex<BTreeMap<SessionKey, Waker>>,
+    strangers: Strangers,
     lane_options: LaneOptions,
     /// Whether this broker is part of the cluster and takes clients.
     is_admitting: AtomicBool,
@@ -98,6 +101,7 @@ impl Peers {
             knows_time: AtomicBool::new(false),
             lease_until_millis: AtomicU64::new(u64::MAX),
             lease_waiting: Mutex::default(),
+            strangers: Strangers::default(),
             lane_options,
             is_admitting: AtomicBool::new(false),
         }

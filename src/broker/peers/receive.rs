@@ -152,6 +152,10 @@ impl Turn<'_> {
                     self.tell(peer, &ControlFrame::InterestWanted);
                 }
             }
+            ControlFrame::DigestsWanted(question) => {
+                peers.topics().note_question(peer.boot_id(), question);
+            }
+            ControlFrame::Digests { number, parts } => peers.topics().note_digests(number, parts),
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)

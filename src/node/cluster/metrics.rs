@@ -24,6 +24,8 @@ impl Source for ClusterSource {
         interest(peers, readings);
         wills(peers, readings);
         lanes(peers, readings);
+        let (links, counts) = self.status.links();
+        super::link_metrics::read(&links, &counts, readings);
     }
 }
 
@@ -95,8 +97,18 @@ impl ClusterSource {
                 "Bytes of znodes this broker may pay for.",
                 bank.lease.znode_bytes,
             ),
+            (
+                "bank_lease_relay_bytes",
+                "Bytes of relays this broker may pay for.",
+                bank.lease.relay_bytes,
+            ),
             ("bank_used_topics", "Znodes this broker pays for.", bank.used.topics),
             ("bank_used_bytes", "Bytes of znodes this broker pays for.", bank.used.znode_bytes),
+            (
+                "bank_used_relay_bytes",
+                "Bytes of relays this broker pays for.",
+                bank.used.relay_bytes,
+            ),
             (
                 "bank_over_budget_topics",
                 "Znodes beyond the budget in the last audit of this broker.",
@@ -115,6 +127,8 @@ impl ClusterSource {
                 "Registrations of dead brokers deleted to make room.",
                 topics.orphans_evicted,
             ),
+            ("topics_compared", "Times parts were compared with a peer.", topics.comparisons),
+            ("topics_parts_differing", "Parts that differed.", topics.parts_differing),
             ("topics_skipped_system", "Topics that begin with $.", topics.skipped_system),
             ("topics_skipped_long", "Topics whose names are too long.", topics.skipped_long),
             ("topics_refused_rate", "Topics refused: too many waited.", topics.refused_rate),
@@ -140,6 +154,11 @@ impl ClusterSource {
             "Requests that ZooKeeper has not answered.",
             counters.outstanding(),
         );
+        readings.gauge(
+            "zookeeper_session_timeout_milliseconds",
+            "How long ZooKeeper lets the session live without a word from us.",
+            u64::try_from(counters.session_timeout().as_millis()).unwrap_or(u64::MAX),
+        );
         for (name, help, value) in [
             ("zookeeper_requests", "Requests to ZooKeeper.", counters.requests()),
             ("zookeeper_sessions", "Sessions made with ZooKeeper.", counters.sessions()),
@@ -158,6 +177,15 @@ impl ClusterSource {
         );
         let latency = counters.latency();
         let answers = latency.buckets.last().map_or(0, |&(_, count)| count);
+        readings.counters(
+            "zookeeper_answers_within",
+            "Answers of ZooKeeper that took at most so many microseconds.",
+            "le",
+            latency.buckets.iter().map(|(bound, count)| {
+                let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_micros().to_string());
+                (bound, *count)
+            }),
+        );
         readings.counter("zookeeper_answers", "Answers of ZooKeeper.", answers);
         readings.counter(
             "zookeeper_answer_microseconds",

@@ -5,6 +5,7 @@
 
 mod bell;
 mod latest;
+mod link_metrics;
 mod metrics;
 mod phase;
 mod receiver;
@@ -197,7 +198,7 @@ impl Reachable {
         let budget = registry::budget(config);
         let registry = Registry::new(&options.name, cluster.boot_id, budget, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
-        cluster.status.watch(&zookeeper);
+        cluster.status.watch(&zookeeper, &links);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
         let task = ClusterTask {
             broker: Arc::clone(ground.broker),
@@ -225,6 +226,7 @@ impl Reachable {
             latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,
+            live: Arc::from([]),
             is_leading: false,
             is_over: false,
             has_let_go: false,

@@ -8,6 +8,7 @@ mod under_test;
 
 mod bank;
 mod broker_faults;
+mod clock;
 mod ensemble_faults;
 mod guarded_links;
 mod handover;
@@ -17,6 +18,7 @@ mod messages;
 mod options;
 mod partitions;
 mod programs;
+mod report;
 mod retained;
 mod shared;
 mod slow_readers;

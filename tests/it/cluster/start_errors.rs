@@ -70,6 +70,28 @@ fn a_name_that_a_live_broker_has_is_refused() {
     cluster.client(1, "untouched").ping().unwrap();
 }
 
+/// *A pod ended, and another got its address before it came back elsewhere.* Whoever answered there was
+/// taken for its namesake, and it did not start.
+#[test]
+fn a_name_whose_holder_has_ended_is_had_although_somebody_answers_at_its_address() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let (zookeeper, port) = (ensemble.with_fresh_chroot(), free_port().to_string());
+    let start = |name, port: &str| {
+        let mut arguments = cluster_arguments(&zookeeper, name);
+        let further = ["--link-port", port, "--zookeeper-timeout-secs", "4"];
+        arguments.extend(further.map(str::to_owned));
+        Broker::start_with(|_directory| arguments)
+    };
+    let mut first = start("moved", &port);
+    first.wait_for_log("accepts connections");
+    first.kill();
+    // It listens for other brokers before it says which ports it has.
+    let _heir = start("heir", &port);
+    let again = start("moved", "0");
+    again.wait_for_log("waiting for its znode to end");
+    again.wait_for_log("accepts connections");
+}
+
 /// Starts a broker that ends at once; what it says on standard error.
 #[track_caller]
 fn refusal(arguments: &[&str]) -> String {

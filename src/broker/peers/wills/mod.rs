@@ -135,7 +135,7 @@ impl Wills {
     /// This broker is dead to the others and begins anew: they have told others what it kept.
     pub(super) fn begin_life(&self) {
         let mut state = self.state.lock();
-        state.own = OwnWills::default();
+        state.own = state.own.of_next_life();
         state.kept = KeptForOthers::default();
     }
 
