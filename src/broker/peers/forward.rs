@@ -32,7 +32,7 @@ pub(crate) struct PeerShare {
 
 /// What a broker is to do with a message.
 #[derive(Clone, Copy, Debug)]
-struct Errand<'a> {
+pub(super) struct Errand<'a> {
     qos: QoS,
     version: Option<Version>,
     is_for_subscribers: bool,
@@ -174,7 +174,7 @@ impl Turn<'_> {
         self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
     }
 
-    pub(super) fn forward_answered(
+    fn forward_answered(
         &mut self,
         message: &Message,
         peer: &Peer,
