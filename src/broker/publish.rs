@@ -62,6 +62,14 @@ impl Refusal {
     }
 }
 
+/// Whom the last message went to, within one turn.
+pub(crate) struct LastRoute {
+    topic: TopicName,
+    /// Of the index: a route of another one may be out of date.
+    generation: u64,
+    fanout: Arc<Fanout>,
+}
+
 /// A mailbox with room set aside: nothing but success can follow.
 struct Reserved<'a> {
     target: &'a FanoutTarget,
@@ -188,6 +196,27 @@ impl Turn<'_> {
         Some(fanout)
     }
 
+    /// The same for messages that come one behind the other and are often of the same topic: what was
+    /// found for the one before is kept in `last`.
+    #[inline]
+    fn fanout_after<'a>(
+        &mut self,
+        topic: &TopicName,
+        last: &'a mut Option<LastRoute>,
+    ) -> Option<&'a Fanout> {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let is_same = |last: &LastRoute| {
+            last.generation == generation && last.topic.as_str() == topic.as_str()
+        };
+        if last.as_ref().is_some_and(is_same) {
+            self.shard.counters.route_hits.increment();
+        } else {
+            let fanout = self.fanout(topic)?;
+            *last = Some(LastRoute { topic: topic.clone(), generation, fanout });
+        }
+        last.as_ref().map(|last| &*last.fanout)
+    }
+
     #[inline]
     fn publish_to_one(
         &mut self,
@@ -283,18 +312,17 @@ impl Turn<'_> {
     /// that have none left are put into `moved`.
     pub(crate) fn publish_from_peer(
         &mut self,
-        message: Message,
-        is_for_subscribers: bool,
-        groups: &[TopicFilter],
+        message: Arc<Message>,
+        (is_for_subscribers, groups): (bool, &[TopicFilter]),
+        last: &mut Option<LastRoute>,
         moved: &mut Vec<TopicFilter>,
     ) -> PublishOutcome {
-        let Some(fanout) = self.fanout(&message.topic) else {
+        let Some(fanout) = self.fanout_after(&message.topic, last) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let message = Arc::new(message);
         let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if groups.is_empty() && targets.len() <= 1 {
-            return self.hand_to_one(&message, targets.first());
+            return self.hand_to_one(message, targets.first());
         }
         let bytes = message.charged_bytes();
         let mut reservations = Reservations::new();
@@ -326,13 +354,13 @@ impl Turn<'_> {
     #[inline]
     fn hand_to_one(
         &mut self,
-        message: &Arc<Message>,
+        message: Arc<Message>,
         target: Option<&FanoutTarget>,
     ) -> PublishOutcome {
-        let Some((target, qos)) = target.and_then(|target| wanted(target, message)) else {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, &message)) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let is_taken = self.offer(target, message, qos, &mut None);
+        let is_taken = self.offer_delivery(target, delivery(target, message, qos), &mut None);
         self.publish_dead_letters();
         if is_taken {
             return PublishOutcome::Accepted;
@@ -507,7 +535,7 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) {
-        match target.mailbox.commit(delivery(target, message, qos), detached) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
         }
@@ -585,7 +613,16 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let delivery = delivery(target, message, qos);
+        self.offer_delivery(target, delivery(target, Arc::clone(message), qos), detached)
+    }
+
+    #[inline]
+    fn offer_delivery(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
             Offer::Displaced { wake, oldest, is_dead_letter } => {
@@ -697,13 +734,9 @@ fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a Fanout
 
 /// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
 #[inline]
-pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) -> Delivery {
-    Delivery {
-        message: Arc::clone(message),
-        tag: target.tag.clone(),
-        qos,
-        retain: target.retain_as_published && message.retain,
-    }
+pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -> Delivery {
+    let retain = target.retain_as_published && message.retain;
+    Delivery { message, tag: target.tag.clone(), qos, retain }
 }
 
 /// How long a topic that is in use is known to be, to those who keep a register of them.

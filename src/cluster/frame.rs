@@ -162,6 +162,15 @@ pub enum ControlFrame {
     },
     /// A value that is retained, or was deleted: part of a page.
     Retained(RetainedValue),
+    /// I was not connected to the ensemble all the time: what do you have of the topics?
+    DigestsWanted(DigestQuestion),
+    /// This, part by part.
+    Digests {
+        /// As in the question.
+        number: u64,
+        /// In the order of the parts.
+        parts: Vec<PartDigest>,
+    },
     /// About wills that a second broker keeps.
     Will(Box<WillFrame>),
     /// The latest value of a topic: part of a page.
@@ -252,6 +261,25 @@ pub enum ControlFrame {
         /// The last sequence number of the data stream to you.
         data: u64,
     },
+}
+
+/// A question for what another broker has of the topics.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DigestQuestion {
+    /// Drawn by whoever asks.
+    pub number: u64,
+    /// When the connection of whoever asks was seen to end, on the cluster clock: only who was
+    /// connected by then, and still is, may answer.
+    pub lost_at_millis: u64,
+}
+
+/// What the znodes of one part of the topics are, without saying it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PartDigest {
+    /// How many there are.
+    pub count: u64,
+    /// The sum of hashes of topic, version and payer.
+    pub sum: u64,
 }
 
 /// What is said of wills that are kept for another broker.

@@ -159,7 +159,9 @@ options! {
         /// `suback_unconfirmed`. Both say so in the log.
         suback_barrier: BarrierPolicy as "BARRIER" = BarrierPolicy::Strict,
         /// The file that holds the secret that all brokers of the cluster share, of at least 16
-        /// characters. Needed, or TLS, unless links are accepted on loopback only.
+        /// characters. Needed, or TLS, unless links are accepted on loopback only. Up to three more
+        /// lines hold secrets that others may show, so that the secret can be changed while brokers
+        /// run: first give the new one to all as a second line, then make it the first.
         link_secret_file: Option<PathBuf> as "FILE" = None,
         /// The PEM file with this broker's certificate for links. With `link_key` and
         /// `link_cafile`, links are TLS and both ends show a certificate.
@@ -205,10 +207,14 @@ options! {
 }
 
 options! {
-    /// How the broker stops on SIGTERM: it stops accepting, sends each client a DISCONNECT with a
-    /// reason, flushes what is buffered, and ends with exit code 0.
+    /// How the broker stops on SIGTERM: it says that it is not ready, stops accepting, sends each
+    /// client a DISCONNECT with a reason, flushes what is buffered, and ends with exit code 0.
     #[heading = "Stopping"]
     pub struct Drain {
+        /// How long, in seconds, the broker goes on as before while `/readyz` says already that no
+        /// traffic is welcome: load balancers need that long to notice. A second signal ends the
+        /// wait. What `drain_timeout_secs` bounds begins after it. No wait when off.
+        drain_wait_secs: Option<NonZeroU32> as "SECONDS" = None,
         /// How long stopping may take, in seconds. Connections that are left then are cut.
         drain_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(25),
         /// How many clients are sent away per second, so that they do not all return at once

@@ -135,9 +135,7 @@ impl<'a> Incoming<'a> {
 impl Incoming<'_> {
     /// What is to be said now, if anything is. The task is woken when what is kept back is due.
     fn take_answer(&mut self, cx: &mut Context<'_>) -> Option<Cursors> {
-        if self.answer.is_none() {
-            return None;
-        }
+        self.answer?;
         if let Some(pause) = &mut self.pause {
             let is_over = pause.as_mut().poll(cx).is_ready();
             if !is_over && self.unanswered_bytes < UNANSWERED_BYTES_MAX {

@@ -88,6 +88,13 @@ impl Reading {
         Ok(Self { cpu, load: clock::thread_cpu(), time: clock::now() })
     }
 
+    /// Nanoseconds that each process has used since `earlier`.
+    #[must_use]
+    pub fn each_since(&self, earlier: &Self) -> Vec<u64> {
+        let both = self.cpu.iter().zip(&earlier.cpu);
+        both.map(|(now, earlier)| now.since(*earlier)).collect()
+    }
+
     /// Reads them at the start of a burst, with the broker at rest.
     ///
     /// # Errors
@@ -124,8 +131,7 @@ pub struct Spent {
 impl Spent {
     /// Adds what was spent between two readings.
     pub fn add(&mut self, before: &Reading, after: &Reading) {
-        let both = after.cpu.iter().zip(&before.cpu);
-        self.broker += both.map(|(after, before)| after.since(*before)).sum::<u64>();
+        self.broker += after.each_since(before).iter().sum::<u64>();
         self.load += after.load.saturating_sub(before.load);
         self.time += after.time.saturating_sub(before.time);
     }

@@ -6,19 +6,16 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::peers::Peers;
-use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
+use crate::broker::peers::peer::{Peer, SharedPart};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
-use crate::broker::publish::delivery;
-use crate::broker::routes::{FanoutGroup, FanoutTarget, Member, PeerTarget};
+use crate::broker::routes::PeerTarget;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{Fate, Outcome};
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Offered;
 use crate::cluster::version::Version;
 use crate::cluster::wire::{self, PublishParts};
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::Message;
-use crate::session::mailbox::{Commit, Room};
 
 /// What one broker gets of a message.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ pub(crate) struct PeerShare {
 
 /// What a broker is to do with a message.
 #[derive(Clone, Copy, Debug)]
-struct Errand<'a> {
+pub(super) struct Errand<'a> {
     qos: QoS,
     version: Option<Version>,
     is_for_subscribers: bool,
@@ -46,7 +43,7 @@ struct Errand<'a> {
 pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
 
 impl PeerShare {
-    fn errand(&self, version: Option<Version>) -> Errand<'_> {
+    pub(super) fn errand(&self, version: Option<Version>) -> Errand<'_> {
         let Self { qos, is_for_subscribers, ref groups, .. } = *self;
         Errand { qos, version, is_for_subscribers, groups }
     }
@@ -140,14 +137,19 @@ impl Turn<'_> {
     }
 
     #[inline]
-    fn forward_at_most_once(&mut self, message: &Message, peer: &Peer, errand: Errand<'_>) {
+    pub(super) fn forward_at_most_once(
+        &mut self,
+        message: &Message,
+        peer: &Peer,
+        errand: Errand<'_>,
+    ) {
         let parts = self.parts(message, errand);
         let offered =
             peer.lane().offer_data(QoS::AtMostOnce, |buffer| wire::encode_publish(&parts, buffer));
         self.note_offered(offered);
     }
 
-    fn forward_share(
+    pub(super) fn forward_share(
         &mut self,
         message: &Arc<Message>,
         share: &PeerShare,
@@ -172,7 +174,7 @@ impl Turn<'_> {
         self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
     }
 
-    fn forward_answered(
+    pub(super) fn forward_answered(
         &mut self,
         message: &Message,
         peer: &Peer,
@@ -191,7 +193,7 @@ impl Turn<'_> {
     }
 
     /// Whoever was to get a message has no room for it, and does not have it.
-    fn note_full(&mut self, ticket: &PublishTicket) {
+    pub(super) fn note_full(&mut self, ticket: &PublishTicket) {
         ticket.expect_another();
         let waker = ticket.answer(RemoteOutcome::Full);
         self.shard.wake_later(waker);
@@ -228,147 +230,6 @@ impl Turn<'_> {
         }
     }
 
-    /// A peer says what came of messages it was sent.
-    pub(crate) fn handle_outcomes(&mut self, peer: &Arc<Peer>, outcomes: &[Outcome]) {
-        for outcome in outcomes {
-            for answered in peer.take_answered(outcome) {
-                let fate = match &outcome.fate {
-                    Fate::Enqueued => RemoteOutcome::Enqueued,
-                    Fate::NoMatch => RemoteOutcome::NoMatch,
-                    Fate::Refused(reason_code) => RemoteOutcome::Refused(*reason_code),
-                    Fate::GroupsMoved(groups) => self.handle_moved(peer, &answered, groups),
-                };
-                let waker = answered.ticket.answer(fate);
-                self.shard.wake_later(waker);
-            }
-        }
-    }
-
-    /// No member of these groups at `peer` could take a message: others are tried. What came of the
-    /// rest there.
-    fn handle_moved(
-        &mut self,
-        peer: &Peer,
-        answered: &Unanswered,
-        groups: &[TopicFilter],
-    ) -> RemoteOutcome {
-        let Some(shared) = &answered.shared else { return RemoteOutcome::Enqueued };
-        let mut tried = shared.tried.clone();
-        tried.push(peer.boot_id());
-        self.offer_elsewhere(&shared.message, groups, &answered.ticket, &tried);
-        if shared.is_all && groups.len() == shared.groups.len() {
-            return RemoteOutcome::NoMatch;
-        }
-        RemoteOutcome::Enqueued
-    }
-
-    /// A peer is dead: what its clients had they have lost with it; what members of Shared
-    /// Subscriptions there were to have goes to others.
-    pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
-        for unanswered in peer.take_unanswered() {
-            if let Some(shared) = &unanswered.shared {
-                let ticket = &unanswered.ticket;
-                self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
-            }
-            let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
-            self.shard.wake_later(waker);
-        }
-    }
-
-    fn offer_elsewhere(
-        &mut self,
-        message: &Arc<Message>,
-        groups: &[TopicFilter],
-        ticket: &Arc<PublishTicket>,
-        tried: &[BootId],
-    ) {
-        let Some(fanout) = self.fanout(&message.topic) else { return };
-        for filter in groups {
-            let Some(group) = fanout.groups.iter().find(|group| group.filter() == filter) else {
-                // Nobody is left who wants it.
-                continue;
-            };
-            if self.offer_to_group(message, group, ticket, tried) {
-                continue;
-            }
-            if group.has_qos() {
-                self.shard.counters.shared_publishes_exhausted.increment();
-                self.note_full(ticket);
-            } else {
-                self.shard.counters.deliveries_dropped.increment();
-            }
-        }
-    }
-
-    /// Offers to a member that is at none of the brokers that were `tried`: two whose members are
-    /// all full would pass it on to each other for ever.
-    fn offer_to_group(
-        &mut self,
-        message: &Arc<Message>,
-        group: &FanoutGroup,
-        ticket: &Arc<PublishTicket>,
-        tried: &[BootId],
-    ) -> bool {
-        let is_open = |peer: &Peer| tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
-        let ready = group.in_turn().filter(|member| member.is_ready());
-        for member in ready.chain(group.everyone()) {
-            match member {
-                Member::Local(target) => {
-                    if let Some(is_taken) = self.offer_to_member(message, target, ticket) {
-                        return is_taken;
-                    }
-                }
-                Member::Remote(target) if is_open(&target.peer) => {
-                    let mut shares = PeerShares::new();
-                    share_with_group(&mut shares, target, group.filter(), message.qos);
-                    for share in shares {
-                        if share.qos == QoS::AtMostOnce {
-                            // Nobody answers for QoS 0: the publisher would wait for ever.
-                            self.forward_at_most_once(message, &share.peer, share.errand(None));
-                            self.note_taken(ticket);
-                        } else {
-                            self.forward_share(message, &share, None, ticket, tried);
-                        }
-                    }
-                    return true;
-                }
-                Member::Remote(_) => {}
-            }
-        }
-        false
-    }
-
-    /// Offers to a member of a group that is here. Nothing when it has no room.
-    fn offer_to_member(
-        &mut self,
-        message: &Arc<Message>,
-        target: &FanoutTarget,
-        ticket: &PublishTicket,
-    ) -> Option<bool> {
-        let qos = message.qos.min(target.qos);
-        if qos == QoS::AtMostOnce {
-            self.note_taken(ticket);
-            return Some(self.offer(target, message, qos, &mut None));
-        }
-        if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
-            return None;
-        }
-        let Commit::Queued(wake) = target.mailbox.commit(delivery(target, message, qos), &mut None)
-        else {
-            return None;
-        };
-        self.shard.wake_later(wake);
-        self.note_taken(ticket);
-        Some(true)
-    }
-
-    /// Somebody has it by a way that is not answered.
-    fn note_taken(&mut self, ticket: &PublishTicket) {
-        ticket.expect_another();
-        let waker = ticket.answer(RemoteOutcome::Enqueued);
-        self.shard.wake_later(waker);
-    }
-
     /// Everybody but us, when a retained message is to be kept everywhere.
     pub(crate) fn share_with_all(&self, shares: &mut PeerShares, message: &Message) {
         if let Some(peers) = self.broker.peers() {
@@ -378,9 +239,6 @@ impl Turn<'_> {
         }
     }
 }
-
-/// Brokers to which one message is offered for a Shared Subscription. Then its members count as full.
-const TRIED_MAX: usize = 16;
 
 /// Whether messages of this topic concern one broker only.
 pub(crate) fn is_own_business(topic: &str) -> bool {

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::broker::peers::peer::Peer;
+use crate::broker::peers::peer::{Peer, Withheld};
 use crate::cluster::frame::{ControlFrame, InterestEntry};
 use crate::cluster::identity::BootId;
 use crate::cluster::interest::{InterestChange, LocalInterest};
@@ -247,8 +247,8 @@ impl State {
     fn tell_each(&mut self, frame: &ControlFrame, wakes: &mut Vec<Waker>) {
         for listener in self.listeners.iter_mut().filter(|listener| !listener.is_behind) {
             match listener.peer.tell_unless_behind(frame) {
-                Some(wake) => wakes.extend(wake),
-                None => listener.is_behind = true,
+                Ok(wake) => wakes.extend(wake),
+                Err(Withheld) => listener.is_behind = true,
             }
         }
     }

@@ -76,6 +76,10 @@ pub struct SharedPart {
     pub tried: SmallVec<[BootId; 2]>,
 }
 
+/// Something is to be told later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Withheld;
+
 impl Peer {
     /// A broker that has just been heard of. `key` is its place in the index.
     #[must_use]
@@ -193,10 +197,13 @@ impl Peer {
         waker_of(self.lane.offer_control(|buffer| wire::encode_control(frame, buffer)))
     }
 
-    /// Tells it something that can be told later. Nothing when it is to be told later.
-    pub(crate) fn tell_unless_behind(&self, frame: &ControlFrame) -> Option<Option<Waker>> {
+    /// Tells it something that can be told later, unless it does not take what it is told.
+    pub(crate) fn tell_unless_behind(
+        &self,
+        frame: &ControlFrame,
+    ) -> Result<Option<Waker>, Withheld> {
         let encode = |buffer: &mut _| wire::encode_control(frame, buffer);
-        self.lane.offer_unless_behind(encode).map(waker_of)
+        self.lane.offer_unless_behind(encode).map(waker_of).ok_or(Withheld)
     }
 
     /// That its interest is in effect has not been told.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::broker::latest::Audience;
 use crate::broker::peers::Peers;
 use crate::broker::peers::forward::is_own_business;
-use crate::broker::peers::peer::Peer;
-use crate::broker::publish::PublishOutcome;
+use crate::broker::peers::peer::{Peer, Withheld};
+use crate::broker::publish::{LastRoute, PublishOutcome};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
@@ -38,10 +38,30 @@ impl Turn<'_> {
         peer: &Arc<Peer>,
         batch: &Batch,
     ) -> Result<(), BatchError> {
+        let mut outcomes = Vec::new();
+        let taken = self.take_frames(peers, peer, batch, &mut outcomes);
+        if batch.kind == StreamKind::Data {
+            self.shard.wake_later(peers.ownership().note_data());
+        }
+        // Also of a batch that is broken further on: what was taken does not come again.
+        if !outcomes.is_empty() {
+            let wake = peer.tell(&ControlFrame::Done(outcomes));
+            self.shard.wake_later(wake);
+        }
+        taken
+    }
+
+    fn take_frames(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        batch: &Batch,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
         let known = inbound.known(batch)? as usize;
-        let mut outcomes = Vec::new();
+        let mut last_route = None;
         for frame in batch.frames().skip(known) {
             let frame = frame?;
             let seq = frame.seq;
@@ -49,8 +69,8 @@ impl Turn<'_> {
                 StreamKind::Data => {
                     let publish = frame.publish()?;
                     let qos = publish.qos;
-                    let fate = self.receive_publish(peers, publish);
-                    note_outcome(&mut outcomes, seq, qos, fate);
+                    let fate = self.receive_publish(peers, publish, &mut last_route);
+                    note_outcome(outcomes, seq, qos, fate);
                 }
                 StreamKind::Control => {
                     let control = frame.control()?;
@@ -59,21 +79,18 @@ impl Turn<'_> {
             }
             inbound.advance(batch.kind, seq);
         }
-        drop(inbound);
-        if batch.kind == StreamKind::Data {
-            self.shard.wake_later(peers.ownership().note_data());
-        }
-        if !outcomes.is_empty() {
-            let wake = peer.tell(&ControlFrame::Done(outcomes));
-            self.shard.wake_later(wake);
-        }
         Ok(())
     }
 
-    fn receive_publish(&mut self, peers: &Peers, frame: PublishFrame) -> Fate {
+    fn receive_publish(
+        &mut self,
+        peers: &Peers,
+        frame: PublishFrame,
+        last_route: &mut Option<LastRoute>,
+    ) -> Fate {
         self.shard.counters.peer_publishes_received.increment();
         let version = frame.version;
-        let message = Message {
+        let message = Arc::new(Message {
             topic: frame.topic,
             payload: frame.payload,
             properties: frame.properties,
@@ -83,7 +100,7 @@ impl Turn<'_> {
             id: MessageId(frame.message_id),
             expires_at: frame.expires_at_millis.map(|millis| peers.tick(millis)),
             is_in_transit: true,
-        };
+        });
         if let Some(version) = version
             && !is_own_business(message.topic.as_str())
         {
@@ -96,8 +113,8 @@ impl Turn<'_> {
             }
         }
         let mut moved = Vec::new();
-        let outcome =
-            self.publish_from_peer(message, frame.is_for_subscribers, &frame.groups, &mut moved);
+        let receivers = (frame.is_for_subscribers, &*frame.groups);
+        let outcome = self.publish_from_peer(message, receivers, last_route, &mut moved);
         match outcome {
             PublishOutcome::Refused(refusal) => Fate::Refused(refusal.reason_code()),
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
@@ -152,6 +169,10 @@ impl Turn<'_> {
                     self.tell(peer, &ControlFrame::InterestWanted);
                 }
             }
+            ControlFrame::DigestsWanted(question) => {
+                peers.topics().note_question(peer.boot_id(), question);
+            }
+            ControlFrame::Digests { number, parts } => peers.topics().note_digests(number, parts),
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
@@ -215,8 +236,8 @@ impl Turn<'_> {
             interest.version()
         };
         match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
-            Some(wake) => self.shard.wake_later(wake),
-            None => peer.owe_confirmation(),
+            Ok(wake) => self.shard.wake_later(wake),
+            Err(Withheld) => peer.owe_confirmation(),
         }
     }
 }

@@ -43,7 +43,9 @@ impl Turn<'_> {
             self.shard.wake_later(waker);
         }
         self.lose_words_of(peers, peer.boot_id());
+        peers.wills().lose_words_of(peer.boot_id());
         self.repeat_words_to(peers, peer.boot_id());
+        peers.wills().repeat_to(peer.boot_id());
     }
 
     /// `peer` wants to be told all again: it has lost frames of ours, or disagrees.
@@ -53,12 +55,14 @@ impl Turn<'_> {
         self.shard.wake_each(wakes);
         self.confirm_interest(peer);
         self.repeat_words_to(peers, peer.boot_id());
+        peers.wills().repeat_to(peer.boot_id());
     }
 
     /// Tells `peer` that we are there, unless it is told too much already.
     pub fn ping(&mut self, peer: &Peer, ping: &ControlFrame) {
-        let wake = peer.tell_unless_behind(ping).flatten();
-        self.shard.wake_later(wake);
+        if let Ok(wake) = peer.tell_unless_behind(ping) {
+            self.shard.wake_later(wake);
+        }
     }
 
     /// Tells every peer that keeps up again what was withheld from it. To be called now and then.

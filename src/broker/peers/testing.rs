@@ -476,12 +476,10 @@ impl Cluster {
         link.flag.lower();
         let waker = Waker::from(Arc::clone(&link.flag));
         let mut taken = VecDeque::new();
-        let last = loop {
-            match link.lane.take(1, &waker, &mut taken) {
-                Taken::Batches => {}
-                other => break other,
-            }
-        };
+        let mut last = Taken::Batches;
+        while last == Taken::Batches {
+            last = link.lane.take(1, &waker, &mut taken);
+        }
         if last == Taken::Restart {
             return self.redial(from, to);
         }

@@ -11,6 +11,7 @@
 //! by a newer one is kept until that map comes.
 
 mod holding;
+mod repeat;
 mod voice;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

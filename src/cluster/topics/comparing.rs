@@ -17,19 +17,17 @@ use crate::cluster::frame::{DigestQuestion, PartDigest};
 use crate::cluster::identity::BootId;
 use crate::cluster::paths::TOPICS;
 use crate::ports::Tick;
-use crate::ports::coordination::{
-    Change, CoordinationError, CreateMode, Reply, Request, Ticket,
-};
+use crate::ports::coordination::{Change, CoordinationError, CreateMode, Reply, Request, Ticket};
 
 /// Questions of ours and of others.
 #[derive(Default)]
 pub(super) struct Comparing {
     /// Since when our connection stands.
     connected_at: Option<Tick>,
-    /// When the one before was seen to end.
+    /// When the first one was seen to end since when not everything has been compared or listed.
     lost_at: Option<Tick>,
     /// Whether everything has been listed once.
-    pub(super) has_listed: bool,
+    has_listed: bool,
     /// Of the question that waits for an answer.
     number: u64,
     /// What others wait for.
@@ -52,10 +50,10 @@ enum Step {
 impl Topics {
     /// A broker that was not connected all the time wants to know what we have. There is no answer
     /// when we were not connected either.
-    pub fn ask_digests(&mut self, now: Tick, from: BootId, question: DigestQuestion) {
+    pub fn ask_digests(&mut self, from: BootId, question: DigestQuestion) {
         let stood_at = self.comparing.connected_at.and_then(|at| self.cluster_millis(at));
-        let has_stood = stood_at
-            .is_some_and(|at| at.saturating_add(MARGIN_MILLIS) <= question.lost_at_millis);
+        let has_stood =
+            stood_at.is_some_and(|at| at.saturating_add(MARGIN_MILLIS) <= question.lost_at_millis);
         if !has_stood || !self.is_connected || self.comparing.questions.len() >= QUESTIONS_MAX {
             self.readings.questions_declined += 1;
             return;
@@ -65,7 +63,6 @@ impl Topics {
         let fence = self.submit(Request::Change(Change::Create { path, data, mode }));
         let (number, step) = (question.number, Step::Fence(fence));
         self.comparing.questions.push_back(Question { from, number, step });
-        self.answer_questions(now);
     }
 
     /// What another broker has. Parts of which we have the same are not listed again.
@@ -93,7 +90,7 @@ impl Topics {
 
     pub(super) fn note_disconnection(&mut self, now: Tick) {
         if self.comparing.connected_at.take().is_some() {
-            self.comparing.lost_at = Some(now);
+            self.comparing.lost_at.get_or_insert(now);
         }
         self.comparing.questions.clear();
     }
@@ -103,12 +100,19 @@ impl Topics {
         if !self.comparing.has_listed || self.live.len() < 2 || self.readings.untracked > 0 {
             return None;
         }
-        let lost_at = self.comparing.lost_at.take().unwrap_or(now);
+        let lost_at = self.comparing.lost_at.unwrap_or(now);
         let lost_at_millis = self.cluster_millis(lost_at)?;
         self.comparing.number += 1;
         let question = DigestQuestion { number: self.comparing.number, lost_at_millis };
         self.outputs.push_back(TopicsOutput::Compare(question));
         Some(Listing::Comparing(now.plus_millis(ANSWER_MILLIS)))
+    }
+
+    /// All that there is has been listed, or is known not to have changed.
+    pub(super) fn note_listed(&mut self) {
+        self.table.holdings.note_listed();
+        self.comparing.has_listed = true;
+        self.comparing.lost_at = None;
     }
 
     /// Takes the answer to a fence; whether it was one.
@@ -128,7 +132,7 @@ impl Topics {
     }
 
     /// Answers what can be answered.
-    pub(super) fn answer_questions(&mut self, _now: Tick) {
+    pub(super) fn answer_questions(&mut self) {
         let Self { comparing, table, outputs, .. } = self;
         comparing.questions.retain(|question| {
             let Step::Reading(mark) = question.step else { return true };

@@ -26,6 +26,7 @@
 //! when a publish finds that moment past: a publish then pays for one comparison.
 
 mod boots;
+mod comparing;
 mod known;
 mod listing;
 mod options;
@@ -49,6 +50,7 @@ pub use record::{Content, Record, ValueKind, fits_znode};
 use std::collections::VecDeque;
 
 use boots::Boots;
+use comparing::Comparing;
 use known::{Flags, Kind, Known, Own};
 use listing::Listing;
 use pace::Pace;
@@ -60,7 +62,7 @@ use table::Table;
 use writing::Writing;
 
 use crate::cluster::bank::{Bank, Holdings};
-use crate::cluster::frame::RetainedValue;
+use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
 use crate::cluster::tickets::{Owner, TicketSource};
@@ -74,6 +76,7 @@ pub struct Topics {
     table: Table,
     reading: Reading,
     listing: Listing,
+    comparing: Comparing,
     writing: Writing,
     sweep: Sweep,
     pace: Pace,
@@ -101,6 +104,10 @@ pub enum TopicsOutput {
     /// Nobody has said for long that this topic is used. If it is subscribed to by its name, call
     /// [`Topics::use_topic`], or its registration ends.
     Fading(TopicName),
+    /// Ask a few other brokers what they have, with [`Topics::ask_digests`].
+    Compare(DigestQuestion),
+    /// Tell this broker what we have: it asked under this number.
+    Digests(BootId, u64, Vec<PartDigest>),
     /// The value of this topic that was set here found no place in the tree, and will not: whoever is
     /// to have it must hear of it otherwise.
     Unwritten(TopicName),
@@ -118,6 +125,7 @@ impl Topics {
             table: Table::new(topics_max, topics_bytes_max, hash_seed, boots),
             reading: Reading::default(),
             listing: Listing::Idle,
+            comparing: Comparing::default(),
             writing: Writing::default(),
             sweep: Sweep::default(),
             pace: Pace::new(options.writes_per_sec),
@@ -149,13 +157,14 @@ impl Topics {
             CoordinationEvent::Connected { is_new, .. } => self.handle_connected(now, is_new),
             CoordinationEvent::Disconnected | CoordinationEvent::Expired => {
                 self.is_connected = false;
+                self.note_disconnection(now);
             }
             CoordinationEvent::Answered { ticket, outcome } => {
                 if let Some(read) = self.reading.take(ticket) {
                     self.handle_read(now, read, outcome, bank);
                 } else if let Some(write) = self.writing.take(ticket) {
                     self.handle_written(now, write, outcome, bank);
-                } else {
+                } else if !self.take_fence(ticket, &outcome) {
                     self.handle_listed(now, ticket, outcome, bank);
                 }
             }
@@ -171,6 +180,7 @@ impl Topics {
         self.read_due(now);
         self.sweep_due(now);
         self.write_due(now, bank);
+        self.answer_questions();
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -286,6 +296,8 @@ impl Topics {
     }
 
     fn handle_connected(&mut self, now: Tick, is_new: bool) {
+        self.note_disconnection(now);
+        self.note_connection(now);
         self.is_connected = true;
         self.is_watching &= !is_new;
         self.reading.read_again();

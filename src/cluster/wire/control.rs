@@ -4,8 +4,8 @@
 use bytes::BytesMut;
 
 use crate::cluster::frame::{
-    Claim, ControlFrame, Fate, Grant, Handover, Held, InterestEntry, Outcome, RetainedMessage,
-    RetainedValue, Revoke, Token, Whereabouts,
+    Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry, Outcome,
+    PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
 };
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
@@ -52,6 +52,17 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         }
         ControlFrame::Retained(value) | ControlFrame::Latest(value) => {
             write_retained(value, sink);
+        }
+        ControlFrame::DigestsWanted(question) => {
+            sink.u64(question.number);
+            sink.u64(question.lost_at_millis);
+        }
+        ControlFrame::Digests { number, parts } => {
+            sink.u64(*number);
+            sink.list(parts, |sink, part| {
+                sink.u64(part.count);
+                sink.u64(part.sum);
+            });
         }
         ControlFrame::Will(frame) => write_will(frame, sink),
         ControlFrame::RetainedMore { after } => sink.string(after.as_str()),
@@ -124,6 +135,15 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
         INTEREST_APPLIED => ControlFrame::InterestApplied { version: reader.u64()? },
         DONE => ControlFrame::Done(reader.list(read_outcome)?),
         RETAINED => ControlFrame::Retained(read_retained(reader)?),
+        DIGESTS_WANTED => {
+            let (number, lost_at_millis) = (reader.u64()?, reader.u64()?);
+            ControlFrame::DigestsWanted(DigestQuestion { number, lost_at_millis })
+        }
+        DIGESTS => ControlFrame::Digests {
+            number: reader.u64()?,
+            parts: reader
+                .list(|reader| Ok(PartDigest { count: reader.u64()?, sum: reader.u64()? }))?,
+        },
         WILL => ControlFrame::Will(Box::new(read_will(reader)?)),
         LATEST => ControlFrame::Latest(read_retained(reader)?),
         RETAINED_COMPLETE => ControlFrame::RetainedComplete,
@@ -187,6 +207,8 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::Retained(_) => RETAINED,
         ControlFrame::Latest(_) => LATEST,
         ControlFrame::Will(_) => WILL,
+        ControlFrame::DigestsWanted(_) => DIGESTS_WANTED,
+        ControlFrame::Digests { .. } => DIGESTS,
         ControlFrame::RetainedComplete => RETAINED_COMPLETE,
         ControlFrame::RetainedWanted { .. } => RETAINED_WANTED,
         ControlFrame::RetainedMore { .. } => RETAINED_MORE,
@@ -379,12 +401,14 @@ const HANDOVER_DECLINED: u8 = 22;
 const MARK_WANTED: u8 = 23;
 const MARK: u8 = 24;
 const SETTLED: u8 = 25;
+const LATEST: u8 = 40;
+const WILL: u8 = 41;
+const DIGESTS_WANTED: u8 = 42;
+const DIGESTS: u8 = 43;
 
 const HERE: u8 = 0;
 const COMING: u8 = 1;
 const GOING: u8 = 2;
-const LATEST: u8 = 40;
-const WILL: u8 = 41;
 
 const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;

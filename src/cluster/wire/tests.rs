@@ -11,9 +11,9 @@ use proptest::sample::{Index, select};
 
 use super::*;
 use crate::cluster::frame::{
-    Claim, ControlFrame, Cursors, Fate, Grant, Handover, Held, Hello, InterestEntry, Outcome,
-    PublishFrame, RetainedMessage, RetainedValue, Revoke, StreamKind, Token, Welcome, Whereabouts,
-    WillFrame,
+    Claim, ControlFrame, Cursors, DigestQuestion, Fate, Grant, Handover, Held, Hello,
+    InterestEntry, Outcome, PartDigest, PublishFrame, RetainedMessage, RetainedValue, Revoke,
+    StreamKind, Token, Welcome, Whereabouts, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::version::Version;
@@ -330,7 +330,7 @@ fn publish() -> impl Strategy<Value = PublishFrame> {
 }
 
 fn control() -> impl Strategy<Value = ControlFrame> {
-    prop_oneof![interest(), ownership(), outcomes(), retained(), wills(), ping()]
+    prop_oneof![interest(), ownership(), outcomes(), retained(), wills(), digests(), ping()]
 }
 
 fn interest() -> impl Strategy<Value = ControlFrame> {
@@ -424,6 +424,16 @@ fn wills() -> impl Strategy<Value = ControlFrame> {
         any::<(u64, bool)>().prop_map(|(number, is_kept)| WillFrame::Kept { number, is_kept });
     let gone = vec(any::<u64>(), 0..5).prop_map(WillFrame::Gone);
     prop_oneof![keep, kept, gone].prop_map(|frame| ControlFrame::Will(Box::new(frame)))
+}
+
+fn digests() -> impl Strategy<Value = ControlFrame> {
+    let question = any::<(u64, u64)>().prop_map(|(number, lost_at_millis)| {
+        ControlFrame::DigestsWanted(DigestQuestion { number, lost_at_millis })
+    });
+    let part = any::<(u64, u64)>().prop_map(|(count, sum)| PartDigest { count, sum });
+    let answer = (any::<u64>(), vec(part, 0..20))
+        .prop_map(|(number, parts)| ControlFrame::Digests { number, parts });
+    prop_oneof![question, answer]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {

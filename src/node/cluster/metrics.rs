@@ -127,6 +127,8 @@ impl ClusterSource {
                 "Registrations of dead brokers deleted to make room.",
                 topics.orphans_evicted,
             ),
+            ("topics_compared", "Times parts were compared with a peer.", topics.comparisons),
+            ("topics_parts_differing", "Parts that differed.", topics.parts_differing),
             ("topics_skipped_system", "Topics that begin with $.", topics.skipped_system),
             ("topics_skipped_long", "Topics whose names are too long.", topics.skipped_long),
             ("topics_refused_rate", "Topics refused: too many waited.", topics.refused_rate),

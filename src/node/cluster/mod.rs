@@ -59,8 +59,11 @@ pub enum ClusterError {
     /// The file of ZooKeeper's digest authentication holds something else.
     #[error("{0} does not hold one line `user:password`")]
     Digest(PathBuf),
-    /// The secret of the links is too short to be one.
-    #[error("the secret in {0} is shorter than 16 characters")]
+    /// A secret of the links is too short to be one, or there are too many.
+    #[error(
+        "the secret in {0} is shorter than {SECRET_BYTES_MIN} characters, or there are more than \
+         {SECRETS_MAX}: write one a line"
+    )]
     Secret(PathBuf),
     /// Links cannot be had.
     #[error(transparent)]
@@ -277,11 +280,14 @@ fn read_tls(path: &Path) -> Result<coordination::Tls, ClusterError> {
 
 fn read_secret(path: &Path) -> Result<Secret, ClusterError> {
     let text = read(path)?;
-    let secret = text.trim_end();
-    if secret.len() < SECRET_BYTES_MIN {
-        return Err(ClusterError::Secret(path.to_owned()));
+    let secrets: Vec<_> = text.trim_end().lines().map(|line| line.trim_end().as_bytes()).collect();
+    let is_fit = |secret: &&[u8]| secret.len() >= SECRET_BYTES_MIN;
+    match secrets.split_first() {
+        Some((shown, others)) if secrets.len() <= SECRETS_MAX && secrets.iter().all(is_fit) => {
+            Ok(Secret::changing(shown, others.iter().copied()))
+        }
+        Some(_) | None => Err(ClusterError::Secret(path.to_owned())),
     }
-    Ok(Secret::new(secret.as_bytes()))
 }
 
 /// The files of TLS between brokers, which are given together or not at all.
@@ -317,4 +323,6 @@ fn draw_boot_id() -> BootId {
 /// What ZooKeeper has said and the task has not heard yet.
 const EVENTS_MAX: usize = 16_384;
 const SECRET_BYTES_MIN: usize = 16;
+/// The one that is shown, and those that are believed besides while it is being changed.
+const SECRETS_MAX: usize = 4;
 const CHROOT_DEFAULT: &str = "/mqttzoo";

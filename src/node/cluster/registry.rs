@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::peers::topics::TopicNews;
 use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds};
-use crate::cluster::frame::RetainedValue;
+use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
@@ -27,6 +27,10 @@ pub(super) enum RegistryNews {
     Fading(TopicName),
     /// The latest value of another broker.
     Latest(RetainedValue),
+    /// Others are to be asked what they have.
+    Compare(DigestQuestion),
+    /// Somebody asked under this number what we have.
+    Digests(BootId, u64, Vec<PartDigest>),
     /// A value that was set here is not in the tree.
     Unwritten(TopicName),
     /// Nothing is registered before the ensemble keeps znodes with a time to live.
@@ -89,6 +93,12 @@ impl Registry {
         for value in news.values {
             self.topics.set_value(now, &value, ValueKind::Retained);
         }
+        for (from, question) in news.questions {
+            self.topics.ask_digests(from, question);
+        }
+        for (number, parts) in &news.digests {
+            self.topics.note_digests(*number, parts);
+        }
     }
 
     /// The latest value of a topic, published here.
@@ -131,6 +141,10 @@ impl Registry {
                 TopicsOutput::Value(value, None) => news.push(RegistryNews::Value(value)),
                 TopicsOutput::Value(value, Some(ValueKind::LastValue)) => {
                     news.push(RegistryNews::Latest(value));
+                }
+                TopicsOutput::Compare(question) => news.push(RegistryNews::Compare(question)),
+                TopicsOutput::Digests(to, number, parts) => {
+                    news.push(RegistryNews::Digests(to, number, parts));
                 }
                 TopicsOutput::Unwritten(topic) => news.push(RegistryNews::Unwritten(topic)),
                 TopicsOutput::Fading(topic) => news.push(RegistryNews::Fading(topic)),

@@ -219,6 +219,18 @@ impl ClusterTask {
                     let merge = |turn: &mut Turn<'_>| turn.merge_latest_value(peers, value);
                     self.context.run(&self.broker, now, merge);
                 }
+                RegistryNews::Compare(question) => {
+                    let frame = ControlFrame::DigestsWanted(question);
+                    for peer in peers.live().iter().take(ASKED_MAX) {
+                        self.context.run(&self.broker, now, |turn| turn.tell(peer, &frame));
+                    }
+                }
+                RegistryNews::Digests(to, number, parts) => {
+                    let frame = ControlFrame::Digests { number, parts };
+                    if let Some(peer) = peers.find(to) {
+                        self.context.run(&self.broker, now, |turn| turn.tell(&peer, &frame));
+                    }
+                }
                 RegistryNews::Unwritten(topic) => {
                     let share = |turn: &mut Turn<'_>| turn.share_latest(peers, &topic);
                     self.context.run(&self.broker, now, share);
@@ -482,6 +494,8 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
 }
 
+/// How many brokers are asked what they have of the topics: some may have been cut off as well.
+const ASKED_MAX: usize = 3;
 /// How often, within the time of a session, peers are told that we are there.
 const PINGS: u64 = 6;
 /// How long at most until the phase is looked at again.

@@ -23,6 +23,7 @@ mod retained;
 mod shared;
 mod slow_readers;
 mod start_errors;
+mod starting;
 mod storm;
 mod wills;
 

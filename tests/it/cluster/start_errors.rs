@@ -25,7 +25,10 @@ fn without_an_ensemble_it_keeps_trying_and_is_not_ready() {
         assert_eq!(status, 503, "{body}");
         body.contains("ZooKeeper")
     });
-    assert_eq!(broker.ask_admin("GET", "/livez").unwrap().0, 200);
+    // Neither of these may end a process that waits for its ensemble.
+    for path in ["/livez", "/startupz"] {
+        assert_eq!(broker.ask_admin("GET", path).unwrap().0, 200, "{path}");
+    }
     let log = broker.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains(&nobody)).collect();
     assert_eq!(lines.len(), 1, "one line says it: {log}");
@@ -40,6 +43,16 @@ fn a_server_without_ttl_nodes_is_told_what_it_lacks() {
     let log = broker.wait_for_log("extendedTypesEnabled=true");
     assert_eq!(broker.count_in_log("extendedTypesEnabled"), 1, "{log}");
     assert!(log.contains("zoo.cfg"), "{log}");
+}
+
+/// In a new installation names of servers may not resolve for a while: no reason to give up.
+#[test]
+fn names_that_do_not_resolve_are_tried_again() {
+    let mut broker = joining("zookeeper-0.invalid:2181,zookeeper-1.invalid:2181", "early", &[]);
+    broker.wait_for_log("no ZooKeeper session can be made: keeps trying");
+    assert_eq!(broker.ask_admin("GET", "/readyz").unwrap().0, 503);
+    assert_eq!(broker.ask_admin("GET", "/livez").unwrap().0, 200);
+    assert!(broker.terminate().success());
 }
 
 /// The name is taken by a broker that lives and answers: the newcomer ends with one line.
@@ -110,4 +123,17 @@ fn a_list_of_servers_that_is_none_is_refused() {
         assert!(said.contains("--zookeeper"), "{list}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+#[test]
+fn a_secret_that_is_none_is_refused_on_every_line() {
+    let directory = fresh_dir("cluster-secret");
+    let path = directory.join("secret");
+    for text in ["", "short\n", "long enough for one\nshort\n", &"long enough for one\n".repeat(5)]
+    {
+        std::fs::write(&path, text).unwrap();
+        let said = refusal(&["--link-secret-file", path.to_str().unwrap()]);
+        assert!(said.contains("shorter than 16 characters"), "{text:?}: {said}");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -37,6 +37,8 @@ pub struct Stretch {
     pub delivered: u64,
     /// What was spent meanwhile; the brokers' time is that of all of them.
     pub spent: Spent,
+    /// What the publishers' broker and the subscribers' broker have spent of it.
+    ends: [u64; 2],
     latency: Option<Histogram<u64>>,
     answer_latency: Option<Histogram<u64>>,
 }
@@ -77,7 +79,9 @@ pub fn run(
     }
     let mut spent = Spent::default();
     spent.add(&before, &after);
-    Ok(Stretch { delivered, spent, latency, answer_latency })
+    let each = after.each_since(&before);
+    let ends = [way.from, way.to].map(|at| each.get(at).copied().unwrap_or(0));
+    Ok(Stretch { delivered, spent, ends, latency, answer_latency })
 }
 
 fn go(engine: &mut Engine, speed: Speed, time: Duration) -> Result<Pace, LoadError> {
@@ -101,6 +105,9 @@ impl Stretch {
             .with(US, ratio(self.spent.broker, self.delivered) / 1e3, 3)
             .with(PER_CPU_SECOND, ratio(self.delivered, self.spent.broker) * 1e9, 0)
             .with(PER_SECOND, self.rate(), 0);
+        let [from, to] = self.ends.map(|spent| ratio(spent, self.delivered) / 1e3);
+        let case =
+            case.with("us publishers' broker", from, 3).with("us subscribers' broker", to, 3);
         let case = with_percentiles(case, self.latency.as_ref(), LATENCY);
         case.with(LOAD, ratio(self.spent.load, self.spent.time), 2)
     }
@@ -108,7 +115,9 @@ impl Stretch {
     /// The case of this name, with how long messages and their acknowledgements take.
     #[must_use]
     pub fn latency_case(&self, name: &'static str) -> Case {
-        let case = Case::new(name).with(PER_SECOND, self.rate(), 0);
+        let case = Case::new(name)
+            .with(US, ratio(self.spent.broker, self.delivered) / 1e3, 3)
+            .with(PER_SECOND, self.rate(), 0);
         let case = with_percentiles(case, self.latency.as_ref(), LATENCY);
         with_percentiles(case, self.answer_latency.as_ref(), ANSWER)
     }

@@ -184,6 +184,11 @@ impl State {
             return;
         }
         let client_id: Arc<str> = Arc::from(revoke.client_id.as_str());
+        let is_going = |export: &Export| export.client_id == client_id && export.has_heard(revoke);
+        if self.exports.values().any(is_going) {
+            // It was told twice.
+            return;
+        }
         // What is on its way elsewhere may go another way, unless it is gone.
         let mut exports = self.exports.values_mut();
         let open = exports.find(|export| export.client_id == client_id && !export.is_frozen);

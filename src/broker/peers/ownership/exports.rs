@@ -73,10 +73,15 @@ impl Export {
         }
     }
 
+    /// Whether it goes by this order, or by a later one.
+    pub(super) fn has_heard(&self, revoke: &Revoke) -> bool {
+        revoke.token <= self.token
+    }
+
     /// A later order says who the successor is. All begins anew, also where it is the same: what was
     /// sent goes by the former order. `false` when it is not later.
     pub(super) fn redirect(&mut self, revoke: &Revoke) -> bool {
-        if revoke.token <= self.token {
+        if self.has_heard(revoke) {
             return false;
         }
         self.token = revoke.token;

@@ -210,6 +210,8 @@ impl State {
             | ControlFrame::RetainedComplete
             | ControlFrame::Latest(_)
             | ControlFrame::Will(_)
+            | ControlFrame::DigestsWanted(_)
+            | ControlFrame::Digests { .. }
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }

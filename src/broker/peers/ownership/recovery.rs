@@ -11,6 +11,7 @@ impl State {
     /// changes nothing where it is known.
     fn repeat_to(&mut self, peer: BootId) {
         self.introduce(peer);
+        self.outbox.extend(self.coordinator.repeat_orders(peer));
         let rounds: Vec<_> = self.rounds.keys().copied().collect();
         let imports = self.imports.iter().filter(|(_, one)| one.from == peer && one.has_begun());
         let imports: Vec<_> = imports.map(|(claim, _)| *claim).collect();

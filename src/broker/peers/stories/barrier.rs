@@ -18,11 +18,9 @@ fn waiting_for_one(suback_barrier: SubackBarrier) -> (Cluster, LineId) {
 /// What broker 0 has said of SUBACKs that take long: the filter, who is waited for, and whether it
 /// was sent.
 fn told_of_late(cluster: &mut Cluster) -> Vec<(String, Vec<String>, bool)> {
-    let late = |event| match event {
-        Event::SubackLate { filter, brokers, is_sent, .. } => {
-            Some((filter, brokers.iter().map(ToString::to_string).collect(), is_sent))
-        }
-        _ => None,
+    let late = |event| {
+        let Event::SubackLate { filter, brokers, is_sent, .. } = event else { return None };
+        Some((filter, brokers.iter().map(ToString::to_string).collect(), is_sent))
     };
     cluster.take_events(0).into_iter().filter_map(late).collect()
 }

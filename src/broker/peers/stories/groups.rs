@@ -29,9 +29,9 @@ fn published(cluster: &mut Cluster, writer: LineId, numbers: std::ops::RangeIncl
 }
 
 fn puback_codes(packets: &[Packet]) -> Vec<ReasonCode> {
-    let code = |packet: &Packet| match packet {
-        Packet::Puback(puback) => Some(puback.reason_code),
-        _ => None,
+    let code = |packet: &Packet| {
+        let Packet::Puback(puback) = packet else { return None };
+        Some(puback.reason_code)
     };
     packets.iter().filter_map(code).collect()
 }
@@ -137,9 +137,9 @@ fn a_member_that_has_much_to_do_leaves_its_share_to_others_until_it_has_less() {
     // It counts again when it has little to do, not as soon as it has less.
     let waiting = cluster.received(slow);
     assert_eq!(payloads(&waiting).len(), 11);
-    let ids = waiting.iter().filter_map(|packet| match packet {
-        Packet::Publish(publish) => publish.packet_id,
-        _ => None,
+    let ids = waiting.iter().filter_map(|packet| {
+        let Packet::Publish(publish) = packet else { return None };
+        publish.packet_id
     });
     for (acknowledged, id) in ids.enumerate() {
         cluster.send(slow, &puback(id.get()));

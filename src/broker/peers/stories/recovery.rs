@@ -1,5 +1,6 @@
 //! What a broker has to tell another grows, because the other one does not take it.
 
+use super::wills::with_will;
 use super::*;
 use crate::cluster::lane::LaneOptions;
 
@@ -106,6 +107,24 @@ fn what_waits_for_answers_that_were_given_up_is_let_go_and_all_goes_on() {
     assert_eq!(cluster.broker(0).counters().totals().peer_controls_lost, 1);
 }
 
+/// `from` gives up what it has to say to `to`, which `writer` there is the reason of: answers to as many
+/// messages as that takes.
+fn give_up_words(cluster: &mut Cluster, (from, to): (usize, usize), writer: LineId) {
+    for number in 1..=100 {
+        cluster.send(writer, &publish("noise", &number.to_string(), QoS::AtLeastOnce, number));
+        cluster.pump();
+    }
+    assert_eq!(cluster.lane(from, to).cuts, 1);
+}
+
+/// Somebody at `to` who can make `from` say much.
+fn noisy(cluster: &mut Cluster, (from, to): (usize, usize)) -> LineId {
+    let reader = open(cluster, from, "noisy reader", 0);
+    let writer = open(cluster, to, "noisy writer", 0);
+    subscribed(cluster, reader, "noise", QoS::AtLeastOnce);
+    writer
+}
+
 /// A claim and what the coordinator says to it are lost with the stream.
 #[test]
 fn a_client_comes_in_although_the_answer_to_its_claim_was_given_up() {
@@ -126,4 +145,56 @@ fn a_client_comes_in_although_the_answer_to_its_claim_was_given_up() {
     cluster.release(1, 0);
     cluster.pump();
     assert!(cluster.is_open(waiting), "{:?}", cluster.received(waiting));
+}
+
+/// The order to give a Session up is lost with the stream: its claimant waited, and everybody behind it.
+#[test]
+fn a_session_moves_although_the_order_to_send_it_was_given_up() {
+    let mut cluster = cluster_with_lanes_of(3, 200);
+    let writer = noisy(&mut cluster, (1, 2));
+    let id = cluster.client_id_at(1);
+    let former = open(&mut cluster, 2, &id, 600);
+    subscribed(&mut cluster, former, "t", QoS::AtLeastOnce);
+    cluster.hold(1, 2);
+    let waiting = cluster.connect(0, &connect(&id, 600));
+    cluster.pump();
+    give_up_words(&mut cluster, (1, 2), writer);
+    assert!(!cluster.is_open(waiting) && cluster.is_open(former));
+    cluster.release(1, 2);
+    cluster.pump();
+    assert!(cluster.is_closed(former));
+    let answers = cluster.received(waiting);
+    let [Packet::Connack(connack)] = &answers[..] else { panic!("{answers:?}") };
+    assert!(connack.session_present);
+    let other = open(&mut cluster, 1, "other", 0);
+    check_delivery(&mut cluster, waiting, other, "t");
+    for node in 0..3 {
+        let counts = cluster.ownership(node);
+        assert_eq!((counts.pending, counts.imports, counts.exports), (0, 0, 0), "{node}");
+    }
+}
+
+/// Words about wills are lost with the stream: one that its keeper never got, and one that it was never
+/// told is gone.
+#[test]
+fn wills_are_kept_and_forgotten_although_their_words_were_given_up() {
+    let mut cluster = cluster_with_lanes_of(2, 200);
+    let writer = noisy(&mut cluster, (0, 1));
+    let ids = cluster.client_ids_at(1, 2);
+    let polite = cluster.connect(0, &with_will(&ids[0], 0, 0));
+    cluster.pump();
+    let other = cluster.connect(0, &with_will(&ids[1], 0, 0));
+    cluster.pump();
+    assert_eq!(cluster.will_counts(1).kept, 2);
+    cluster.hold(0, 1);
+    cluster.send(polite, &Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::Success))));
+    let late = cluster.client_id_at(0);
+    let late = cluster.connect(0, &with_will(&late, 0, 0));
+    cluster.pump();
+    assert!(cluster.is_open(late) && cluster.is_open(other));
+    give_up_words(&mut cluster, (0, 1), writer);
+    cluster.release(0, 1);
+    cluster.pump();
+    assert_eq!((cluster.will_counts(0).own, cluster.will_counts(0).secured), (2, 2));
+    assert_eq!(cluster.will_counts(1).kept, 2, "the first one is gone");
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::mqtt::{Connect, Will};
 
-fn with_will(id: &str, delay_secs: u32, expiry_secs: u32) -> Connect {
+pub(super) fn with_will(id: &str, delay_secs: u32, expiry_secs: u32) -> Connect {
     let will = Will {
         topic: crate::mqtt::TopicName::try_from("w").unwrap(),
         payload: id.to_owned().into(),
@@ -169,6 +169,45 @@ fn every_will_is_with_one_keeper() {
     let counts: Vec<_> = (0..4).map(|node| cluster.will_counts(node)).collect();
     assert!(counts.iter().all(|counts| counts.secured == counts.own), "{counts:?}");
     assert_eq!(counts.iter().map(|counts| counts.kept).sum::<usize>(), 50, "{counts:?}");
+}
+
+/// Slots moved while wills were on their way to their keepers. The former keeper had them for good: it
+/// published what had been withdrawn.
+#[test]
+fn a_will_that_was_on_its_way_when_slots_moved_is_let_go_of() {
+    for seed in 0..40 {
+        let mut cluster = Cluster::seeded(3, seed);
+        let watchers = watchers(&mut cluster, &[0]);
+        let ids: Vec<_> = (0..6).map(|number| format!("c{number}")).collect();
+        let lines: Vec<_> =
+            ids.iter().map(|id| enter(&mut cluster, 1, &with_will(id, 0, 0))).collect();
+        for _ in 0..3 {
+            let newcomer = cluster.join();
+            for _ in 0..seed {
+                cluster.step();
+            }
+            cluster.assign_slots();
+            for _ in 0..seed {
+                cluster.step();
+            }
+            cluster.pump();
+            cluster.kill(newcomer);
+            for _ in 0..seed {
+                cluster.step();
+            }
+        }
+        let (polite, dying) = lines.split_at(3);
+        for line in polite {
+            cluster
+                .send(*line, &Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::Success))));
+        }
+        cluster.pump();
+        let counts = [0, 2].map(|node| cluster.will_counts(node).kept);
+        assert_eq!(counts.iter().sum::<usize>(), dying.len(), "seed {seed}");
+        cluster.kill(1);
+        cluster.pump();
+        assert_eq!(heard(&mut cluster, &watchers), [&ids[3..]], "seed {seed}");
+    }
 }
 
 /// The bytes of wills kept for others are bounded.

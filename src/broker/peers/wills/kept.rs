@@ -53,6 +53,15 @@ impl KeptForOthers {
         self.remove((from, number));
     }
 
+    /// A broker tells all that is to be kept again: what it does not tell is gone.
+    pub(super) fn forget_all(&mut self, from: BootId) {
+        let of_it = (from, 0)..=(from, u64::MAX);
+        let keys: Vec<Key> = self.wills.range(of_it).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.remove(key);
+        }
+    }
+
     /// A broker is dead: its clients' wills are due after their delays.
     pub(super) fn bury(&mut self, dead: BootId, now: Tick) {
         let of_dead = (dead, 0)..=(dead, u64::MAX);

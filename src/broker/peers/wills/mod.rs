@@ -113,6 +113,18 @@ impl Wills {
         state.wake_task();
     }
 
+    /// Words of a broker are lost: it tells all that is to be kept again.
+    pub(super) fn lose_words_of(&self, from: BootId) {
+        self.state.lock().kept.forget_all(from);
+    }
+
+    /// A broker may have lost words of ours, or we words of its: it is told all again.
+    pub(super) fn repeat_to(&self, keeper: BootId) {
+        let mut state = self.state.lock();
+        state.own.repeat_to(keeper);
+        state.wake_task();
+    }
+
     pub(super) fn bury(&self, dead: BootId, now: Tick) {
         let mut state = self.state.lock();
         state.own.bury(dead);
@@ -123,7 +135,7 @@ impl Wills {
     /// This broker is dead to the others and begins anew: they have told others what it kept.
     pub(super) fn begin_life(&self) {
         let mut state = self.state.lock();
-        state.own = OwnWills::default();
+        state.own = state.own.of_next_life();
         state.kept = KeptForOthers::default();
     }
 

@@ -43,6 +43,11 @@ struct Way {
 }
 
 impl OwnWills {
+    /// None, in a life after this one: numbers are not used twice.
+    pub(super) fn of_next_life(&self) -> Self {
+        Self { next_number: self.next_number, ..Self::default() }
+    }
+
     pub(super) fn add(
         &mut self,
         client_id: &Arc<str>,
@@ -98,6 +103,14 @@ impl OwnWills {
         }
     }
 
+    /// A keeper may have lost what it was told, or we what it has said: it is told all again.
+    pub(super) fn repeat_to(&mut self, keeper: BootId) {
+        let Some(way) = self.ways.get_mut(&keeper) else { return };
+        let kept = self.wills.iter().filter(|(_, own)| own.keeper == Some(keeper));
+        let waiting = kept.map(|(number, _)| *number).collect();
+        *way = Way { waiting, gone: std::mem::take(&mut way.gone), ..Way::default() };
+    }
+
     /// Gives every will the keeper it should have.
     pub(super) fn assign(&mut self, me: BootId, is_live: impl Fn(BootId) -> bool) {
         if !std::mem::take(&mut self.is_unassigned) {
@@ -112,6 +125,12 @@ impl OwnWills {
         for (number, own) in &mut self.wills {
             let keeper = keeper_of(table, &own.client_id, &others);
             if keeper.is_none() || keeper == own.keeper {
+                continue;
+            }
+            if keeper == own.former {
+                // It has it still.
+                own.keeper = own.former.take();
+                own.is_secured = true;
                 continue;
             }
             if own.is_secured {
@@ -129,14 +148,16 @@ impl OwnWills {
         if let Some(way) = self.ways.get_mut(&from) {
             way.bytes -= way.under_way.remove(&number).unwrap_or(0);
         }
-        let Some(own) = self.wills.get_mut(&number) else { return };
-        if own.keeper != Some(from) {
-            return;
-        }
-        own.is_secured = is_kept;
-        if let Some(former) = own.former.take()
-            && let Some(way) = self.ways.get_mut(&former)
-        {
+        let own = self.wills.get_mut(&number).filter(|own| own.keeper == Some(from));
+        // Whoever has one that is gone, or has another keeper by now, is to let go of it.
+        let outdated = match own {
+            Some(own) => {
+                own.is_secured = is_kept;
+                own.former.take()
+            }
+            None => Some(from),
+        };
+        if let Some(way) = outdated.and_then(|keeper| self.ways.get_mut(&keeper)) {
             way.gone.push(number);
         }
     }
@@ -145,9 +166,18 @@ impl OwnWills {
     pub(super) fn take_tellings(&mut self) -> Vec<(BootId, ControlFrame)> {
         let mut tellings = Vec::new();
         for (keeper, way) in &mut self.ways {
+            // First: what it is to let go of it may be given anew.
+            let gone = std::mem::take(&mut way.gone);
+            for numbers in gone.chunks(GONE_MAX) {
+                let frame = WillFrame::Gone(numbers.to_vec());
+                tellings.push((*keeper, ControlFrame::Will(Box::new(frame))));
+            }
             while way.bytes < WINDOW_BYTES
                 && let Some(number) = way.waiting.pop_front()
             {
+                if way.under_way.contains_key(&number) {
+                    continue;
+                }
                 // It may be gone, or have another keeper by now.
                 let own = self.wills.get(&number).filter(|own| own.keeper == Some(*keeper));
                 let Some((own, will)) = own.and_then(|own| Some((own, own.will.upgrade()?))) else {
@@ -162,11 +192,6 @@ impl OwnWills {
                     delay_secs: will.delay_interval_secs.min(own.expiry_secs),
                     will: (**will).clone(),
                 };
-                tellings.push((*keeper, ControlFrame::Will(Box::new(frame))));
-            }
-            let gone = std::mem::take(&mut way.gone);
-            for numbers in gone.chunks(GONE_MAX) {
-                let frame = WillFrame::Gone(numbers.to_vec());
                 tellings.push((*keeper, ControlFrame::Will(Box::new(frame))));
             }
         }
