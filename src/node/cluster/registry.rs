@@ -6,6 +6,7 @@ use crate::broker::peers::topics::TopicNews;
 use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds};
 use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
+use crate::cluster::membership::output::MembershipOptions;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
 use crate::config::Config;
@@ -39,20 +40,23 @@ pub(super) enum RegistryNews {
 
 impl Registry {
     pub(super) fn new(
-        name: &Arc<str>,
+        membership: &MembershipOptions,
         boot_id: BootId,
         budget: Funds,
         [hash, jitter]: [u64; 2],
     ) -> Self {
         let bank = BankOptions {
-            name: Arc::clone(name),
+            name: Arc::clone(&membership.name),
             boot_id,
             budget,
             chunk: chunk_of(budget),
             jitter_seed: jitter,
         };
         Self {
-            topics: Topics::new(TopicsOptions::new(boot_id, hash, jitter)),
+            topics: Topics::new(TopicsOptions {
+                outage_millis_max: 2 * membership.session_timeout_millis,
+                ..TopicsOptions::new(boot_id, hash, jitter)
+            }),
             bank: Bank::new(bank),
         }
     }

@@ -419,7 +419,7 @@ impl ClusterTask {
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry = Registry::new(&self.options.name, boot_id, self.budget, seeds);
+        self.registry = Registry::new(&self.options, boot_id, self.budget, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = next(tickets);

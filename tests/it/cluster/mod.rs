@@ -17,6 +17,7 @@ mod messages;
 mod options;
 mod partitions;
 mod programs;
+mod relisting;
 mod retained;
 mod shared;
 mod slow_readers;

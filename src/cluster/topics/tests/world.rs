@@ -224,7 +224,8 @@ impl World {
     pub(super) fn pump(&mut self) {
         loop {
             let mut is_quiet = true;
-            for broker in (0..self.brokers.len()).filter(|one| Some(*one) != self.silent) {
+            let silent = self.silent;
+            for broker in (0..self.brokers.len()).filter(|one| Some(*one) != silent) {
                 while self.serve(broker) {
                     is_quiet = false;
                 }
