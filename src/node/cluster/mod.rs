@@ -196,7 +196,7 @@ impl Reachable {
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
         let budget = registry::budget(config);
-        let registry = Registry::new(&options.name, cluster.boot_id, budget, seeds);
+        let registry = Registry::new(&options, cluster.boot_id, budget, seeds);
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         cluster.status.watch(&zookeeper, &links);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());

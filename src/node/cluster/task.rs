@@ -420,7 +420,7 @@ impl ClusterTask {
         self.awaited = None;
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry.begin_life(&self.options.name, boot_id, self.budget, seeds);
+        self.registry.begin_life(&self.options, boot_id, self.budget, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = Membership::new(self.options.clone(), boot_id, tickets, now);
