@@ -32,7 +32,9 @@ pub use limits::{Limits, OverflowPolicy};
 pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
-pub use sections::{Admin, Auth, Broker, Cluster, Drain, Listen, Log, LogFormat, LogLevel};
+pub use sections::{
+    Admin, Auth, Broker, Cluster, Drain, Listen, Log, LogFormat, LogLevel, Propagation,
+};
 pub use value::{ByteSize, Percent};
 
 use draft::Draft;

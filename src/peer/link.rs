@@ -11,6 +11,7 @@ use crate::runtime::line_limit::LineLimit;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// One peer that we dial, until it is closed.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Link {
     pub(super) lane: Arc<Lane>,
     /// Said when the peer is gone for good.
     pub(super) closed: Shutdown,
+    /// Rung when nothing gets through although the link stands.
+    pub(super) redial: Notify,
     state: Mutex<State>,
     failure_lines: LineLimit,
     connect_lines: LineLimit,
@@ -56,6 +59,7 @@ impl Link {
             boot_id,
             lane,
             closed: Shutdown::new(),
+            redial: Notify::new(),
             state: Mutex::new(state),
             failure_lines: LineLimit::per_minute(1),
             connect_lines: LineLimit::per_minute(1),

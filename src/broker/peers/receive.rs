@@ -7,7 +7,7 @@ use crate::broker::peers::forward::is_own_business;
 use crate::broker::peers::peer::Peer;
 use crate::broker::publish::PublishOutcome;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
+use crate::cluster::frame::{ControlFrame, Cursors, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
 use crate::cluster::wire::{Batch, WireError};
@@ -25,6 +25,14 @@ pub enum BatchError {
     Wire(#[from] WireError),
 }
 
+/// By which lane something came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Via {
+    Link,
+    /// Through the tree of znodes: it proves nothing of who is there now.
+    Relay,
+}
+
 impl Turn<'_> {
     /// Takes a batch of `peer`: what of it has not been taken before, in order.
     ///
@@ -36,6 +44,44 @@ impl Turn<'_> {
         peers: &Peers,
         peer: &Arc<Peer>,
         batch: &Batch,
+    ) -> Result<(), BatchError> {
+        self.receive_via(peers, peer, batch, Via::Link)
+    }
+
+    /// The same for a batch that was relayed. It is no sign that the peer answers by its link.
+    ///
+    /// # Errors
+    ///
+    /// What is relayed is to begin again. What came before the fault has been taken.
+    pub fn receive_relayed(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        batch: &Batch,
+    ) -> Result<(), BatchError> {
+        self.receive_via(peers, peer, batch, Via::Relay)
+    }
+
+    /// The peer cannot send again what is up to `gone`, by whatever lane; how far it has been
+    /// received now. What it gave up and said of its interest is asked for again.
+    pub fn resume(&mut self, peer: &Peer, gone: Cursors) -> Cursors {
+        let (received, has_lost) = {
+            let mut inbound = peer.inbound().lock();
+            let has_lost = inbound.resume(gone);
+            (inbound.received(), has_lost)
+        };
+        if has_lost {
+            self.tell(peer, &ControlFrame::InterestWanted);
+        }
+        received
+    }
+
+    fn receive_via(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        batch: &Batch,
+        via: Via,
     ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
@@ -53,7 +99,7 @@ impl Turn<'_> {
                 }
                 StreamKind::Control => {
                     let control = frame.control()?;
-                    self.receive_control(peers, peer, control);
+                    self.receive_control(peers, peer, control, via);
                 }
             }
             inbound.advance(batch.kind, seq);
@@ -99,7 +145,7 @@ impl Turn<'_> {
         }
     }
 
-    fn receive_control(&mut self, peers: &Peers, peer: &Arc<Peer>, frame: ControlFrame) {
+    fn receive_control(&mut self, peers: &Peers, peer: &Arc<Peer>, frame: ControlFrame, via: Via) {
         match frame {
             ControlFrame::InterestSnapshot => peer.interest().lock().begin_snapshot(),
             ControlFrame::InterestAdded { version, entries } => {
@@ -141,7 +187,9 @@ impl Turn<'_> {
             }
             ControlFrame::RetainedComplete => peer.note_retained_told(),
             ControlFrame::Ping { version, checksum, has_lease, cluster_millis } => {
-                peer.note_ping(self.now, has_lease, cluster_millis);
+                if via == Via::Link {
+                    peer.note_ping(self.now, has_lease, cluster_millis);
+                }
                 let disagrees = {
                     let interest = peer.interest().lock();
                     !interest.is_in_snapshot()

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::cluster::frame::{Cursors, StreamKind};
 use crate::cluster::lane::outgoing::Outgoing;
-use crate::cluster::sync::Mutex;
+use crate::cluster::sync::{Mutex, MutexGuard};
 use crate::mqtt::QoS;
 use crate::ports::message::SessionKey;
 
@@ -92,6 +92,24 @@ pub enum Taken {
     Closed,
 }
 
+/// Which streams are to be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// Both.
+    All,
+    /// Messages wait.
+    Control,
+}
+
+/// Who sends what a lane has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Carrier {
+    /// The connection that is dialled.
+    Link,
+    /// The windows in the tree of znodes. A link that stands meanwhile stands by.
+    Relay,
+}
+
 /// What a receiver says it has cannot be: it forgot what it had, or has what was never sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
@@ -142,7 +160,10 @@ pub struct Lane {
 struct State {
     control: Outgoing,
     data: Outgoing,
+    carrier: Carrier,
     sender: Sender,
+    /// The link, while it stands by.
+    standby: Option<Waker>,
     /// The receiver may be dead: QoS 0 is not for it, and QoS 1 and 2 waits.
     is_suspect: bool,
     is_closed: bool,
@@ -173,7 +194,9 @@ impl Lane {
         let state = State {
             control: Outgoing::new(StreamKind::Control),
             data: Outgoing::new(StreamKind::Data),
+            carrier: Carrier::Link,
             sender: Sender::Working,
+            standby: None,
             is_suspect: false,
             is_closed: false,
             must_restart: false,
@@ -235,22 +258,70 @@ impl Lane {
     /// bytes, control first. When there is nothing, the sender counts as idle.
     pub fn take(&self, bytes_max: usize, waker: &Waker, into: &mut VecDeque<Bytes>) -> Taken {
         let mut state = self.state.lock();
-        if state.is_closed {
-            return Taken::Closed;
+        if state.carrier == Carrier::Relay && !state.is_closed {
+            state.standby = Some(waker.clone());
+            return Taken::Nothing;
         }
-        if state.must_restart {
-            return Taken::Restart;
+        state.take(bytes_max, Wanted::All, waker, into)
+    }
+
+    /// The same for the relay, while it carries. [`Taken::Restart`]: begin again with what is not
+    /// [`Self::gone`], and [`Self::rewind_relay`].
+    pub fn take_relayed(
+        &self,
+        bytes_max: usize,
+        wanted: Wanted,
+        waker: &Waker,
+        into: &mut VecDeque<Bytes>,
+    ) -> Taken {
+        let mut state = self.state.lock();
+        if state.carrier == Carrier::Link && !state.is_closed {
+            return Taken::Nothing;
         }
-        let mut taken = state.control.take(bytes_max, into);
-        if !state.is_suspect && taken < bytes_max {
-            taken += state.data.take(bytes_max - taken, into);
+        state.take(bytes_max, wanted, waker, into)
+    }
+
+    /// From now on the relay sends what there is, and what the link did not get through. It begins
+    /// with [`Self::rewind_relay`].
+    pub fn carry_by_relay(&self) {
+        let mut state = self.state.lock();
+        state.carrier = Carrier::Relay;
+        if let Sender::Idle(waker) = std::mem::replace(&mut state.sender, Sender::Working) {
+            state.standby = Some(waker);
         }
-        if taken > 0 {
-            state.sender = Sender::Working;
-            return Taken::Batches;
-        }
-        state.go_idle(waker);
-        Taken::Nothing
+    }
+
+    /// The receiver of what is relayed is at `received`, or further: an old link may have said so
+    /// since. Everything behind is relayed.
+    ///
+    /// # Errors
+    ///
+    /// When the receiver cannot be there.
+    pub fn rewind_relay(&self, received: Cursors) -> Result<(), CursorError> {
+        let mut state = self.state.lock();
+        debug_assert_eq!(state.carrier, Carrier::Relay, "the link begins with `rewind`");
+        let received = received.max(state.gone());
+        Self::begin_behind(&mut state, received)?;
+        self.relieve(state);
+        Ok(())
+    }
+
+    /// From now on the link sends what there is, and what the relay did not get through. Whom to
+    /// wake: a link that stands by.
+    #[must_use]
+    pub fn carry_by_link(&self) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.carrier = Carrier::Link;
+        let again = state.control.send_again() + state.data.send_again();
+        state.resent += again;
+        state.sender = Sender::Working;
+        state.standby.take()
+    }
+
+    /// Who sends what there is.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        self.state.lock().carrier
     }
 
     /// A new connection begins, or another lane, to a receiver that is at `received`: everything
@@ -261,13 +332,12 @@ impl Lane {
     /// When the receiver cannot be there. Nothing can be sent then.
     pub fn rewind(&self, received: Cursors) -> Result<(), CursorError> {
         let mut state = self.state.lock();
-        let again = state.control.rewind(received.control)? + state.data.rewind(received.data)?;
-        state.resent += again;
-        state.must_restart = false;
-        state.sender = Sender::Working;
-        let relieved = self.relieved(&mut state);
-        drop(state);
-        relieved.into_values().for_each(Waker::wake);
+        if state.carrier == Carrier::Relay {
+            // It stands by. What it was told may be old: the relay went on meanwhile.
+            return Ok(());
+        }
+        Self::begin_behind(&mut state, received)?;
+        self.relieve(state);
         Ok(())
     }
 
@@ -280,9 +350,7 @@ impl Lane {
         let mut state = self.state.lock();
         state.control.received(received.control)?;
         state.data.received(received.data)?;
-        let relieved = self.relieved(&mut state);
-        drop(state);
-        relieved.into_values().for_each(Waker::wake);
+        self.relieve(state);
         Ok(())
     }
 
@@ -315,9 +383,10 @@ impl Lane {
         state.control.cut();
         state.data.cut();
         let waiting = std::mem::take(&mut state.waiting);
+        let standby = state.standby.take();
         let wake = state.wake();
         drop(state);
-        waiting.into_values().for_each(Waker::wake);
+        waiting.into_values().chain(standby).for_each(Waker::wake);
         wake
     }
 
@@ -370,6 +439,21 @@ impl Lane {
         state.data.bytes() <= self.options.data_bytes_max / 4
     }
 
+    fn begin_behind(state: &mut State, received: Cursors) -> Result<(), CursorError> {
+        let again = state.control.rewind(received.control)? + state.data.rewind(received.data)?;
+        state.resent += again;
+        state.must_restart = false;
+        state.sender = Sender::Working;
+        Ok(())
+    }
+
+    /// Wakes those whose wait is over, when the lock is free again.
+    fn relieve(&self, mut state: MutexGuard<'_, State>) {
+        let relieved = self.relieved(&mut state);
+        drop(state);
+        relieved.into_values().for_each(Waker::wake);
+    }
+
     /// Those whose wait is over.
     fn relieved(&self, state: &mut State) -> BTreeMap<SessionKey, Waker> {
         if !state.waiting.is_empty() && self.is_relieved(state) {
@@ -382,6 +466,31 @@ impl Lane {
 impl State {
     fn gone(&self) -> Cursors {
         Cursors { control: self.control.gone(), data: self.data.gone() }
+    }
+
+    fn take(
+        &mut self,
+        bytes_max: usize,
+        wanted: Wanted,
+        waker: &Waker,
+        into: &mut VecDeque<Bytes>,
+    ) -> Taken {
+        if self.is_closed {
+            return Taken::Closed;
+        }
+        if self.must_restart {
+            return Taken::Restart;
+        }
+        let mut taken = self.control.take(bytes_max, into);
+        if wanted == Wanted::All && !self.is_suspect && taken < bytes_max {
+            taken += self.data.take(bytes_max - taken, into);
+        }
+        if taken > 0 {
+            self.sender = Sender::Working;
+            return Taken::Batches;
+        }
+        self.go_idle(waker);
+        Taken::Nothing
     }
 
     #[inline]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::relaying::LinkNews;
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::receive::BatchError;
-use crate::cluster::frame::{ControlFrame, Cursors, Hello, Welcome};
+use crate::cluster::frame::{Cursors, Hello, Welcome};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::wire::Batch;
 use crate::gateway::mqtt::ShardContext;
@@ -20,6 +21,7 @@ pub(super) struct LinkReceiver {
     contexts: Arc<[Arc<ShardContext>]>,
     /// For turns that belong to no batch.
     own_context: ShardContext,
+    link_news: Arc<LinkNews>,
 }
 
 impl LinkReceiver {
@@ -27,9 +29,10 @@ impl LinkReceiver {
         broker: Arc<Broker>,
         clock: Clock,
         contexts: Arc<[Arc<ShardContext>]>,
+        link_news: Arc<LinkNews>,
     ) -> Self {
         let own_context = ShardContext::new(&broker);
-        Self { broker, clock, contexts, own_context }
+        Self { broker, clock, contexts, own_context, link_news }
     }
 
     fn peer(&self, boot_id: BootId) -> Option<Arc<Peer>> {
@@ -48,16 +51,9 @@ impl Receiver for LinkReceiver {
             return refused(own, NO_COMMON_VERSION);
         };
         let Some(peer) = self.peer(hello.boot_id) else { return refused(own, STRANGER) };
-        let (received, has_lost) = {
-            let mut inbound = peer.inbound().lock();
-            let has_lost = inbound.resume(hello.gone);
-            (inbound.received(), has_lost)
-        };
-        if has_lost {
-            self.own_context.run(&self.broker, self.clock.now(), |turn| {
-                turn.tell(&peer, &ControlFrame::InterestWanted);
-            });
-        }
+        let now = self.clock.now();
+        let received =
+            self.own_context.run(&self.broker, now, |turn| turn.resume(&peer, hello.gone));
         Welcome::Accepted { wire, received }
     }
 
@@ -73,6 +69,10 @@ impl Receiver for LinkReceiver {
             BatchError::Wire(error) => ReceiveError::Malformed(error),
         })?;
         Ok(peer.inbound().lock().received())
+    }
+
+    fn link_changed(&self, to: BootId, is_up: bool) {
+        self.link_news.note(to, is_up);
     }
 }
 

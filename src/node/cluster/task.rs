@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::bell::Bell;
 use super::phase::Phase;
 use super::registry::{Registry, RegistryNews};
+use super::relaying::LinkNews;
 use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
@@ -23,6 +24,7 @@ use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::relay::Relay;
 use crate::cluster::slot_table::SlotTable;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
@@ -48,6 +50,10 @@ pub(super) struct ClusterTask {
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: Registry,
+    pub(super) relay: Relay,
+    pub(super) link_news: Arc<LinkNews>,
+    /// Whether other brokers are dialled.
+    pub(super) has_links: bool,
     pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
@@ -87,6 +93,7 @@ impl ClusterTask {
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
             }
+            self.keep_relay();
             self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
@@ -125,6 +132,7 @@ impl ClusterTask {
     fn hear(&mut self, event: &CoordinationEvent) {
         self.note_session(event);
         self.registry.hear(self.clock.now(), event);
+        self.relay.handle(self.clock.now(), event);
         match event {
             CoordinationEvent::Answered { ticket, outcome }
                 if Owner::of(*ticket) == Some(Owner::Clock) =>
@@ -182,6 +190,7 @@ impl ClusterTask {
         self.registry.set_members(live, lock.is_some());
         if self.is_leading != lock.is_some() {
             self.is_leading = lock.is_some();
+            self.relay.set_leading(now, lock.clone());
             self.registry.set_leading(now, lock);
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
@@ -211,7 +220,7 @@ impl ClusterTask {
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
         let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
-        let due = due.chain(self.registry.next_timeout()).min();
+        let due = due.chain(self.registry.next_timeout()).chain(self.relay.next_timeout()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =
@@ -279,7 +288,7 @@ impl ClusterTask {
                 tracing::info!(member = %member.name, state = ?member.state, "a broker has changed");
                 if let Some(peer) = self.broker.peers().and_then(|peers| peers.find(member.boot_id))
                 {
-                    self.links.open(&member, Arc::clone(peer.lane()));
+                    self.open_lane(self.clock.now(), &member, Arc::clone(peer.lane()));
                 }
             }
             Output::MemberSuspect(boot_id) => self.suspect(boot_id, true),
@@ -329,7 +338,7 @@ impl ClusterTask {
         tracing::info!(member = %member.name, address = member.link_address, "a broker is there");
         let now = self.clock.now();
         let lane = self.context.run(&self.broker, now, |turn| turn.add_peer(peers, member));
-        self.links.open(member, lane);
+        self.open_lane(now, member, lane);
     }
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
@@ -347,7 +356,7 @@ impl ClusterTask {
         }
         let now = self.clock.now();
         self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, boot_id));
-        self.links.close(boot_id);
+        self.close_lane(boot_id);
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(&boot_id);
         }
@@ -385,6 +394,7 @@ impl ClusterTask {
         let boot_id = super::draw_boot_id();
         peers.begin_life(boot_id);
         self.links.restart_as(boot_id);
+        self.relay.begin_life(boot_id);
         self.awaited = None;
         let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.

@@ -14,6 +14,7 @@ mod messages;
 mod options;
 mod partitions;
 mod programs;
+mod relay;
 mod retained;
 mod shared;
 mod start_errors;
