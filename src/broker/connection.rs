@@ -627,7 +627,15 @@ impl Connection {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let retry_at = self.held.as_ref().map(|held| held.retry_at());
-        self.patience_ends().into_iter().chain(retry_at).min()
+        let late_at = match &self.stage {
+            Stage::Open(client) => client.waiting.as_ref().and_then(|waiting| waiting.due_at()),
+            Stage::Greeting { .. }
+            | Stage::Authenticating { .. }
+            | Stage::Entering { .. }
+            | Stage::Claiming { .. }
+            | Stage::Closed => None,
+        };
+        self.patience_ends().into_iter().chain(retry_at).chain(late_at).min()
     }
 
     /// When [`Self::handle_timeout`] has something to do [MQTT-3.1.2-22].

@@ -83,6 +83,10 @@ counters! {
         sessions_expired,
         /// Wills published.
         wills_published,
+        /// Wills published for clients of brokers that were declared dead.
+        wills_of_the_dead_published,
+        /// Wills of other brokers' clients that were not kept because there was no room.
+        wills_of_others_exceeded,
         /// Subscriptions refused.
         subscribes_refused,
         /// Subscriptions refused because the client has as many as it may.
@@ -101,6 +105,8 @@ counters! {
         topic_levels_exceeded,
         /// Publishes refused because there was no room for another retained message.
         retained_exceeded,
+        /// Latest values not kept because there was no room for another one.
+        latest_values_exceeded,
         /// CONNECTs refused because there are as many Sessions as there may be.
         sessions_exceeded,
         /// CONNECTs refused because there was no room for another will.
@@ -138,12 +144,20 @@ counters! {
         peer_publishes_dropped,
         /// Messages of QoS 1 and 2 for which there was no room at all on the way to another broker.
         peer_publishes_refused,
+        /// Messages of QoS 1 and 2 that no member of a Shared Subscription at any broker had room for.
+        shared_publishes_exhausted,
         /// Turns in which a publisher was not read because other brokers had to answer first.
         reads_deferred_by_peers,
         /// SUBACKs that waited for other brokers to apply the filters.
         subacks_deferred,
+        /// SUBACKs that waited for other brokers for more than half a second.
+        subacks_late,
+        /// SUBACKs sent although other brokers did not know the filters yet.
+        suback_unconfirmed,
         /// Times that another broker's interest was found to differ from what is known of it.
         interest_disagreements,
+        /// Times that another broker gave up what it had to tell this one, and all was told anew.
+        peer_controls_lost,
         /// Client Identifiers given up to another broker.
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.

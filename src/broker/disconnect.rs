@@ -30,7 +30,7 @@ pub struct Client {
     /// The serial of the Subscription made last.
     pub subscription_serial: u32,
     /// The Will Message of the present or last connection.
-    pub will: Option<Box<KeptWill>>,
+    pub will: Option<Arc<KeptWill>>,
     /// Who it is, and where it came from last.
     pub card: Arc<ClientCard>,
     /// What it may publish; of the present connection.

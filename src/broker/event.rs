@@ -63,4 +63,18 @@ pub enum Event {
         /// Refusals of this client since the last event that tells of one.
         suppressed: u32,
     },
+    /// Other brokers take long to apply what a client subscribes to. At most one of this,
+    /// [`Self::Denied`] and [`Self::PublishRefused`] is there for a client and a second.
+    SubackLate {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// The first Topic Filter.
+        filter: String,
+        /// The brokers that are waited for.
+        brokers: Vec<Arc<str>>,
+        /// Whether SUBACK is sent all the same.
+        is_sent: bool,
+        /// Events of this client since the last one.
+        suppressed: u32,
+    },
 }

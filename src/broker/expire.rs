@@ -17,7 +17,8 @@ impl Turn<'_> {
         let millis = self.now.as_millis();
         let retained = self.broker.retained.write().remove_expired(millis, BATCH_MAX);
         self.forget_retained(&retained);
-        due.len() == BATCH_MAX || retained.len() == BATCH_MAX
+        let has_more_wills = self.publish_wills_of_the_dead(BATCH_MAX);
+        has_more_wills || due.len() == BATCH_MAX || retained.len() == BATCH_MAX
     }
 
     fn expire_parked(&mut self, client_id: &Arc<str>) {
@@ -37,7 +38,7 @@ impl Turn<'_> {
 }
 
 /// What is due of a parked Session: its will, taken out, or its end.
-fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Box<KeptWill>>> {
+fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Arc<KeptWill>>> {
     if parked.expires_at.is_some_and(|at| at <= now) {
         return Fate::Ends(None);
     }

@@ -17,6 +17,7 @@ pub mod disconnect;
 pub mod event;
 pub mod expire;
 mod held;
+pub mod latest;
 pub mod options;
 pub mod peers;
 pub mod permissions;
@@ -41,6 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::broker::counters::Counters;
+use crate::broker::latest::{FIRST_OFFER, Replayable};
 use crate::broker::options::BrokerOptions;
 use crate::broker::peers::Peers;
 use crate::broker::registry::Registry;
@@ -49,7 +51,7 @@ use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::timers::Timers;
 use crate::broker::wills::WillBudget;
 use crate::ports::auth::{Authenticator, Authorizer};
-use crate::ports::message::{Message, SessionKey};
+use crate::ports::message::SessionKey;
 use crate::routing::{Index, RetainedLimits, RetainedStore};
 use crate::session::mailbox::QueueBudget;
 
@@ -63,11 +65,15 @@ pub struct Broker {
     index: RwLock<Index<Destination>>,
     /// Goes up with every change of the index; cached routes of an older generation are void.
     generation: AtomicU64,
-    retained: RwLock<RetainedStore<Arc<Message>>>,
+    retained: RwLock<RetainedStore<Replayable>>,
+    /// The number of the next latest value that is handed out.
+    latest_offers: AtomicU64,
     registry: Registry,
     timers: Timers,
     queue_budget: Arc<QueueBudget>,
     will_budget: Arc<WillBudget>,
+    /// For wills of other brokers' clients.
+    others_will_budget: Arc<WillBudget>,
     counters: Counters,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
@@ -106,14 +112,18 @@ impl Broker {
             messages_max: options.retained_messages_max,
             bytes_max: options.retained_bytes_max,
             exempt_prefix: Some(SYS_PREFIX),
+            latest_max: options.latest.values_max,
+            latest_bytes_max: options.latest.bytes_max,
         });
         Self {
             index: RwLock::new(Index::new(seeds.hash)),
             generation: AtomicU64::new(1),
             retained: RwLock::new(retained),
+            latest_offers: AtomicU64::new(FIRST_OFFER),
             registry: Registry::new(options.sessions_max, seeds.hash),
             queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
             will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
+            others_will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
             timers: Timers::default(),
             counters: Counters::default(),
             authenticator: guards.authenticator,

@@ -3,7 +3,21 @@
 
 use std::sync::Arc;
 
+use crate::broker::latest::LatestOptions;
 use crate::session::mailbox::{MailboxOptions, Overflow};
+
+/// What a SUBACK does when another broker takes long to apply the filters.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SubackBarrier {
+    /// It waits: who has it gets what is published from then on, wherever that is.
+    #[default]
+    Strict,
+    /// It is sent after [`SUBACK_WAIT_MILLIS`] all the same, without that promise.
+    Bounded,
+}
+
+/// How long a SUBACK waits for other brokers before somebody is told of it.
+pub const SUBACK_WAIT_MILLIS: u64 = 500;
 
 /// Bounds and defaults of one broker; what the configuration calls `[limits]`.
 #[derive(Clone, Debug)]
@@ -22,6 +36,8 @@ pub struct BrokerOptions {
     pub retained_messages_max: usize,
     /// Bytes of retained messages. More: 0x97.
     pub retained_bytes_max: usize,
+    /// Which topics keep their latest value.
+    pub latest: LatestOptions,
     /// Bytes of one will. More: CONNACK 0x97.
     pub will_bytes_max: usize,
     /// Bytes of the wills of all Sessions. More: CONNACK 0x97.
@@ -36,6 +52,8 @@ pub struct BrokerOptions {
     pub cached_routes_max: usize,
     /// Bytes of the Topic Names in one shard's route cache.
     pub cached_topic_bytes_max: usize,
+    /// Whether a SUBACK waits for a broker that takes long.
+    pub suback_barrier: SubackBarrier,
 }
 
 impl Default for BrokerOptions {
@@ -58,6 +76,7 @@ impl Default for BrokerOptions {
             topic_levels_max: 128,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 * MIB,
+            latest: LatestOptions::default(),
             will_bytes_max: 256 * 1_024,
             wills_bytes_max: 256 * MIB as u64,
             queued_bytes_max: 4 * 1_024 * MIB as u64,
@@ -65,6 +84,7 @@ impl Default for BrokerOptions {
             clean_queue: queue(Overflow::DropOldest),
             cached_routes_max: 65_536,
             cached_topic_bytes_max: 8 * MIB,
+            suback_barrier: SubackBarrier::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{
     PeerShares, is_own_business, share_with_group, share_with_subscribers,
 };
@@ -11,10 +12,9 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
-use crate::cluster::version::Version;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Delivery, Message, MessageId, Publisher};
-use crate::session::mailbox::{Commit, Offer, Room};
+use crate::session::mailbox::{Commit, Credit, Offer, Room};
 
 /// What came of a publish.
 #[must_use]
@@ -62,6 +62,14 @@ impl Refusal {
     }
 }
 
+/// Whom the last message went to, within one turn.
+pub(crate) struct LastRoute {
+    topic: TopicName,
+    /// Of the index: a route of another one may be out of date.
+    generation: u64,
+    fanout: Arc<Fanout>,
+}
+
 /// A mailbox with room set aside: nothing but success can follow.
 struct Reserved<'a> {
     target: &'a FanoutTarget,
@@ -83,11 +91,25 @@ impl Turn<'_> {
     #[inline]
     pub fn publish(&mut self, message: Message) -> PublishOutcome {
         let message = self.named(message);
-        let outcome = self.try_publish(&Arc::new(message));
+        let outcome = self.route_and_publish(message);
         if let PublishOutcome::Refused(refusal) = outcome {
             self.count_refusal(refusal);
         }
         outcome
+    }
+
+    #[inline]
+    fn route_and_publish(&mut self, message: Message) -> PublishOutcome {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let Some(fanout) = self.fanout(&message.topic) else {
+            return PublishOutcome::Refused(Refusal::TooManyLevels);
+        };
+        if message.qos == QoS::AtMostOnce && concerns_peers_only(&message, &fanout) {
+            // No queue here shares it with another, and nobody answers for it.
+            self.forward_to_subscribers(&message, &fanout.peers, &mut None);
+            return PublishOutcome::Accepted;
+        }
+        self.publish_along(&Arc::new(message), &fanout, generation)
     }
 
     /// The message under a name of its own, where others may have to tell it from its like.
@@ -105,10 +127,23 @@ impl Turn<'_> {
         let Some(fanout) = self.fanout(&message.topic) else {
             return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
-        let outcome = if !message.retain && fanout.is_at_most_one() {
-            self.publish_to_one(message, &fanout, generation)
+        self.publish_along(message, &fanout, generation)
+    }
+
+    #[inline]
+    fn publish_along(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
+        let is_passing = !message.retain && !fanout.keeps_latest;
+        let outcome = if is_passing && fanout.is_at_most_one() {
+            self.publish_to_one(message, fanout, generation)
+        } else if concerns_peers_only(message, fanout) {
+            self.publish_to_peers(message, fanout, generation)
         } else {
-            self.publish_to_all(message, &fanout, generation)
+            self.publish_to_all(message, fanout, generation)
         };
         self.publish_dead_letters();
         outcome
@@ -155,9 +190,31 @@ impl Turn<'_> {
             peers.topics().note_used(topic.as_str());
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
+        fanout.keeps_latest = self.broker.keeps_latest(topic);
         let fanout = Arc::new(fanout);
         self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
         Some(fanout)
+    }
+
+    /// The same for messages that come one behind the other and are often of the same topic: what was
+    /// found for the one before is kept in `last`.
+    #[inline]
+    fn fanout_after<'a>(
+        &mut self,
+        topic: &TopicName,
+        last: &'a mut Option<LastRoute>,
+    ) -> Option<&'a Fanout> {
+        let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
+        let is_same = |last: &LastRoute| {
+            last.generation == generation && last.topic.as_str() == topic.as_str()
+        };
+        if last.as_ref().is_some_and(is_same) {
+            self.shard.counters.route_hits.increment();
+        } else {
+            let fanout = self.fanout(topic)?;
+            *last = Some(LastRoute { topic: topic.clone(), generation, fanout });
+        }
+        last.as_ref().map(|last| &*last.fanout)
     }
 
     #[inline]
@@ -185,6 +242,18 @@ impl Turn<'_> {
         PublishOutcome::NoMatchingSubscribers
     }
 
+    fn publish_to_peers(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Arc<Fanout>,
+        generation: u64,
+    ) -> PublishOutcome {
+        let mut ticket = None;
+        self.forward_to_subscribers(message, &fanout.peers, &mut ticket);
+        self.follow_moves(message, fanout, generation, &mut ticket);
+        ticket.map_or(PublishOutcome::Accepted, outcome_of)
+    }
+
     fn publish_to_all(
         &mut self,
         message: &Arc<Message>,
@@ -196,30 +265,35 @@ impl Turn<'_> {
         let reserved = self.reserve(message, fanout, &mut reservations, &mut shares);
         let kept = match reserved {
             Err(Full) => Err(Refusal::QueueFull),
-            Ok(()) if !message.retain => Ok(None),
-            Ok(()) => self.retain(message),
+            Ok(()) if message.retain => self.retain(message),
+            Ok(()) if fanout.keeps_latest => Ok(self.keep_latest(message)),
+            Ok(()) => Ok(Keeping::default()),
         };
-        let version = match kept {
-            Ok(version) => version,
+        let keeping = match kept {
+            Ok(keeping) => keeping,
             Err(refusal) => {
                 release(&reservations, message);
                 return PublishOutcome::Refused(refusal);
             }
         };
-        let mut matched = self.commit(message, fanout, &reservations);
+        let mut is_taken = self.commit(message, fanout, &reservations);
         let mut routed = Arc::clone(fanout);
-        if message.retain {
-            matched |= self.offer_to_newcomers(message, &mut routed);
+        if message.retain || fanout.keeps_latest {
+            is_taken |= self.offer_to_newcomers(message, &mut routed);
         }
+        // A group matches also where its member is elsewhere, and may turn out to be full.
+        let is_shared = !fanout.groups.is_empty();
+        let mut matched = is_taken || is_shared;
         if !is_own_business(message.topic.as_str()) {
             for target in &routed.peers {
                 share_with_subscribers(&mut shares, target, message.qos);
             }
-            if message.retain {
+            if keeping.goes_everywhere {
                 self.share_with_all(&mut shares, message);
             }
             let mut ticket = None;
-            self.forward(message, shares, version, matched, &mut ticket);
+            let is_kept = is_taken || is_shared && message.retain;
+            self.forward(message, shares, keeping.version, is_kept, &mut ticket);
             self.follow_moves(message, &routed, generation, &mut ticket);
             if let Some(ticket) = ticket {
                 return outcome_of(ticket);
@@ -238,18 +312,20 @@ impl Turn<'_> {
     /// that have none left are put into `moved`.
     pub(crate) fn publish_from_peer(
         &mut self,
-        message: Message,
-        is_for_subscribers: bool,
-        groups: &[TopicFilter],
+        message: Arc<Message>,
+        (is_for_subscribers, groups): (bool, &[TopicFilter]),
+        last: &mut Option<LastRoute>,
         moved: &mut Vec<TopicFilter>,
     ) -> PublishOutcome {
-        let Some(fanout) = self.fanout(&message.topic) else {
+        let Some(fanout) = self.fanout_after(&message.topic, last) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
-        let message = Arc::new(message);
+        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
+        if groups.is_empty() && targets.len() <= 1 {
+            return self.hand_to_one(message, targets.first());
+        }
         let bytes = message.charged_bytes();
         let mut reservations = Reservations::new();
-        let targets = if is_for_subscribers { &*fanout.targets } else { &[] };
         if self.reserve_targets(&message, targets, &mut reservations).is_err() {
             release(&reservations, &message);
             self.count_refusal(Refusal::QueueFull);
@@ -272,6 +348,25 @@ impl Turn<'_> {
             return PublishOutcome::Accepted;
         }
         PublishOutcome::NoMatchingSubscribers
+    }
+
+    /// The same when there is nothing to decide.
+    #[inline]
+    fn hand_to_one(
+        &mut self,
+        message: Arc<Message>,
+        target: Option<&FanoutTarget>,
+    ) -> PublishOutcome {
+        let Some((target, qos)) = target.and_then(|target| wanted(target, &message)) else {
+            return PublishOutcome::NoMatchingSubscribers;
+        };
+        let is_taken = self.offer_delivery(target, delivery(target, message, qos), &mut None);
+        self.publish_dead_letters();
+        if is_taken {
+            return PublishOutcome::Accepted;
+        }
+        self.count_refusal(Refusal::QueueFull);
+        PublishOutcome::Refused(Refusal::QueueFull)
     }
 
     /// Sets room aside in every mailbox that may refuse, and chooses a member of every group.
@@ -319,24 +414,31 @@ impl Turn<'_> {
     }
 
     /// A member that can take the message at once: here, or at a broker that keeps up; else one that
-    /// is away.
+    /// has much to do; else one that is away.
     fn choose_anywhere<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Chosen<'a>> {
-        let attended = group.in_turn().find_map(|member| match member {
-            Member::Local(target) if target.mailbox.is_attended() => {
-                self.take_place(target, message, bytes).map(Chosen::Here)
-            }
-            Member::Remote(target) if target.peer.lane().is_flowing() => {
-                Some(Chosen::There(target))
-            }
-            Member::Local(_) | Member::Remote(_) => None,
-        });
-        attended.or_else(|| {
-            group.in_turn().find_map(|member| match member {
+        let ready =
+            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target) => Some(Chosen::There(target)),
+            });
+        let attended = || {
+            group.everyone().find_map(|member| match member {
+                Member::Local(target) if target.mailbox.is_attended() => {
+                    self.take_place(target, message, bytes).map(Chosen::Here)
+                }
+                Member::Remote(target) if target.peer.lane().is_flowing() => {
+                    Some(Chosen::There(target))
+                }
+                Member::Local(_) | Member::Remote(_) => None,
+            })
+        };
+        ready.or_else(attended).or_else(|| {
+            group.everyone().find_map(|member| match member {
                 Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
                 Member::Remote(target) if message.qos > QoS::AtMostOnce => {
                     Some(Chosen::There(target))
@@ -346,26 +448,25 @@ impl Turn<'_> {
         })
     }
 
-    /// A member of this broker that can take the message, one that is there if any is.
+    /// A member of this broker that can take the message: one that has little to do, else one that is
+    /// there, if any is.
     fn choose_here<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Reserved<'a>> {
-        let local = |member: &'a Member| match member {
-            Member::Local(target) => Some(target),
-            Member::Remote(_) => None,
+        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
+            let local = group.in_turn().filter_map(|member| match member {
+                Member::Local(target) => Some(target),
+                Member::Remote(_) => None,
+            });
+            let mut fit = local.filter(|target| is_fit(target));
+            fit.find_map(|target| self.take_place(target, message, bytes))
         };
-        let attended = group
-            .in_turn()
-            .filter_map(local)
-            .filter(|target| target.mailbox.is_attended())
-            .find_map(|target| self.take_place(target, message, bytes));
-        attended.or_else(|| {
-            let mut members = group.in_turn().filter_map(local);
-            members.find_map(|target| self.take_place(target, message, bytes))
-        })
+        first_of(|target| target.mailbox.credit() != Credit::Short)
+            .or_else(|| first_of(|target| target.mailbox.is_attended()))
+            .or_else(|| first_of(|_| true))
     }
 
     /// Sets room aside for the message at one member.
@@ -385,15 +486,14 @@ impl Turn<'_> {
         is_taken.then_some(Reserved { target, qos })
     }
 
-    /// Hands the message out. `true` when anybody wanted it.
+    /// Hands the message out. `true` when anybody here wanted it.
     fn commit(
         &mut self,
         message: &Arc<Message>,
         fanout: &Fanout,
         reservations: &Reservations<'_>,
     ) -> bool {
-        let matched = self.commit_all(message, &fanout.targets, reservations);
-        matched || !fanout.groups.is_empty()
+        self.commit_all(message, &fanout.targets, reservations)
     }
 
     fn commit_all(
@@ -417,6 +517,7 @@ impl Turn<'_> {
             }
         }
         for Reserved { target, qos } in reserved {
+            matched = true;
             if *qos == QoS::AtMostOnce {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
@@ -434,7 +535,7 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) {
-        match target.mailbox.commit(delivery(target, message, qos), detached) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
         }
@@ -512,7 +613,16 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let delivery = delivery(target, message, qos);
+        self.offer_delivery(target, delivery(target, Arc::clone(message), qos), detached)
+    }
+
+    #[inline]
+    fn offer_delivery(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
             Offer::Displaced { wake, oldest, is_dead_letter } => {
@@ -534,12 +644,16 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&self, message: &Message) -> Result<Option<Version>, Refusal> {
+    fn retain(&self, message: &Message) -> Result<Keeping, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
-                self.retain_versioned(peers, message).map(Some)
+                let version = self.retain_versioned(peers, message).map(Some);
+                version.map(|version| Keeping { version, goes_everywhere: true })
             }
-            _ => self.broker.put_retained(message).map(|()| None),
+            _ => self.broker.put_retained(message).map(|()| {
+                self.broker.drop_latest(message.topic.as_str());
+                Keeping::default()
+            }),
         };
         kept.map_err(|_full| Refusal::RetainedFull)
     }
@@ -584,7 +698,9 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
         // All of them have been declared dead meanwhile.
         Some(RemoteOutcome::NoMatch) => PublishOutcome::NoMatchingSubscribers,
         // What was refused at once is settled in turn, as what is refused later.
-        Some(RemoteOutcome::Refused(_)) | None => PublishOutcome::Pending(ticket),
+        Some(RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown) | None => {
+            PublishOutcome::Pending(ticket)
+        }
     }
 }
 
@@ -600,6 +716,13 @@ fn release(reservations: &Reservations<'_>, message: &Message) {
     }
 }
 
+/// Whether a message is only to be sent to other brokers, as it is.
+#[inline]
+fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
+    let is_passing = !message.retain && !fanout.keeps_latest;
+    is_passing && fanout.is_for_peers_only() && !is_own_business(message.topic.as_str())
+}
+
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
 #[inline]
 fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a FanoutTarget, QoS)> {
@@ -611,13 +734,9 @@ fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a Fanout
 
 /// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
 #[inline]
-pub(crate) fn delivery(target: &FanoutTarget, message: &Arc<Message>, qos: QoS) -> Delivery {
-    Delivery {
-        message: Arc::clone(message),
-        tag: target.tag.clone(),
-        qos,
-        retain: target.retain_as_published && message.retain,
-    }
+pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -> Delivery {
+    let retain = target.retain_as_published && message.retain;
+    Delivery { message, tag: target.tag.clone(), qos, retain }
 }
 
 /// How long a topic that is in use is known to be, to those who keep a register of them.

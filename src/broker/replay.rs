@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::broker::disconnect::Client;
+use crate::broker::latest::Offer;
 use crate::broker::turn::Turn;
 use crate::mqtt::QoS;
 use crate::ports::message::{Delivery, Message, SubscriptionTag};
@@ -21,6 +22,8 @@ pub struct Replay {
     pub serial: u32,
     /// The QoS granted.
     pub qos: QoS,
+    /// What comes from here on, the Subscription is handed out.
+    pub(crate) since: Offer,
     /// The Subscription Identifier.
     pub tag: Option<Arc<SubscriptionTag>>,
 }
@@ -109,13 +112,13 @@ impl Turn<'_> {
             let millis = self.now.as_millis();
             self.shard.counters.retained_scans.increment();
             let batch = self.broker.retained.read().scan(&mut replay.cursor, batch_max, millis);
-            let (qos, tag) = (replay.qos, replay.tag.clone());
+            let (qos, since, tag) = (replay.qos, replay.since, replay.tag.clone());
             if replay.cursor.is_done() {
                 client.replays.pop();
             }
-            sent += batch.len();
-            for (_, message) in batch {
-                self.replay_one(client, message, qos, tag.clone());
+            for (_, found) in batch.into_iter().filter(|(_, found)| found.is_for(since)) {
+                sent += 1;
+                self.replay_one(client, found.message, qos, tag.clone());
             }
         }
         sent

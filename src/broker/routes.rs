@@ -10,7 +10,7 @@ use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::clock::Tick;
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{Route, SharedGroup, Subscriber, SubscriberKey, Target};
-use crate::session::mailbox::Mailbox;
+use crate::session::mailbox::{Credit, Mailbox};
 
 /// Where messages of one Subscription go, as the index holds it.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Fanout {
     pub groups: Box<[FanoutGroup]>,
     /// One entry per broker where somebody subscribes without sharing.
     pub peers: Box<[PeerTarget]>,
+    /// Whether its messages are kept as its latest value.
+    pub keeps_latest: bool,
     /// When it is to be looked up again although nothing has changed.
     pub fresh_until: Tick,
 }
@@ -72,8 +74,11 @@ pub struct PeerTarget {
 pub struct FanoutGroup {
     /// Whose turn it is.
     group: Arc<SharedGroup<Destination>>,
-    /// The members in the order of their turns: a broker stands there once for each member it has.
+    /// The members in the order of their turns: a broker stands there once for each member it has
+    /// that can take messages.
     members: Box<[Member]>,
+    /// Brokers none of whose members can.
+    spare: Box<[Member]>,
 }
 
 /// A member of a Shared Subscription.
@@ -89,6 +94,7 @@ impl FanoutGroup {
     fn new(group: &Arc<SharedGroup<Destination>>) -> Self {
         let filter = group.id().filter();
         let mut members = Vec::with_capacity(group.members().len());
+        let mut spare = Vec::new();
         for target in group.members() {
             match &target.subscriber {
                 Destination::Mailbox(mailbox) => {
@@ -97,12 +103,16 @@ impl FanoutGroup {
                 }
                 Destination::Peer(peer) => {
                     let member = PeerTarget { peer: Arc::clone(peer), qos: target.qos };
-                    let weight = peer.group_weight(filter).into();
-                    members.extend(std::iter::repeat_n(Member::Remote(member), weight));
+                    match peer.group_weight(filter).into() {
+                        0 => spare.push(Member::Remote(member)),
+                        weight => {
+                            members.extend(std::iter::repeat_n(Member::Remote(member), weight));
+                        }
+                    }
                 }
             }
         }
-        Self { members: members.into(), group: Arc::clone(group) }
+        Self { members: members.into(), spare: spare.into(), group: Arc::clone(group) }
     }
 
     /// The whole filter, with `$share/` and the name.
@@ -111,19 +121,36 @@ impl FanoutGroup {
         self.group.id().filter()
     }
 
-    /// The members to try for one message; the caller stops at the one that takes it.
+    /// The members to try for one message, but for brokers none of whose members can take one; the
+    /// caller stops at the one that takes it.
     pub fn in_turn(&self) -> impl Iterator<Item = &Member> {
         self.group.in_turn_of(self.members.len()).filter_map(|place| self.members.get(place))
+    }
+
+    /// The same, and those brokers behind all others: it may be otherwise there by now.
+    pub fn everyone(&self) -> impl Iterator<Item = &Member> {
+        let spare = self.group.in_turn_of(self.spare.len());
+        self.in_turn().chain(spare.filter_map(|place| self.spare.get(place)))
     }
 
     /// Whether any member was granted more than QoS 0.
     #[must_use]
     pub fn has_qos(&self) -> bool {
-        self.members.iter().any(|member| member.qos() > QoS::AtMostOnce)
+        let mut members = self.members.iter().chain(&self.spare);
+        members.any(|member| member.qos() > QoS::AtMostOnce)
     }
 }
 
 impl Member {
+    /// Whether it can take a message at once, as far as is known here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Self::Local(target) => target.mailbox.credit() != Credit::Short,
+            Self::Remote(target) => target.peer.lane().is_flowing(),
+        }
+    }
+
     /// The QoS it was granted, or the highest of those it stands for.
     #[must_use]
     pub fn qos(&self) -> QoS {
@@ -142,6 +169,13 @@ impl Fanout {
         self.targets.len() <= 1 && self.groups.is_empty() && self.peers.is_empty()
     }
 
+    /// Whether nobody here gets anything, and somebody elsewhere does.
+    #[inline]
+    #[must_use]
+    pub fn is_for_peers_only(&self) -> bool {
+        self.targets.is_empty() && self.groups.is_empty() && !self.peers.is_empty()
+    }
+
     /// Prepares what the index found.
     #[must_use]
     pub fn new(route: &Route<Destination>) -> Self {
@@ -158,7 +192,8 @@ impl Fanout {
         }
         let groups = route.groups.iter().map(FanoutGroup::new).collect();
         let fresh_until = Tick::from_millis(u64::MAX);
-        Self { targets: targets.into(), groups, peers: peers.into(), fresh_until }
+        let (targets, peers) = (targets.into(), peers.into());
+        Self { targets, groups, peers, keeps_latest: false, fresh_until }
     }
 }
 

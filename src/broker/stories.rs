@@ -24,6 +24,8 @@ use crate::ports::clock::Tick;
 use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
+mod latest;
+
 /// A broker on one shard, at a time that stands still.
 pub(super) struct Stage {
     pub(super) broker: Broker,

@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::event::Event;
+use crate::broker::latest::Offer;
+use crate::broker::options::{SUBACK_WAIT_MILLIS, SubackBarrier};
 use crate::broker::replay::Replay;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
@@ -15,6 +17,7 @@ use crate::mqtt::{
     Answer, PacketId, QoS, ReasonCode, ReasonString, RetainHandling, Suback, Subscribe,
     SubscribeFilter, TopicFilter, Unsuback, Unsubscribe,
 };
+use crate::ports::clock::Tick;
 use crate::ports::message::SubscriptionTag;
 use crate::routing::{Index, RetainedCursor, SubscriberKey};
 use crate::session::session::Subscription;
@@ -43,8 +46,18 @@ pub(crate) struct UnconfirmedSubscribe {
     version: u64,
     answer: SubscribeAnswer,
     granted: Vec<Granted>,
+    since: Offer,
     /// Whether it has been counted as one that waits.
     is_noted: bool,
+    /// When it has waited long enough to be told of; `None` once it was.
+    late_at: Option<Tick>,
+}
+
+impl UnconfirmedSubscribe {
+    /// When something is to be done although no broker answers.
+    pub(crate) fn late_at(&self) -> Option<Tick> {
+        self.late_at
+    }
 }
 
 impl Turn<'_> {
@@ -74,13 +87,17 @@ impl Turn<'_> {
             }
         }
         let barrier = self.announce(client, &granted);
+        let since = self.broker.next_offer();
         let answer = SubscribeAnswer { packet_id: subscribe.packet_id, reason_codes, refusal };
         if let Some(version) = barrier {
-            let unconfirmed = UnconfirmedSubscribe { version, answer, granted, is_noted: false };
+            let late_at = Some(self.now.plus_millis(SUBACK_WAIT_MILLIS));
+            let is_noted = false;
+            let unconfirmed =
+                UnconfirmedSubscribe { version, answer, granted, since, is_noted, late_at };
             client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
             return Ok(());
         }
-        self.acknowledge_subscribe(client, answer, granted);
+        self.acknowledge_subscribe(client, answer, granted, since);
         Ok(())
     }
 
@@ -98,15 +115,51 @@ impl Turn<'_> {
                     first.is_noted = true;
                     self.shard.counters.subacks_deferred.increment();
                 }
-                return;
+                if !self.is_late(client, first) {
+                    return;
+                }
+                peers.interest().stop_waiting(first.version, waker);
             }
             // Others may have buried us, and our interest with us.
             if !self.wait_to_acknowledge(client, waker) {
                 return;
             }
             let Some(first) = subscribes.pop_front() else { return };
-            self.acknowledge_subscribe(client, first.answer, first.granted);
+            self.acknowledge_subscribe(client, first.answer, first.granted, first.since);
         }
+    }
+
+    /// Whether a SUBACK that still waits for other brokers is to be sent all the same.
+    fn is_late(&mut self, client: &mut Client, subscribe: &mut UnconfirmedSubscribe) -> bool {
+        let is_bounded = self.broker.options.suback_barrier == SubackBarrier::Bounded;
+        if subscribe.late_at.is_some_and(|late_at| late_at <= self.now) {
+            subscribe.late_at = None;
+            self.shard.counters.subacks_late.increment();
+            if is_bounded {
+                self.shard.counters.suback_unconfirmed.increment();
+            }
+            self.tell_of_late(client, subscribe, is_bounded);
+        }
+        is_bounded && subscribe.late_at.is_none()
+    }
+
+    fn tell_of_late(
+        &mut self,
+        client: &mut Client,
+        subscribe: &UnconfirmedSubscribe,
+        is_sent: bool,
+    ) {
+        let (Some(first), Some(peers)) = (subscribe.granted.first(), self.broker.peers()) else {
+            return;
+        };
+        let Some(suppressed) = client.complaints.note(self.now) else { return };
+        self.shard.events.push(Event::SubackLate {
+            card: Arc::clone(&client.card),
+            filter: first.filter.as_str().to_owned(),
+            brokers: peers.interest().behind(subscribe.version),
+            is_sent,
+            suppressed,
+        });
     }
 
     fn grant(
@@ -213,6 +266,7 @@ impl Turn<'_> {
         client: &mut Client,
         answer: SubscribeAnswer,
         granted: Vec<Granted>,
+        since: Offer,
     ) {
         let link = client.session.link_options();
         let suback = Suback {
@@ -227,7 +281,7 @@ impl Turn<'_> {
         suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
         for grant in granted {
-            start_replay(client, &grant);
+            start_replay(client, &grant, since);
         }
     }
 
@@ -273,7 +327,7 @@ impl Turn<'_> {
 
 /// Queues the replay a new Subscription asks for; what an earlier one to the same filter still waits
 /// for is passed over when its turn comes.
-fn start_replay(client: &mut Client, grant: &Granted) {
+fn start_replay(client: &mut Client, grant: &Granted, since: Offer) {
     let is_wanted = match grant.subscription.options.retain_handling {
         RetainHandling::SendAtSubscribe => true,
         RetainHandling::SendIfNew => grant.former_qos.is_none(),
@@ -291,6 +345,7 @@ fn start_replay(client: &mut Client, grant: &Granted) {
         cursor: RetainedCursor::new(grant.filter.clone()),
         serial: grant.subscription.serial,
         qos: grant.subscription.options.qos,
+        since,
         tag,
     });
 }

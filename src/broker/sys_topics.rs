@@ -4,10 +4,13 @@
 //! retained, so that a subscriber finds the whole tree. They are QoS 0: a queue of a client that is
 //! away is for what cannot be read again later.
 
+mod bank;
+
 use bytes::Bytes;
 
 use crate::broker::Broker;
 use crate::broker::counters::Totals;
+use crate::cluster::bank::BankReadings;
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId, Publisher};
@@ -41,6 +44,8 @@ pub struct SysReading {
     pub index_nodes: u64,
     /// Times at which something of a parked Session is due.
     pub timers: u64,
+    /// The bank, where the broker is one of several.
+    pub bank: Option<BankReadings>,
 }
 
 impl SysReading {
@@ -63,6 +68,7 @@ impl SysReading {
             wills_bytes: broker.will_bytes(),
             index_nodes: broker.index_node_count() as u64,
             timers: broker.timers().len() as u64,
+            bank: None,
         }
     }
 
@@ -158,6 +164,7 @@ impl SysTopics {
                 values.push((format!("load/{name}/{window}"), format!("{average:.2}")));
             }
         }
+        values.extend(reading.bank.iter().flat_map(bank::values));
         for (name, value) in reading.totals.named() {
             values.push((format!("mqttzoo/{name}"), value.to_string()));
         }

@@ -1,10 +1,11 @@
 //! The wills the broker keeps, and the bound on all of them together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::broker::peers::wills::EndedWills;
 use crate::mqtt::Will;
 use crate::ports::message::{detached_properties, properties_bytes};
 
@@ -21,6 +22,8 @@ pub struct KeptWill {
     will: Will,
     bytes: u64,
     budget: Arc<WillBudget>,
+    /// Its number, and who is told when it is gone.
+    end: OnceLock<(u64, Arc<EndedWills>)>,
 }
 
 impl WillBudget {
@@ -32,7 +35,7 @@ impl WillBudget {
 
     /// Keeps a copy of `will`; `None` when there is no room.
     #[must_use]
-    pub fn keep(self: &Arc<Self>, will: &Will) -> Option<Box<KeptWill>> {
+    pub fn keep(self: &Arc<Self>, will: &Will) -> Option<Arc<KeptWill>> {
         let bytes = will_bytes(will) as u64;
         if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -44,13 +47,20 @@ impl WillBudget {
             properties: detached_properties(will.properties.as_ref()),
             ..will.clone()
         };
-        Some(Box::new(KeptWill { will, bytes, budget: Arc::clone(self) }))
+        Some(Arc::new(KeptWill { will, bytes, budget: Arc::clone(self), end: OnceLock::new() }))
     }
 
     /// Bytes that are kept now.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl KeptWill {
+    /// Whoever keeps it for us elsewhere is told when it is gone: after it was published.
+    pub(crate) fn tell_end(&self, number: u64, to: Arc<EndedWills>) {
+        let _only_once = self.end.set((number, to));
     }
 }
 
@@ -72,5 +82,8 @@ impl std::ops::Deref for KeptWill {
 impl Drop for KeptWill {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some((number, ended)) = self.end.get() {
+            ended.push(*number);
+        }
     }
 }

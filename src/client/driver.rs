@@ -344,6 +344,7 @@ impl Client {
             | CloseReason::ByServer
             | CloseReason::ConnackTimeout
             | CloseReason::PingTimeout
+            | CloseReason::Unsendable(_)
             | CloseReason::Violation(..) => {
                 self.events.push_back(Event::Closed(Closed::By(reason)));
             }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::version::Version;
-use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName};
+use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, Will};
 
 /// One of the two streams from one broker to another.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -162,6 +162,19 @@ pub enum ControlFrame {
     },
     /// A value that is retained, or was deleted: part of a page.
     Retained(RetainedValue),
+    /// I was not connected to the ensemble all the time: what do you have of the topics?
+    DigestsWanted(DigestQuestion),
+    /// This, part by part.
+    Digests {
+        /// As in the question.
+        number: u64,
+        /// In the order of the parts.
+        parts: Vec<PartDigest>,
+    },
+    /// About wills that a second broker keeps.
+    Will(Box<WillFrame>),
+    /// The latest value of a topic: part of a page.
+    Latest(RetainedValue),
     /// That was a page; ask for what is behind this topic.
     RetainedMore {
         /// The last topic of the page.
@@ -191,12 +204,25 @@ pub enum ControlFrame {
         /// The token under which I had it.
         token: Token,
     },
-    /// I hold these Client Identifiers of slots that you coordinate now.
-    Report(Vec<Held>),
-    /// That was my report, as of this slot epoch.
+    /// Where these Client Identifiers of slots that you coordinate are, as far as I have to do with
+    /// them. What I say of Client Identifiers from here on goes by the same slot map.
+    Report {
+        /// Of the slot map it answers.
+        epoch: i64,
+        /// Some of them; more may follow.
+        held: Vec<Held>,
+    },
+    /// That was my report.
     ReportComplete {
         /// Of the slot map it answers.
         epoch: i64,
+    },
+    /// This Client Identifier is mine, and nothing of its Session is on its way here any more.
+    Settled {
+        /// Whose.
+        client_id: String,
+        /// The token under which I have it.
+        token: Token,
     },
     /// Are you there? And do we agree?
     Ping {
@@ -237,6 +263,50 @@ pub enum ControlFrame {
     },
 }
 
+/// A question for what another broker has of the topics.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DigestQuestion {
+    /// Drawn by whoever asks.
+    pub number: u64,
+    /// When the connection of whoever asks was seen to end, on the cluster clock: only who was
+    /// connected by then, and still is, may answer.
+    pub lost_at_millis: u64,
+}
+
+/// What the znodes of one part of the topics are, without saying it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PartDigest {
+    /// How many there are.
+    pub count: u64,
+    /// The sum of hashes of topic, version and payer.
+    pub sum: u64,
+}
+
+/// What is said of wills that are kept for another broker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WillFrame {
+    /// Keep this, and publish it when I am declared dead.
+    Keep {
+        /// Drawn by the sender.
+        number: u64,
+        /// Whose.
+        client_id: String,
+        /// How long to wait then: the Will Delay Interval, or what the Session has left of it.
+        delay_secs: u32,
+        /// The will.
+        will: Will,
+    },
+    /// I keep it, or have no room for it.
+    Kept {
+        /// As in [`Self::Keep`].
+        number: u64,
+        /// Whether it is kept.
+        is_kept: bool,
+    },
+    /// These are gone: published, withdrawn, or with another broker.
+    Gone(Vec<u64>),
+}
+
 /// One filter that somebody at a broker wants.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InterestEntry {
@@ -244,7 +314,8 @@ pub struct InterestEntry {
     pub filter: TopicFilter,
     /// The highest QoS asked for.
     pub qos: QoS,
-    /// Of a Shared Subscription: how many members can take messages, at most 255. Otherwise 1.
+    /// Of a Shared Subscription: how many members can take messages, at most 255; with 0 they are the
+    /// last resort. Otherwise 1.
     pub weight: u8,
 }
 
@@ -353,21 +424,35 @@ pub struct Handover {
     pub claim: u64,
     /// Whose.
     pub client_id: String,
+    /// The token of the order to hand it over: of two senders the one with the higher token counts.
+    pub token: Token,
     /// Parts come in order; the last one is marked.
     pub is_last: bool,
     /// The state, in the words of `broker::handover`; empty when there is no Session.
     pub state: Bytes,
 }
 
-/// A Client Identifier that a broker holds.
+/// A Client Identifier that a broker has to do with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Held {
     /// Whose.
     pub client_id: String,
-    /// Under which.
+    /// Under which it is, was or will be the broker's.
     pub token: Token,
-    /// The claim by which it was granted, while the Session is still to come; else 0.
-    pub claim: u64,
-    /// Whether it has been told to give it up, and has not done so yet.
-    pub is_leaving: bool,
+    /// Where the Session is.
+    pub whereabouts: Whereabouts,
+}
+
+/// Where the Session of a Client Identifier is, as one broker sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whereabouts {
+    /// Here, or there is none.
+    Here,
+    /// On its way here.
+    Coming {
+        /// The claim by which it was granted.
+        claim: u64,
+    },
+    /// On its way elsewhere, and not gone yet.
+    Going,
 }

@@ -4,6 +4,8 @@
 //! the other end. Every change has a version, so that a SUBACK can wait until each peer has applied
 //! the one in which its filter came.
 
+use std::collections::BTreeSet;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -15,6 +17,8 @@ use crate::mqtt::{QoS, TopicFilter};
 #[derive(Debug)]
 pub struct LocalInterest {
     wanted: HashMap<TopicFilter, Wanted, FixedState>,
+    /// Those of them that are shared.
+    shared: BTreeSet<TopicFilter>,
     version: u64,
     checksum: u64,
 }
@@ -24,6 +28,8 @@ pub struct LocalInterest {
 struct Wanted {
     /// Subscriptions by the QoS they ask for.
     counts: [u32; 3],
+    /// Of a Shared Subscription: those of them that can take nothing.
+    short: u32,
     /// The version in which peers learnt all that its subscribers count on.
     since: u64,
 }
@@ -45,7 +51,8 @@ impl LocalInterest {
     #[must_use]
     pub fn new(hash_seed: u64) -> Self {
         let hashing = FixedState::with_seed(hash_seed);
-        Self { wanted: HashMap::with_hasher(hashing), version: 0, checksum: 0 }
+        let wanted = HashMap::with_hasher(hashing);
+        Self { wanted, shared: BTreeSet::new(), version: 0, checksum: 0 }
     }
 
     /// Somebody subscribes. Returns what peers are to be told, and the version they must have applied
@@ -53,14 +60,18 @@ impl LocalInterest {
     /// caused.
     pub fn add(&mut self, filter: &TopicFilter, qos: QoS) -> (InterestChange, u64) {
         let former = self.wanted.get(filter).map(|wanted| wanted.entry(filter));
-        let wanted = self
-            .wanted
-            .entry_ref(filter)
-            .or_insert_with(|| Wanted { counts: [0; 3], since: u64::MAX });
+        let wanted = self.wanted.entry_ref(filter).or_insert_with(|| Wanted {
+            counts: [0; 3],
+            short: 0,
+            since: u64::MAX,
+        });
         wanted.count(qos, 1);
         let entry = wanted.entry(filter);
         if former.as_ref() == Some(&entry) {
             return (InterestChange::Nothing, wanted.since);
+        }
+        if former.is_none() && filter.share().is_some() {
+            self.shared.insert(filter.clone());
         }
         self.version += 1;
         if former.as_ref().is_none_or(|former| former.qos < entry.qos) {
@@ -82,6 +93,7 @@ impl LocalInterest {
         wanted.count(qos, -1);
         if wanted.total() == 0 {
             self.wanted.remove(filter);
+            self.shared.remove(filter);
             self.version += 1;
             self.checksum = self.checksum.wrapping_sub(entry_hash(&former));
             return InterestChange::Removed;
@@ -94,6 +106,26 @@ impl LocalInterest {
         self.checksum = self.checksum.wrapping_sub(entry_hash(&former));
         self.checksum = self.checksum.wrapping_add(entry_hash(&entry));
         InterestChange::Added(entry)
+    }
+
+    /// So many members of a Shared Subscription can take nothing.
+    pub fn set_short(&mut self, filter: &TopicFilter, short: u32) -> InterestChange {
+        let Some(wanted) = self.wanted.get_mut(filter) else { return InterestChange::Nothing };
+        let former = wanted.entry(filter);
+        wanted.short = short;
+        let entry = wanted.entry(filter);
+        if entry == former {
+            return InterestChange::Nothing;
+        }
+        self.version += 1;
+        self.checksum = self.checksum.wrapping_sub(entry_hash(&former));
+        self.checksum = self.checksum.wrapping_add(entry_hash(&entry));
+        InterestChange::Added(entry)
+    }
+
+    /// The Shared Subscriptions among the filters.
+    pub fn shared_filters(&self) -> impl Iterator<Item = &TopicFilter> {
+        self.shared.iter()
     }
 
     /// Goes up with every change that peers are told.
@@ -152,7 +184,10 @@ impl Wanted {
             QoS::AtMostOnce
         };
         let weight = match filter.share() {
-            Some(_) => u8::try_from(self.total()).unwrap_or(u8::MAX),
+            Some(_) => {
+                let able = self.total().saturating_sub(self.short);
+                u8::try_from(able).unwrap_or(u8::MAX)
+            }
             None => 1,
         };
         InterestEntry { filter: filter.clone(), qos, weight }
@@ -167,8 +202,15 @@ pub struct RemoteInterest {
     checksum: u64,
     /// A snapshot on its way: the whole of it stands beside the old set, and then replaces it.
     snapshot: Option<HashMap<TopicFilter, (QoS, u8), FixedState>>,
+    /// What came last cannot be relied on: a snapshot is to be asked for until it comes.
+    is_awaited: bool,
     hashing: FixedState,
 }
+
+/// A snapshot is not what its sender has: part of it is missing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a snapshot of interest is not what was told")]
+pub struct SnapshotMismatch;
 
 /// What is to be changed in the routes to a peer.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -185,12 +227,24 @@ impl RemoteInterest {
     pub fn new(hash_seed: u64) -> Self {
         let hashing = FixedState::with_seed(hash_seed);
         let entries = HashMap::with_hasher(hashing.clone());
-        Self { entries, version: 0, checksum: 0, snapshot: None, hashing }
+        Self { entries, version: 0, checksum: 0, snapshot: None, is_awaited: false, hashing }
     }
 
     /// A snapshot begins.
     pub fn begin_snapshot(&mut self) {
         self.snapshot = Some(HashMap::with_hasher(self.hashing.clone()));
+    }
+
+    /// Something of what it said is lost, or wrong: nothing counts from here on but a snapshot.
+    pub fn await_snapshot(&mut self) {
+        self.is_awaited = true;
+        self.begin_snapshot();
+    }
+
+    /// Whether it is to be asked for a snapshot, again and again.
+    #[must_use]
+    pub fn awaits_snapshot(&self) -> bool {
+        self.is_awaited
     }
 
     /// Entries that are new or have changed. Part of a snapshot changes nothing yet.
@@ -229,9 +283,28 @@ impl RemoteInterest {
         RouteChanges { added: Vec::new(), removed }
     }
 
-    /// The snapshot is whole: what it changes.
-    pub fn complete_snapshot(&mut self, version: u64) -> RouteChanges {
-        let Some(snapshot) = self.snapshot.take() else { return RouteChanges::default() };
+    /// The snapshot is whole: what it changes. When its sum is not that of its sender, it changes
+    /// nothing, and is waited for until it comes anew.
+    ///
+    /// # Errors
+    ///
+    /// It is not what was told.
+    pub fn complete_snapshot(
+        &mut self,
+        version: u64,
+        checksum: u64,
+    ) -> Result<RouteChanges, SnapshotMismatch> {
+        let Some(snapshot) = self.snapshot.take() else {
+            self.await_snapshot();
+            return Err(SnapshotMismatch);
+        };
+        let sum = |sum: u64, (filter, value): (&TopicFilter, &(QoS, u8))| {
+            sum.wrapping_add(former_hash(filter, *value))
+        };
+        if snapshot.iter().fold(0, sum) != checksum {
+            self.await_snapshot();
+            return Err(SnapshotMismatch);
+        }
         let entry = |filter: &TopicFilter, &(qos, weight): &(QoS, u8)| InterestEntry {
             filter: filter.clone(),
             qos,
@@ -244,12 +317,11 @@ impl RemoteInterest {
             .collect();
         let is_gone = |filter: &&TopicFilter| !snapshot.contains_key(*filter);
         let removed = self.entries.keys().filter(is_gone).cloned().collect();
-        self.checksum = snapshot
-            .iter()
-            .fold(0, |sum: u64, (filter, value)| sum.wrapping_add(former_hash(filter, *value)));
+        self.checksum = checksum;
         self.entries = snapshot;
         self.version = version;
-        RouteChanges { added, removed }
+        self.is_awaited = false;
+        Ok(RouteChanges { added, removed })
     }
 
     /// Everything it wants, for when it is gone.
@@ -367,6 +439,25 @@ mod tests {
     }
 
     #[test]
+    fn members_that_can_take_nothing_do_not_weigh() {
+        let mut interest = LocalInterest::new(1);
+        let shared = filter("$share/g/a");
+        for _ in 0..2 {
+            let _announced = interest.add(&shared, QoS::AtLeastOnce);
+        }
+        let weighs = |weight| InterestChange::Added(entry("$share/g/a", QoS::AtLeastOnce, weight));
+        assert_eq!(interest.set_short(&shared, 1), weighs(1));
+        assert_eq!(interest.set_short(&shared, 1), InterestChange::Nothing);
+        assert_eq!(interest.set_short(&shared, 2), weighs(0));
+        assert_eq!(interest.remove(&shared, QoS::AtLeastOnce), InterestChange::Nothing);
+        assert_eq!(interest.set_short(&shared, 0), weighs(1));
+        assert_eq!(interest.shared_filters().count(), 1);
+        assert_eq!(interest.remove(&shared, QoS::AtLeastOnce), InterestChange::Removed);
+        assert_eq!((interest.shared_filters().count(), interest.checksum()), (0, 0));
+        assert_eq!(interest.set_short(&shared, 1), InterestChange::Nothing, "it is gone");
+    }
+
+    #[test]
     fn both_ends_agree_after_deltas_and_after_a_snapshot() {
         let mut local = LocalInterest::new(1);
         let mut remote = RemoteInterest::new(2);
@@ -382,9 +473,32 @@ mod tests {
         remote.begin_snapshot();
         let _part = remote.add(local.version(), local.entries().collect());
         assert_eq!(remote.len(), 2, "nothing changes before it is whole");
-        let changes = remote.complete_snapshot(local.version());
+        let changes = remote.complete_snapshot(local.version(), local.checksum()).unwrap();
         assert_eq!(changes.added, [entry("c", QoS::AtMostOnce, 1)]);
         assert_eq!(changes.removed, [filter("a")]);
         assert_eq!((remote.version(), remote.checksum()), (local.version(), local.checksum()));
+    }
+
+    /// The sum that ends a snapshot was never looked at: half of one counted as all there is.
+    #[test]
+    fn a_snapshot_that_is_not_whole_changes_nothing_and_is_asked_for_again() {
+        let mut local = LocalInterest::new(1);
+        for text in ["a", "b", "$share/g/c"] {
+            let _announced = local.add(&filter(text), QoS::AtLeastOnce);
+        }
+        let (version, checksum) = (local.version(), local.checksum());
+        let mut remote = RemoteInterest::new(2);
+        remote.begin_snapshot();
+        let _part = remote.add(version, local.entries().take(2).collect());
+        assert_eq!(remote.complete_snapshot(version, checksum), Err(SnapshotMismatch));
+        assert!(remote.awaits_snapshot() && remote.is_in_snapshot());
+        assert_eq!((remote.len(), remote.version()), (0, 0));
+        // Nor does the end of one whose beginning has not come.
+        remote.begin_snapshot();
+        let _part = remote.add(version, local.entries().collect());
+        assert_eq!(remote.complete_snapshot(version, checksum).unwrap().added.len(), 3);
+        assert!(!remote.awaits_snapshot());
+        assert_eq!(remote.complete_snapshot(version, checksum), Err(SnapshotMismatch));
+        assert!(remote.awaits_snapshot());
     }
 }

@@ -24,6 +24,12 @@ impl Slot {
         Self(u16::try_from(hash).expect("there are 1,024 slots"))
     }
 
+    /// The one of these brokers that it would belong to.
+    #[must_use]
+    pub fn highest_of(self, brokers: &[BootId]) -> Option<BootId> {
+        highest(self, brokers)
+    }
+
     /// All there are.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..).map(Self).take(SLOTS)

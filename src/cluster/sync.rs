@@ -1,9 +1,7 @@
 //! The lock of the lane: that of the model checker when it checks.
 
-#[cfg(mqttzoo_loom)]
-pub(super) use loom::sync::MutexGuard;
 #[cfg(not(mqttzoo_loom))]
-pub(super) use parking_lot::{Mutex, MutexGuard};
+pub(super) use parking_lot::Mutex;
 
 /// The model checker's mutex with the interface of the other one.
 #[cfg(mqttzoo_loom)]

@@ -14,6 +14,14 @@ pub struct Version {
     pub boot_id: BootId,
 }
 
+impl Version {
+    /// When the change was made, in milliseconds since 1970 on the cluster clock.
+    #[must_use]
+    pub fn millis(self) -> u64 {
+        self.time >> COUNTER_BITS
+    }
+}
+
 /// Gives each change a version above all that were seen.
 #[derive(Debug, Default)]
 pub struct VersionClock {

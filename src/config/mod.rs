@@ -33,7 +33,8 @@ pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
 pub use sections::{
-    Admin, Auth, Broker, Cluster, Drain, Listen, Log, LogFormat, LogLevel, Propagation,
+    Admin, Auth, BarrierPolicy, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat,
+    LogLevel, Propagation,
 };
 pub use value::{ByteSize, Percent};
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub admin: Admin,
     /// Several brokers that are one.
     pub cluster: Cluster,
+    /// Topics that keep their latest value.
+    pub last_value: LastValue,
     /// How the broker stops.
     pub drain: Drain,
     /// What a client, and all of them together, may cost.
@@ -67,14 +70,16 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 8] {
-        let Self { broker, listen, auth, log, admin, cluster, drain, limits, .. } = self;
-        [broker, listen, auth, log, admin, cluster, drain, limits]
+    fn sections(&self) -> [&dyn Section; 9] {
+        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
+            self;
+        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 8] {
-        let Self { broker, listen, auth, log, admin, cluster, drain, limits, .. } = self;
-        [broker, listen, auth, log, admin, cluster, drain, limits]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
+        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
+            self;
+        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.

@@ -10,6 +10,7 @@ use super::{
     option::options,
     value::{ByteSize, LOOPBACK, above_zero, choices, count},
 };
+use crate::mqtt::TopicFilter;
 
 options! {
     /// What the broker is called, where it keeps its state, how many cores it uses.
@@ -133,6 +134,11 @@ options! {
         /// The PEM file with the authorities of ZooKeeper's certificates. When given, ZooKeeper is
         /// spoken to over TLS.
         zookeeper_cafile: Option<PathBuf> as "FILE" = None,
+        /// How many topics of the whole cluster may have a znode. Beyond it topics are routed as ever,
+        /// and counted. That of the broker that leads holds.
+        bank_topics_max: NonZeroUsize as "N" = count(100_000),
+        /// Bytes of the names and values of these znodes. ZooKeeper keeps them in memory.
+        bank_bytes_max: ByteSize as "SIZE" = ByteSize::mib(64),
         /// The name of the cluster. Brokers of another cluster are refused.
         cluster: String as "NAME" = "mqttzoo".to_owned(),
         /// Where this broker stands, such as a rack or a zone of a cloud.
@@ -147,8 +153,15 @@ options! {
         /// The address, `host:port`, at which the other brokers reach this one where that is not
         /// `link_host` and the port that was bound: a proxy, a mapped port.
         link_advertise: Option<String> as "HOST:PORT" = None,
+        /// What a SUBACK does when another broker takes more than half a second to learn of the
+        /// filters: `strict` waits on, so that who has it gets what is published from then on
+        /// wherever that is; `bounded` answers then all the same, and counts
+        /// `suback_unconfirmed`. Both say so in the log.
+        suback_barrier: BarrierPolicy as "BARRIER" = BarrierPolicy::Strict,
         /// The file that holds the secret that all brokers of the cluster share, of at least 16
-        /// characters. Needed, or TLS, unless links are accepted on loopback only.
+        /// characters. Needed, or TLS, unless links are accepted on loopback only. Up to three more
+        /// lines hold secrets that others may show, so that the secret can be changed while brokers
+        /// run: first give the new one to all as a second line, then make it the first.
         link_secret_file: Option<PathBuf> as "FILE" = None,
         /// The PEM file with this broker's certificate for links. With `link_key` and
         /// `link_cafile`, links are TLS and both ends show a certificate.
@@ -169,11 +182,48 @@ options! {
     }
 }
 
+choices! {
+    /// Whether a SUBACK waits for a broker that takes long.
+    pub enum BarrierPolicy {
+        /// For as long as that broker lives.
+        Strict = "strict",
+        /// For half a second.
+        Bounded = "bounded",
+    }
+    expected "strict, bounded"
+}
+
 options! {
-    /// How the broker stops on SIGTERM: it stops accepting, sends each client a DISCONNECT with a
-    /// reason, flushes what is buffered, and ends with exit code 0.
+    /// Topics that keep their latest value: every message published to one of them is kept for a
+    /// while, and who subscribes meanwhile is sent it at once, as a retained message. A publisher need
+    /// not set RETAIN for that. While a value holds it stands in front of the topic's retained message
+    /// and neither replaces nor removes it; an empty message clears the value. In a cluster a value of
+    /// up to 4 KiB goes to the other brokers through ZooKeeper, where of the values of one topic that
+    /// wait for the write budget only the latest is written; a larger one goes to each of them
+    /// directly.
+    #[heading = "Latest values"]
+    pub struct LastValue {
+        /// The topic filters of the topics that keep their latest value; may be repeated. Topics that
+        /// begin with `$` keep none.
+        last_value: Vec<TopicFilter> as "FILTER" = Vec::new(),
+        /// How long a latest value holds, in seconds, unless its message expires earlier.
+        last_value_ttl_secs: NonZeroU32 as "SECONDS" = above_zero(60),
+        /// How many topics may have a latest value. One more is not kept, and counted.
+        last_value_topics_max: NonZeroUsize as "N" = count(100_000),
+        /// Bytes of all latest values. What is beyond is not kept, and counted.
+        last_value_bytes_max: ByteSize as "SIZE" = ByteSize::mib(64),
+    }
+}
+
+options! {
+    /// How the broker stops on SIGTERM: it says that it is not ready, stops accepting, sends each
+    /// client a DISCONNECT with a reason, flushes what is buffered, and ends with exit code 0.
     #[heading = "Stopping"]
     pub struct Drain {
+        /// How long, in seconds, the broker goes on as before while `/readyz` says already that no
+        /// traffic is welcome: load balancers need that long to notice. A second signal ends the
+        /// wait. What `drain_timeout_secs` bounds begins after it. No wait when off.
+        drain_wait_secs: Option<NonZeroU32> as "SECONDS" = None,
         /// How long stopping may take, in seconds. Connections that are left then are cut.
         drain_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(25),
         /// How many clients are sent away per second, so that they do not all return at once

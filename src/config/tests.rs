@@ -117,6 +117,7 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "FORMAT" => ("json", "'json'"),
                 "WAY" => ("znodes", "'znodes'"),
                 "POLICY" => ("disconnect", "'disconnect'"),
+                "BARRIER" => ("bounded", "'bounded'"),
                 _ => ("/some/where", "'/some/where'"),
             };
             let (name, variable) = (format!("--{}={text}", row.flag()), row.variable());

@@ -9,6 +9,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::mqtt::TopicFilter;
+
 /// The type of an option: what [`options!`](super::option) needs to know of it.
 pub(super) trait Value: Sized {
     /// How many values the option takes.
@@ -106,6 +108,26 @@ impl Value for Vec<IpAddr> {
         let addresses: Vec<String> =
             self.iter().map(|address| quoted(&address.to_string())).collect();
         (!addresses.is_empty()).then(|| format!("[{}]", addresses.join(", ")))
+    }
+}
+
+/// Topic Filters of topics that clients publish to.
+impl Value for Vec<TopicFilter> {
+    const SHAPE: Shape = Shape::Many;
+
+    fn read(texts: &[String]) -> Result<Self, String> {
+        let filter = |text: &String| {
+            let filter = TopicFilter::parse(text).ok();
+            filter
+                .filter(|filter| !filter.as_str().starts_with('$'))
+                .ok_or_else(|| format!("`{text}` is not a topic filter that begins without $"))
+        };
+        texts.iter().map(filter).collect()
+    }
+
+    fn show(&self) -> Option<String> {
+        let filters: Vec<String> = self.iter().map(|filter| quoted(filter.as_str())).collect();
+        Some(format!("[{}]", filters.join(", ")))
     }
 }
 
@@ -373,6 +395,17 @@ mod tests {
             <Option<NonZeroU32> as Value>::read(&texts(&["0"])),
             Err("`0` is not a whole number above 0, or off".to_owned())
         );
+    }
+
+    #[test]
+    fn topic_filters_are_checked() {
+        let read = |texts_: &[&str]| <Vec<TopicFilter> as Value>::read(&texts(texts_));
+        let filters = read(&["a/#", "+/b"]).unwrap();
+        assert_eq!(filters.show().as_deref(), Some("[\"a/#\", \"+/b\"]"));
+        for wrong in ["a/#/b", "", "$SYS/#", "$share/g/t"] {
+            let refusal = format!("`{wrong}` is not a topic filter that begins without $");
+            assert_eq!(read(&["a", wrong]), Err(refusal));
+        }
     }
 
     #[test]

@@ -134,7 +134,9 @@ impl Driver {
             tracing::warn!(
                 asked_millis = asked.as_millis(),
                 granted_millis = session.timeout().as_millis(),
-                "ZooKeeper grants another session timeout than was asked for"
+                "ZooKeeper grants another session timeout than was asked for: the lease, heartbeats \
+                 and the time after which a silent broker is dead follow what it grants; \
+                 minSessionTimeout and maxSessionTimeout of zoo.cfg set the limits"
             );
         }
         session

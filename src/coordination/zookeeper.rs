@@ -74,6 +74,11 @@ impl Coordination for ZooKeeper {
     fn submit(&self, ticket: Ticket, request: Request) {
         self.intake.submit(ticket, request);
     }
+
+    fn session_timeout_millis(&self) -> Option<u64> {
+        let millis = u64::try_from(self.session_timeout().as_millis()).ok()?;
+        (millis > 0).then_some(millis)
+    }
 }
 
 impl Drop for ZooKeeper {

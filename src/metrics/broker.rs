@@ -20,6 +20,7 @@ impl BrokerSource {
     fn levels(&self, totals: &Totals, readings: &mut Readings) {
         let broker = &self.0;
         let (retained, retained_bytes) = broker.retained_counts();
+        let (latest, latest_bytes) = broker.latest_counts();
         for (name, help, value) in [
             ("clients_connected", "Connections that have a CONNACK.", totals.connected()),
             ("sessions", "Sessions, connected and parked.", wide(broker.registry().len())),
@@ -36,6 +37,8 @@ impl BrokerSource {
             ),
             ("retained_messages", "Retained messages.", wide(retained)),
             ("retained_bytes", "Bytes of the retained messages.", wide(retained_bytes)),
+            ("latest_values", "Latest values that are kept.", wide(latest)),
+            ("latest_values_bytes", "Bytes of the latest values.", wide(latest_bytes)),
             ("queued_bytes", "Bytes that queues hold or have leased.", broker.queued_bytes()),
             ("wills_bytes", "Bytes of the Will Messages that are kept.", broker.will_bytes()),
             (
@@ -89,6 +92,8 @@ impl BrokerSource {
                 "Bytes retained messages may have.",
                 wide(options.retained_bytes_max),
             ),
+            ("limit_latest_values", "Latest values there may be.", wide(options.latest.values_max)),
+            ("limit_latest_values_bytes", "Bytes they may have.", wide(options.latest.bytes_max)),
             ("limit_wills_bytes", "Bytes wills may have.", options.wills_bytes_max),
             ("limit_queued_bytes", "Bytes all queues together may have.", options.queued_bytes_max),
             (

@@ -69,3 +69,4 @@ pub use topic::{Share, TopicError, TopicFilter, TopicName};
 pub use unsuback::Unsuback;
 pub use unsubscribe::Unsubscribe;
 pub use version::ProtocolVersion;
+pub use writer::FIELD_BYTES_MAX;

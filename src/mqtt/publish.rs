@@ -228,7 +228,7 @@ impl PublishHead<'_> {
         let packet_id_len = if self.packet_id.is_some() { 2 } else { 0 };
         let mut len = 2 + self.topic.len() + packet_id_len + payload_len;
         if version.has_properties() {
-            len += varint_len(properties_len) + properties_len;
+            len = len.saturating_add(varint_len(properties_len) + properties_len);
         }
         len
     }

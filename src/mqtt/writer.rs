@@ -45,6 +45,7 @@ pub(crate) trait Sink {
         self.u8(low_seven_bits(rest));
     }
 
+    /// Whoever makes a packet of what is not from a packet asks [`WireForm::wire_len`] first.
     fn binary(&mut self, bytes: &[u8]) {
         let len = u16::try_from(bytes.len()).expect("a field has at most 65,535 bytes");
         self.u16(len);
@@ -72,13 +73,25 @@ impl Sink for BytesMut {
     }
 }
 
-/// A sink that only counts.
+/// A sink that only counts. What has a field that no packet can hold is as long as no packet.
 struct Length(usize);
 
 impl Sink for Length {
     #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
-        self.0 += bytes.len();
+        self.0 = self.0.saturating_add(bytes.len());
+    }
+
+    #[inline]
+    fn binary(&mut self, bytes: &[u8]) {
+        let is_field = bytes.len() <= FIELD_BYTES_MAX;
+        self.0 = self.0.saturating_add(if is_field { 2 + bytes.len() } else { UNENCODABLE });
+    }
+
+    /// A Property Length may be that of what cannot be encoded.
+    #[inline]
+    fn varint(&mut self, value: usize) {
+        self.0 = self.0.saturating_add(varint_len(value));
     }
 }
 
@@ -99,7 +112,7 @@ pub(crate) fn encode_packet(
 /// The bytes of a packet whose Remaining Length is `body_len`.
 #[inline]
 pub(crate) const fn packet_len(body_len: usize) -> usize {
-    1 + varint_len(body_len) + body_len
+    body_len.saturating_add(1 + varint_len(body_len))
 }
 
 /// The bytes of the shortest Variable Byte Integer of this value.
@@ -112,6 +125,11 @@ pub(crate) const fn varint_len(value: usize) -> usize {
         _ => 4,
     }
 }
+
+/// Bytes of one field, a string or a binary value.
+pub const FIELD_BYTES_MAX: usize = 65_535;
+/// The length of what cannot be encoded: more than any packet has, and with room to add to.
+const UNENCODABLE: usize = usize::MAX / 2;
 
 /// The lowest seven bits, as the byte they fit into.
 #[inline]

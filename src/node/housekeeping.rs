@@ -56,12 +56,16 @@ impl Node {
         let (broker, clock, shutdown) =
             (Arc::clone(&self.broker), self.clock, self.shutdown.clone());
         let counters = Arc::clone(&self.net_counters);
+        let cluster = self.cluster_status.clone();
         self.background.handle().spawn("$SYS", async move {
             let mut topics = SysTopics::new(SYS_VERSION);
             loop {
                 let sockets = TransportKind::ALL.map(|kind| counters.accepted(kind).value());
                 let resident = resident_bytes().unwrap_or(0);
-                let reading = SysReading::of(&broker, clock.now(), sockets.iter().sum(), resident);
+                let reading = SysReading {
+                    bank: cluster.as_ref().map(|status| status.registry().1),
+                    ..SysReading::of(&broker, clock.now(), sockets.iter().sum(), resident)
+                };
                 let messages = topics.round(reading);
                 let (context, broker) = (Arc::clone(&context), Arc::clone(&broker));
                 shard.spawn("$SYS round", async move {

@@ -187,6 +187,7 @@ impl Node {
         node.ports = node.open()?;
         node.ports.link = cluster.as_ref().map(Reachable::link_port);
         node.data_dir.write_ports(&node.ports)?;
+        node.health.set_bound();
         node.start_housekeeping();
         match cluster {
             Some(cluster) => node.cluster = Some(cluster.join(&node.ground())?),
@@ -276,14 +277,18 @@ impl Node {
     fn run(mut self) -> Result<(), StartError> {
         let mut signals = self.signals.take().expect("a broker is run once");
         let outcome = self.serve(&mut signals);
+        // Whoever sends traffic here learns it first.
+        self.health.set_draining();
+        let has_served = outcome.is_ok() && self.waiting.is_empty();
+        if let Some(wait) = self.config.drain.drain_wait_secs.filter(|_| has_served) {
+            self.background.block_on(signals.wait_for_traffic_to_turn(wait));
+        }
         self.stop();
         outcome
     }
 
     /// Brings a broker down: no more connections, good-bye to every client, then the threads.
     fn stop(self) {
-        // Whoever sends traffic here learns it first.
-        self.health.set_draining();
         self.shutdown.begin();
         let timeout = Duration::from_secs(self.config.drain.drain_timeout_secs.get().into());
         self.background.block_on(self.drain(timeout));

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::broker::options::{BrokerOptions, ConnectionOptions};
+use crate::broker::latest::LatestOptions;
+use crate::broker::options::{BrokerOptions, ConnectionOptions, SubackBarrier};
 use crate::config::{
-    Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel, OverflowPolicy,
-    Propagation,
+    BarrierPolicy, Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel,
+    OverflowPolicy, Propagation,
 };
 use crate::net::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
@@ -59,11 +60,21 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
         topic_levels_max: limits.topic_levels_max.get(),
         retained_messages_max: limits.retained_messages_max.get(),
         retained_bytes_max: limits.retained_bytes_max.0,
+        latest: LatestOptions {
+            filters: config.last_value.last_value.clone(),
+            ttl_millis: u64::from(config.last_value.last_value_ttl_secs.get()) * 1_000,
+            values_max: config.last_value.last_value_topics_max.get(),
+            bytes_max: config.last_value.last_value_bytes_max.0,
+        },
         wills_bytes_max: limits.wills_bytes_max.0 as u64,
         will_bytes_max: limits.will_bytes_max.0,
         queued_bytes_max,
         persistent_queue: Arc::new(mailbox(limits, limits.overflow_persistent)),
         clean_queue: Arc::new(mailbox(limits, limits.overflow_clean)),
+        suback_barrier: match config.cluster.suback_barrier {
+            BarrierPolicy::Strict => SubackBarrier::Strict,
+            BarrierPolicy::Bounded => SubackBarrier::Bounded,
+        },
         ..BrokerOptions::default()
     }
 }

@@ -1,6 +1,8 @@
 //! Signals: SIGTERM and SIGINT end the broker, SIGHUP makes it read its files again.
 
 use std::io;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -42,6 +44,17 @@ impl Signals {
                 _ = self.hang_up.recv() => node.reload(),
                 failure = failed(phase.as_mut()) => return Err(failure),
             }
+        }
+    }
+
+    /// Goes on until load balancers have noticed that no traffic is welcome here any more, which
+    /// takes `secs`. Somebody who signals again wants no more patience.
+    pub(super) async fn wait_for_traffic_to_turn(&mut self, secs: NonZeroU32) {
+        tracing::info!(wait_secs = secs, "not ready any more: waits until traffic goes elsewhere");
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            () = tokio::time::sleep(Duration::from_secs(secs.get().into())) => {}
         }
     }
 

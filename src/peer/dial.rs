@@ -1,6 +1,5 @@
 //! The task that dials one peer, sends to it, and dials again.
 
-use crate::cluster::frame::Hello;
 use crate::peer::backoff::Backoff;
 use crate::peer::error::LinkError;
 use crate::peer::handshake::greet;
@@ -49,15 +48,9 @@ async fn try_stand(
     ground: &Ground,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, LinkError> {
-    let mut stream = in_time(ground, LinkError::TimedOut, connect(link, ground)).await?;
-    let hello = Hello {
-        cluster: ground.options.cluster.clone(),
-        name: ground.options.name.clone(),
-        boot_id: ground.boot_id(),
-        to: link.boot_id,
-        wire: ground.options.wire,
-        gone: link.lane.gone(),
-    };
+    let address = link.address();
+    let mut stream = in_time(ground, LinkError::TimedOut, connect(&address, ground)).await?;
+    let hello = ground.hello(link.boot_id, link.lane.gone());
     let greeting = greet(&mut stream, &hello, &ground.options.secret);
     let received = in_time(ground, LinkError::Silent, greeting).await?;
     if received != hello.gone {
@@ -82,15 +75,14 @@ async fn try_stand(
     }
 }
 
-async fn connect(link: &Link, ground: &Ground) -> Result<LinkStream, LinkError> {
-    let address = link.address();
-    let found = lookup_host(&address).await.map_err(LinkError::Resolve)?;
+pub(super) async fn connect(address: &str, ground: &Ground) -> Result<LinkStream, LinkError> {
+    let found = lookup_host(address).await.map_err(LinkError::Resolve)?;
     let mut last = LinkError::NoAddress;
     for candidate in found.take(ADDRESSES_MAX) {
         match TcpStream::connect(candidate).await {
             Ok(stream) => {
                 set_up(&stream).map_err(LinkError::Connect)?;
-                return encrypt(stream, &address, ground).await;
+                return encrypt(stream, address, ground).await;
             }
             Err(error) => last = LinkError::Connect(error),
         }
@@ -110,7 +102,7 @@ async fn encrypt(
     Ok(LinkStream::Tls(Box::new(TlsStream::Client(stream))))
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     ground: &Ground,
     late: LinkError,
     step: impl Future<Output = Result<T, LinkError>>,

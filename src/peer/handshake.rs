@@ -18,6 +18,31 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     hello: &Hello,
     secret: &Secret,
 ) -> Result<Cursors, LinkError> {
+    let Answer { welcome, is_proven } = call(stream, hello, secret).await?;
+    match welcome {
+        // Said by whoever is there, and good for nothing but a line for people.
+        Welcome::Refused { reason, boot_id } => Err(LinkError::Refused { reason, boot_id }),
+        Welcome::Accepted { .. } if !is_proven => Err(LinkError::NotProven),
+        Welcome::Accepted { wire, received } => {
+            let is_spoken = (hello.wire.oldest..=hello.wire.newest).contains(&wire);
+            if is_spoken { Ok(received) } else { Err(LinkError::WireVersion(wire)) }
+        }
+    }
+}
+
+/// What was answered to whoever dialled.
+pub(super) struct Answer {
+    pub(super) welcome: Welcome,
+    /// Whether who answered knows the secret.
+    pub(super) is_proven: bool,
+}
+
+/// Says who we are, and hears the answer.
+pub(super) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    hello: &Hello,
+    secret: &Secret,
+) -> Result<Answer, LinkError> {
     let mut greeting = [0; CHALLENGE_BYTES];
     stream.read_exact(&mut greeting).await.map_err(broken)?;
     let theirs = decode_challenge(&greeting)?;
@@ -28,15 +53,7 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let answer = receive(stream).await?;
     let welcome = decode_welcome(&answer.body)?;
     let is_proven = secret.believes(Speaker::Acceptor, &ours, &answer.body, &answer.proof);
-    match welcome {
-        // Said by whoever is there, and good for nothing but a line for people.
-        Welcome::Refused { reason, boot_id } => Err(LinkError::Refused { reason, boot_id }),
-        Welcome::Accepted { .. } if !is_proven => Err(LinkError::NotProven),
-        Welcome::Accepted { wire, received } => {
-            let is_spoken = (hello.wire.oldest..=hello.wire.newest).contains(&wire);
-            if is_spoken { Ok(received) } else { Err(LinkError::WireVersion(wire)) }
-        }
-    }
+    Ok(Answer { welcome, is_proven })
 }
 
 /// Somebody who dialled, has said who it is, and waits for an answer.

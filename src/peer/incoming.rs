@@ -8,14 +8,18 @@ use crate::peer::links::Ground;
 use crate::peer::receiver::Receiver;
 use crate::peer::stream::LinkStream;
 use bytes::{Buf, Bytes, BytesMut};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
+use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
-/// Reads batches and hands them on; answers once for what was read at a time. Reading never waits
-/// for the answer.
+/// Reads batches and hands them on. The first of them is answered at once; what follows closely is
+/// answered together, for an answer costs both ends more than a small batch does. Reading never
+/// waits for the answer.
 pub(super) struct Incoming<'a> {
     stream: LinkStream,
     from: BootId,
@@ -27,6 +31,10 @@ pub(super) struct Incoming<'a> {
     /// What is to be said, once what is being said has been.
     answer: Option<Cursors>,
     answering: Bytes,
+    /// Bytes of batches since the last answer.
+    unanswered_bytes: usize,
+    /// The time after an answer in which the next one waits for others.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// What all accepted links count.
@@ -48,6 +56,8 @@ impl<'a> Incoming<'a> {
             buffer: BytesMut::new(),
             answer: None,
             answering: Bytes::new(),
+            unanswered_bytes: 0,
+            pause: None,
         }
     }
 
@@ -69,7 +79,9 @@ impl<'a> Incoming<'a> {
         let mut handled = 0;
         loop {
             while let Some(batch) = self.next_batch()? {
-                handled += BATCH_HEADER_BYTES + batch.frames_len();
+                let len = BATCH_HEADER_BYTES + batch.frames_len();
+                handled += len;
+                self.unanswered_bytes += len;
                 self.counters.batches.fetch_add(1, Ordering::Relaxed);
                 self.answer = Some(self.receiver.receive(self.shard, self.from, batch)?);
                 if handled >= TURN_BYTES {
@@ -108,7 +120,7 @@ impl<'a> Incoming<'a> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         loop {
             if self.answering.is_empty() {
-                let Some(received) = self.answer.take() else {
+                let Some(received) = self.take_answer(cx) else {
                     return Pin::new(&mut self.stream).poll_flush(cx).map_err(LinkError::Broken);
                 };
                 self.answering = Bytes::copy_from_slice(&encode_received(received));
@@ -120,9 +132,32 @@ impl<'a> Incoming<'a> {
     }
 }
 
+impl Incoming<'_> {
+    /// What is to be said now, if anything is. The task is woken when what is kept back is due.
+    fn take_answer(&mut self, cx: &mut Context<'_>) -> Option<Cursors> {
+        self.answer?;
+        if let Some(pause) = &mut self.pause {
+            let is_over = pause.as_mut().poll(cx).is_ready();
+            if !is_over && self.unanswered_bytes < UNANSWERED_BYTES_MAX {
+                return None;
+            }
+            if is_over {
+                self.pause = None;
+            }
+        }
+        self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(ANSWER_PAUSE)));
+        self.unanswered_bytes = 0;
+        self.answer.take()
+    }
+}
+
 /// A block of the read buffer.
 const READ_BYTES: usize = 256 * 1_024;
 /// Less room than this is not worth a system call.
 const ROOM_MIN: usize = 64 * 1_024;
 /// A turn ends after so many bytes.
 const TURN_BYTES: usize = 64 * 1_024;
+/// How long an answer waits for others at most: the sender keeps what is not answered.
+const ANSWER_PAUSE: Duration = Duration::from_millis(5);
+/// So much is answered without a wait. A sender slows its publishers long after that.
+const UNANSWERED_BYTES_MAX: usize = 256 * 1_024;

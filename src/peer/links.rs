@@ -1,5 +1,6 @@
 //! All links of a broker.
 
+use crate::cluster::frame::{Cursors, Hello};
 use crate::cluster::identity::{BootId, Member};
 use crate::cluster::lane::Lane;
 use crate::peer::accept::accept;
@@ -40,7 +41,7 @@ pub struct LinkContext {
 /// All links of a broker. Clones are the same links.
 #[derive(Clone, Debug)]
 pub struct Links {
-    ground: Arc<Ground>,
+    pub(super) ground: Arc<Ground>,
     local_address: SocketAddr,
 }
 
@@ -210,6 +211,18 @@ impl Ground {
     /// The present life of this broker.
     pub(super) fn boot_id(&self) -> BootId {
         *self.boot_id.lock()
+    }
+
+    /// What we say to the life `to` of a broker, of whose frames to it those up to `gone` are gone.
+    pub(super) fn hello(&self, to: BootId, gone: Cursors) -> Hello {
+        Hello {
+            cluster: self.options.cluster.clone(),
+            name: self.options.name.clone(),
+            boot_id: self.boot_id(),
+            to,
+            wire: self.options.wire,
+            gone,
+        }
     }
 }
 

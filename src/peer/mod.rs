@@ -12,6 +12,7 @@
 
 mod accept;
 mod accepted;
+mod ask;
 mod backoff;
 mod dial;
 mod error;

@@ -11,7 +11,13 @@ use std::sync::Arc;
 
 /// What all brokers of a cluster know, or nothing. Its content is never shown.
 #[derive(Clone)]
-pub struct Secret(Option<Arc<Key>>);
+pub struct Secret(Option<Arc<Known>>);
+
+/// While a secret is being changed, some brokers show the new one and some the old one.
+struct Known {
+    shown: Key,
+    also_believed: Vec<Key>,
+}
 
 /// Which end says it.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +36,20 @@ impl Secret {
     /// These bytes.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        Self(Some(Arc::new(Key::new(HMAC_SHA256, secret))))
+        Self::changing(secret, [])
+    }
+
+    /// The bytes `shown`, and others that a peer may show as well.
+    #[must_use]
+    pub fn changing<'a>(shown: &[u8], also_believed: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let key = |secret: &[u8]| Key::new(HMAC_SHA256, secret);
+        let also_believed = also_believed.into_iter().map(key).collect();
+        Self(Some(Arc::new(Known { shown: key(shown), also_believed })))
     }
 
     pub(super) fn prove(&self, speaker: Speaker, nonce: &Nonce, body: &[u8]) -> Proof {
-        let Some(key) = &self.0 else { return [0; size_of::<Proof>()] };
-        let tag = hmac::sign(key, &said(speaker, nonce, body));
+        let Some(known) = &self.0 else { return [0; size_of::<Proof>()] };
+        let tag = hmac::sign(&known.shown, &said(speaker, nonce, body));
         tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
@@ -46,8 +60,11 @@ impl Secret {
         body: &[u8],
         proof: &Proof,
     ) -> bool {
-        let Some(key) = &self.0 else { return true };
-        hmac::verify(key, &said(speaker, nonce, body), proof).is_ok()
+        let Some(known) = &self.0 else { return true };
+        let said = said(speaker, nonce, body);
+        std::iter::once(&known.shown)
+            .chain(&known.also_believed)
+            .any(|key| hmac::verify(key, &said, proof).is_ok())
     }
 }
 
@@ -81,5 +98,24 @@ mod tests {
         let without = Secret::none().prove(Speaker::Dialer, &[1; 32], b"hello");
         assert!(!secret.believes(Speaker::Dialer, &[1; 32], b"hello", &without));
         assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+    /// The three steps of a change, each of which may reach the two ends at different times.
+    #[test]
+    fn a_secret_can_be_changed_while_brokers_run() {
+        let (old, new) = (&b"squeamish ossifrage"[..], &b"correct horse battery"[..]);
+        let steps = [
+            Secret::new(old),
+            Secret::changing(old, [new]),
+            Secret::changing(new, [old]),
+            Secret::new(new),
+        ];
+        let is_believed = |from: &Secret, by: &Secret| {
+            let proof = from.prove(Speaker::Dialer, &[1; 32], b"hello");
+            by.believes(Speaker::Dialer, &[1; 32], b"hello", &proof)
+        };
+        for pair in steps.windows(2) {
+            assert!(is_believed(&pair[0], &pair[1]) && is_believed(&pair[1], &pair[0]));
+        }
+        assert!(!is_believed(&steps[0], &steps[3]) && !is_believed(&steps[3], &steps[0]));
     }
 }

@@ -19,7 +19,8 @@ pub struct LinkStatus {
     pub connected_since: Option<Tick>,
     /// From where and since when its link to us stands.
     pub accepted: Option<(SocketAddr, Tick)>,
-    /// From sending a batch to hearing that it was received, when last measured.
+    /// From sending a batch to hearing that it was received, when last measured: on a busy link up to
+    /// five milliseconds more, in which the peer waits to answer for several batches at once.
     pub round_trip: Option<Duration>,
     /// What went wrong last, if something did.
     pub last_error: Option<String>,

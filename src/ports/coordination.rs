@@ -210,4 +210,8 @@ pub trait Coordination: Send + Sync {
     /// Hands a request over; its answer comes as [`CoordinationEvent::Answered`], always: an
     /// implementation that has no room answers [`CoordinationError::Busy`].
     fn submit(&self, ticket: Ticket, request: Request);
+
+    /// How long the present session lives without a word from us, in milliseconds, as the tree has
+    /// granted it, whatever was asked for. `None` before the first session.
+    fn session_timeout_millis(&self) -> Option<u64>;
 }

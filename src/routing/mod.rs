@@ -14,12 +14,14 @@ mod filter_tree;
 mod level_name;
 mod level_order;
 mod retained_cursor;
+mod retained_entry;
 mod slab;
 mod subscribers;
 
 pub use index::{Index, IndexMemory, Subscribed};
-pub use retained::{Full, Put, RetainedLimits, RetainedStore};
+pub use retained::{Put, RetainedLimits, RetainedStore};
 pub use retained_cursor::RetainedCursor;
+pub use retained_entry::{Full, Kept, Layer, Layers};
 pub use route::{Route, Subscriber, SubscriberKey, Target};
 pub use route_cache::{RouteCache, RouteCacheCounters, RouteCacheLimits};
 pub use shared::{GroupId, InTurn, SharedGroup};

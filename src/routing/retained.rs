@@ -5,25 +5,22 @@ use std::ops::Bound;
 
 use super::level_order::{OrderedTopic, Probe};
 use super::retained_cursor::RetainedCursor;
+use super::retained_entry::{Full, Kept, Layer, Layers, Tally};
 use crate::mqtt::TopicName;
 
-/// One message a topic, within bounds, in an order in which the matches of a filter are found
-/// without walking over the others.
+/// The messages of topics, within bounds, in an order in which the matches of a filter are found
+/// without walking over the others. A topic has one that lasts, and above it, where the broker keeps
+/// latest values, one that holds for a while.
 ///
 /// The store keeps the names it is given, and what they are slices of: the caller detaches.
 pub struct RetainedStore<M> {
-    messages: BTreeMap<OrderedTopic, Retained<M>>,
-    expiries: BTreeSet<(u64, OrderedTopic)>,
-    bytes: usize,
-    /// What of these does not count against the limits.
-    exempt: Exempt,
-    limits: RetainedLimits,
-}
-
-#[derive(Debug, Default)]
-struct Exempt {
-    messages: usize,
-    bytes: usize,
+    messages: BTreeMap<OrderedTopic, Layers<M>>,
+    expiries: BTreeSet<(u64, OrderedTopic, Layer)>,
+    lasting: Tally,
+    /// Lasting ones that count against no limit.
+    exempt: Tally,
+    latest: Tally,
+    exempt_prefix: Option<&'static str>,
 }
 
 /// How much a [`RetainedStore`] holds.
@@ -35,6 +32,10 @@ pub struct RetainedLimits {
     pub bytes_max: usize,
     /// Topics that start so are kept whatever else there is. Nothing a client chooses may be one.
     pub exempt_prefix: Option<&'static str>,
+    /// Latest values.
+    pub latest_max: usize,
+    /// Bytes they pin.
+    pub latest_bytes_max: usize,
 }
 
 /// What keeping a message did.
@@ -47,29 +48,6 @@ pub enum Put {
     Replaced,
 }
 
-/// Why a message was not kept; the topic's former message, if any, still is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Full {
-    /// There are as many as there may be.
-    #[error("no more retained messages are allowed")]
-    Messages,
-    /// It would pin more memory than is allowed.
-    #[error("no more memory is allowed for retained messages")]
-    Bytes,
-}
-
-impl RetainedLimits {
-    fn is_exempt(&self, topic: &TopicName) -> bool {
-        self.exempt_prefix.is_some_and(|prefix| topic.as_str().starts_with(prefix))
-    }
-}
-
-struct Retained<M> {
-    message: M,
-    bytes_pinned: usize,
-    expires_at_ms: Option<u64>,
-}
-
 impl<M: Clone> RetainedStore<M> {
     /// An empty store.
     #[must_use]
@@ -77,96 +55,100 @@ impl<M: Clone> RetainedStore<M> {
         Self {
             messages: BTreeMap::new(),
             expiries: BTreeSet::new(),
-            bytes: 0,
-            exempt: Exempt::default(),
-            limits,
+            lasting: Tally::new(limits.messages_max, limits.bytes_max),
+            exempt: Tally::new(usize::MAX, usize::MAX),
+            latest: Tally::new(limits.latest_max, limits.latest_bytes_max),
+            exempt_prefix: limits.exempt_prefix,
         }
     }
 
-    /// Keeps `message` for `topic` in place of the former one. `bytes_pinned` is all the memory
-    /// that is kept because of it.
+    /// Keeps `message` in a layer of `topic` in place of the former one.
     ///
     /// # Errors
     ///
     /// A bound forbids it, and nothing has changed.
-    pub fn put(
-        &mut self,
-        topic: TopicName,
-        message: M,
-        bytes_pinned: usize,
-        expires_at_ms: Option<u64>,
-    ) -> Result<Put, Full> {
-        let is_exempt = self.limits.is_exempt(&topic);
+    pub fn put(&mut self, layer: Layer, topic: TopicName, message: Kept<M>) -> Result<Put, Full> {
         let topic = OrderedTopic(topic);
-        let former = self.messages.get(&topic);
-        let former_bytes = former.map_or(0, |former| former.bytes_pinned);
-        if is_exempt {
-            self.exempt.messages += usize::from(former.is_none());
-            self.exempt.bytes = self.exempt.bytes - former_bytes + bytes_pinned;
-        } else {
-            let counted_after = self.bytes - self.exempt.bytes - former_bytes + bytes_pinned;
-            if counted_after > self.limits.bytes_max {
-                return Err(Full::Bytes);
-            }
-            let counted = self.messages.len() - self.exempt.messages;
-            if former.is_none() && counted >= self.limits.messages_max {
-                return Err(Full::Messages);
-            }
+        let former = self.messages.get(&topic).and_then(|layers| layers.of(layer));
+        let former_bytes = former.map(|former| former.bytes_pinned);
+        let (bytes_pinned, expires_at_ms) = (message.bytes_pinned, message.expires_at_ms);
+        self.tally(layer, &topic.0).exchange(former_bytes, bytes_pinned)?;
+        let layers = self.messages.entry(topic.clone()).or_default();
+        let former = layers.replace(layer, Some(message));
+        if let Some(at_ms) = former.as_ref().and_then(|former| former.expires_at_ms) {
+            self.expiries.remove(&(at_ms, topic.clone(), layer));
         }
-        self.bytes = self.bytes - former_bytes + bytes_pinned;
         if let Some(at_ms) = expires_at_ms {
-            self.expiries.insert((at_ms, topic.clone()));
+            self.expiries.insert((at_ms, topic, layer));
         }
-        let retained = Retained { message, bytes_pinned, expires_at_ms };
-        let former = self.messages.insert(topic.clone(), retained);
-        let Some(former) = former else { return Ok(Put::New) };
-        if let Some(at_ms) = former.expires_at_ms
-            && former.expires_at_ms != expires_at_ms
-        {
-            self.expiries.remove(&(at_ms, topic));
-        }
-        Ok(Put::Replaced)
+        Ok(if former.is_some() { Put::Replaced } else { Put::New })
     }
 
-    /// Takes the topic's message away, as a zero-length payload asks for [MQTT-3.3.1-6].
-    pub fn remove(&mut self, topic: &str) -> Option<M> {
-        let (topic, retained) = self.messages.remove_entry(probe(&topic.as_bytes()))?;
-        self.release(&topic.0, retained.bytes_pinned);
-        if let Some(at_ms) = retained.expires_at_ms {
-            self.expiries.remove(&(at_ms, topic));
+    /// Takes the message of a layer away, as a zero-length payload asks for [MQTT-3.3.1-6].
+    pub fn remove(&mut self, layer: Layer, topic: &str) -> Option<M> {
+        let (topic, _) = self.messages.get_key_value(probe(&topic.as_bytes()))?;
+        let topic = topic.clone();
+        let kept = self.take(layer, &topic)?;
+        if let Some(at_ms) = kept.expires_at_ms {
+            self.expiries.remove(&(at_ms, topic, layer));
         }
-        Some(retained.message)
+        Some(kept.message)
     }
 
     /// Takes up to `max` messages away whose time has come, and names their topics. Fewer than
     /// `max` mean that there are no more.
-    pub fn remove_expired(&mut self, now_ms: u64, max: usize) -> Vec<TopicName> {
+    pub fn remove_expired(&mut self, now_ms: u64, max: usize) -> Vec<(TopicName, Layer)> {
         let mut removed = Vec::new();
         while removed.len() < max
             && self.next_expiry_ms().is_some_and(|at_ms| at_ms <= now_ms)
-            && let Some((_, topic)) = self.expiries.pop_first()
+            && let Some((_, topic, layer)) = self.expiries.pop_first()
         {
-            let retained = self.messages.remove(&topic);
-            let bytes_pinned = retained.expect("what expires is in the store").bytes_pinned;
-            self.release(&topic.0, bytes_pinned);
-            removed.push(topic.0);
+            self.take(layer, &topic).expect("what expires is in the store");
+            removed.push((topic.0, layer));
         }
         removed
     }
 
-    fn release(&mut self, topic: &TopicName, bytes_pinned: usize) {
-        self.bytes -= bytes_pinned;
-        if self.limits.is_exempt(topic) {
-            self.exempt.messages -= 1;
-            self.exempt.bytes -= bytes_pinned;
+    fn take(&mut self, layer: Layer, topic: &OrderedTopic) -> Option<Kept<M>> {
+        let layers = self.messages.get_mut(topic)?;
+        let kept = layers.replace(layer, None)?;
+        if layers.is_empty() {
+            self.messages.remove(topic);
+        }
+        self.tally(layer, &topic.0).release(kept.bytes_pinned);
+        Some(kept)
+    }
+
+    fn tally(&mut self, layer: Layer, topic: &TopicName) -> &mut Tally {
+        match layer {
+            Layer::Latest => &mut self.latest,
+            Layer::Lasting
+                if self.exempt_prefix.is_some_and(|prefix| topic.as_str().starts_with(prefix)) =>
+            {
+                &mut self.exempt
+            }
+            Layer::Lasting => &mut self.lasting,
         }
     }
 
-    /// The topic's message, unless its time has come.
+    /// What a new Subscription to the topic gets, unless its time has come.
     #[must_use]
     pub fn get(&self, topic: &str, now_ms: u64) -> Option<&M> {
-        let retained = self.messages.get(probe(&topic.as_bytes()))?;
-        (!retained.is_expired(now_ms)).then_some(&retained.message)
+        self.messages.get(probe(&topic.as_bytes()))?.current(now_ms)
+    }
+
+    /// Whether the topic has a message in this layer, expired or not.
+    #[must_use]
+    pub fn has(&self, layer: Layer, topic: &str) -> bool {
+        let layers = self.messages.get(probe(&topic.as_bytes()));
+        layers.is_some_and(|layers| layers.of(layer).is_some())
+    }
+
+    /// All that is kept of a topic and has not expired.
+    #[must_use]
+    pub fn layers(&self, topic: &str, now_ms: u64) -> Layers<M> {
+        let layers = self.messages.get(probe(&topic.as_bytes()));
+        layers.map_or_else(Layers::default, |layers| layers.at(now_ms))
     }
 
     /// The next messages that match the cursor's filter, up to `max`, in order.
@@ -189,10 +171,15 @@ impl<M: Clone> RetainedStore<M> {
         found
     }
 
-    /// Up to `max` messages, whatever their topics, behind the topic `after`, in order. Fewer than
-    /// `max` mean that there are no more.
+    /// What is kept of up to `max` topics behind the topic `after`, in order. Fewer than `max` mean
+    /// that there are no more.
     #[must_use]
-    pub fn page(&self, after: Option<&str>, max: usize, now_ms: u64) -> Vec<(TopicName, M)> {
+    pub fn page(
+        &self,
+        after: Option<&str>,
+        max: usize,
+        now_ms: u64,
+    ) -> Vec<(TopicName, Layers<M>)> {
         let after = after.map(str::as_bytes);
         let from = match &after {
             Some(after) => Bound::Excluded(probe(after)),
@@ -200,34 +187,40 @@ impl<M: Clone> RetainedStore<M> {
         };
         self.messages
             .range::<dyn Probe, _>((from, Bound::Unbounded))
-            .filter(|(_, retained)| !retained.is_expired(now_ms))
+            .map(|(topic, layers)| (topic.0.clone(), layers.at(now_ms)))
+            .filter(|(_, layers)| !layers.is_empty())
             .take(max)
-            .map(|(topic, retained)| (topic.0.clone(), retained.message.clone()))
             .collect()
     }
 
-    /// How many messages there are, expired ones that were not removed yet included.
+    /// How many lasting messages there are, expired ones that were not removed yet included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.messages.len()
+        self.lasting.messages + self.exempt.messages
     }
 
-    /// Whether there is none.
+    /// Whether there is nothing at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// The bytes they pin.
+    /// The bytes that lasting messages pin.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.lasting.bytes + self.exempt.bytes
+    }
+
+    /// How many latest values there are, and their bytes.
+    #[must_use]
+    pub fn latest_counts(&self) -> (usize, usize) {
+        (self.latest.messages, self.latest.bytes)
     }
 
     /// When the next message expires: when to call [`Self::remove_expired`].
     #[must_use]
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiries.first().map(|&(at_ms, _)| at_ms)
+        self.expiries.first().map(|&(at_ms, ..)| at_ms)
     }
 
     /// Seeks the cursor's place and walks from there until the cursor is so far ahead that another
@@ -243,7 +236,7 @@ impl<M: Clone> RetainedStore<M> {
         let place = cursor.place();
         let from = (Bound::Included(probe(&place)), Bound::Unbounded);
         let mut steps_behind = 0;
-        for (OrderedTopic(topic), retained) in self.messages.range::<dyn Probe, _>(from) {
+        for (OrderedTopic(topic), layers) in self.messages.range::<dyn Probe, _>(from) {
             if cursor.is_done() || found.len() == max || *steps_left == 0 {
                 return;
             }
@@ -256,17 +249,13 @@ impl<M: Clone> RetainedStore<M> {
                 continue;
             }
             steps_behind = 0;
-            if cursor.show(topic) && !retained.is_expired(now_ms) {
-                found.push((topic.clone(), retained.message.clone()));
+            if cursor.show(topic)
+                && let Some(message) = layers.current(now_ms)
+            {
+                found.push((topic.clone(), message.clone()));
             }
         }
         cursor.finish();
-    }
-}
-
-impl<M> Retained<M> {
-    fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 }
 
@@ -288,53 +277,80 @@ mod tests {
 
     #[test]
     fn the_brokers_own_count_against_no_limit() {
-        let limits =
-            RetainedLimits { messages_max: 2, bytes_max: 100, exempt_prefix: Some("$SYS/") };
+        let limits = RetainedLimits { exempt_prefix: Some("$SYS/"), ..limits(2, 100) };
         let mut store = RetainedStore::new(limits);
         for (name, bytes) in [("$SYS/1", 90), ("$SYS/2", 90), ("$SYS/3", 90), ("$SYS/3", 80)] {
-            assert!(store.put(topic(name), 0, bytes, Some(1)).is_ok());
+            assert!(put(&mut store, topic(name), 0, bytes, Some(1)).is_ok());
         }
-        assert_eq!(store.put(topic("a"), 0, 60, None), Ok(Put::New));
-        assert_eq!(store.put(topic("b"), 0, 41, None), Err(Full::Bytes));
-        assert_eq!(store.put(topic("b"), 0, 40, None), Ok(Put::New));
-        assert_eq!(store.put(topic("c"), 0, 0, None), Err(Full::Messages));
+        assert_eq!(put(&mut store, topic("a"), 0, 60, None), Ok(Put::New));
+        assert_eq!(put(&mut store, topic("b"), 0, 41, None), Err(Full::Bytes));
+        assert_eq!(put(&mut store, topic("b"), 0, 40, None), Ok(Put::New));
+        assert_eq!(put(&mut store, topic("c"), 0, 0, None), Err(Full::Messages));
         assert_eq!((store.len(), store.bytes()), (5, 90 + 90 + 80 + 100));
-        assert_eq!(store.remove("$SYS/1"), Some(0));
+        assert_eq!(store.remove(Layer::Lasting, "$SYS/1"), Some(0));
         assert_eq!(store.remove_expired(1, 10).len(), 2);
         assert_eq!((store.len(), store.bytes()), (2, 100));
-        assert_eq!(store.put(topic("c"), 0, 0, None), Err(Full::Messages));
+        assert_eq!(put(&mut store, topic("c"), 0, 0, None), Err(Full::Messages));
     }
 
     #[test]
     fn a_message_replaces_that_of_its_topic_and_the_bytes_are_counted() {
         let mut store = store_of(&[]);
-        assert_eq!(store.put(topic("a"), 1, 10, None), Ok(Put::New));
-        assert_eq!(store.put(topic("b"), 2, 20, Some(5)), Ok(Put::New));
-        assert_eq!(store.put(topic("a"), 3, 15, Some(9)), Ok(Put::Replaced));
+        assert_eq!(put(&mut store, topic("a"), 1, 10, None), Ok(Put::New));
+        assert_eq!(put(&mut store, topic("b"), 2, 20, Some(5)), Ok(Put::New));
+        assert_eq!(put(&mut store, topic("a"), 3, 15, Some(9)), Ok(Put::Replaced));
         assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (2, 35, Some(5)));
         assert_eq!(store.get("a", 0), Some(&3));
-        assert_eq!(store.remove("b"), Some(2));
-        assert_eq!(store.remove("b"), None);
+        assert_eq!(store.remove(Layer::Lasting, "b"), Some(2));
+        assert_eq!(store.remove(Layer::Lasting, "b"), None);
         assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (1, 15, Some(9)));
-        assert_eq!(store.put(topic("a"), 4, 15, Some(9)), Ok(Put::Replaced));
+        assert_eq!(put(&mut store, topic("a"), 4, 15, Some(9)), Ok(Put::Replaced));
         assert_eq!(store.next_expiry_ms(), Some(9));
-        assert_eq!(store.put(topic("a"), 4, 15, None), Ok(Put::Replaced));
+        assert_eq!(put(&mut store, topic("a"), 4, 15, None), Ok(Put::Replaced));
         assert_eq!((store.next_expiry_ms(), store.is_empty()), (None, false));
+    }
+
+    /// A message without RETAIN must neither replace nor remove a retained one [MQTT-3.3.1-8].
+    #[test]
+    fn a_latest_value_covers_what_lasts_as_long_as_it_holds() {
+        let mut store = store_of(&["a", "b"]);
+        for (name, expires_at_ms) in [("a", 10), ("c", 20)] {
+            let put = store.put(Layer::Latest, topic(name), kept(7, 40, Some(expires_at_ms)));
+            assert_eq!(put, Ok(Put::New));
+        }
+        assert_eq!((store.get("a", 9), store.get("c", 9)), (Some(&7), Some(&7)));
+        assert_eq!(scan_all(&store, "#", 9, 1), ["a", "b", "c"], "each once");
+        assert_eq!((store.get("a", 10), store.get("c", 10)), (Some(&0), Some(&7)));
+        assert_eq!((store.len(), store.latest_counts()), (2, (2, 80)));
+        assert_eq!(store.remove_expired(20, 9).len(), 2);
+        assert_eq!(scan_all(&store, "#", 20, 1), ["a", "b"]);
+        assert_eq!((store.len(), store.latest_counts()), (2, (0, 0)));
+        assert_eq!(store.next_expiry_ms(), None);
+    }
+
+    #[test]
+    fn latest_values_have_bounds_of_their_own() {
+        let mut store = RetainedStore::new(limits(1, 10));
+        let mut latest = |name, bytes| store.put(Layer::Latest, topic(name), kept(1, bytes, None));
+        assert_eq!((latest("a", 60), latest("b", 41)), (Ok(Put::New), Err(Full::Bytes)));
+        assert_eq!((latest("a", 50), latest("b", 50)), (Ok(Put::Replaced), Ok(Put::New)));
+        assert_eq!((latest("a", 0), latest("c", 0)), (Ok(Put::Replaced), Err(Full::Messages)));
+        assert_eq!(put(&mut store, topic("a"), 2, 10, None), Ok(Put::New));
+        assert_eq!(store.get("a", 0), Some(&1));
+        assert_eq!(store.remove(Layer::Latest, "a"), Some(1));
+        assert_eq!(store.get("a", 0), Some(&2));
+        assert_eq!(store.page(None, 9, 0).len(), 2);
     }
 
     #[test]
     fn a_full_store_refuses_and_keeps_what_it_had() {
-        let mut store = RetainedStore::new(RetainedLimits {
-            messages_max: 2,
-            bytes_max: 100,
-            exempt_prefix: None,
-        });
-        assert_eq!(store.put(topic("a"), 1, 50, None), Ok(Put::New));
-        assert_eq!(store.put(topic("b"), 2, 51, None), Err(Full::Bytes));
-        assert_eq!(store.put(topic("a"), 2, 101, None), Err(Full::Bytes));
-        assert_eq!(store.put(topic("b"), 2, 1, None), Ok(Put::New));
-        assert_eq!(store.put(topic("c"), 3, 1, None), Err(Full::Messages));
-        assert_eq!(store.put(topic("a"), 4, 99, None), Ok(Put::Replaced));
+        let mut store = RetainedStore::new(limits(2, 100));
+        assert_eq!(put(&mut store, topic("a"), 1, 50, None), Ok(Put::New));
+        assert_eq!(put(&mut store, topic("b"), 2, 51, None), Err(Full::Bytes));
+        assert_eq!(put(&mut store, topic("a"), 2, 101, None), Err(Full::Bytes));
+        assert_eq!(put(&mut store, topic("b"), 2, 1, None), Ok(Put::New));
+        assert_eq!(put(&mut store, topic("c"), 3, 1, None), Err(Full::Messages));
+        assert_eq!(put(&mut store, topic("a"), 4, 99, None), Ok(Put::Replaced));
         assert_eq!((store.len(), store.bytes(), store.get("a", 0)), (2, 100, Some(&4)));
     }
 
@@ -342,13 +358,13 @@ mod tests {
     fn what_has_expired_is_not_found_and_leaves_in_batches() {
         let mut store = store_of(&[]);
         for (name, expires_at_ms) in [("a", 30), ("b", 10), ("c", 20), ("d", 40)] {
-            let _ = store.put(topic(name), 0, 1, Some(expires_at_ms));
+            let _ = put(&mut store, topic(name), 0, 1, Some(expires_at_ms));
         }
         assert_eq!(store.get("c", 19), Some(&0));
         assert_eq!(store.get("c", 20), None);
         assert_eq!(scan_all(&store, "#", 30, 9), ["d"]);
-        assert_eq!(store.remove_expired(30, 2), [topic("b"), topic("c")]);
-        assert_eq!(store.remove_expired(30, 2), [topic("a")]);
+        assert_eq!(store.remove_expired(30, 2), [topic("b"), topic("c")].map(lasting));
+        assert_eq!(store.remove_expired(30, 2), [topic("a")].map(lasting));
         assert_eq!((store.len(), store.bytes(), store.next_expiry_ms()), (1, 1, Some(40)));
     }
 
@@ -373,9 +389,9 @@ mod tests {
     fn a_scan_in_vain_gives_up_and_goes_on_where_it_was() {
         let mut store = store_of(&[]);
         for number in 0..5000 {
-            let _ = store.put(topic(&format!("{number}/y")), 0, 1, None);
+            let _ = put(&mut store, topic(&format!("{number}/y")), 0, 1, None);
         }
-        let _ = store.put(topic("z/x"), 0, 1, None);
+        let _ = put(&mut store, topic("z/x"), 0, 1, None);
         let mut cursor = RetainedCursor::new(filter("+/x"));
         let mut batches = 0;
         let mut found = Vec::new();
@@ -393,9 +409,9 @@ mod tests {
         let mut store = store_of(&[]);
         for device in 0..20 {
             for number in 0..1000 {
-                let _ = store.put(topic(&format!("{device:02}/m/{number}")), 0, 1, None);
+                let _ = put(&mut store, topic(&format!("{device:02}/m/{number}")), 0, 1, None);
             }
-            let _ = store.put(topic(&format!("{device:02}/status")), 0, 1, None);
+            let _ = put(&mut store, topic(&format!("{device:02}/status")), 0, 1, None);
         }
         let mut cursor = RetainedCursor::new(filter("+/status"));
         assert_eq!(store.scan(&mut cursor, 100, 0).len(), 20, "in one batch");
@@ -413,7 +429,7 @@ mod tests {
         ) {
             let mut store = store_of(&[]);
             for topic in &topics {
-                let _ = store.put(topic.clone(), 0, 1, None);
+                let _ = put(&mut store, topic.clone(), 0, 1, None);
             }
             let mut expected: Vec<_> =
                 topics.into_iter().filter(|topic| filter.matches(topic)).map(OrderedTopic).collect();
@@ -433,7 +449,7 @@ mod tests {
         ) {
             let mut store = store_of(&[]);
             for topic in &before {
-                let _ = store.put(topic.clone(), 0, 1, None);
+                let _ = put(&mut store, topic.clone(), 0, 1, None);
             }
             let mut untouched = before;
             let mut cursor = RetainedCursor::new(filter.clone());
@@ -448,9 +464,9 @@ mod tests {
                 for (is_put, topic) in changes.by_ref().take(3) {
                     untouched.remove(&topic);
                     if is_put {
-                        let _ = store.put(topic, 0, 1, None);
+                        let _ = put(&mut store, topic, 0, 1, None);
                     } else {
-                        store.remove(&topic);
+                        store.remove(Layer::Lasting, &topic);
                     }
                 }
             }
@@ -494,13 +510,39 @@ mod tests {
     }
 
     fn store_of(topics: &[&str]) -> RetainedStore<u8> {
-        let limits =
-            RetainedLimits { messages_max: 100_000, bytes_max: 1_000_000, exempt_prefix: None };
-        let mut store = RetainedStore::new(limits);
+        let mut store = RetainedStore::new(limits(100_000, 1_000_000));
         for name in topics {
-            let _ = store.put(topic(name), 0, 1, None);
+            let _ = put(&mut store, topic(name), 0, 1, None);
         }
         store
+    }
+
+    fn limits(messages_max: usize, bytes_max: usize) -> RetainedLimits {
+        RetainedLimits {
+            messages_max,
+            bytes_max,
+            exempt_prefix: None,
+            latest_max: 2,
+            latest_bytes_max: 100,
+        }
+    }
+
+    fn kept(message: u8, bytes_pinned: usize, expires_at_ms: Option<u64>) -> Kept<u8> {
+        Kept { message, bytes_pinned, expires_at_ms }
+    }
+
+    fn put(
+        store: &mut RetainedStore<u8>,
+        topic: TopicName,
+        message: u8,
+        bytes_pinned: usize,
+        expires_at_ms: Option<u64>,
+    ) -> Result<Put, Full> {
+        store.put(Layer::Lasting, topic, kept(message, bytes_pinned, expires_at_ms))
+    }
+
+    fn lasting(topic: TopicName) -> (TopicName, Layer) {
+        (topic, Layer::Lasting)
     }
 
     fn topic(topic: &str) -> TopicName {

@@ -139,6 +139,17 @@ pub enum Commit {
     Closed(Delivery),
 }
 
+/// How much more a Session takes, in coarse words.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Credit {
+    /// A connection has it, and no more than a quarter of a bound is taken up.
+    Free,
+    /// A connection has it, and no more than half.
+    Low,
+    /// More than half of a bound is taken up, or nobody is there.
+    Short,
+}
+
 /// Why the owner is asked to give its Session up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notice {
@@ -610,6 +621,27 @@ impl Mailbox {
     #[must_use]
     pub fn is_attended(&self) -> bool {
         matches!(self.state.lock().owner, Owner::Working | Owner::Idle { .. })
+    }
+
+    /// Whether there is somebody to take more, and room for it.
+    #[must_use]
+    pub fn credit(&self) -> Credit {
+        let state = self.state.lock();
+        if matches!(state.owner, Owner::Absent | Owner::Gone) {
+            return Credit::Short;
+        }
+        let options = &self.options;
+        let is_beyond = |parts: usize| {
+            state.messages.saturating_mul(parts) > options.messages_max
+                || state.bytes.saturating_mul(parts) > options.bytes_max
+                || state.at_most_once.len().saturating_mul(parts) > options.qos0_messages_max
+                || state.qos0_bytes.saturating_mul(parts) > options.qos0_bytes_max
+        };
+        match (is_beyond(2), is_beyond(4)) {
+            (true, _) => Credit::Short,
+            (false, true) => Credit::Low,
+            (false, false) => Credit::Free,
+        }
     }
 
     /// What is in it.

@@ -115,7 +115,10 @@ impl Sessions {
                 self.count("publishes refused");
                 Ok(())
             }
-            Event::Refused { .. } | Event::Silent { .. } | Event::Denied { .. } => Ok(()),
+            Event::Refused { .. }
+            | Event::Silent { .. }
+            | Event::Denied { .. }
+            | Event::SubackLate { .. } => Ok(()),
         }
     }
 

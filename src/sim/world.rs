@@ -325,7 +325,8 @@ impl World {
             Event::Refused { .. }
             | Event::Silent { .. }
             | Event::Denied { .. }
-            | Event::PublishRefused { .. } => {}
+            | Event::PublishRefused { .. }
+            | Event::SubackLate { .. } => {}
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The way to the tree of znodes, held against a real ensemble.
 
 mod adapter;
-mod client;
+pub(crate) mod client;
 mod contract;
 mod failures;
 mod sessions;

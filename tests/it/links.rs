@@ -5,7 +5,7 @@ mod end;
 mod proxy;
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +110,29 @@ fn who_accepts_has_to_know_the_secret_too() {
     end::offer(&lane, 0);
     one.check_one_line("does not prove that it knows the link secret");
     assert_eq!(other.taken(), 0);
+}
+
+/// *A broker had ended, and its address had been given to another.* Whoever accepted there and said so
+/// was taken for the one that had ended.
+#[test]
+fn who_answers_at_an_address_is_told_from_who_had_it_before() {
+    let (secret, wrong) = (Secret::new(b"between us"), Secret::new(b"or others"));
+    let with = |secret: &Secret, name| LinkOptions { secret: secret.clone(), ..options(name) };
+    let (one, other) = (End::start(with(&secret, "one")), End::start(with(&secret, "other")));
+    let stranger = End::start(with(&wrong, "stranger"));
+    let gone = Proxy::start(other.address(), 1);
+    let ended = gone.address();
+    drop(gone);
+    let is_there = |asker: &End, address: SocketAddr, boot_id| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(asker.links.is_answered_by(&address.to_string(), boot_id))
+    };
+    let former = BootId(other.boot_id.0 ^ 1);
+    assert!(is_there(&one, other.address(), other.boot_id));
+    assert!(!is_there(&one, other.address(), former), "somebody else has its address");
+    assert!(!is_there(&one, one.address(), former), "we have its address");
+    assert!(!is_there(&stranger, other.address(), other.boot_id), "anybody could say so");
+    assert!(!is_there(&one, ended, other.boot_id), "nobody is there");
 }
 
 #[test]

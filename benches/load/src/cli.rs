@@ -6,6 +6,7 @@ use clap::Parser;
 
 use crate::{
     brokers::Broker,
+    cluster,
     rows::{ROWS, Row},
 };
 
@@ -56,6 +57,9 @@ pub struct Cli {
     /// Compares two shards with one, nothing pinned, half of the pairs across shards.
     #[arg(long)]
     pub two_shards: bool,
+    /// Measures three brokers that are one, with three ZooKeeper servers.
+    #[arg(long)]
+    pub cluster: bool,
     /// Checks that the bench notices delay, loss, duplicates and disorder.
     #[arg(long)]
     pub self_test: bool,
@@ -97,6 +101,18 @@ impl Cli {
             self.rows.is_empty() || self.rows.iter().any(|pattern| row.id.contains(pattern))
         };
         let rows: Vec<_> = ROWS.iter().filter(is_chosen).copied().collect();
+        if rows.is_empty() { Err(CliError::NoRow) } else { Ok(rows) }
+    }
+
+    /// The rows asked for of those of `--cluster`.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn chosen_cluster_rows(&self) -> Result<Vec<cluster::rows::Row>, CliError> {
+        let is_chosen = |row: &&cluster::rows::Row| {
+            self.rows.is_empty() || self.rows.iter().any(|pattern| row.id.contains(pattern))
+        };
+        let rows: Vec<_> = cluster::rows::ROWS.iter().filter(is_chosen).copied().collect();
         if rows.is_empty() { Err(CliError::NoRow) } else { Ok(rows) }
     }
 

@@ -7,12 +7,14 @@
 //!   misbehaves for the self-test.
 //! * The run: [`rows`] says what is measured, [`measure`] and [`usage`] measure, [`runner`]
 //!   interleaves, [`table`] condenses, [`report`] prints.
+//! * [`cluster`]: the same between brokers that are one, with an ensemble of ZooKeeper servers.
 
 pub mod brokers;
 pub mod check;
 pub mod child;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod conn;
 pub mod engine;
 pub mod error;

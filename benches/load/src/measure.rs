@@ -11,6 +11,7 @@ use crate::{
     engine::{Engine, Pace, Plan},
     error::LoadError,
     number::{float, ratio},
+    target::Ends,
     usage::{self, Cpu},
 };
 
@@ -60,9 +61,10 @@ pub enum Failure {
 }
 
 /// The accounts at one moment of a row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reading {
-    cpu: Cpu,
+    /// One per process.
+    cpu: Vec<Cpu>,
     load: u64,
     time: u64,
 }
@@ -73,8 +75,24 @@ impl Reading {
     /// # Errors
     /// The broker is gone.
     pub fn take(running: &Running) -> Result<Self, LoadError> {
-        let cpu = Cpu::of(running.pid()).map_err(LoadError::io("reading the broker's usage"))?;
+        Self::of(&[running.pid()])
+    }
+
+    /// Reads those of several processes that are one broker together.
+    ///
+    /// # Errors
+    /// One is gone.
+    pub fn of(pids: &[u32]) -> Result<Self, LoadError> {
+        let cpu = pids.iter().map(|&pid| Cpu::of(pid)).collect::<Result<_, _>>();
+        let cpu = cpu.map_err(LoadError::io("reading the broker's usage"))?;
         Ok(Self { cpu, load: clock::thread_cpu(), time: clock::now() })
+    }
+
+    /// Nanoseconds that each process has used since `earlier`.
+    #[must_use]
+    pub fn each_since(&self, earlier: &Self) -> Vec<u64> {
+        let both = self.cpu.iter().zip(&earlier.cpu);
+        both.map(|(now, earlier)| now.since(*earlier)).collect()
     }
 
     /// Reads them at the start of a burst, with the broker at rest.
@@ -102,15 +120,18 @@ impl Reading {
 /// Processor time and wall-clock time between readings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    broker: u64,
-    load: u64,
-    time: u64,
+    /// Nanoseconds of the broker.
+    pub broker: u64,
+    /// Nanoseconds of the load.
+    pub load: u64,
+    /// Nanoseconds on the wall.
+    pub time: u64,
 }
 
 impl Spent {
     /// Adds what was spent between two readings.
-    pub fn add(&mut self, before: Reading, after: Reading) {
-        self.broker += after.cpu.since(before.cpu);
+    pub fn add(&mut self, before: &Reading, after: &Reading) {
+        self.broker += after.each_since(before).iter().sum::<u64>();
         self.load += after.load.saturating_sub(before.load);
         self.time += after.time.saturating_sub(before.time);
     }
@@ -149,7 +170,7 @@ impl Spent {
 /// The row cannot be set up or driven, or its messages do not all arrive once and in order.
 pub fn steady(running: &Running, plan: &Plan, timing: Timing) -> Result<Measured, Failure> {
     let target = running.target(SETUP_MAX + timing.warm + timing.steady);
-    let mut engine = Engine::open(&target, plan)?;
+    let mut engine = Engine::open(&Ends::from(&target), plan)?;
     engine.start()?;
     let mut pace = engine.run(timing.warm)?;
     let delivered_before = engine.delivered();
@@ -166,7 +187,7 @@ pub fn steady(running: &Running, plan: &Plan, timing: Timing) -> Result<Measured
         return Err(Failure::Nothing);
     }
     let mut spent = Spent::default();
-    spent.add(before, after);
+    spent.add(&before, &after);
     spent.figures(running, delivered, latency.as_ref(), faults)
 }
 
@@ -186,8 +207,9 @@ pub fn resident(running: &Running) -> Result<u64, LoadError> {
     usage::resident(running.pid()).map_err(LoadError::io("reading the broker's memory"))
 }
 
-/// Percentiles in microseconds.
-fn percentiles(latency: &Histogram<u64>) -> [f64; 3] {
+/// Percentiles in microseconds: median, 99th and 99.9th.
+#[must_use]
+pub fn percentiles(latency: &Histogram<u64>) -> [f64; 3] {
     [0.5, 0.99, 0.999].map(|part| float(latency.value_at_quantile(part)) / MICRO)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     relay::{Mischief, Relay},
     rows::{Closed, Shape},
     stop::Stop,
+    target::Ends,
 };
 
 /// What a run through a relay showed.
@@ -89,7 +90,7 @@ fn through(running: &Running, mischief: Mischief) -> Result<Seen, Failure> {
     let mut target = target;
     target.port = relay.port();
     let row = Closed { shape: Shape::Pairs(4), qos: 0, payload_len: 64, window: 16 };
-    let mut engine = Engine::open(&target, &row.plan())?;
+    let mut engine = Engine::open(&Ends::from(&target), &row.plan())?;
     engine.record_latency();
     engine.start()?;
     // A message that is dropped keeps its window from moving on: the load then stalls, which is

@@ -37,6 +37,21 @@ pub struct Target {
     pub patience: Patience,
 }
 
+/// Where the two sides of a row connect: one broker, or two of a cluster.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// Where messages come from.
+    pub publishers: Target,
+    /// Where they go to.
+    pub receivers: Target,
+}
+
+impl From<&Target> for Ends {
+    fn from(target: &Target) -> Self {
+        Self { publishers: target.clone(), receivers: target.clone() }
+    }
+}
+
 /// How a connection is opened.
 #[derive(Clone, Debug)]
 pub struct Opening<'a> {

@@ -20,7 +20,7 @@ pub(super) struct Newcomer {
     pub(super) connect: Box<Connect>,
     pub(super) identity: Identity,
     /// Kept first: no other connection is to end for one that is refused.
-    will: Option<Box<KeptWill>>,
+    will: Option<Arc<KeptWill>>,
     pub(super) deadline: Tick,
 }
 

@@ -8,17 +8,14 @@ use smallvec::SmallVec;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::{Peer, SharedPart};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
-use crate::broker::publish::delivery;
-use crate::broker::routes::{FanoutGroup, Member, PeerTarget};
+use crate::broker::routes::PeerTarget;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{Fate, Outcome};
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Offered;
 use crate::cluster::version::Version;
 use crate::cluster::wire::{self, PublishParts};
-use crate::mqtt::{QoS, ReasonCode, TopicFilter};
+use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::Message;
-use crate::session::mailbox::{Commit, Room};
 
 /// What one broker gets of a message.
 #[derive(Debug)]
@@ -33,8 +30,24 @@ pub(crate) struct PeerShare {
     pub(crate) groups: SmallVec<[TopicFilter; 1]>,
 }
 
+/// What a broker is to do with a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Errand<'a> {
+    qos: QoS,
+    version: Option<Version>,
+    is_for_subscribers: bool,
+    groups: &'a [TopicFilter],
+}
+
 /// One entry per broker that gets a message.
 pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
+
+impl PeerShare {
+    pub(super) fn errand(&self, version: Option<Version>) -> Errand<'_> {
+        let Self { qos, is_for_subscribers, ref groups, .. } = *self;
+        Errand { qos, version, is_for_subscribers, groups }
+    }
+}
 
 /// Adds that `target` is to get a message for its ordinary subscribers.
 pub(crate) fn share_with_subscribers(shares: &mut PeerShares, target: &PeerTarget, qos: QoS) {
@@ -86,36 +99,63 @@ impl Turn<'_> {
         matched_here: bool,
         ticket: &mut Option<Arc<PublishTicket>>,
     ) {
+        // Nobody tells of QoS 0 that it has not come.
+        let is_taken = matched_here || shares.iter().any(|share| share.qos == QoS::AtMostOnce);
         for share in shares {
+            // A latest value is kept with the QoS it was published with, or not by this way.
+            let version = version.filter(|_| message.retain || share.qos == message.qos);
             if share.qos == QoS::AtMostOnce {
-                self.forward_at_most_once(message, &share, version);
+                self.forward_at_most_once(message, &share.peer, share.errand(version));
                 continue;
             }
-            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched_here)));
-            self.forward_answered(message, &share, version, ticket);
+            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+            self.forward_share(message, &share, version, ticket, &[]);
         }
     }
 
-    fn forward_at_most_once(
+    /// Sends `message` to each of `targets`, for ordinary subscribers there, when it goes to nobody
+    /// else. There is a ticket then when their answers are to be waited for.
+    #[inline]
+    pub(crate) fn forward_to_subscribers(
         &mut self,
         message: &Message,
-        share: &PeerShare,
-        version: Option<Version>,
+        targets: &[PeerTarget],
+        ticket: &mut Option<Arc<PublishTicket>>,
     ) {
-        let parts = self.parts(message, share, version);
-        let offered = share
-            .peer
-            .lane()
-            .offer_data(QoS::AtMostOnce, |buffer| wire::encode_publish(&parts, buffer));
+        // Nobody tells of QoS 0 that it has not come.
+        let is_taken = targets.iter().any(|target| target.qos == QoS::AtMostOnce);
+        for PeerTarget { peer, qos } in targets {
+            let qos = message.qos.min(*qos);
+            let errand = Errand { qos, version: None, is_for_subscribers: true, groups: &[] };
+            if qos == QoS::AtMostOnce {
+                self.forward_at_most_once(message, peer, errand);
+                continue;
+            }
+            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+            self.forward_answered(message, peer, errand, None, ticket);
+        }
+    }
+
+    #[inline]
+    pub(super) fn forward_at_most_once(
+        &mut self,
+        message: &Message,
+        peer: &Peer,
+        errand: Errand<'_>,
+    ) {
+        let parts = self.parts(message, errand);
+        let offered =
+            peer.lane().offer_data(QoS::AtMostOnce, |buffer| wire::encode_publish(&parts, buffer));
         self.note_offered(offered);
     }
 
-    fn forward_answered(
+    pub(super) fn forward_share(
         &mut self,
         message: &Arc<Message>,
         share: &PeerShare,
         version: Option<Version>,
         ticket: &Arc<PublishTicket>,
+        tried: &[BootId],
     ) {
         let shared = (!share.groups.is_empty()).then(|| {
             // Kept until it is answered: not in the publisher's read buffer.
@@ -124,40 +164,58 @@ impl Turn<'_> {
             } else {
                 Arc::clone(message)
             };
-            Box::new(SharedPart { message, groups: share.groups.clone() })
+            Box::new(SharedPart {
+                message,
+                groups: share.groups.clone(),
+                is_all: !share.is_for_subscribers && version.is_none(),
+                tried: SmallVec::from_slice(tried),
+            })
         });
-        let parts = self.parts(message, share, version);
-        let offered = share.peer.send_answered(ticket, shared, |lane| {
-            lane.offer_data(share.qos, |buffer| wire::encode_publish(&parts, buffer))
+        self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
+    }
+
+    pub(super) fn forward_answered(
+        &mut self,
+        message: &Message,
+        peer: &Peer,
+        errand: Errand<'_>,
+        shared: Option<Box<SharedPart>>,
+        ticket: &Arc<PublishTicket>,
+    ) {
+        let parts = self.parts(message, errand);
+        let offered = peer.send_answered(ticket, shared, |lane| {
+            lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
-            ticket.expect_another();
-            let refused = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
-            let waker = ticket.answer(refused);
-            self.shard.wake_later(waker);
+            self.note_full(ticket);
         }
         self.note_offered(offered);
     }
 
-    fn parts<'a>(
-        &self,
-        message: &'a Message,
-        share: &'a PeerShare,
-        version: Option<Version>,
-    ) -> PublishParts<'a> {
+    /// Whoever was to get a message has no room for it, and does not have it.
+    pub(super) fn note_full(&mut self, ticket: &PublishTicket) {
+        ticket.expect_another();
+        let waker = ticket.answer(RemoteOutcome::Full);
+        self.shard.wake_later(waker);
+    }
+
+    #[inline]
+    fn parts<'a>(&self, message: &'a Message, errand: Errand<'a>) -> PublishParts<'a> {
         let peers = self.broker.peers();
         let expires_at_millis =
             message.expires_at.and_then(|at| peers.map(|peers| peers.cluster_millis(at)));
+        let Errand { qos, version, is_for_subscribers, groups } = errand;
         PublishParts {
-            qos: share.qos,
+            qos,
             expires_at_millis,
             version,
-            is_for_subscribers: share.is_for_subscribers,
-            groups: &share.groups,
+            is_for_subscribers,
+            groups,
             ..PublishParts::of(message)
         }
     }
 
+    #[inline]
     fn note_offered(&mut self, offered: Offered) {
         match offered {
             Offered::Queued { wake, is_congested, .. } => {
@@ -170,105 +228,6 @@ impl Turn<'_> {
             // It has been declared dead since the route was made.
             Offered::Closed => {}
         }
-    }
-
-    /// A peer says what came of messages it was sent.
-    pub(crate) fn handle_outcomes(&mut self, peer: &Arc<Peer>, outcomes: &[Outcome]) {
-        for outcome in outcomes {
-            for answered in peer.take_answered(outcome) {
-                let fate = match &outcome.fate {
-                    Fate::Enqueued => RemoteOutcome::Enqueued,
-                    Fate::NoMatch => RemoteOutcome::NoMatch,
-                    Fate::Refused(reason_code) => RemoteOutcome::Refused(*reason_code),
-                    Fate::GroupsMoved(groups) => {
-                        if let Some(shared) = &answered.shared {
-                            let from = Some(peer.boot_id());
-                            self.offer_elsewhere(&shared.message, groups, &answered.ticket, from);
-                        }
-                        RemoteOutcome::Enqueued
-                    }
-                };
-                let waker = answered.ticket.answer(fate);
-                self.shard.wake_later(waker);
-            }
-        }
-    }
-
-    /// A peer is dead: what its clients had they have lost with it; what members of Shared
-    /// Subscriptions there were to have goes to others.
-    pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
-        for unanswered in peer.take_unanswered() {
-            if let Some(shared) = &unanswered.shared {
-                let ticket = &unanswered.ticket;
-                self.offer_elsewhere(&shared.message, &shared.groups, ticket, None);
-            }
-            let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
-            self.shard.wake_later(waker);
-        }
-    }
-
-    fn offer_elsewhere(
-        &mut self,
-        message: &Arc<Message>,
-        groups: &[TopicFilter],
-        ticket: &Arc<PublishTicket>,
-        from: Option<BootId>,
-    ) {
-        let Some(fanout) = self.fanout(&message.topic) else { return };
-        for filter in groups {
-            let Some(group) = fanout.groups.iter().find(|group| group.filter() == filter) else {
-                // Nobody is left who wants it.
-                continue;
-            };
-            if !self.offer_to_group(message, group, ticket, from) {
-                ticket.expect_another();
-                let refused = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
-                let waker = ticket.answer(refused);
-                self.shard.wake_later(waker);
-            }
-        }
-    }
-
-    /// Offers to a member that is not at `from`.
-    fn offer_to_group(
-        &mut self,
-        message: &Arc<Message>,
-        group: &FanoutGroup,
-        ticket: &Arc<PublishTicket>,
-        from: Option<BootId>,
-    ) -> bool {
-        for member in group.in_turn() {
-            match member {
-                Member::Local(target) => {
-                    let qos = message.qos.min(target.qos);
-                    if qos == QoS::AtMostOnce {
-                        return self.offer(target, message, qos, &mut None);
-                    }
-                    if target.mailbox.reserve(message.charged_bytes(), self.now) == Room::Reserved
-                        && let Commit::Queued(wake) =
-                            target.mailbox.commit(delivery(target, message, qos), &mut None)
-                    {
-                        self.shard.wake_later(wake);
-                        return true;
-                    }
-                }
-                Member::Remote(target) if Some(target.peer.boot_id()) != from => {
-                    let mut shares = PeerShares::new();
-                    share_with_group(&mut shares, target, group.filter(), message.qos);
-                    for share in shares {
-                        if share.qos == QoS::AtMostOnce {
-                            // Nobody answers for QoS 0: the publisher would wait for ever.
-                            self.forward_at_most_once(message, &share, None);
-                        } else {
-                            self.forward_answered(message, &share, None, ticket);
-                        }
-                    }
-                    return true;
-                }
-                Member::Remote(_) => {}
-            }
-        }
-        false
     }
 
     /// Everybody but us, when a retained message is to be kept everywhere.

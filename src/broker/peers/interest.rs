@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::broker::peers::peer::Peer;
+use crate::broker::peers::peer::{Peer, Withheld};
 use crate::cluster::frame::{ControlFrame, InterestEntry};
 use crate::cluster::identity::BootId;
 use crate::cluster::interest::{InterestChange, LocalInterest};
@@ -26,6 +26,8 @@ struct State {
 struct Listener {
     peer: Arc<Peer>,
     applied: u64,
+    /// Changes were not told: nothing is, until it can be told all.
+    is_behind: bool,
 }
 
 impl AnnouncedInterest {
@@ -76,6 +78,25 @@ impl AnnouncedInterest {
         state.announce(before, entries, removed, wakes);
     }
 
+    /// The Shared Subscriptions that clients here have.
+    pub(crate) fn shared_filters(&self) -> Vec<TopicFilter> {
+        self.0.lock().local.shared_filters().cloned().collect()
+    }
+
+    /// So many members of these Shared Subscriptions can take nothing. Peers are told what is new.
+    pub(crate) fn set_short(&self, counts: &[(TopicFilter, u32)], wakes: &mut Vec<Waker>) {
+        let mut state = self.0.lock();
+        let before = state.local.version();
+        let mut entries = Vec::new();
+        for (filter, short) in counts {
+            match state.local.set_short(filter, *short) {
+                InterestChange::Added(entry) => entries.push(entry),
+                InterestChange::Nothing | InterestChange::Removed => {}
+            }
+        }
+        state.announce(before, entries, Vec::new(), wakes);
+    }
+
     /// Whether every peer has applied `version`; else `waker` is called when they have, or when one
     /// that has not is dead.
     pub fn is_applied(&self, version: u64, waker: &Waker) -> bool {
@@ -90,20 +111,56 @@ impl AnnouncedInterest {
         false
     }
 
+    /// Nobody waits for `version` with this waker any more.
+    pub fn stop_waiting(&self, version: u64, waker: &Waker) {
+        let mut state = self.0.lock();
+        if let Some(waiting) = state.waiting.get_mut(&version) {
+            waiting.retain(|other| !other.will_wake(waker));
+            if waiting.is_empty() {
+                state.waiting.remove(&version);
+            }
+        }
+    }
+
+    /// The brokers that have not applied `version`.
+    #[must_use]
+    pub fn behind(&self, version: u64) -> Vec<Arc<str>> {
+        let state = self.0.lock();
+        let behind = state.listeners.iter().filter(|listener| listener.applied < version);
+        behind.map(|listener| Arc::clone(listener.peer.name())).collect()
+    }
+
     /// A broker has joined: from here on it is waited for. It is told all there is.
     pub fn enter(&self, peer: &Arc<Peer>, wakes: &mut Vec<Waker>) {
         let mut state = self.0.lock();
         state.listeners.retain(|listener| listener.peer.boot_id() != peer.boot_id());
         state.tell_all(peer, wakes);
-        state.listeners.push(Listener { peer: Arc::clone(peer), applied: 0 });
+        let peer = Arc::clone(peer);
+        state.listeners.push(Listener { peer, applied: 0, is_behind: false });
     }
 
     /// A broker has lost what it was told: it is told again. What it has applied it still has.
     pub fn repeat(&self, boot_id: BootId, wakes: &mut Vec<Waker>) {
-        let state = self.0.lock();
-        let listener = state.listeners.iter().find(|one| one.peer.boot_id() == boot_id);
-        if let Some(listener) = listener {
-            state.tell_all(&listener.peer, wakes);
+        let mut state = self.0.lock();
+        let listener = state.listeners.iter_mut().find(|one| one.peer.boot_id() == boot_id);
+        let Some(listener) = listener else { return };
+        listener.is_behind = false;
+        let peer = Arc::clone(&listener.peer);
+        state.tell_all(&peer, wakes);
+    }
+
+    /// Tells all to brokers that were not told of changes, once they take what they are told.
+    pub(crate) fn catch_up(&self, wakes: &mut Vec<Waker>) {
+        let mut state = self.0.lock();
+        let mut ready = Vec::new();
+        for listener in &mut state.listeners {
+            if listener.is_behind && listener.peer.lane().has_control_room() {
+                listener.is_behind = false;
+                ready.push(Arc::clone(&listener.peer));
+            }
+        }
+        for peer in ready {
+            state.tell_all(&peer, wakes);
         }
     }
 
@@ -162,7 +219,7 @@ impl State {
     /// Tells all of it, in frames of a bounded size. Only with the last one has a peer applied the
     /// new version: until then it is at the one `before`.
     fn announce(
-        &self,
+        &mut self,
         before: u64,
         mut entries: Vec<InterestEntry>,
         mut removed: Vec<TopicFilter>,
@@ -187,9 +244,12 @@ impl State {
         }
     }
 
-    fn tell_each(&self, frame: &ControlFrame, wakes: &mut Vec<Waker>) {
-        for listener in &self.listeners {
-            wakes.extend(listener.peer.tell(frame));
+    fn tell_each(&mut self, frame: &ControlFrame, wakes: &mut Vec<Waker>) {
+        for listener in self.listeners.iter_mut().filter(|listener| !listener.is_behind) {
+            match listener.peer.tell_unless_behind(frame) {
+                Ok(wake) => wakes.extend(wake),
+                Err(Withheld) => listener.is_behind = true,
+            }
         }
     }
 

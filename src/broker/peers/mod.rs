@@ -3,17 +3,23 @@
 //! To the rest of the broker a peer is one more subscriber in the index. A publish goes once to each
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
+pub mod credit;
 pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
+mod latest;
+pub mod leases;
 pub(crate) mod message_ids;
+mod outcomes;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
+pub mod recovery;
 pub mod retained;
 pub mod ticket;
 pub mod topics;
 pub mod waiting;
+pub mod wills;
 
 #[cfg(test)]
 mod stories;
@@ -28,11 +34,14 @@ use std::task::Waker;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Broker;
+use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
+use crate::broker::peers::leases::Strangers;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
 use crate::broker::peers::topics::TopicFeed;
+use crate::broker::peers::wills::Wills;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::cluster::identity::{BootId, Member};
@@ -49,9 +58,11 @@ pub struct Peers {
     name: Arc<str>,
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
+    credit: GroupCredit,
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
+    wills: Wills,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
     hash_seed: u64,
@@ -63,6 +74,7 @@ pub struct Peers {
     lease_until_millis: AtomicU64,
     /// Connections that have something to acknowledge once we may: one entry each.
     lease_waiting: Mutex<BTreeMap<SessionKey, Waker>>,
+    strangers: Strangers,
     lane_options: LaneOptions,
     /// Whether this broker is part of the cluster and takes clients.
     is_admitting: AtomicBool,
@@ -77,9 +89,11 @@ impl Peers {
             name,
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
+            credit: GroupCredit::default(),
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
+            wills: Wills::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
             hash_seed,
@@ -87,6 +101,7 @@ impl Peers {
             knows_time: AtomicBool::new(false),
             lease_until_millis: AtomicU64::new(u64::MAX),
             lease_waiting: Mutex::default(),
+            strangers: Strangers::default(),
             lane_options,
             is_admitting: AtomicBool::new(false),
         }
@@ -104,6 +119,7 @@ impl Peers {
         self.set_lease(Tick::ZERO);
         *self.boot_id.write() = boot_id;
         self.ownership.begin_life(boot_id, self.hash_seed);
+        self.wills.begin_life();
     }
 
     /// This broker's name.
@@ -141,6 +157,10 @@ impl Peers {
         &self.interest
     }
 
+    fn credit(&self) -> &GroupCredit {
+        &self.credit
+    }
+
     /// What the registry of topics is to hear of.
     #[must_use]
     pub fn topics(&self) -> &TopicFeed {
@@ -151,6 +171,12 @@ impl Peers {
     #[must_use]
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// Wills that a second broker keeps.
+    #[must_use]
+    pub fn wills(&self) -> &Wills {
+        &self.wills
     }
 
     /// The first of `count` numbers for messages that nobody else gets.
@@ -227,6 +253,7 @@ impl Turn<'_> {
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
         self.introduce_owner(peers, member.boot_id);
+        peers.wills.note_change();
         lane
     }
 
@@ -247,6 +274,7 @@ impl Turn<'_> {
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
         self.bury_owner(peers, boot_id);
+        peers.wills.bury(boot_id, self.now);
     }
 }
 

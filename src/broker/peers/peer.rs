@@ -35,6 +35,8 @@ pub struct Peer {
     has_told_interest: AtomicBool,
     /// Whether all of its retained messages have.
     has_told_retained: AtomicBool,
+    /// Whether its interest is in effect further than it has been told.
+    owes_confirmation: AtomicBool,
     heard: Mutex<Heard>,
 }
 
@@ -68,7 +70,15 @@ pub struct SharedPart {
     pub message: Arc<Message>,
     /// The groups the peer was chosen for.
     pub groups: SmallVec<[TopicFilter; 1]>,
+    /// Whether it was sent for nothing but these.
+    pub is_all: bool,
+    /// Brokers that were offered it before and had no member with room.
+    pub tried: SmallVec<[BootId; 2]>,
 }
+
+/// Something is to be told later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Withheld;
 
 impl Peer {
     /// A broker that has just been heard of. `key` is its place in the index.
@@ -90,6 +100,7 @@ impl Peer {
             inbound: Mutex::new(Inbound::default()),
             has_told_interest: AtomicBool::new(false),
             has_told_retained: AtomicBool::new(false),
+            owes_confirmation: AtomicBool::new(false),
             heard: Mutex::default(),
         }
     }
@@ -183,10 +194,26 @@ impl Peer {
     /// When so much is unsaid that the control stream is cut, it is not repeated here: the receiver
     /// notices at the next HELLO and asks for what it misses.
     pub(crate) fn tell(&self, frame: &ControlFrame) -> Option<Waker> {
-        match self.lane.offer_control(|buffer| wire::encode_control(frame, buffer)) {
-            OfferedControl::Queued { wake, .. } | OfferedControl::Broken(wake) => wake,
-            OfferedControl::Closed => None,
-        }
+        waker_of(self.lane.offer_control(|buffer| wire::encode_control(frame, buffer)))
+    }
+
+    /// Tells it something that can be told later, unless it does not take what it is told.
+    pub(crate) fn tell_unless_behind(
+        &self,
+        frame: &ControlFrame,
+    ) -> Result<Option<Waker>, Withheld> {
+        let encode = |buffer: &mut _| wire::encode_control(frame, buffer);
+        self.lane.offer_unless_behind(encode).map(waker_of).ok_or(Withheld)
+    }
+
+    /// That its interest is in effect has not been told.
+    pub(crate) fn owe_confirmation(&self) {
+        self.owes_confirmation.store(true, Ordering::Release);
+    }
+
+    /// Whether that is to be told; asked once for each time.
+    pub(crate) fn take_owed_confirmation(&self) -> bool {
+        self.owes_confirmation.swap(false, Ordering::AcqRel)
     }
 
     /// Sends a message that is to be answered for; `offer` hands it to the lane.
@@ -218,6 +245,13 @@ impl Peer {
     /// Takes out everything: it is dead and answers nothing any more.
     pub(crate) fn take_unanswered(&self) -> VecDeque<Unanswered> {
         std::mem::take(&mut *self.unanswered.lock())
+    }
+}
+
+fn waker_of(offered: OfferedControl) -> Option<Waker> {
+    match offered {
+        OfferedControl::Queued { wake, .. } | OfferedControl::Broken(wake) => wake,
+        OfferedControl::Closed => None,
     }
 }
 

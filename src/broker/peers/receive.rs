@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::broker::latest::Audience;
 use crate::broker::peers::Peers;
 use crate::broker::peers::forward::is_own_business;
-use crate::broker::peers::peer::Peer;
-use crate::broker::publish::PublishOutcome;
+use crate::broker::peers::peer::{Peer, Withheld};
+use crate::broker::publish::{LastRoute, PublishOutcome};
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Cursors, Fate, Outcome, PublishFrame, StreamKind};
+use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
 use crate::cluster::wire::{Batch, WireError};
@@ -62,20 +63,6 @@ impl Turn<'_> {
         self.receive_via(peers, peer, batch, Via::Relay)
     }
 
-    /// The peer cannot send again what is up to `gone`, by whatever lane; how far it has been
-    /// received now. What it gave up and said of its interest is asked for again.
-    pub fn resume(&mut self, peer: &Peer, gone: Cursors) -> Cursors {
-        let (received, has_lost) = {
-            let mut inbound = peer.inbound().lock();
-            let has_lost = inbound.resume(gone);
-            (inbound.received(), has_lost)
-        };
-        if has_lost {
-            self.tell(peer, &ControlFrame::InterestWanted);
-        }
-        received
-    }
-
     fn receive_via(
         &mut self,
         peers: &Peers,
@@ -83,10 +70,30 @@ impl Turn<'_> {
         batch: &Batch,
         via: Via,
     ) -> Result<(), BatchError> {
+        let mut outcomes = Vec::new();
+        let taken = self.take_frames(peers, peer, (batch, via), &mut outcomes);
+        if batch.kind == StreamKind::Data {
+            self.shard.wake_later(peers.ownership().note_data());
+        }
+        // Also of a batch that is broken further on: what was taken does not come again.
+        if !outcomes.is_empty() {
+            let wake = peer.tell(&ControlFrame::Done(outcomes));
+            self.shard.wake_later(wake);
+        }
+        taken
+    }
+
+    fn take_frames(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        (batch, via): (&Batch, Via),
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
         let known = inbound.known(batch)? as usize;
-        let mut outcomes = Vec::new();
+        let mut last_route = None;
         for frame in batch.frames().skip(known) {
             let frame = frame?;
             let seq = frame.seq;
@@ -94,8 +101,8 @@ impl Turn<'_> {
                 StreamKind::Data => {
                     let publish = frame.publish()?;
                     let qos = publish.qos;
-                    let fate = self.receive_publish(peers, publish);
-                    note_outcome(&mut outcomes, seq, qos, fate);
+                    let fate = self.receive_publish(peers, publish, &mut last_route);
+                    note_outcome(outcomes, seq, qos, fate);
                 }
                 StreamKind::Control => {
                     let control = frame.control()?;
@@ -104,21 +111,18 @@ impl Turn<'_> {
             }
             inbound.advance(batch.kind, seq);
         }
-        drop(inbound);
-        if batch.kind == StreamKind::Data {
-            self.shard.wake_later(peers.ownership().note_data());
-        }
-        if !outcomes.is_empty() {
-            let wake = peer.tell(&ControlFrame::Done(outcomes));
-            self.shard.wake_later(wake);
-        }
         Ok(())
     }
 
-    fn receive_publish(&mut self, peers: &Peers, frame: PublishFrame) -> Fate {
+    fn receive_publish(
+        &mut self,
+        peers: &Peers,
+        frame: PublishFrame,
+        last_route: &mut Option<LastRoute>,
+    ) -> Fate {
         self.shard.counters.peer_publishes_received.increment();
         let version = frame.version;
-        let message = Message {
+        let message = Arc::new(Message {
             topic: frame.topic,
             payload: frame.payload,
             properties: frame.properties,
@@ -128,15 +132,21 @@ impl Turn<'_> {
             id: MessageId(frame.message_id),
             expires_at: frame.expires_at_millis.map(|millis| peers.tick(millis)),
             is_in_transit: true,
-        };
+        });
         if let Some(version) = version
             && !is_own_business(message.topic.as_str())
         {
-            self.merge_retained(peers, &message, version);
+            let is_offered = frame.is_for_subscribers;
+            let audience = if is_offered { Audience::Subscribers } else { Audience::Nobody };
+            if message.retain {
+                self.merge_retained(peers, &message, version);
+            } else {
+                self.merge_latest_message(peers, &message, version, audience);
+            }
         }
         let mut moved = Vec::new();
-        let outcome =
-            self.publish_from_peer(message, frame.is_for_subscribers, &frame.groups, &mut moved);
+        let receivers = (frame.is_for_subscribers, &*frame.groups);
+        let outcome = self.publish_from_peer(message, receivers, last_route, &mut moved);
         match outcome {
             PublishOutcome::Refused(refusal) => Fate::Refused(refusal.reason_code()),
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
@@ -158,30 +168,21 @@ impl Turn<'_> {
                 self.apply_interest(peer, &changes);
                 self.confirm_interest(peer);
             }
-            ControlFrame::InterestComplete { version, .. } => {
-                let changes = peer.interest().lock().complete_snapshot(version);
-                self.apply_interest(peer, &changes);
-                peer.note_interest_told();
-                self.confirm_interest(peer);
-                if !peer.has_told_retained() {
-                    self.tell(peer, &ControlFrame::RetainedWanted { after: None });
-                }
+            ControlFrame::InterestComplete { version, checksum } => {
+                self.complete_interest(peer, version, checksum);
             }
             ControlFrame::InterestApplied { version } => {
                 let mut wakes = Vec::new();
                 peers.interest().note_applied(peer.boot_id(), version, &mut wakes);
                 self.shard.wake_each(wakes);
             }
-            ControlFrame::InterestWanted => {
-                let mut wakes = Vec::new();
-                peers.interest().repeat(peer.boot_id(), &mut wakes);
-                self.shard.wake_each(wakes);
-            }
+            ControlFrame::InterestWanted => self.tell_again(peers, peer),
             ControlFrame::Done(outcomes) => self.handle_outcomes(peer, &outcomes),
             ControlFrame::RetainedWanted { after } => {
                 self.tell_retained(peers, peer, after.as_ref().map(TopicName::as_str));
             }
             ControlFrame::Retained(value) => self.merge_value(peers, value),
+            ControlFrame::Latest(value) => self.merge_latest_value(peers, value),
             ControlFrame::RetainedMore { after } => {
                 self.tell(peer, &ControlFrame::RetainedWanted { after: Some(after) });
             }
@@ -192,27 +193,55 @@ impl Turn<'_> {
                 }
                 let disagrees = {
                     let interest = peer.interest().lock();
-                    !interest.is_in_snapshot()
+                    let differs = !interest.is_in_snapshot()
                         && interest.version() == version
-                        && interest.checksum() != checksum
+                        && interest.checksum() != checksum;
+                    differs || interest.awaits_snapshot()
                 };
                 if disagrees {
                     self.shard.counters.interest_disagreements.increment();
                     self.tell(peer, &ControlFrame::InterestWanted);
                 }
             }
+            ControlFrame::DigestsWanted(question) => {
+                peers.topics().note_question(peer.boot_id(), question);
+            }
+            ControlFrame::Digests { number, parts } => peers.topics().note_digests(number, parts),
+            ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
             | ControlFrame::ClaimRefused { .. }
             | ControlFrame::Revoke(_)
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
-            | ControlFrame::Report(_)
+            | ControlFrame::Report { .. }
             | ControlFrame::ReportComplete { .. }
+            | ControlFrame::Settled { .. }
             | ControlFrame::HandoverWanted { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
-            | ControlFrame::Mark { .. } => self.receive_ownership(peers, peer, frame),
+            | ControlFrame::Mark { .. } => {
+                if let ControlFrame::Claim(claim) = &frame {
+                    let (at, wants_session) = (Some(peer.boot_id()), claim.wants_session);
+                    peers.wills().note_return(at, &claim.client_id, wants_session);
+                }
+                self.receive_ownership(peers, peer, frame);
+            }
+        }
+    }
+
+    fn complete_interest(&mut self, peer: &Arc<Peer>, version: u64, checksum: u64) {
+        let changes = peer.interest().lock().complete_snapshot(version, checksum);
+        let Ok(changes) = changes else {
+            // What is missing is asked for at its next ping: it must not come to a ping-pong.
+            self.shard.counters.interest_disagreements.increment();
+            return;
+        };
+        self.apply_interest(peer, &changes);
+        peer.note_interest_told();
+        self.confirm_interest(peer);
+        if !peer.has_told_retained() {
+            self.tell(peer, &ControlFrame::RetainedWanted { after: None });
         }
     }
 
@@ -232,7 +261,7 @@ impl Turn<'_> {
     }
 
     /// After the routes are changed: every publish from here on finds them.
-    fn confirm_interest(&mut self, peer: &Peer) {
+    pub(crate) fn confirm_interest(&mut self, peer: &Peer) {
         let version = {
             let interest = peer.interest().lock();
             if interest.is_in_snapshot() {
@@ -240,7 +269,10 @@ impl Turn<'_> {
             }
             interest.version()
         };
-        self.tell(peer, &ControlFrame::InterestApplied { version });
+        match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
+            Ok(wake) => self.shard.wake_later(wake),
+            Err(Withheld) => peer.owe_confirmation(),
+        }
     }
 }
 

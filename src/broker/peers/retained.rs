@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::broker::Broker;
+use crate::broker::latest::Replayable;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
@@ -20,15 +21,17 @@ use crate::cluster::version::{Version, VersionClock};
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId, Publisher, detached_properties};
-use crate::routing::Full;
+use crate::routing::{Full, Kept, Layer};
 
 /// The versions of all retained messages, and of those deleted not long ago. The lock of the retained
 /// messages is taken inside this one.
 pub(crate) struct RetainedVersions(Mutex<State>);
 
-struct State {
-    clock: VersionClock,
-    versions: HashMap<TopicName, Version, FixedState>,
+pub(super) struct State {
+    pub(super) clock: VersionClock,
+    pub(super) versions: HashMap<TopicName, Version, FixedState>,
+    /// Of latest values: each is above that of the retained message it covers.
+    pub(super) latest: HashMap<TopicName, Version, FixedState>,
     /// Deletions, oldest first, that are remembered so that an older value does not come back.
     tombstones: VecDeque<Tombstone>,
 }
@@ -41,9 +44,17 @@ struct Tombstone {
 
 impl RetainedVersions {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        let versions = HashMap::with_hasher(FixedState::with_seed(hash_seed));
-        let clock = VersionClock::default();
-        Self(Mutex::new(State { clock, versions, tombstones: VecDeque::new() }))
+        let hashing = FixedState::with_seed(hash_seed);
+        Self(Mutex::new(State {
+            clock: VersionClock::default(),
+            versions: HashMap::with_hasher(hashing.clone()),
+            latest: HashMap::with_hasher(hashing),
+            tombstones: VecDeque::new(),
+        }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 }
 
@@ -90,6 +101,7 @@ impl Turn<'_> {
         let topic = message.topic.detached();
         self.broker.put_retained(message)?;
         state.versions.insert(topic.clone(), version);
+        self.drop_covered(&mut state, &topic, version);
         if message.payload.is_empty() {
             state.bury(&topic, version, self.now);
         }
@@ -109,18 +121,32 @@ impl Turn<'_> {
             // The other broker had room for it. That we do not have it is said by the counter.
             self.shard.counters.retained_exceeded.increment();
         }
+        self.drop_covered(&mut state, &topic, version);
         if message.payload.is_empty() {
             state.bury(&topic, version, self.now);
         }
     }
 
+    /// The retained message of a topic is of this version: an older latest value is out of date.
+    fn drop_covered(&self, state: &mut State, topic: &TopicName, version: Version) {
+        if state.latest.get(topic).is_some_and(|latest| *latest < version) {
+            state.latest.remove(topic);
+            self.broker.drop_latest(topic.as_str());
+        }
+    }
+
     /// Forgets deletions that everybody has heard of, and versions of what has expired.
-    pub(crate) fn forget_retained(&mut self, expired: &[TopicName]) {
+    pub(crate) fn forget_retained(&mut self, expired: &[(TopicName, Layer)]) {
         let Some(peers) = self.broker.peers() else { return };
         let mut state = peers.retained.0.lock();
-        for topic in expired {
-            state.versions.remove(topic);
+        let retained = self.broker.retained.read();
+        for (topic, layer) in expired.iter().filter(|(topic, layer)| !retained.has(*layer, topic)) {
+            match layer {
+                Layer::Lasting => state.versions.remove(topic),
+                Layer::Latest => state.latest.remove(topic),
+            };
         }
+        drop(retained);
         while state.tombstones.front().is_some_and(|oldest| oldest.forgotten_at <= self.now) {
             state.forget_oldest();
         }
@@ -133,18 +159,28 @@ impl Turn<'_> {
         let page = self.broker.retained.read().page(after, PAGE_MESSAGES_MAX, millis);
         let (mut bytes, mut more) = (0, None);
         let is_short = page.len() < PAGE_MESSAGES_MAX;
-        for (topic, message) in page {
-            bytes += message.charged_bytes();
+        for (topic, layers) in page {
             more = Some(topic.clone());
-            let Some(&version) = state.versions.get(&topic) else { continue };
-            let retained = RetainedMessage {
-                payload: message.payload.clone(),
-                properties: message.properties.clone(),
-                qos: message.qos,
-                expires_at_millis: message.expires_at.map(|at| peers.cluster_millis(at)),
+            let told = |kept: Kept<Replayable>, version: &Version| RetainedValue {
+                topic: topic.clone(),
+                version: *version,
+                message: Some(RetainedMessage {
+                    payload: kept.message.message.payload.clone(),
+                    properties: kept.message.message.properties.clone(),
+                    qos: kept.message.message.qos,
+                    expires_at_millis: kept
+                        .expires_at_ms
+                        .map(|millis| peers.cluster_millis(Tick::from_millis(millis))),
+                }),
             };
-            let value = RetainedValue { topic, version, message: Some(retained) };
-            self.tell(peer, &ControlFrame::Retained(value));
+            if let (Some(kept), Some(version)) = (layers.lasting, state.versions.get(&topic)) {
+                bytes += kept.bytes_pinned;
+                self.tell(peer, &ControlFrame::Retained(told(kept, version)));
+            }
+            if let (Some(kept), Some(version)) = (layers.latest, state.latest.get(&topic)) {
+                bytes += kept.bytes_pinned;
+                self.tell(peer, &ControlFrame::Latest(told(*kept, version)));
+            }
             if bytes >= PAGE_BYTES_MAX {
                 break;
             }
@@ -211,13 +247,17 @@ impl Broker {
     pub(crate) fn put_retained(&self, message: &Message) -> Result<(), Full> {
         let mut retained = self.retained.write();
         if message.payload.is_empty() {
-            retained.remove(message.topic.as_str());
+            retained.remove(Layer::Lasting, message.topic.as_str());
             return Ok(());
         }
         let kept = Arc::new(message.detached());
-        let expires_at = kept.expires_at.map(Tick::as_millis);
-        let bytes = kept.charged_bytes();
-        retained.put(kept.topic.clone(), kept, bytes, expires_at).map(|_put| ())
+        let kept = Kept {
+            bytes_pinned: kept.charged_bytes(),
+            expires_at_ms: kept.expires_at.map(Tick::as_millis),
+            message: Replayable::lasting(kept),
+        };
+        let topic = kept.message.message.topic.clone();
+        retained.put(Layer::Lasting, topic, kept).map(|_put| ())
     }
 }
 

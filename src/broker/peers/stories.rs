@@ -7,8 +7,13 @@ use crate::mqtt::{
     Disconnect, Packet, PacketId, Puback, Pubrel, QoS, ReasonCode, SubscriptionOptions,
 };
 
+mod barrier;
+mod groups;
+mod latest;
 mod moves;
+mod recovery;
 mod traffic;
+mod wills;
 
 fn open(cluster: &mut Cluster, node: usize, id: &str, expiry_secs: u32) -> LineId {
     let line = cluster.connect(node, &connect(id, expiry_secs));

@@ -14,20 +14,23 @@ use bytes::{Bytes, BytesMut};
 
 use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
+use crate::broker::event::Event;
+use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
+use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
-use crate::cluster::frame::StreamKind;
+use crate::cluster::frame::{ControlFrame, StreamKind};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
-use crate::cluster::lane::{Lane, LaneOptions};
+use crate::cluster::lane::{Lane, LaneCounts, LaneOptions, Taken};
 use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
 use crate::cluster::wire::{Batch, BatchHeader, FRAME_BYTES_MAX};
 use crate::mqtt::{
     Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, Sender,
-    Subscribe, SubscribeFilter, SubscriptionOptions,
+    Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::session::outbox::Outbox;
@@ -141,17 +144,56 @@ impl Chance {
 impl Cluster {
     /// So many brokers that know each other, with a slot map.
     pub(crate) fn new(count: usize) -> Self {
-        Self::with(count, None, &BrokerOptions::default())
+        Self::with(count, None, &BrokerOptions::default(), LaneOptions::default())
     }
 
     /// The same, with an order of events of its own.
     pub(crate) fn seeded(count: usize, seed: u64) -> Self {
-        Self::with(count, Some(Chance::new(seed)), &BrokerOptions::default())
+        let chance = Some(Chance::new(seed));
+        Self::with(count, chance, &BrokerOptions::default(), LaneOptions::default())
     }
 
-    fn with(count: usize, chance: Option<Chance>, options: &BrokerOptions) -> Self {
+    /// So many brokers with other bounds.
+    pub(crate) fn with_options(count: usize, options: &BrokerOptions) -> Self {
+        Self::with(count, None, options, LaneOptions::default())
+    }
+
+    /// So many brokers whose ways to each other have other bounds.
+    pub(crate) fn with_lanes(count: usize, lanes: LaneOptions) -> Self {
+        Self::with(count, None, &BrokerOptions::default(), lanes)
+    }
+
+    /// The same, of brokers that keep the latest values of these topics.
+    pub(crate) fn keeping_latest(count: usize, filter: &str) -> Self {
+        let filters = vec![TopicFilter::parse(filter).unwrap()];
+        let latest = LatestOptions { filters, ..LatestOptions::default() };
+        Self::with_options(count, &BrokerOptions { latest, ..BrokerOptions::default() })
+    }
+
+    /// The latest value of a topic found no place in the tree of znodes.
+    pub(crate) fn share_latest(&mut self, node: usize, topic: &str) {
+        let topic = TopicName::try_from(topic).unwrap();
+        self.at(node, |turn, peers| turn.share_latest(peers, &topic));
+    }
+
+    /// The same, of brokers that keep so many bytes of wills.
+    pub(crate) fn with_will_bytes(count: usize, wills_bytes_max: u64) -> Self {
+        Self::with_options(count, &BrokerOptions { wills_bytes_max, ..BrokerOptions::default() })
+    }
+
+    /// What a broker knows of wills.
+    pub(crate) fn will_counts(&self, node: usize) -> WillCounts {
+        peers(&self.nodes[node].broker).wills().counts()
+    }
+
+    fn with(
+        count: usize,
+        chance: Option<Chance>,
+        options: &BrokerOptions,
+        lanes: LaneOptions,
+    ) -> Self {
         let mut cluster = Self {
-            nodes: (0..count).map(|number| Node::new(number, options.clone())).collect(),
+            nodes: (0..count).map(|number| Node::new(number, options.clone(), lanes)).collect(),
             links: BTreeMap::new(),
             lines: Vec::new(),
             slots: SlotTable::new(0, |_| None),
@@ -187,7 +229,7 @@ impl Cluster {
     /// One broker more, which knows all and is known to all.
     pub(crate) fn join(&mut self) -> usize {
         let number = self.nodes.len();
-        self.nodes.push(Node::new(number, BrokerOptions::default()));
+        self.nodes.push(Node::new(number, BrokerOptions::default(), LaneOptions::default()));
         for other in (0..number).filter(|other| self.nodes[*other].is_alive).collect::<Vec<_>>() {
             self.introduce(number, other);
             self.introduce(other, number);
@@ -207,9 +249,16 @@ impl Cluster {
 
     /// A Client Identifier whose slot `node` coordinates.
     pub(crate) fn client_id_at(&self, node: usize) -> String {
+        self.client_ids_at(node, 1).remove(0)
+    }
+
+    /// So many of them.
+    pub(crate) fn client_ids_at(&self, node: usize, count: usize) -> Vec<String> {
         let ids = (0..SLOTS).map(|number| format!("client-{number}"));
-        let mut ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
-        ours.next().unwrap_or_else(|| panic!("slot {} has another owner", slot_of("client-0")))
+        let ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
+        let ours: Vec<_> = ours.take(count).collect();
+        assert_eq!(ours.len(), count, "slot {} has another owner", slot_of("client-0"));
+        ours
     }
 
     /// A client dials a broker and says CONNECT.
@@ -277,13 +326,44 @@ impl Cluster {
     /// They dial again: each sends what the other has not received.
     pub(crate) fn heal(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
-            let peer = peers(&self.nodes[to].broker).find(boot_id(from)).unwrap();
-            let received = peer.inbound().lock().received();
-            let link = self.links.get_mut(&(from, to)).unwrap();
-            link.lane.rewind(received).unwrap();
-            link.flag.wake_by_ref();
-            link.is_cut = false;
+            self.redial(from, to);
+            self.links.get_mut(&(from, to)).unwrap().is_cut = false;
         }
+    }
+
+    /// A new connection, in one direction.
+    fn redial(&mut self, from: usize, to: usize) {
+        let lane = Arc::clone(&self.links[&(from, to)].lane);
+        let gone = lane.gone();
+        let received = self.at(to, |turn, peers| {
+            let peer = peers.find(boot_id(from)).unwrap();
+            turn.greet(peers, &peer, gone)
+        });
+        lane.rewind(received).unwrap();
+        let link = self.links.get_mut(&(from, to)).unwrap();
+        link.batches.iter_mut().for_each(VecDeque::clear);
+        link.flag.wake_by_ref();
+    }
+
+    /// What there was and is on the way from one broker to another.
+    pub(crate) fn lane(&self, from: usize, to: usize) -> LaneCounts {
+        self.links[&(from, to)].lane.counts()
+    }
+
+    /// A broker does what it does now and then: it tells others what it withheld, and that it is
+    /// there.
+    pub(crate) fn ping(&mut self, node: usize) {
+        let now = self.now;
+        self.at(node, |turn, peers| {
+            turn.announce_credit(peers);
+            turn.catch_up(peers);
+            let (version, checksum, _) = peers.interest().summary();
+            let cluster_millis = peers.cluster_millis(now);
+            let ping = ControlFrame::Ping { version, checksum, has_lease: true, cluster_millis };
+            for peer in peers.live().iter() {
+                turn.ping(peer, &ping);
+            }
+        });
     }
 
     /// Holds back what `from` has to say to `to`; nothing is lost.
@@ -343,7 +423,10 @@ impl Cluster {
             Step::Poll(node) => {
                 let waker = Waker::from(Arc::clone(&self.nodes[node].task));
                 self.nodes[node].task.lower();
-                self.at(node, |turn, peers| turn.poll_exports(peers, &waker));
+                self.at(node, |turn, peers| {
+                    turn.poll_exports(peers, &waker);
+                    turn.poll_wills(peers, &waker);
+                });
             }
             Step::Take(from, to) => self.take(from, to),
             Step::Deliver(from, to, stream) => self.deliver(from, to, stream),
@@ -393,7 +476,13 @@ impl Cluster {
         link.flag.lower();
         let waker = Waker::from(Arc::clone(&link.flag));
         let mut taken = VecDeque::new();
-        while link.lane.take(1, &waker, &mut taken) == crate::cluster::lane::Taken::Batches {}
+        let mut last = Taken::Batches;
+        while last == Taken::Batches {
+            last = link.lane.take(1, &waker, &mut taken);
+        }
+        if last == Taken::Restart {
+            return self.redial(from, to);
+        }
         for bytes in taken {
             let kind = BatchHeader::peek(&bytes, FRAME_BYTES_MAX).unwrap().unwrap().kind;
             link.batches[usize::from(kind == StreamKind::Data)].push_back(bytes);
@@ -447,6 +536,27 @@ impl Cluster {
         &self.nodes[node].broker
     }
 
+    /// What a broker has for the log since it was last asked.
+    pub(crate) fn take_events(&mut self, node: usize) -> Vec<Event> {
+        self.nodes[node].shard.take_events().collect()
+    }
+
+    /// Whether a connection is to have a turn within so many milliseconds, whatever happens.
+    pub(crate) fn is_due(&self, line: LineId, millis: u64) -> bool {
+        let deadline = self.lines[line.0].connection.deadline();
+        deadline.is_some_and(|deadline| deadline <= self.now.plus_millis(millis))
+    }
+
+    /// Connections of a broker that wait until others know what they want.
+    pub(crate) fn waiting_for_interest(&self, node: usize) -> usize {
+        peers(&self.nodes[node].broker).interest().waiting_count()
+    }
+
+    /// Messages of a broker that others have not answered for.
+    pub(crate) fn unanswered(&self, node: usize) -> usize {
+        peers(&self.nodes[node].broker).unanswered_count()
+    }
+
     /// Who holds what, as a broker knows it.
     pub(crate) fn ownership(&self, node: usize) -> OwnershipCounts {
         peers(&self.nodes[node].broker).ownership().counts()
@@ -454,10 +564,10 @@ impl Cluster {
 }
 
 impl Node {
-    fn new(number: usize, options: BrokerOptions) -> Self {
+    fn new(number: usize, options: BrokerOptions, lanes: LaneOptions) -> Self {
         let seed = number as u64 + 1;
         let name = Arc::from(format!("broker-{number}"));
-        let peers = Peers::new(boot_id(number), name, seed, LaneOptions::default());
+        let peers = Peers::new(boot_id(number), name, seed, lanes);
         peers.set_clock_offset(0);
         peers.set_admitting(true);
         let seeds = Seeds { hash: seed, instance: seed };

@@ -24,8 +24,13 @@ struct State {
 pub enum RemoteOutcome {
     /// Nobody wanted it.
     NoMatch,
+    /// Nobody has it: the members of a Shared Subscription are full wherever they are, or the way
+    /// there is.
+    Full,
     /// Somebody has it.
     Enqueued,
+    /// A broker's answer is lost, and will not come.
+    Unknown,
     /// Somebody has it, perhaps, and somebody's queue that refuses was full: neither success nor a
     /// refusal would be true.
     Refused(ReasonCode),
@@ -79,7 +84,12 @@ impl RemoteOutcome {
             (Self::Refused(reason_code), _) | (_, Self::Refused(reason_code)) => {
                 Self::Refused(reason_code)
             }
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Enqueued, Self::Full) | (Self::Full, Self::Enqueued) => {
+                Self::Refused(ReasonCode::QuotaExceeded)
+            }
             (Self::Enqueued, _) | (_, Self::Enqueued) => Self::Enqueued,
+            (Self::Full, _) | (_, Self::Full) => Self::Full,
             (Self::NoMatch, Self::NoMatch) => Self::NoMatch,
         }
     }
@@ -108,5 +118,17 @@ mod tests {
         let full = RemoteOutcome::Refused(ReasonCode::QuotaExceeded);
         let _nobody = ticket.answer(full);
         assert_eq!(ticket.seal(), Some(full));
+    }
+
+    #[test]
+    fn what_nobody_has_is_refused_and_what_one_has_is_neither() {
+        let full = |matched_here| {
+            let ticket = PublishTicket::new(matched_here);
+            ticket.expect_another();
+            let _nobody = ticket.answer(RemoteOutcome::Full);
+            ticket.seal()
+        };
+        assert_eq!(full(false), Some(RemoteOutcome::Full));
+        assert_eq!(full(true), Some(RemoteOutcome::Refused(ReasonCode::QuotaExceeded)));
     }
 }

@@ -1,10 +1,12 @@
 //! What the registry of topics is to hear of: which topics are in use here, and what is retained.
 
+use std::collections::BTreeSet;
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::cluster::frame::RetainedValue;
+use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
+use crate::cluster::identity::BootId;
 use crate::mqtt::TopicName;
 
 /// Topics and values on their way to the registry. What finds no room is counted and stays
@@ -15,6 +17,8 @@ pub struct TopicFeed(Mutex<State>);
 #[derive(Default)]
 struct State {
     news: TopicNews,
+    /// Topics whose latest value has changed: however often, it is fetched once.
+    latest: BTreeSet<TopicName>,
     values_bytes: usize,
     dropped: u64,
     reader: Option<Waker>,
@@ -27,6 +31,10 @@ pub struct TopicNews {
     pub used: Vec<TopicName>,
     /// Retained messages published here, and deletions.
     pub values: Vec<RetainedValue>,
+    /// Brokers that want to know what we have.
+    pub questions: Vec<(BootId, DigestQuestion)>,
+    /// What others have, by the number of our question.
+    pub digests: Vec<(u64, Vec<PartDigest>)>,
 }
 
 impl TopicFeed {
@@ -56,7 +64,50 @@ impl TopicFeed {
         state.wake_reader();
     }
 
-    /// Everything since this was last called; `waker` is called when there is more.
+    /// The latest value of a topic was published here.
+    pub(crate) fn note_latest(&self, topic: TopicName) {
+        let mut state = self.0.lock();
+        if state.latest.len() >= USED_MAX && !state.latest.contains(&topic) {
+            state.dropped += 1;
+            return;
+        }
+        let is_first = state.latest.is_empty();
+        state.latest.insert(topic);
+        if is_first {
+            state.wake_reader();
+        }
+    }
+
+    /// Topics whose latest value has changed since this was last called.
+    pub fn take_latest(&self) -> BTreeSet<TopicName> {
+        std::mem::take(&mut self.0.lock().latest)
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_latest(&self) -> bool {
+        !self.0.lock().latest.is_empty()
+    }
+
+    /// A broker wants to know what we have.
+    pub(crate) fn note_question(&self, from: BootId, question: DigestQuestion) {
+        let mut state = self.0.lock();
+        if state.news.questions.len() < QUESTIONS_MAX {
+            state.news.questions.push((from, question));
+            state.wake_reader();
+        }
+    }
+
+    /// A broker says what it has.
+    pub(crate) fn note_digests(&self, number: u64, parts: Vec<PartDigest>) {
+        let mut state = self.0.lock();
+        if state.news.digests.len() < QUESTIONS_MAX {
+            state.news.digests.push((number, parts));
+            state.wake_reader();
+        }
+    }
+
+    /// Everything else since this was last called; `waker` is called when there is more.
     pub fn take(&self, waker: &Waker) -> TopicNews {
         let mut state = self.0.lock();
         state.reader = Some(waker.clone());
@@ -81,5 +132,7 @@ impl State {
 
 /// Topics, and values, that wait to be taken.
 const USED_MAX: usize = 65_536;
+/// Questions and answers. Who gets no answer lists everything.
+const QUESTIONS_MAX: usize = 64;
 /// Bytes of those values.
 const VALUES_BYTES_MAX: usize = 16 * 1_024 * 1_024;

@@ -11,7 +11,8 @@ use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
-use crate::mqtt::{PacketId, QoS, ReasonCode};
+use crate::mqtt::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::ports::clock::Tick;
 
 /// What one client waits for.
 #[derive(Debug, Default)]
@@ -43,6 +44,12 @@ impl Waiting {
     #[must_use]
     pub fn publish_count(&self) -> usize {
         self.publishes.len()
+    }
+
+    /// When something is to be done although nobody answers.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Tick> {
+        self.subscribes.front().and_then(UnconfirmedSubscribe::late_at)
     }
 
     /// Whether nothing is waited for.
@@ -115,7 +122,11 @@ impl Client {
             if let Answer::Pending(ticket) = &first.answer {
                 match ticket.poll(waker) {
                     None => return false,
-                    Some(RemoteOutcome::Refused(_)) => self.session.forget_publish(first.id),
+                    Some(
+                        RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown,
+                    ) => {
+                        self.session.forget_publish(first.id);
+                    }
                     Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
                 }
             }
@@ -159,11 +170,23 @@ impl Turn<'_> {
                     None => return Ok(()),
                     Some(RemoteOutcome::Enqueued) => (ReasonCode::Success, None),
                     Some(RemoteOutcome::NoMatch) => (ReasonCode::NoMatchingSubscribers, None),
+                    // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
+                    Some(RemoteOutcome::Full)
+                        if client.session.version() == ProtocolVersion::V5 =>
+                    {
+                        (ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
+                    }
+                    Some(RemoteOutcome::Full) => {
+                        give_up_first(client, publishes);
+                        return Err(EndCause::new(ReasonCode::QuotaExceeded, REFUSED_ELSEWHERE));
+                    }
                     Some(RemoteOutcome::Refused(reason_code)) => {
-                        let id = first.id;
-                        publishes.pop_front();
-                        client.session.forget_publish(id);
+                        give_up_first(client, publishes);
                         return Err(EndCause::new(reason_code, REFUSED_ELSEWHERE));
+                    }
+                    Some(RemoteOutcome::Unknown) => {
+                        give_up_first(client, publishes);
+                        return Err(EndCause::new(ReasonCode::UnspecifiedError, ANSWER_LOST));
                     }
                 },
             };
@@ -192,5 +215,15 @@ impl Turn<'_> {
         self.broker.peers().is_none_or(|peers| peers.has_lease(self.now))
     }
 }
+
+/// The first of what is not answered came to an end that no acknowledgement can tell. It comes again,
+/// as new.
+fn give_up_first(client: &mut Client, publishes: &mut VecDeque<UnansweredPublish>) {
+    if let Some(first) = publishes.pop_front() {
+        client.session.forget_publish(first.id);
+    }
+}
+
+const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
 
 const REFUSED_ELSEWHERE: &str = "the queue of a subscriber on another broker is full";

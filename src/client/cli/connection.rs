@@ -7,6 +7,7 @@ use bytestring::ByteString;
 
 use super::{
     common_options::{CommonOptions, ConnectOptions, TlsFlags},
+    field::{check_common, check_connect},
     property::PacketProperties,
     start_error::StartError,
     url::{ServerUrl, decode, split_port},
@@ -43,8 +44,9 @@ impl Plan {
         }
         let url = options.connect.url.as_deref().map(ServerUrl::parse).transpose()?;
         let url = url.unwrap_or_default();
+        check_common(options)?;
         let properties =
-            PacketProperties::new(&options.behaviour.property).map_err(StartError::Usage)?;
+            PacketProperties::new(&options.behaviour.property).map_err(StartError::usage)?;
         let mut topics = options.behaviour.topic.clone();
         topics.extend(url.topic.clone());
         Ok(Self {
@@ -153,17 +155,19 @@ fn session(
         let words = "-P without -u: before MQTT 5 a password needs a user name";
         return Err(StartError::usage(words));
     }
+    let connect = Connect {
+        protocol_version: version,
+        clean_start: !disable_clean_session,
+        keep_alive_secs: keepalive,
+        client_id,
+        will: will(options, properties)?,
+        user_name: user_name.map(ByteString::from),
+        password,
+        properties: connect_properties(&options.connect, properties),
+    };
+    check_connect(&connect, options, url)?;
     Ok(SessionOptions {
-        connect: Connect {
-            protocol_version: version,
-            clean_start: !disable_clean_session,
-            keep_alive_secs: keepalive,
-            client_id,
-            will: will(options, properties)?,
-            user_name: user_name.map(ByteString::from),
-            password,
-            properties: connect_properties(&options.connect, properties),
-        },
+        connect,
         inflight_max,
         connack_within: CONNACK_WITHIN,
         falls_back: protocol_version.is_none(),

@@ -10,6 +10,7 @@ mod connection;
 mod conversation;
 mod diagnostics;
 mod exit;
+mod field;
 mod json_lines;
 mod json_value;
 mod latency;

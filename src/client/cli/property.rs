@@ -27,11 +27,11 @@ pub(super) struct PacketProperties {
 /// One `-D`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PropertyOption {
-    command: String,
-    identifier: String,
-    value: String,
+    pub(super) command: String,
+    pub(super) identifier: String,
+    pub(super) value: String,
     /// The second half of a User Property.
-    second: Option<String>,
+    pub(super) second: Option<String>,
 }
 
 impl FromStr for PropertyOption {

@@ -10,6 +10,7 @@ use super::{
     conversation::{Conversation, Happening, in_words},
     diagnostics::Diagnostics,
     exit::Exit,
+    field::check_field,
     json_lines::Draft,
     pace::Pace,
     progress::{Extent, Progress},
@@ -348,6 +349,7 @@ fn properties(options: &PubOptions, plan: &Plan) -> Result<MessageProperties, St
         properties.message_expiry_interval_secs = Some(secs);
     }
     if let Some(content_type) = &message.content_type {
+        check_field("--content-type", content_type.as_bytes())?;
         properties.content_type = Some(content_type.as_str().into());
     }
     if let Some(topic) = &message.response_topic {
@@ -356,11 +358,13 @@ fn properties(options: &PubOptions, plan: &Plan) -> Result<MessageProperties, St
     }
     if let Some(correlation) = &message.correlation {
         use std::os::unix::ffi::OsStrExt;
+        check_field("--correlation", correlation.as_bytes())?;
         properties.correlation_data = Some(bytes::Bytes::copy_from_slice(correlation.as_bytes()));
     }
     properties.user_properties.extend(options.common.behaviour.user_property.iter().cloned());
     let stream_property = |name: &str, value: ByteString| UserProperty { name: name.into(), value };
     if let Some(key) = &message.partition_key {
+        check_field("--partition-key", key.as_bytes())?;
         let property = stream_property("partition-key", key.as_str().into());
         properties.user_properties.push(property);
     }

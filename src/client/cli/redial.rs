@@ -89,6 +89,7 @@ pub(super) fn is_worth_retrying(closed: &Closed) -> bool {
             | CloseReason::Refused
             | CloseReason::FallBack
             | CloseReason::ByServer
+            | CloseReason::Unsendable(_)
             | CloseReason::Violation(..) => false,
         },
     }

@@ -26,7 +26,7 @@ pub(super) enum StartError {
 impl StartError {
     /// A mistake on the command line.
     pub(super) fn usage(words: impl Into<String>) -> Self {
-        Self::Usage(words.into())
+        Self::Usage(shortened(&words.into()))
     }
 
     /// What the program ends with.
@@ -38,3 +38,17 @@ impl StartError {
         }
     }
 }
+
+/// One line that a person can read, also where a whole file was pasted into the command line.
+fn shortened(words: &str) -> String {
+    let is_long = words.chars().nth(2 * SHOWN_CHARS).is_some();
+    if !is_long {
+        return words.to_owned();
+    }
+    let head: String = words.chars().take(SHOWN_CHARS).collect();
+    let tail = words.char_indices().rev().nth(SHOWN_CHARS - 1).map_or(0, |(at, _)| at);
+    format!("{head}...{}", words.get(tail..).unwrap_or_default())
+}
+
+/// Characters at either end of a line that is too long.
+const SHOWN_CHARS: usize = 200;

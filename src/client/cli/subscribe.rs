@@ -12,6 +12,7 @@ use super::{
     conversation::{Conversation, Happening, in_words},
     diagnostics::Diagnostics,
     exit::Exit,
+    field::check_field,
     print::{Printed, Printer},
     publish::DEFAULT_TOPIC,
     start_error::StartError,
@@ -304,6 +305,7 @@ impl Choice {
 }
 
 fn parse_filter(option: &str, topic: &str) -> Result<TopicFilter, StartError> {
+    check_field(option, topic.as_bytes())?;
     TopicFilter::parse(topic)
         .map_err(|error| StartError::usage(format!("{option} {topic}: {error}")))
 }

@@ -124,6 +124,9 @@ pub enum CloseReason {
     /// No PINGRESP in time.
     #[error("the server stopped answering (no PINGRESP)")]
     PingTimeout,
+    /// The application wants a packet sent that MQTT has no form for: one of its strings is too long.
+    #[error("the {0} has a string of more than 65,535 bytes, or is too long itself")]
+    Unsendable(&'static str),
     /// The server broke a rule of the standard.
     #[error("{1}")]
     Violation(ReasonCode, String),

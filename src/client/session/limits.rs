@@ -58,4 +58,4 @@ impl ServerLimits {
 }
 
 /// The longest packet the standard can express: a Remaining Length of four bytes.
-const PACKET_LEN_MAX: usize = 268_435_455 + 5;
+pub(super) const PACKET_LEN_MAX: usize = 268_435_455 + 5;

@@ -179,6 +179,10 @@ impl Session {
         assert_eq!(self.phase, Phase::Offline, "one transport at a time");
         self.phase = Phase::Handshake(now + self.connack_within);
         self.incoming.start_connection();
+        if self.connect.encoded_len(self.protocol_version()) > limits::PACKET_LEN_MAX {
+            self.close(CloseReason::Unsendable("CONNECT"));
+            return;
+        }
         self.outputs.push_back(Output::Send(Packet::Connect(Box::new(self.connect.clone()))));
     }
 
@@ -480,6 +484,11 @@ impl Session {
         match self.phase {
             Phase::Offline | Phase::Closing => return,
             Phase::Handshake(_) => {}
+            Phase::Online
+                if disconnect.encoded_len(self.protocol_version()) > limits::PACKET_LEN_MAX =>
+            {
+                return self.close(CloseReason::Unsendable("DISCONNECT"));
+            }
             Phase::Online => self.outputs.push_back(Output::Send(Packet::Disconnect(disconnect))),
         }
         self.close(CloseReason::Finished);

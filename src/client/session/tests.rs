@@ -1,16 +1,17 @@
 //! The session by scripts: what goes in, and the trace of what comes out.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, sync::Arc};
 
 use super::{
     super::testing::{
         Bench, ack, ack_with, check, connack, incoming, limits, message, size, trace,
     },
-    Input, Output,
+    Input, Message, Output, Subscription, Ticket, Unsubscription,
 };
 use crate::mqtt::{
-    Auth, ConnackProperties, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion, QoS,
-    ReasonCode, Suback,
+    Auth, ConnackProperties, DecodeError, Disconnect, FIELD_BYTES_MAX, MessageProperties, Packet,
+    PacketId, ProtocolVersion, QoS, ReasonCode, Suback, SubscribeFilter, SubscriptionOptions,
+    UserProperty,
 };
 
 #[test]
@@ -336,6 +337,39 @@ fn a_disconnect_of_the_server_is_told() {
     let outputs = bench.receive(Packet::Disconnect(Box::new(disconnect)));
     check(&outputs, "disconnected 0x8B, close ByServer");
     assert_eq!(trace(&bench.feed(Input::TransportClosed)).len(), 0);
+}
+
+/// The encoder panicked.
+#[test]
+fn what_is_longer_than_a_string_of_mqtt_is_refused_here() {
+    let long = "x".repeat(FIELD_BYTES_MAX + 1);
+    let with_type = |content_type: &str| Message {
+        properties: Some(Arc::new(MessageProperties {
+            content_type: Some(content_type.into()),
+            ..MessageProperties::default()
+        })),
+        ..message(QoS::AtLeastOnce, "a")
+    };
+    let mut bench = Bench::online(ConnackProperties::default());
+    check(&bench.publish_message(with_type(&long)), "unpublished 0 0x95");
+    check(&bench.publish_message(with_type(&long[1..])), "PUBLISH 2 a");
+    let filter =
+        SubscribeFilter { filter: long.as_str().into(), options: SubscriptionOptions::default() };
+    let wanted = Subscription { filters: vec![filter], ..Subscription::default() };
+    let outputs = bench.feed(Input::Subscribe(Ticket(99), wanted));
+    check(&outputs, "subscribed [PacketTooLarge]");
+    let unwanted =
+        Unsubscription { filters: vec![long.as_str().into()], ..Unsubscription::default() };
+    let outputs = bench.feed(Input::Unsubscribe(Ticket(98), unwanted));
+    check(&outputs, "unsubscribed [PacketTooLarge]");
+    let name = UserProperty { name: long.as_str().into(), value: "x".into() };
+    let mut disconnect = Disconnect::new(ReasonCode::Success);
+    disconnect.user_properties.push(name);
+    let outputs = bench.feed(Input::Disconnect(Box::new(disconnect)));
+    check(&outputs, "close Unsendable(\"DISCONNECT\")");
+
+    let mut bench = Bench::new(|it| it.connect.user_name = Some(long.as_str().into()));
+    check(&bench.feed(Input::TransportOpened), "close Unsendable(\"CONNECT\")");
 }
 
 #[test]

@@ -206,6 +206,10 @@ impl Account {
         !self.is_exhausted
     }
 
+    pub(super) fn is_crowded(&self, total: Funds) -> bool {
+        !self.options.budget.covers(total.plus(total))
+    }
+
     pub(super) fn lease(&self) -> Funds {
         self.lease.map_or(Funds::ZERO, |lease| lease.funds)
     }

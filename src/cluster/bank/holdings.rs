@@ -95,6 +95,12 @@ impl Holdings {
         self.by_payer.get(&payer).copied().unwrap_or_default()
     }
 
+    /// The cost of all there is.
+    #[must_use]
+    pub fn total(&self) -> Funds {
+        self.of_others_than(&[])
+    }
+
     /// The cost of all there is whose payer is not among these.
     #[must_use]
     pub fn of_others_than(&self, payers: &[BootId]) -> Funds {

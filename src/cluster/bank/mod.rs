@@ -70,6 +70,14 @@ impl Bank {
         }
     }
 
+    /// This process goes on as another broker, which has no lease and has heard of no session yet.
+    /// Its tickets go on: a late answer to the former life is an answer to nobody.
+    pub fn begin_life(&mut self, options: BankOptions) {
+        let former = std::mem::replace(self, Self::new(options));
+        self.desk.tickets = former.desk.tickets;
+        self.readings = former.readings;
+    }
+
     /// Takes in what the tree has to say.
     pub fn handle(&mut self, now: Tick, event: &CoordinationEvent, holdings: &mut Holdings) {
         match event {
@@ -137,6 +145,12 @@ impl Bank {
     #[must_use]
     pub fn has_prospect(&self) -> bool {
         self.account.has_prospect()
+    }
+
+    /// Whether more than half of what there may be is there. Then what nobody would miss is to go.
+    #[must_use]
+    pub fn is_crowded(&self, holdings: &Holdings) -> bool {
+        self.account.is_crowded(holdings.total())
     }
 
     /// Whether [`Self::handle_timeout`] is to be called whenever [`Holdings`] have been brought up

@@ -108,6 +108,11 @@ impl ClusterClock {
         }
     }
 
+    /// The session timeout is another one from now on.
+    pub fn set_survey_every(&mut self, millis: u64) {
+        self.survey_every_millis = millis;
+    }
+
     /// Takes a reading. `wall_millis` is what the clock of this node shows now, that is at the moment
     /// of the answer; `leader_check` is what [`super::membership::Membership::leader_check`] says.
     ///

@@ -12,16 +12,15 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::cluster::frame::{Cursors, StreamKind};
 use crate::cluster::lane::outgoing::Outgoing;
-use crate::cluster::sync::{Mutex, MutexGuard};
+use crate::cluster::sync::Mutex;
 use crate::mqtt::QoS;
-use crate::ports::message::SessionKey;
 
 /// The bounds of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +28,8 @@ pub struct LaneOptions {
     /// Bytes of messages on their way, beyond which QoS 0 is dropped. Half of it is congestion, and
     /// [`REFUSE_FACTOR`] times it is the end for QoS 1 and 2 as well.
     pub data_bytes_max: usize,
-    /// Bytes of control frames on their way, beyond which the control stream is cut.
+    /// Bytes of control frames on their way, beyond which nothing is told that can be told later.
+    /// [`REFUSE_FACTOR`] times it is the end: the control stream is cut.
     pub control_bytes_max: usize,
 }
 
@@ -49,7 +49,7 @@ pub enum Offered {
         seq: u64,
         /// To be woken at the end of the turn.
         wake: Option<Waker>,
-        /// Whether its publisher should be slowed: see [`Lane::wait_relief`].
+        /// Whether its publisher should be slowed: the receiver is behind.
         is_congested: bool,
     },
     /// It was QoS 0, and the receiver is behind or in doubt.
@@ -145,6 +145,8 @@ pub struct LaneCounts {
     pub refused: u64,
     /// Frames that were sent once more by a new connection.
     pub resent: u64,
+    /// Control frames that were not told, to be told later as part of others.
+    pub withheld: u64,
     /// How often the control stream was cut.
     pub cuts: u64,
 }
@@ -169,12 +171,11 @@ struct State {
     is_closed: bool,
     /// The control stream was cut, and the connection that stands knows nothing of it.
     must_restart: bool,
-    /// Publishers that wait until the receiver has caught up.
-    waiting: BTreeMap<SessionKey, Waker>,
     data_bytes_total: u64,
     dropped: u64,
     refused: u64,
     resent: u64,
+    withheld: u64,
     cuts: u64,
 }
 
@@ -200,11 +201,11 @@ impl Lane {
             is_suspect: false,
             is_closed: false,
             must_restart: false,
-            waiting: BTreeMap::new(),
             data_bytes_total: 0,
             dropped: 0,
             refused: 0,
             resent: 0,
+            withheld: 0,
             cuts: 0,
         };
         Self { options, state: Mutex::new(state) }
@@ -244,7 +245,7 @@ impl Lane {
         if state.is_closed {
             return OfferedControl::Closed;
         }
-        if state.control.bytes() >= self.options.control_bytes_max {
+        if state.control.bytes() >= self.options.control_bytes_max.saturating_mul(REFUSE_FACTOR) {
             state.control.cut();
             state.must_restart = true;
             state.cuts += 1;
@@ -252,6 +253,28 @@ impl Lane {
         }
         let seq = state.control.append(encode);
         OfferedControl::Queued { seq, wake: state.wake() }
+    }
+
+    /// Offers a control frame that can be told later. Nothing when it is to be: the receiver does not
+    /// take what it is told.
+    pub fn offer_unless_behind(
+        &self,
+        encode: impl FnOnce(&mut BytesMut),
+    ) -> Option<OfferedControl> {
+        {
+            let mut state = self.state.lock();
+            if state.control.bytes() >= self.options.control_bytes_max {
+                state.withheld += 1;
+                return None;
+            }
+        }
+        Some(self.offer_control(encode))
+    }
+
+    /// Whether the receiver takes what it is told, so that it can be told what it was not.
+    #[must_use]
+    pub fn has_control_room(&self) -> bool {
+        self.state.lock().control.bytes() <= self.options.control_bytes_max / 4
     }
 
     /// Moves batches that this connection has not sent to the end of `into`, about `bytes_max`
@@ -301,9 +324,7 @@ impl Lane {
         let mut state = self.state.lock();
         debug_assert_eq!(state.carrier, Carrier::Relay, "the link begins with `rewind`");
         let received = received.max(state.gone());
-        Self::begin_behind(&mut state, received)?;
-        self.relieve(state);
-        Ok(())
+        state.begin_behind(received)
     }
 
     /// From now on the link sends what there is, and what the relay did not get through. Whom to
@@ -336,9 +357,7 @@ impl Lane {
             // It stands by. What it was told may be old: the relay went on meanwhile.
             return Ok(());
         }
-        Self::begin_behind(&mut state, received)?;
-        self.relieve(state);
-        Ok(())
+        state.begin_behind(received)
     }
 
     /// The receiver has everything up to here.
@@ -350,20 +369,7 @@ impl Lane {
         let mut state = self.state.lock();
         state.control.received(received.control)?;
         state.data.received(received.data)?;
-        self.relieve(state);
         Ok(())
-    }
-
-    /// A publisher that found the lane congested asks to be woken when it no longer is. `false`:
-    /// there is nothing to wait for.
-    #[must_use]
-    pub fn wait_relief(&self, publisher: SessionKey, waker: &Waker) -> bool {
-        let mut state = self.state.lock();
-        if state.is_closed || self.is_relieved(&state) {
-            return false;
-        }
-        state.waiting.insert(publisher, waker.clone());
-        true
     }
 
     /// Whether the receiver may be dead. As long as it is, QoS 0 is dropped, and QoS 1 and 2 is
@@ -382,11 +388,10 @@ impl Lane {
         state.is_closed = true;
         state.control.cut();
         state.data.cut();
-        let waiting = std::mem::take(&mut state.waiting);
         let standby = state.standby.take();
         let wake = state.wake();
         drop(state);
-        waiting.into_values().chain(standby).for_each(Waker::wake);
+        standby.into_iter().for_each(Waker::wake);
         wake
     }
 
@@ -431,35 +436,9 @@ impl Lane {
             dropped: state.dropped,
             refused: state.refused,
             resent: state.resent,
+            withheld: state.withheld,
             cuts: state.cuts,
         }
-    }
-
-    fn is_relieved(&self, state: &State) -> bool {
-        state.data.bytes() <= self.options.data_bytes_max / 4
-    }
-
-    fn begin_behind(state: &mut State, received: Cursors) -> Result<(), CursorError> {
-        let again = state.control.rewind(received.control)? + state.data.rewind(received.data)?;
-        state.resent += again;
-        state.must_restart = false;
-        state.sender = Sender::Working;
-        Ok(())
-    }
-
-    /// Wakes those whose wait is over, when the lock is free again.
-    fn relieve(&self, mut state: MutexGuard<'_, State>) {
-        let relieved = self.relieved(&mut state);
-        drop(state);
-        relieved.into_values().for_each(Waker::wake);
-    }
-
-    /// Those whose wait is over.
-    fn relieved(&self, state: &mut State) -> BTreeMap<SessionKey, Waker> {
-        if !state.waiting.is_empty() && self.is_relieved(state) {
-            return std::mem::take(&mut state.waiting);
-        }
-        BTreeMap::new()
     }
 }
 
@@ -493,6 +472,14 @@ impl State {
         Taken::Nothing
     }
 
+    fn begin_behind(&mut self, received: Cursors) -> Result<(), CursorError> {
+        let again = self.control.rewind(received.control)? + self.data.rewind(received.data)?;
+        self.resent += again;
+        self.must_restart = false;
+        self.sender = Sender::Working;
+        Ok(())
+    }
+
     #[inline]
     fn wake(&mut self) -> Option<Waker> {
         if matches!(self.sender, Sender::Working) {
@@ -512,5 +499,6 @@ impl State {
     }
 }
 
-/// QoS 1 and 2 is refused beyond so many times `data_bytes_max`.
+/// QoS 1 and 2 is refused beyond so many times `data_bytes_max`, and the control stream cut beyond so
+/// many times `control_bytes_max`.
 pub const REFUSE_FACTOR: usize = 4;

@@ -116,15 +116,11 @@ fn a_receiver_that_is_behind_slows_publishers_then_costs_qos_0_then_all() {
     let counts = lane.counts();
     assert_eq!((counts.dropped, counts.refused), (1, 1));
 
-    let (bell, waker) = bell();
-    assert!(lane.wait_relief(SessionKey(7), &waker));
-    assert!(lane.wait_relief(SessionKey(7), &waker), "asking twice is waiting once");
     let batches = take_all(&lane);
     lane.received(Cursors { control: 0, data: batches[0].last_seq() }).unwrap();
     lane.received(Cursors { control: 0, data: seq }).unwrap();
-    assert_eq!(bell.0.load(Ordering::Relaxed), 1);
-    assert!(!lane.wait_relief(SessionKey(7), &waker));
     assert_eq!(lane.counts().data_bytes, 0);
+    assert!(!queued(&lane.offer_data(QoS::AtMostOnce, frame(9, 400))).1, "it has caught up");
 }
 
 #[test]
@@ -139,6 +135,25 @@ fn a_suspect_gets_control_and_keeps_what_must_not_be_lost() {
     assert!(lane.set_suspect(false).is_some(), "there is something to do for the sender");
     let kinds: Vec<_> = take_all(&lane).iter().map(|batch| batch.kind).collect();
     assert_eq!(kinds, [StreamKind::Data]);
+}
+
+/// What could be told later was told until the stream was cut, and all that could not went with it.
+#[test]
+fn what_can_be_told_later_gives_way_before_a_control_stream_is_cut() {
+    let lane = lane(1 << 20, 100);
+    let mut told = 0;
+    while let Some(offered) = lane.offer_unless_behind(frame(told, 30)) {
+        assert!(matches!(offered, OfferedControl::Queued { .. }));
+        told += 1;
+    }
+    assert!(!lane.has_control_room());
+    assert!(matches!(lane.offer_control(frame(told, 30)), OfferedControl::Queued { .. }));
+    let counts = lane.counts();
+    assert_eq!((counts.offered.control, counts.withheld, counts.cuts), (told + 1, 1, 0));
+    assert_eq!(take_all(&lane).iter().map(|batch| u64::from(batch.count)).sum::<u64>(), told + 1);
+    lane.received(Cursors { control: told + 1, data: 0 }).unwrap();
+    assert!(lane.has_control_room());
+    assert!(lane.offer_unless_behind(frame(0, 30)).is_some());
 }
 
 #[test]
@@ -177,13 +192,10 @@ fn a_receiver_cannot_be_where_it_never_was() {
 }
 
 #[test]
-fn a_closed_lane_takes_nothing_and_lets_everybody_go() {
+fn a_closed_lane_takes_nothing_and_has_nothing() {
     let lane = lane(10, 1 << 20);
     let _ = queued(&lane.offer_data(QoS::AtMostOnce, frame(1, 80)));
-    let (publisher, waker) = bell();
-    assert!(lane.wait_relief(SessionKey(1), &waker));
     let _ = lane.close();
-    assert_eq!(publisher.0.load(Ordering::Relaxed), 1);
     assert!(matches!(lane.offer_data(QoS::AtLeastOnce, frame(1, 8)), Offered::Closed));
     assert!(matches!(lane.offer_control(frame(1, 8)), OfferedControl::Closed));
     assert_eq!(lane.take(usize::MAX, Waker::noop(), &mut VecDeque::new()), Taken::Closed);

@@ -2,7 +2,7 @@
 //!
 //! It runs from the moment at which the last committed heartbeat was *sent*. A ping, or a read that a
 //! follower answers while it is cut off, proves nothing; a commit does. When nobody's writes are
-//! committed any more, it goes on as long as most brokers say so to each other.
+//! committed any more, it goes on as long as all brokers say so to each other.
 
 use bytes::Bytes;
 
@@ -46,6 +46,16 @@ impl Lease {
             prompt_since: None,
             ensemble: None,
             is_frozen: false,
+        }
+    }
+
+    /// T is another one from now on. A lease that was longer than it allows is shorter from now on.
+    pub(super) fn set_timeout(&mut self, now: Tick, timeout_millis: u64, desk: &mut Desk) {
+        self.timeout_millis = timeout_millis;
+        let longest = now.plus_millis(timeout_millis * 2 / 3);
+        if self.until > longest {
+            self.until = longest;
+            desk.say(Output::Lease { until: longest });
         }
     }
 
@@ -117,8 +127,9 @@ impl Lease {
         self.due = Some(now);
     }
 
-    /// Most brokers say that nobody's writes are committed. They may have said so a heartbeat ago, so
-    /// that the lease is shorter by as much.
+    /// All brokers say that their writes are not committed. They may have said so a third of T ago, so
+    /// that the lease is shorter by more than that: nobody declares anybody dead within T of having
+    /// said so.
     ///
     /// One that has ended is not taken up again: somebody may have had the ensemble meanwhile, and
     /// have declared us dead. Only a commit tells.

@@ -22,6 +22,8 @@ pub(super) struct Lock {
     boot_prefix: String,
     /// How the name of the one of this session begins.
     prefix: String,
+    /// What all places of this session have in their names.
+    session_mark: String,
     places: BTreeSet<Place>,
     leading_since: Option<Tick>,
 }
@@ -39,6 +41,7 @@ impl Lock {
         Self {
             boot_id,
             prefix: boot_prefix.clone(),
+            session_mark: boot_prefix.clone(),
             boot_prefix,
             places: BTreeSet::new(),
             leading_since: None,
@@ -47,7 +50,8 @@ impl Lock {
 
     /// Places of former sessions do not count.
     pub(super) fn open_session(&mut self, session: i64) {
-        self.prefix = format!("{}{session:016x}-", self.boot_prefix);
+        self.session_mark = format!("-{session:016x}-");
+        self.prefix = format!("l-{}{}", self.boot_id, self.session_mark);
         self.places.clear();
     }
 
@@ -58,7 +62,7 @@ impl Lock {
         for place in &self.places {
             if place.name.starts_with(&self.prefix) {
                 is_there = true;
-            } else if place.name.starts_with(&self.boot_prefix) {
+            } else if self.is_former(place) {
                 let path = below(LEADER, &place.name);
                 let change = Change::Delete { path, version: None };
                 desk.ask(Asked::OldLock, Request::Change(change));
@@ -111,8 +115,20 @@ impl Lock {
         }
     }
 
+    /// Whether it is a place of ours from another session, or of our last life in this one: nobody
+    /// else ends that, and nobody leads while it is the first.
+    fn is_former(&self, place: &Place) -> bool {
+        place.name.starts_with(&self.boot_prefix) || place.name.contains(&self.session_mark)
+    }
+
     fn is_first(&self) -> bool {
         self.places.first().is_some_and(|place| place.name.starts_with(&self.prefix))
+    }
+
+    /// Whose place is the first.
+    pub(super) fn first(&self) -> Option<BootId> {
+        let (boot_id, _) = self.places.first()?.name.strip_prefix("l-")?.split_once('-')?;
+        BootId::parse(boot_id)
     }
 
     pub(super) fn leading_since(&self) -> Option<Tick> {

@@ -18,6 +18,7 @@ mod roster;
 mod steering;
 #[cfg(test)]
 mod stories;
+mod voices;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use lock::Lock;
 use output::{MembershipOptions, Output, PeerLease};
 use registration::Registration;
 use roster::Roster;
+use voices::Strangers;
 
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::paths::{BROKERS, CLOCK, FIXED, LEADER, RELAY, SLOTS, below, child_of};
@@ -56,6 +58,8 @@ pub struct Membership {
     roster: Roster,
     lock: Lock,
     lease: Lease,
+    strangers: Strangers,
+    own_changes: u64,
     is_ttl_probed: bool,
     retry_at: Option<Tick>,
     /// When a broker that is gone may be declared dead.
@@ -116,6 +120,8 @@ impl Membership {
             roster: Roster::default(),
             lock: Lock::new(boot_id),
             lease,
+            strangers: Strangers::default(),
+            own_changes: 0,
             is_ttl_probed: false,
             retry_at: None,
             steer_at: None,
@@ -186,8 +192,16 @@ impl Membership {
         self.desk.next_output()
     }
 
+    /// The ensemble has granted the session that stands from now on this time: the lease, heartbeats
+    /// and all waits follow it. Say so before [`CoordinationEvent::Connected`].
+    pub fn set_session_timeout(&mut self, now: Tick, millis: u64) {
+        self.session_timeout_millis = millis;
+        self.lease.set_timeout(now, millis, &mut self.desk);
+    }
+
     /// Says of this broker how far it is.
     pub fn set_state(&mut self, now: Tick, state: MemberState) {
+        self.own_changes += u64::from(self.own.state != state);
         self.own.state = state;
         self.go_on(now);
     }
@@ -200,25 +214,6 @@ impl Membership {
             holder.name, holder.link_address, holder.boot_id
         );
         self.end(Output::Fatal(words));
-    }
-
-    /// What peers say of their leases, each once, in answers no older than a sixth of the session
-    /// timeout. Call it about that often while [`Self::own_lease`] is uncommitted, with everybody who
-    /// answers, also those that this broker does not know from the tree.
-    pub fn peers_answer(&mut self, now: Tick, answers: &[(BootId, PeerLease)]) {
-        if self.ending == Ending::Over {
-            return;
-        }
-        let mut voters: BTreeSet<BootId> = self.roster.boot_ids().collect();
-        voters.extend(self.slots.iter().flat_map(|slots| slots.map.members()));
-        voters.remove(&self.own.boot_id);
-        let voices = answers.iter().filter(|(boot_id, _)| voters.contains(boot_id)).count();
-        // Also one that came while we were cut off, and that we know from its link alone.
-        let is_anybody_committed = answers.iter().any(|(_, lease)| *lease == PeerLease::Committed);
-        let is_majority = (voices + 1) * 2 > voters.len() + 1;
-        if is_majority && !is_anybody_committed {
-            self.lease.freeze(now, &mut self.desk);
-        }
     }
 
     /// Leaves the cluster: nobody has to wait until this broker is declared dead. Let the clients go
@@ -235,6 +230,12 @@ impl Membership {
     #[must_use]
     pub fn own(&self) -> &Member {
         &self.own
+    }
+
+    /// Goes up whenever [`Self::own`], [`Self::present`] or [`Self::suspect`] say something else.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.own_changes + self.roster.revision()
     }
 
     /// The latest slot map.
@@ -275,6 +276,18 @@ impl Membership {
     #[must_use]
     pub fn is_frozen(&self, now: Tick) -> bool {
         self.lease.is_frozen(now)
+    }
+
+    /// Whether this broker leads.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.lock.leading_since().is_some()
+    }
+
+    /// Who stands first in the line of those who want to lead, as far as this broker knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<BootId> {
+        self.lock.first()
     }
 
     /// The part that every write of a leader begins with, if this broker leads.
@@ -431,6 +444,7 @@ impl Membership {
         let newly_dead: Vec<BootId> = self.slots.as_ref().map_or_else(Vec::new, |known| {
             map.dead().filter(|boot_id| !known.map.is_dead(*boot_id)).collect()
         });
+        self.strangers.bury(&map);
         self.slots = Some(KnownSlots { map: Arc::clone(&map), stat });
         self.desk.say(Output::Slots(Arc::clone(&map)));
         for boot_id in newly_dead.into_iter().filter(|boot_id| *boot_id != self.own.boot_id) {

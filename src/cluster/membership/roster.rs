@@ -20,6 +20,8 @@ pub(super) struct Roster {
     listing: Listing,
     /// The version of `/brokers` when the last listing began. It goes up with each registration.
     registrations: Option<i32>,
+    /// Goes up when what is shown of the others changes.
+    revision: u64,
 }
 
 #[derive(Debug)]
@@ -146,15 +148,18 @@ impl Roster {
         let Some(entry) = self.entries.get_mut(&boot_id) else {
             let entry = Entry { member: member.clone(), presence: Presence::Seen };
             self.entries.insert(boot_id, entry);
+            self.revision += 1;
             desk.say(Output::MemberJoined(member));
             return Ok(());
         };
         if entry.presence != Presence::Seen {
             entry.presence = Presence::Seen;
+            self.revision += 1;
             desk.say(Output::MemberBack(boot_id));
         }
         if entry.member != member {
             entry.member = member.clone();
+            self.revision += 1;
             desk.say(Output::MemberChanged(member));
         }
         Ok(())
@@ -180,13 +185,14 @@ impl Roster {
         let Some(entry) = self.entries.get_mut(&boot_id) else { return };
         if entry.presence == Presence::Seen {
             entry.presence = presence;
+            self.revision += 1;
             desk.say(Output::MemberSuspect(boot_id));
         }
     }
 
     /// A broker has been declared dead.
     pub(super) fn bury(&mut self, boot_id: BootId) {
-        self.entries.remove(&boot_id);
+        self.revision += u64::from(self.entries.remove(&boot_id).is_some());
         self.names.retain(|_, named| *named != boot_id);
     }
 
@@ -200,6 +206,11 @@ impl Roster {
     pub(super) fn suspect(&self) -> impl Iterator<Item = &Member> {
         let missed = |entry: &&Entry| entry.presence != Presence::Seen;
         self.entries.values().filter(missed).map(|entry| &entry.member)
+    }
+
+    /// Goes up when [`Self::present`] or [`Self::suspect`] change.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Whether the znode of a broker is known not to be there.

@@ -49,8 +49,9 @@ impl RelayOptions {
 
 /// Windows of a ring.
 pub(super) const WINDOWS: usize = 4;
-/// Bytes of a window.
-pub(super) const WINDOW_BYTES: usize = 128 * 1_024;
+/// Bytes of a window, and of a write. Each ZooKeeper server keeps the last 500 requests in memory, so
+/// that a larger one costs all of them hundreds of megabytes.
+pub(super) const WINDOW_BYTES: usize = 64 * 1_024;
 /// Bytes of a batch in one part.
 pub(super) const PIECE_BYTES_MAX: usize = 32 * 1_024 - 64;
 /// A piece that is not the last of its batch is not smaller.

@@ -37,6 +37,8 @@ pub(super) struct Sender {
     queue: VecDeque<Bytes>,
     /// A message that is too large, and the messages behind it: they wait for the link.
     held: VecDeque<Bytes>,
+    /// The next part has found no room.
+    pub(super) is_short: bool,
 }
 
 /// How far a run is.
@@ -79,6 +81,7 @@ impl Sender {
             cut: 0,
             queue: VecDeque::new(),
             held: VecDeque::new(),
+            is_short: false,
         }
     }
 
@@ -170,9 +173,14 @@ impl Sender {
 
     /// The next part, if there is one and it has room.
     pub(super) fn next_part(&mut self, cutting: &mut Cutting<'_>) -> Option<RelayPart> {
+        self.is_short = false;
         let content = match self.stage {
             Stage::Idle => return None,
             Stage::Opening if self.sent > 0 => return None,
+            Stage::Opening if cutting.room < ROOM_MIN => {
+                self.is_short = true;
+                return None;
+            }
             Stage::Opening => RelayContent::Beginning { gone: self.lane.gone() },
             Stage::Open | Stage::Closing => self.next_piece(cutting)?,
         };
@@ -194,6 +202,7 @@ impl Sender {
         let fits = cutting.room.saturating_sub(relay_piece_len(0) + 2);
         let len = left.min(PIECE_BYTES_MAX).min(fits);
         if len < left.min(PIECE_BYTES_MIN) {
+            self.is_short = true;
             return None;
         }
         let bytes = self.batch.slice(self.cut..self.cut + len);
@@ -277,5 +286,7 @@ fn without_message(header: BatchHeader, batch: &Bytes) -> Option<Bytes> {
     Some(bytes.freeze())
 }
 
+/// Whatever the next part is, it finds room in so many bytes.
+pub(super) const ROOM_MIN: usize = PIECE_BYTES_MIN + 64;
 /// What is taken from a lane at a time.
 const TAKE_BYTES: usize = 64 * 1_024;

@@ -18,7 +18,7 @@ use crate::ports::coordination::{Change, CoordinationError, CreateMode, Request}
 
 use world::{LinkState, T, World, boot_id};
 
-/// No links at all: a ring of 512 KiB is filled and emptied many times, between all of three.
+/// No links at all: a ring of 256 KiB is filled and emptied many times, between all of three.
 #[test]
 fn more_than_a_ring_holds_goes_through_it_in_order_and_once() {
     let mut world = World::always(3);
@@ -132,6 +132,23 @@ fn a_reader_that_stands_still_does_not_stop_the_others_meanwhile() {
     assert_eq!(world.relay(0).readings().left_out, 0);
     world.pause(2, false);
     world.run(60_000, World::is_flushed);
+    world.check_all();
+}
+
+/// Each write fills one window: with two brokers to send to, both have their turn.
+#[test]
+fn nobody_waits_until_another_has_had_everything() {
+    let mut world = World::always(3);
+    world.run_for(1_000);
+    for to in [1, 2] {
+        for _ in 0..3_000 {
+            world.offer(0, to, QoS::AtLeastOnce, 1_000);
+        }
+    }
+    world.run(10_000, |world| world.unreceived(0, 1).min(world.unreceived(0, 2)) < 1_000);
+    let (one, other) = (world.unreceived(0, 1), world.unreceived(0, 2));
+    assert!(one.abs_diff(other) < 500, "{one} and {other}");
+    world.run(10_000, World::is_flushed);
     world.check_all();
 }
 

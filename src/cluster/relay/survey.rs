@@ -147,7 +147,7 @@ impl Survey {
                 }
                 self.step = Step::Headers(purpose, waiting, headers);
             }
-            other => self.step = other,
+            step @ (Step::Idle | Step::Listing(..) | Step::Headers(..)) => self.step = step,
         }
         self.conclude(now, live, desk);
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Relay;
-use super::options::{PACE_MILLIS, PIECE_BYTES_MIN, RETRY_MILLIS, WINDOW_BYTES, WINDOWS};
+use super::options::{PACE_MILLIS, RETRY_MILLIS, WINDOW_BYTES, WINDOWS};
 use super::output::RelayOutput;
 use super::reading::{Outcome, Znode, path_of};
 use super::ring::Ring;
-use super::sender::Cutting;
+use super::sender::{Cutting, ROOM_MIN};
 use crate::cluster::identity::BootId;
 use crate::cluster::wire::{RelayAck, RelayHeader, encode_relay_header};
 use crate::ports::clock::Tick;
@@ -22,6 +22,8 @@ pub(super) struct Writing {
     pub(super) ring: Ring,
     standing: Standing,
     awaited: Option<(Ticket, Tick)>,
+    /// Who was the first to have a part in the window that was filled last.
+    served_first: BootId,
     /// Something was read of others that the header does not say yet.
     pub(super) has_header_news: bool,
     not_before: Tick,
@@ -48,6 +50,7 @@ impl Writing {
             ring: Ring::default(),
             standing: Standing::Absent,
             awaited: None,
+            served_first: BootId(0),
             has_header_news: false,
             not_before: Tick::ZERO,
             is_funded: false,
@@ -147,7 +150,9 @@ impl Relay {
         self.writing.due(has_work).filter(|due| *due <= now)?;
         self.fill(now);
         let header = RelayHeader { boot_id: self.options.boot_id, acks: self.acks() };
-        let request = self.writing.request(self.options.boot_id, &header)?;
+        let request = self.writing.request(self.options.boot_id, &header);
+        self.note_rest();
+        let request = request?;
         let ticket = self.tickets.draw();
         self.writing.awaited = Some((ticket, now));
         self.readings.writes += 1;
@@ -156,13 +161,16 @@ impl Relay {
 
     /// Each broker has the same share of the ring, so that one that is slow takes no other's.
     fn fill(&mut self, now: Tick) {
-        let carried = self.peers.values().filter(|peer| peer.sender.is_carrying()).count();
-        let share = (WINDOWS * WINDOW_BYTES / carried.max(1)).max(PIECE_BYTES_MIN * 2);
+        let share = self.share();
         let (news, frame_bytes_max) = (self.news.waker(), self.options.frame_bytes_max());
         // Where there are no links, waiting for one would be for ever.
         let frame_bytes_max = if self.options.is_always { usize::MAX } else { frame_bytes_max };
         let Self { peers, writing, readings, .. } = self;
-        for peer in peers.values_mut().filter(|peer| peer.has_work) {
+        // Whoever was first last time is last now: a window may be full before all had a turn.
+        let (before, after): (Vec<_>, Vec<_>) =
+            peers.values_mut().partition(|peer| peer.boot_id <= writing.served_first);
+        let mut first = None;
+        for peer in after.into_iter().chain(before).filter(|peer| peer.has_work) {
             let mut left = share.saturating_sub(writing.ring.held(peer.boot_id));
             loop {
                 let mut cutting = Cutting {
@@ -174,12 +182,30 @@ impl Relay {
                     readings,
                 };
                 let Some(part) = peer.sender.next_part(&mut cutting) else { break };
+                first.get_or_insert(peer.boot_id);
                 let len = writing.ring.put(&part);
                 readings.sent_bytes += len as u64;
                 left = left.saturating_sub(len);
             }
-            peer.has_work = false;
         }
+        writing.served_first = first.unwrap_or(writing.served_first);
+    }
+
+    /// What found no room in the window that was filled may find some in the next.
+    fn note_rest(&mut self) {
+        let share = self.share();
+        let Self { peers, writing, .. } = self;
+        let has_room = writing.ring.room() >= ROOM_MIN;
+        for peer in peers.values_mut() {
+            let left = share.saturating_sub(writing.ring.held(peer.boot_id));
+            peer.has_work &= peer.sender.is_short && has_room && left >= ROOM_MIN;
+        }
+    }
+
+    /// Bytes of the ring for each broker.
+    fn share(&self) -> usize {
+        let carried = self.peers.values().filter(|peer| peer.sender.is_carrying()).count();
+        (WINDOWS * WINDOW_BYTES / carried.max(1)).max(ROOM_MIN * 2)
     }
 
     fn acks(&self) -> Vec<RelayAck> {

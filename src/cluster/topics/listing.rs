@@ -1,12 +1,12 @@
 //! Lists everything, as after every reconnect: what changed while there was no connection may go
 //! unsaid. Routing never waits for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::Topics;
-use super::path::{PARTS, part_path, topic_of_name};
+use super::path::{part_path, topic_of_name};
 use crate::cluster::bank::Bank;
 use crate::cluster::paths::TOPICS;
 use crate::ports::Tick;
@@ -20,6 +20,8 @@ type Outcome = Result<Reply, CoordinationError>;
 pub(super) enum Listing {
     Idle,
     Due(Tick),
+    /// Until then another broker may say what it has.
+    Comparing(Tick),
     /// From now on, tell of changes.
     Watching(Ticket),
     /// The first broker of a cluster makes the parent of all parts.
@@ -28,14 +30,14 @@ pub(super) enum Listing {
     Parents(Ticket),
     /// The parts that were not.
     Parting(BTreeSet<Ticket>),
-    /// The topics of each part: the next one to ask for, and those asked for.
-    Parts(usize, BTreeMap<Ticket, u8>),
+    /// The topics of parts: those to ask for, and those asked for.
+    Parts(VecDeque<u8>, BTreeMap<Ticket, u8>),
 }
 
 impl Listing {
     pub(super) fn due(&self) -> Option<Tick> {
         match self {
-            Self::Due(due) => Some(*due),
+            Self::Due(due) | Self::Comparing(due) => Some(*due),
             Self::Idle
             | Self::Watching(_)
             | Self::Founding(_)
@@ -47,7 +49,7 @@ impl Listing {
 
     fn awaits(&self, answered: Ticket) -> bool {
         match self {
-            Self::Idle | Self::Due(_) => false,
+            Self::Idle | Self::Due(_) | Self::Comparing(_) => false,
             Self::Watching(ticket) | Self::Founding(ticket) | Self::Parents(ticket) => {
                 *ticket == answered
             }
@@ -60,6 +62,14 @@ impl Listing {
 impl Topics {
     pub(super) fn list_due(&mut self, now: Tick) {
         if !self.is_connected || self.listing.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let has_asked = matches!(self.listing, Listing::Comparing(_));
+        if self.is_watching
+            && !has_asked
+            && let Some(comparing) = self.compare(now)
+        {
+            self.listing = comparing;
             return;
         }
         self.table.holdings.note_listing();
@@ -84,7 +94,7 @@ impl Topics {
         }
         let is_there = matches!(outcome, Ok(_) | Err(NodeExists));
         match std::mem::replace(&mut self.listing, Listing::Idle) {
-            Listing::Idle | Listing::Due(_) => {}
+            Listing::Idle | Listing::Due(_) | Listing::Comparing(_) => {}
             Listing::Watching(_) => self.handle_watched(now, &outcome),
             Listing::Founding(_) if is_there => self.listing = Listing::Due(now),
             Listing::Founding(_) => self.list_later(now),
@@ -139,7 +149,11 @@ impl Topics {
             self.listing = Listing::Parting(waiting);
             return;
         }
-        self.listing = Listing::Parts(0, BTreeMap::new());
+        self.list_parts((0..=u8::MAX).collect());
+    }
+
+    pub(super) fn list_parts(&mut self, parts: VecDeque<u8>) {
+        self.listing = Listing::Parts(parts, BTreeMap::new());
         self.list_next();
     }
 
@@ -149,14 +163,13 @@ impl Topics {
         else {
             return;
         };
-        while next < PARTS && waiting.len() < LISTS_MAX {
-            let part = u8::try_from(next).expect("a part is a byte");
+        while waiting.len() < LISTS_MAX
+            && let Some(part) = next.pop_front()
+        {
             waiting.insert(self.submit(Request::List(part_path(part))), part);
-            next += 1;
         }
         if waiting.is_empty() {
-            self.table.holdings.note_listed();
-            return;
+            return self.note_listed();
         }
         self.listing = Listing::Parts(next, waiting);
     }

@@ -26,6 +26,7 @@
 //! when a publish finds that moment past: a publish then pays for one comparison.
 
 mod boots;
+mod comparing;
 mod known;
 mod listing;
 mod options;
@@ -44,11 +45,12 @@ mod writing;
 
 pub use options::TopicsOptions;
 pub use readings::TopicsReadings;
-pub use record::{Content, Record, ValueKind};
+pub use record::{Content, Record, ValueKind, fits_znode};
 
 use std::collections::VecDeque;
 
 use boots::Boots;
+use comparing::Comparing;
 use known::{Flags, Kind, Known, Own};
 use listing::Listing;
 use pace::Pace;
@@ -60,7 +62,7 @@ use table::Table;
 use writing::Writing;
 
 use crate::cluster::bank::{Bank, Holdings};
-use crate::cluster::frame::RetainedValue;
+use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
 use crate::cluster::tickets::{Owner, TicketSource};
@@ -74,6 +76,7 @@ pub struct Topics {
     table: Table,
     reading: Reading,
     listing: Listing,
+    comparing: Comparing,
     writing: Writing,
     sweep: Sweep,
     pace: Pace,
@@ -87,6 +90,8 @@ pub struct Topics {
     clock_at_zero: Option<i64>,
     live: Vec<BootId>,
     is_leading: bool,
+    /// Whether what nobody would miss is to go before its time.
+    is_crowded: bool,
 }
 
 /// What is to be done.
@@ -99,6 +104,13 @@ pub enum TopicsOutput {
     /// Nobody has said for long that this topic is used. If it is subscribed to by its name, call
     /// [`Topics::use_topic`], or its registration ends.
     Fading(TopicName),
+    /// Ask a few other brokers what they have, with [`Topics::ask_digests`].
+    Compare(DigestQuestion),
+    /// Tell this broker what we have: it asked under this number.
+    Digests(BootId, u64, Vec<PartDigest>),
+    /// The value of this topic that was set here found no place in the tree, and will not: whoever is
+    /// to have it must hear of it otherwise.
+    Unwritten(TopicName),
     /// The ensemble keeps no znodes with a time to live: nothing is registered until it does.
     NoTtl,
 }
@@ -113,6 +125,7 @@ impl Topics {
             table: Table::new(topics_max, topics_bytes_max, hash_seed, boots),
             reading: Reading::default(),
             listing: Listing::Idle,
+            comparing: Comparing::default(),
             writing: Writing::default(),
             sweep: Sweep::default(),
             pace: Pace::new(options.writes_per_sec),
@@ -125,8 +138,17 @@ impl Topics {
             clock_at_zero: None,
             live: vec![options.boot_id],
             is_leading: false,
+            is_crowded: false,
             options,
         }
+    }
+
+    /// This process goes on as another broker, which knows nothing and has heard of no session yet.
+    /// Its tickets go on: a late answer to the former life is an answer to nobody.
+    pub fn begin_life(&mut self, options: TopicsOptions) {
+        let former = std::mem::replace(self, Self::new(options));
+        self.tickets = former.tickets;
+        self.readings = former.readings;
     }
 
     /// Takes in what the tree has to say.
@@ -135,13 +157,14 @@ impl Topics {
             CoordinationEvent::Connected { is_new, .. } => self.handle_connected(now, is_new),
             CoordinationEvent::Disconnected | CoordinationEvent::Expired => {
                 self.is_connected = false;
+                self.note_disconnection(now);
             }
             CoordinationEvent::Answered { ticket, outcome } => {
                 if let Some(read) = self.reading.take(ticket) {
                     self.handle_read(now, read, outcome, bank);
                 } else if let Some(write) = self.writing.take(ticket) {
                     self.handle_written(now, write, outcome, bank);
-                } else {
+                } else if !self.take_fence(ticket, &outcome) {
                     self.handle_listed(now, ticket, outcome, bank);
                 }
             }
@@ -152,10 +175,12 @@ impl Topics {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Tick, bank: &mut Bank) {
+        self.is_crowded = self.is_leading && bank.is_crowded(&self.table.holdings);
         self.list_due(now);
         self.read_due(now);
         self.sweep_due(now);
         self.write_due(now, bank);
+        self.answer_questions();
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -212,14 +237,18 @@ impl Topics {
         if !self.is_registrable(topic) {
             return;
         }
+        if !self.is_connected || self.writing.has_no_ttl {
+            // It may be written later; until then the tree tells nobody.
+            self.note_unwritten(topic);
+        }
         let Some(own) = self.own_of(now, value, kind) else {
             self.readings.values_refused += 1;
-            return;
+            return self.note_unwritten(topic);
         };
         let bytes = own.data.len();
         let Some((name, known)) = self.table.get_or_add(topic) else {
             self.readings.refused_full += 1;
-            return;
+            return self.note_unwritten(topic);
         };
         if known.own.as_ref().is_some_and(|before| before.version >= own.version) {
             return;
@@ -228,7 +257,7 @@ impl Topics {
         if bytes_after > self.options.values_bytes_max {
             self.readings.values_refused += 1;
             self.table.tidy(topic);
-            return;
+            return self.note_unwritten(topic);
         }
         let is_unwritten = known.flags.has(Flags::QUEUED) && known.own.is_some();
         self.readings.values_coalesced += u64::from(is_unwritten);
@@ -237,6 +266,12 @@ impl Topics {
         if !known.flags.has(Flags::QUEUED) && !known.flags.has(Flags::WRITING) {
             known.flags.set(Flags::QUEUED);
             self.writing.values.push_back(name);
+        }
+    }
+
+    pub(super) fn note_unwritten(&mut self, topic: &str) {
+        if let Ok(topic) = TopicName::try_from(topic) {
+            self.outputs.push_back(TopicsOutput::Unwritten(topic));
         }
     }
 
@@ -261,6 +296,8 @@ impl Topics {
     }
 
     fn handle_connected(&mut self, now: Tick, is_new: bool) {
+        self.note_disconnection(now);
+        self.note_connection(now);
         self.is_connected = true;
         self.is_watching &= !is_new;
         self.reading.read_again();
@@ -342,6 +379,7 @@ impl Topics {
             lifetime_millis: self.lifetime_millis(),
             ttl_millis: self.options.ttl_millis,
             live_payers: self.is_leading.then_some(&self.live),
+            is_crowded: self.is_crowded,
         })
     }
 

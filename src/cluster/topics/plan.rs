@@ -17,6 +17,8 @@ pub(super) enum Plan {
     /// At this version of the znode.
     Set(Draft, i32),
     Delete(i32),
+    /// To make room: nobody who lives pays for it, and it has no value.
+    EvictOrphan(i32),
 }
 
 /// Content to be written.
@@ -40,6 +42,8 @@ pub(super) struct Context<'a> {
     pub(super) ttl_millis: u64,
     /// Whose znodes are looked after; `None` unless we lead.
     pub(super) live_payers: Option<&'a [BootId]>,
+    /// Whether there is so much that orphans without a value are to go before their time.
+    pub(super) is_crowded: bool,
 }
 
 impl Context<'_> {
@@ -125,12 +129,16 @@ impl Context<'_> {
         Plan::Nothing
     }
 
-    /// Only the leader sweeps what nobody pays for, and not before it has expired.
+    /// Only the leader sweeps what nobody pays for, and not before it has expired; when room is short
+    /// what has no value goes at once. Whoever uses the topic registers it anew, and pays.
     fn plan_of_others(&self, seen: &Seen) -> Plan {
         let payer = self.boots.at(seen.payer);
         let is_orphan = self.live_payers.is_some_and(|live| !live.contains(&payer));
         if is_orphan && self.is_expired(seen.expires_at_millis.saturating_add(SWEEP_GRACE_MILLIS)) {
             return Plan::Delete(seen.znode_version);
+        }
+        if is_orphan && self.is_crowded && seen.kind == Kind::Registration {
+            return Plan::EvictOrphan(seen.znode_version);
         }
         Plan::Nothing
     }

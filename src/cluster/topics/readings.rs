@@ -35,6 +35,8 @@ pub struct TopicsReadings {
     pub swept: u64,
     /// Own registrations that were deleted to make room.
     pub evicted: u64,
+    /// Registrations of brokers that are dead, deleted to make room.
+    pub orphans_evicted: u64,
     /// Topics not registered: they begin with `$`.
     pub skipped_system: u64,
     /// Topics not registered: their name is too long for the tree.
@@ -48,6 +50,12 @@ pub struct TopicsReadings {
     /// Znodes of others that did not fit into the table: as long as there are any, the leader cannot
     /// count.
     pub untracked: u64,
+    /// Times that parts were compared with those of another broker instead of being listed.
+    pub comparisons: u64,
+    /// Parts that differed then, and were listed.
+    pub parts_differing: u64,
+    /// Questions of other brokers that were not answered.
+    pub questions_declined: u64,
     /// Writes that met another version than they expected.
     pub conflicts: u64,
     /// Writes whose answer was lost.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::path::TopicPath;
 use crate::cluster::frame::RetainedMessage;
 use crate::cluster::identity::BootId;
 use crate::cluster::version::Version;
@@ -110,6 +111,13 @@ fn decode_value(mut rest: Bytes, expires_at_millis: u64) -> Option<RetainedMessa
     };
     let expires_at_millis = (expires_at_millis != u64::MAX).then_some(expires_at_millis);
     Some(RetainedMessage { payload: rest, properties, qos, expires_at_millis })
+}
+
+/// Whether a value of this topic may stand in a znode.
+#[must_use]
+pub fn fits_znode(topic: &str, payload: &[u8], properties: Option<&MessageProperties>) -> bool {
+    let properties = properties.map_or(0, MessageProperties::encoded_len);
+    payload.len() + properties <= VALUE_BYTES_MAX && TopicPath::of(topic).is_ok()
 }
 
 /// Whether a value may stand in a znode; larger ones go by link only.

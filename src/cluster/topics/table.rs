@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -9,6 +10,8 @@ use super::boots::Boots;
 use super::known::{Kind, Known, Seen};
 use super::path::{PARTS, part_of};
 use crate::cluster::bank::Holdings;
+use crate::cluster::frame::PartDigest;
+use crate::cluster::hash::wire_hash;
 
 type Part = HashMap<Arc<str>, Known, FixedState>;
 
@@ -20,6 +23,8 @@ pub(super) struct Table {
     count_max: usize,
     bytes_max: usize,
     registrations: u64,
+    /// Of the znodes of each part.
+    digests: Vec<PartDigest>,
     pub(super) holdings: Holdings,
     pub(super) boots: Boots,
 }
@@ -34,6 +39,7 @@ impl Table {
             count_max,
             bytes_max,
             registrations: 0,
+            digests: vec![PartDigest::default(); PARTS],
             holdings: Holdings::default(),
             boots,
         }
@@ -77,6 +83,7 @@ impl Table {
     pub(super) fn note_seen(&mut self, topic: &str, seen: Option<Seen>) {
         let Some(known) = self.get_mut(topic) else { return };
         let before = std::mem::replace(&mut known.seen, seen);
+        self.note_digest(topic, before, seen);
         if let Some(before) = before {
             self.holdings.remove(self.boots.at(before.payer), before.cost());
             self.registrations -= u64::from(before.kind == Kind::Registration);
@@ -84,6 +91,26 @@ impl Table {
         if let Some(seen) = seen {
             self.holdings.add(self.boots.at(seen.payer), seen.cost());
             self.registrations += u64::from(seen.kind == Kind::Registration);
+        }
+    }
+
+    /// What there is, part by part, as brokers compare it.
+    pub(super) fn digests(&self) -> &[PartDigest] {
+        &self.digests
+    }
+
+    fn note_digest(&mut self, topic: &str, before: Option<Seen>, after: Option<Seen>) {
+        let hash = |seen: Option<Seen>| seen.map(|seen| hash_of(topic, &seen, &self.boots));
+        let (before, after) = (hash(before), hash(after));
+        let part = self.digests.get_mut(usize::from(part_of(topic)));
+        let part = part.expect("there is a part for each byte");
+        if let Some(hash) = before {
+            part.count -= 1;
+            part.sum = part.sum.wrapping_sub(hash);
+        }
+        if let Some(hash) = after {
+            part.count += 1;
+            part.sum = part.sum.wrapping_add(hash);
         }
     }
 
@@ -108,6 +135,18 @@ impl Table {
     fn part_mut(&mut self, part: u8) -> &mut Part {
         self.parts.get_mut(usize::from(part)).expect("there is a part for each byte")
     }
+}
+
+/// A znode that has changed in any way has another one: a constant of the wire.
+fn hash_of(topic: &str, seen: &Seen, boots: &Boots) -> u64 {
+    let version = seen.version(boots);
+    let mut bytes = BytesMut::with_capacity(8 + 8 + 16 + 16 + 4);
+    bytes.put_u64(wire_hash(topic.as_bytes()));
+    bytes.put_u64(version.time);
+    bytes.put_u128(version.boot_id.0);
+    bytes.put_u128(boots.at(seen.payer).0);
+    bytes.put_i32(seen.znode_version);
+    wire_hash(&bytes)
 }
 
 fn bytes_of(topic: &str) -> usize {

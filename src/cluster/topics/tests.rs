@@ -1,3 +1,4 @@
+mod comparing;
 mod faults;
 mod million;
 mod rules;

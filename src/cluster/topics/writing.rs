@@ -39,7 +39,7 @@ pub(super) struct Writing {
     /// There was no room, and none is expected.
     pub(super) broke_until: Tick,
     paused_until: Tick,
-    has_no_ttl: bool,
+    pub(super) has_no_ttl: bool,
 }
 
 /// A write.
@@ -57,6 +57,8 @@ enum Purpose {
     Sweep,
     /// It goes to make room.
     Evict,
+    /// It goes to make room, and its payer is dead.
+    EvictOrphan,
 }
 
 impl Writing {
@@ -155,6 +157,10 @@ impl Topics {
                 bank.note_eviction();
                 self.table.note_seen(&name, None);
             }
+            (Ok(_) | Err(NoNode), Purpose::EvictOrphan) => {
+                self.readings.orphans_evicted += 1;
+                self.table.note_seen(&name, None);
+            }
             (Err(NoNode), Purpose::Hold(..)) if is_creation => {
                 // Somebody has deleted the part.
                 self.fail(now, &name);
@@ -189,6 +195,7 @@ impl Topics {
             Some(Plan::Create(draft)) => self.write(now, name, draft, None, bank),
             Some(Plan::Set(draft, version)) => self.write(now, name, draft, Some(version), bank),
             Some(Plan::Delete(version)) => self.delete(name, version, Purpose::Sweep),
+            Some(Plan::EvictOrphan(version)) => self.delete(name, version, Purpose::EvictOrphan),
         }
     }
 
@@ -270,6 +277,7 @@ impl Topics {
         if is_value {
             self.readings.values_refused += 1;
             self.drop_own(topic);
+            self.note_unwritten(topic);
         } else {
             self.readings.refused_bank += 1;
             self.writing.broke_until = now.plus_millis(BROKE_MILLIS);

@@ -4,12 +4,13 @@
 use bytes::BytesMut;
 
 use crate::cluster::frame::{
-    Claim, ControlFrame, Fate, Grant, Handover, Held, InterestEntry, Outcome, RetainedMessage,
-    RetainedValue, Revoke, Token,
+    Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry, Outcome,
+    PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
 };
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
 use crate::cluster::wire::publish::{read_properties, write_properties};
+use crate::cluster::wire::will::{read_will, write_will};
 use crate::mqtt::{ReasonCode, TopicFilter, TopicName};
 
 /// Appends `frame` to `out`, its length included. A list in it has at most
@@ -49,7 +50,21 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         ControlFrame::RetainedWanted { after } => {
             sink.string(after.as_ref().map_or("", TopicName::as_str));
         }
-        ControlFrame::Retained(value) => write_retained(value, sink),
+        ControlFrame::Retained(value) | ControlFrame::Latest(value) => {
+            write_retained(value, sink);
+        }
+        ControlFrame::DigestsWanted(question) => {
+            sink.u64(question.number);
+            sink.u64(question.lost_at_millis);
+        }
+        ControlFrame::Digests { number, parts } => {
+            sink.u64(*number);
+            sink.list(parts, |sink, part| {
+                sink.u64(part.count);
+                sink.u64(part.sum);
+            });
+        }
+        ControlFrame::Will(frame) => write_will(frame, sink),
         ControlFrame::RetainedMore { after } => sink.string(after.as_str()),
         ControlFrame::Claim(claim) => {
             sink.u64(claim.claim);
@@ -65,19 +80,19 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         ControlFrame::Handover(handover) => {
             sink.u64(handover.claim);
             sink.string(&handover.client_id);
+            write_token(handover.token, sink);
             sink.boolean(handover.is_last);
             sink.bytes(&handover.state);
         }
-        ControlFrame::Released { client_id, token } => {
+        ControlFrame::Released { client_id, token }
+        | ControlFrame::Settled { client_id, token } => {
             sink.string(client_id);
             write_token(*token, sink);
         }
-        ControlFrame::Report(held) => sink.list(held, |sink, held| {
-            sink.string(&held.client_id);
-            write_token(held.token, sink);
-            sink.u64(held.claim);
-            sink.boolean(held.is_leaving);
-        }),
+        ControlFrame::Report { epoch, held } => {
+            sink.i64(*epoch);
+            sink.list(held, write_held);
+        }
         ControlFrame::ReportComplete { epoch } => sink.i64(*epoch),
         ControlFrame::Ping { version, checksum, has_lease, cluster_millis } => {
             sink.u64(*version);
@@ -120,6 +135,17 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
         INTEREST_APPLIED => ControlFrame::InterestApplied { version: reader.u64()? },
         DONE => ControlFrame::Done(reader.list(read_outcome)?),
         RETAINED => ControlFrame::Retained(read_retained(reader)?),
+        DIGESTS_WANTED => {
+            let (number, lost_at_millis) = (reader.u64()?, reader.u64()?);
+            ControlFrame::DigestsWanted(DigestQuestion { number, lost_at_millis })
+        }
+        DIGESTS => ControlFrame::Digests {
+            number: reader.u64()?,
+            parts: reader
+                .list(|reader| Ok(PartDigest { count: reader.u64()?, sum: reader.u64()? }))?,
+        },
+        WILL => ControlFrame::Will(Box::new(read_will(reader)?)),
+        LATEST => ControlFrame::Latest(read_retained(reader)?),
         RETAINED_COMPLETE => ControlFrame::RetainedComplete,
         RETAINED_WANTED => {
             let after = reader.string()?;
@@ -141,20 +167,14 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
         HANDOVER => ControlFrame::Handover(Handover {
             claim: reader.u64()?,
             client_id: reader.owned_string()?,
+            token: read_token(reader)?,
             is_last: reader.boolean()?,
             state: reader.rest(),
         }),
         RELEASED => {
             ControlFrame::Released { client_id: reader.owned_string()?, token: read_token(reader)? }
         }
-        REPORT => ControlFrame::Report(reader.list(|reader| {
-            Ok(Held {
-                client_id: reader.owned_string()?,
-                token: read_token(reader)?,
-                claim: reader.u64()?,
-                is_leaving: reader.boolean()?,
-            })
-        })?),
+        REPORT => ControlFrame::Report { epoch: reader.i64()?, held: reader.list(read_held)? },
         REPORT_COMPLETE => ControlFrame::ReportComplete { epoch: reader.i64()? },
         PING => ControlFrame::Ping {
             version: reader.u64()?,
@@ -162,6 +182,9 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             has_lease: reader.boolean()?,
             cluster_millis: reader.u64()?,
         },
+        SETTLED => {
+            ControlFrame::Settled { client_id: reader.owned_string()?, token: read_token(reader)? }
+        }
         INTEREST_WANTED => ControlFrame::InterestWanted,
         HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
         HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
@@ -182,6 +205,10 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::InterestApplied { .. } => INTEREST_APPLIED,
         ControlFrame::Done(_) => DONE,
         ControlFrame::Retained(_) => RETAINED,
+        ControlFrame::Latest(_) => LATEST,
+        ControlFrame::Will(_) => WILL,
+        ControlFrame::DigestsWanted(_) => DIGESTS_WANTED,
+        ControlFrame::Digests { .. } => DIGESTS,
         ControlFrame::RetainedComplete => RETAINED_COMPLETE,
         ControlFrame::RetainedWanted { .. } => RETAINED_WANTED,
         ControlFrame::RetainedMore { .. } => RETAINED_MORE,
@@ -191,8 +218,9 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::Revoke(_) => REVOKE,
         ControlFrame::Handover(_) => HANDOVER,
         ControlFrame::Released { .. } => RELEASED,
-        ControlFrame::Report(_) => REPORT,
+        ControlFrame::Report { .. } => REPORT,
         ControlFrame::ReportComplete { .. } => REPORT_COMPLETE,
+        ControlFrame::Settled { .. } => SETTLED,
         ControlFrame::Ping { .. } => PING,
         ControlFrame::InterestWanted => INTEREST_WANTED,
         ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
@@ -312,6 +340,32 @@ fn read_revoke(reader: &mut Reader<'_>) -> Result<Revoke, WireError> {
     })
 }
 
+fn write_held<S: Sink>(sink: &mut S, held: &Held) {
+    sink.string(&held.client_id);
+    write_token(held.token, sink);
+    match held.whereabouts {
+        Whereabouts::Here => sink.u8(HERE),
+        Whereabouts::Coming { claim } => {
+            sink.u8(COMING);
+            sink.u64(claim);
+        }
+        Whereabouts::Going => sink.u8(GOING),
+    }
+}
+
+fn read_held(reader: &mut Reader<'_>) -> Result<Held, WireError> {
+    Ok(Held {
+        client_id: reader.owned_string()?,
+        token: read_token(reader)?,
+        whereabouts: match reader.u8()? {
+            HERE => Whereabouts::Here,
+            COMING => Whereabouts::Coming { claim: reader.u64()? },
+            GOING => Whereabouts::Going,
+            _ => return Err(WireError::Value("whereabouts")),
+        },
+    })
+}
+
 fn write_token(token: Token, sink: &mut impl Sink) {
     sink.u64(token.era);
     sink.i64(token.epoch);
@@ -346,6 +400,15 @@ const HANDOVER_WANTED: u8 = 21;
 const HANDOVER_DECLINED: u8 = 22;
 const MARK_WANTED: u8 = 23;
 const MARK: u8 = 24;
+const SETTLED: u8 = 25;
+const LATEST: u8 = 40;
+const WILL: u8 = 41;
+const DIGESTS_WANTED: u8 = 42;
+const DIGESTS: u8 = 43;
+
+const HERE: u8 = 0;
+const COMING: u8 = 1;
+const GOING: u8 = 2;
 
 const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;

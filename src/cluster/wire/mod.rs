@@ -11,6 +11,7 @@ mod primitive;
 mod publish;
 #[cfg(test)]
 mod tests;
+mod will;
 mod window;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, Batch, BatchHeader, Frames, RawFrame};

@@ -87,6 +87,14 @@ impl Sink for BytesMut {
     }
 }
 
+/// Room that is known to be enough.
+impl Sink for &mut [u8] {
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.put_slice(bytes);
+    }
+}
+
 /// A sink that only counts.
 pub(super) struct Length(pub(super) usize);
 

@@ -113,6 +113,28 @@ impl<'a> PublishParts<'a> {
     }
 }
 
+impl PublishParts<'_> {
+    /// Writes what comes before the topic; returns the room that is left.
+    #[inline]
+    fn write_head<'h>(&self, body_len: usize, mut room: &'h mut [u8]) -> &'h mut [u8] {
+        let topic_len = u16::try_from(self.topic.len()).expect("a topic has at most 65,535 bytes");
+        room.varint(body_len);
+        room.put_u8(self.flags());
+        room.put_u64(self.publisher);
+        if self.qos > QoS::AtMostOnce {
+            room.put_u64(self.message_id);
+        }
+        if let Some(millis) = self.expires_at_millis {
+            room.put_u64(millis);
+        }
+        if let Some(version) = self.version {
+            room.version(version);
+        }
+        room.put_u16(topic_len);
+        room
+    }
+}
+
 impl<'a> From<&'a PublishFrame> for PublishParts<'a> {
     fn from(frame: &'a PublishFrame) -> Self {
         Self {
@@ -139,20 +161,10 @@ pub fn encode_publish(parts: &PublishParts<'_>, out: &mut BytesMut) {
     let properties_len = parts.properties_len();
     let body_len = parts.body_len(properties_len);
     out.reserve(varint_len(body_len) + body_len);
-    out.varint(body_len);
-    let topic_len = u16::try_from(parts.topic.len()).expect("a topic has at most 65,535 bytes");
-    out.put_u8(parts.flags());
-    out.put_u64(parts.publisher);
-    if parts.qos > QoS::AtMostOnce {
-        out.put_u64(parts.message_id);
-    }
-    if let Some(millis) = parts.expires_at_millis {
-        out.put_u64(millis);
-    }
-    if let Some(version) = parts.version {
-        out.version(version);
-    }
-    out.put_u16(topic_len);
+    // What comes before the topic is put together first: one copy instead of many.
+    let mut head = [0; HEAD_BYTES_MAX];
+    let room_left = parts.write_head(body_len, &mut head).len();
+    out.put_slice(head.split_at(HEAD_BYTES_MAX - room_left).0);
     out.put_slice(parts.topic.as_bytes());
     if let Some(properties) = parts.properties {
         out.varint(properties_len);
@@ -227,3 +239,5 @@ const HAS_GROUPS: u8 = 1 << 7;
 /// Flags, publisher, and the length of the topic.
 const HEAD_BYTES: usize = 1 + 8 + 2;
 const VERSION_BYTES: usize = 8 + 16;
+/// The longest length, [`HEAD_BYTES`], and all that may stand between: message id, expiry, version.
+const HEAD_BYTES_MAX: usize = 5 + HEAD_BYTES + 8 + 8 + VERSION_BYTES;

@@ -11,12 +11,13 @@ use proptest::sample::{Index, select};
 
 use super::*;
 use crate::cluster::frame::{
-    Claim, ControlFrame, Cursors, Fate, Grant, Handover, Held, Hello, InterestEntry, Outcome,
-    PublishFrame, RetainedMessage, RetainedValue, Revoke, StreamKind, Token, Welcome,
+    Claim, ControlFrame, Cursors, DigestQuestion, Fate, Grant, Handover, Held, Hello,
+    InterestEntry, Outcome, PartDigest, PublishFrame, RetainedMessage, RetainedValue, Revoke,
+    StreamKind, Token, Welcome, Whereabouts, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::version::Version;
-use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, UserProperty};
+use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, UserProperty, Will};
 
 proptest! {
     #[test]
@@ -329,7 +330,7 @@ fn publish() -> impl Strategy<Value = PublishFrame> {
 }
 
 fn control() -> impl Strategy<Value = ControlFrame> {
-    prop_oneof![interest(), ownership(), outcomes(), retained(), ping()]
+    prop_oneof![interest(), ownership(), outcomes(), retained(), wills(), digests(), ping()]
 }
 
 fn interest() -> impl Strategy<Value = ControlFrame> {
@@ -356,18 +357,26 @@ fn interest() -> impl Strategy<Value = ControlFrame> {
 fn ownership() -> impl Strategy<Value = ControlFrame> {
     let parts = (any::<u64>(), text(), token(), option::of(boot_id()), any::<bool>());
     let state = vec(any::<u8>(), 0..50).prop_map(Bytes::from);
-    let held = (text(), token(), any::<u64>(), any::<bool>()).prop_map(
-        |(client_id, token, claim, is_leaving)| Held { client_id, token, claim, is_leaving },
-    );
-    (parts, boot_id(), state, vec(held, 0..4), 0..8).prop_map(
+    let whereabouts = prop_oneof![
+        Just(Whereabouts::Here),
+        any::<u64>().prop_map(|claim| Whereabouts::Coming { claim }),
+        Just(Whereabouts::Going),
+    ];
+    let held = (text(), token(), whereabouts).prop_map(|(client_id, token, whereabouts)| Held {
+        client_id,
+        token,
+        whereabouts,
+    });
+    (parts, boot_id(), state, vec(held, 0..4), 0..9).prop_map(
         |((claim, client_id, token, from, flag), to, state, held, which)| match which {
             0 => ControlFrame::Claim(Claim { claim, client_id, wants_session: flag }),
             1 => ControlFrame::Grant(Grant { claim, client_id, token, from }),
             2 => ControlFrame::ClaimRefused { claim, reason: client_id },
             3 => ControlFrame::Revoke(Revoke { client_id, token, to, claim, wants_session: flag }),
-            4 => ControlFrame::Handover(Handover { claim, client_id, is_last: flag, state }),
+            4 => ControlFrame::Handover(Handover { claim, client_id, token, is_last: flag, state }),
             5 => ControlFrame::Released { client_id, token },
-            6 => ControlFrame::Report(held),
+            6 => ControlFrame::Report { epoch: token.epoch, held },
+            7 => ControlFrame::Settled { client_id, token },
             _ => ControlFrame::ReportComplete { epoch: token.epoch },
         },
     )
@@ -394,10 +403,37 @@ fn retained() -> impl Strategy<Value = ControlFrame> {
                 qos,
                 expires_at_millis,
             });
-    let value = (topic(), version(), option::of(message)).prop_map(|(topic, version, message)| {
-        ControlFrame::Retained(RetainedValue { topic, version, message })
+    let value = (topic(), version(), option::of(message))
+        .prop_map(|(topic, version, message)| RetainedValue { topic, version, message });
+    let frame = (value, any::<bool>()).prop_map(|(value, is_latest)| {
+        if is_latest { ControlFrame::Latest(value) } else { ControlFrame::Retained(value) }
     });
-    prop_oneof![4 => value, 1 => Just(ControlFrame::RetainedComplete)]
+    prop_oneof![4 => frame, 1 => Just(ControlFrame::RetainedComplete)]
+}
+
+fn wills() -> impl Strategy<Value = ControlFrame> {
+    let will = (topic(), vec(any::<u8>(), 0..50), qos(), any::<bool>(), option::of(properties()));
+    let keep = (any::<u64>(), text(), any::<u32>(), will).prop_map(
+        |(number, client_id, delay_secs, (topic, payload, qos, retain, properties))| {
+            let (payload, delay_interval_secs) = (payload.into(), delay_secs);
+            let will = Will { topic, payload, qos, retain, delay_interval_secs, properties };
+            WillFrame::Keep { number, client_id, delay_secs, will }
+        },
+    );
+    let kept =
+        any::<(u64, bool)>().prop_map(|(number, is_kept)| WillFrame::Kept { number, is_kept });
+    let gone = vec(any::<u64>(), 0..5).prop_map(WillFrame::Gone);
+    prop_oneof![keep, kept, gone].prop_map(|frame| ControlFrame::Will(Box::new(frame)))
+}
+
+fn digests() -> impl Strategy<Value = ControlFrame> {
+    let question = any::<(u64, u64)>().prop_map(|(number, lost_at_millis)| {
+        ControlFrame::DigestsWanted(DigestQuestion { number, lost_at_millis })
+    });
+    let part = any::<(u64, u64)>().prop_map(|(count, sum)| PartDigest { count, sum });
+    let answer = (any::<u64>(), vec(part, 0..20))
+        .prop_map(|(number, parts)| ControlFrame::Digests { number, parts });
+    prop_oneof![question, answer]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {

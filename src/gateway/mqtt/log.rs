@@ -56,5 +56,13 @@ pub fn log(event: &Event) {
             suppressed = (*suppressed > 0).then_some(suppressed),
             "publish refused"
         ),
+        Event::SubackLate { card, filter, brokers, is_sent, suppressed } => tracing::warn!(
+            client_id = &*card.identity.client_id,
+            filter = filter.as_str(),
+            brokers = brokers.join(","),
+            is_sent,
+            suppressed = (*suppressed > 0).then_some(suppressed),
+            "a SUBACK waits for other brokers"
+        ),
     }
 }

@@ -23,8 +23,11 @@ impl Source for ClusterSource {
         self.zookeeper(readings);
         self.registry(peers, readings);
         interest(peers, readings);
+        wills(peers, readings);
         lanes(peers, readings);
         self.relay(peers, readings);
+        let (links, counts) = self.status.links();
+        super::link_metrics::read(&links, &counts, readings);
     }
 }
 
@@ -85,8 +88,34 @@ impl ClusterSource {
             ("topics_waiting", "Topics that wait to be registered.", topics.backlog),
             ("bank_free_topics", "Znodes of topics that nobody has taken.", bank.free.topics),
             ("bank_free_bytes", "Bytes of znodes that nobody has taken.", bank.free.znode_bytes),
+            (
+                "bank_free_relay_bytes",
+                "Bytes of relays that nobody has taken.",
+                bank.free.relay_bytes,
+            ),
             ("bank_lease_topics", "Znodes this broker may pay for.", bank.lease.topics),
+            (
+                "bank_lease_bytes",
+                "Bytes of znodes this broker may pay for.",
+                bank.lease.znode_bytes,
+            ),
+            (
+                "bank_lease_relay_bytes",
+                "Bytes of relays this broker may pay for.",
+                bank.lease.relay_bytes,
+            ),
             ("bank_used_topics", "Znodes this broker pays for.", bank.used.topics),
+            ("bank_used_bytes", "Bytes of znodes this broker pays for.", bank.used.znode_bytes),
+            (
+                "bank_used_relay_bytes",
+                "Bytes of relays this broker pays for.",
+                bank.used.relay_bytes,
+            ),
+            (
+                "bank_over_budget_topics",
+                "Znodes beyond the budget in the last audit of this broker.",
+                bank.over_budget.topics,
+            ),
         ] {
             readings.gauge(name, help, value);
         }
@@ -95,6 +124,13 @@ impl ClusterSource {
             ("topic_values_written", "Values written into znodes.", topics.values_written),
             ("topics_swept", "Expired znodes deleted.", topics.swept),
             ("topics_evicted", "Own registrations deleted to make room.", topics.evicted),
+            (
+                "topics_orphans_evicted",
+                "Registrations of dead brokers deleted to make room.",
+                topics.orphans_evicted,
+            ),
+            ("topics_compared", "Times parts were compared with a peer.", topics.comparisons),
+            ("topics_parts_differing", "Parts that differed.", topics.parts_differing),
             ("topics_skipped_system", "Topics that begin with $.", topics.skipped_system),
             ("topics_skipped_long", "Topics whose names are too long.", topics.skipped_long),
             ("topics_refused_rate", "Topics refused: too many waited.", topics.refused_rate),
@@ -104,6 +140,9 @@ impl ClusterSource {
             ("bank_refusals", "Wishes for which there was no room.", bank.refusals),
             ("bank_top_ups", "Times the lease grew.", bank.top_ups),
             ("bank_refunds", "Times the lease shrank.", bank.refunds),
+            ("bank_audits", "Times this broker counted everything.", bank.audits),
+            ("bank_corrections", "Audits that corrected the free budget.", bank.corrections),
+            ("bank_late_charges", "Znodes charged without asking.", bank.late_charges),
             ("bank_evictions", "Registrations deleted to make room.", bank.evictions),
         ] {
             readings.counter(name, help, value);
@@ -157,6 +196,11 @@ impl ClusterSource {
             "Requests that ZooKeeper has not answered.",
             counters.outstanding(),
         );
+        readings.gauge(
+            "zookeeper_session_timeout_milliseconds",
+            "How long ZooKeeper lets the session live without a word from us.",
+            u64::try_from(counters.session_timeout().as_millis()).unwrap_or(u64::MAX),
+        );
         for (name, help, value) in [
             ("zookeeper_requests", "Requests to ZooKeeper.", counters.requests()),
             ("zookeeper_sessions", "Sessions made with ZooKeeper.", counters.sessions()),
@@ -175,6 +219,15 @@ impl ClusterSource {
         );
         let latency = counters.latency();
         let answers = latency.buckets.last().map_or(0, |&(_, count)| count);
+        readings.counters(
+            "zookeeper_answers_within",
+            "Answers of ZooKeeper that took at most so many microseconds.",
+            "le",
+            latency.buckets.iter().map(|(bound, count)| {
+                let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_micros().to_string());
+                (bound, *count)
+            }),
+        );
         readings.counter("zookeeper_answers", "Answers of ZooKeeper.", answers);
         readings.counter(
             "zookeeper_answer_microseconds",
@@ -190,6 +243,18 @@ fn interest(peers: &Peers, readings: &mut Readings) {
     readings.gauge("interest_version", "Changes of them.", version);
     let waiting = peers.interest().waiting_count() as u64;
     readings.gauge("subacks_waiting", "Clients whose SUBACK waits for other brokers.", waiting);
+}
+
+fn wills(peers: &Peers, readings: &mut Readings) {
+    let counts = peers.wills().counts();
+    for (name, help, value) in [
+        ("wills_own", "Wills of clients of this broker.", counts.own as u64),
+        ("wills_secured", "Those of them that another broker has.", counts.secured as u64),
+        ("wills_of_others", "Wills kept for other brokers.", counts.kept as u64),
+        ("wills_of_others_bytes", "Their bytes.", counts.kept_bytes),
+    ] {
+        readings.gauge(name, help, value);
+    }
 }
 
 fn lanes(peers: &Peers, readings: &mut Readings) {
@@ -231,6 +296,16 @@ fn lanes(peers: &Peers, readings: &mut Readings) {
             "peer_frames_resent",
             "Frames sent once more after a link was lost.",
             each(|peer| peer.lane().counts().resent),
+        ),
+        (
+            "peer_controls_withheld",
+            "Control frames withheld from a peer that does not take them, and told later.",
+            each(|peer| peer.lane().counts().withheld),
+        ),
+        (
+            "peer_control_cuts",
+            "Times all that was to be told to a peer was given up.",
+            each(|peer| peer.lane().counts().cuts),
         ),
     ] {
         readings.counters(name, help, "peer", values);

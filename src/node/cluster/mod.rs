@@ -4,6 +4,8 @@
 //! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
+mod latest;
+mod link_metrics;
 mod metrics;
 mod phase;
 mod receiver;
@@ -60,8 +62,11 @@ pub enum ClusterError {
     /// The file of ZooKeeper's digest authentication holds something else.
     #[error("{0} does not hold one line `user:password`")]
     Digest(PathBuf),
-    /// The secret of the links is too short to be one.
-    #[error("the secret in {0} is shorter than 16 characters")]
+    /// A secret of the links is too short to be one, or there are too many.
+    #[error(
+        "the secret in {0} is shorter than {SECRET_BYTES_MIN} characters, or there are more than \
+         {SECRETS_MAX}: write one a line"
+    )]
     Secret(PathBuf),
     /// Links cannot be had.
     #[error(transparent)]
@@ -201,7 +206,8 @@ impl Reachable {
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
-        let registry = Registry::new(&options.name, cluster.boot_id, seeds);
+        let budget = registry::budget(config);
+        let registry = Registry::new(&options.name, cluster.boot_id, budget, seeds);
         let has_links = config.cluster.propagation == Propagation::Links;
         let relay = RelayOptions {
             name: Arc::clone(&options.name),
@@ -211,7 +217,7 @@ impl Reachable {
             is_always: !has_links,
         };
         let (phase_sender, phase) = watch::channel(Phase::Joining);
-        cluster.status.watch(&zookeeper);
+        cluster.status.watch(&zookeeper, &links);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
         let task = ClusterTask {
             broker: Arc::clone(ground.broker),
@@ -226,6 +232,7 @@ impl Reachable {
             relay: Relay::new(relay, bell.waker()),
             link_news,
             has_links,
+            budget,
             bell,
             background: background.clone(),
             links: links.clone(),
@@ -238,8 +245,10 @@ impl Reachable {
             session: None,
             awaited: None,
             ping_at: clock.now(),
+            latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,
+            live: Arc::from([]),
             is_leading: false,
             is_over: false,
             has_let_go: false,
@@ -293,11 +302,14 @@ fn read_tls(path: &Path) -> Result<coordination::Tls, ClusterError> {
 
 fn read_secret(path: &Path) -> Result<Secret, ClusterError> {
     let text = read(path)?;
-    let secret = text.trim_end();
-    if secret.len() < SECRET_BYTES_MIN {
-        return Err(ClusterError::Secret(path.to_owned()));
+    let secrets: Vec<_> = text.trim_end().lines().map(|line| line.trim_end().as_bytes()).collect();
+    let is_fit = |secret: &&[u8]| secret.len() >= SECRET_BYTES_MIN;
+    match secrets.split_first() {
+        Some((shown, others)) if secrets.len() <= SECRETS_MAX && secrets.iter().all(is_fit) => {
+            Ok(Secret::changing(shown, others.iter().copied()))
+        }
+        Some(_) | None => Err(ClusterError::Secret(path.to_owned())),
     }
-    Ok(Secret::new(secret.as_bytes()))
 }
 
 /// The files of TLS between brokers, which are given together or not at all.
@@ -333,4 +345,6 @@ fn draw_boot_id() -> BootId {
 /// What ZooKeeper has said and the task has not heard yet.
 const EVENTS_MAX: usize = 16_384;
 const SECRET_BYTES_MIN: usize = 16;
+/// The one that is shown, and those that are believed besides while it is being changed.
+const SECRETS_MAX: usize = 4;
 const CHROOT_DEFAULT: &str = "/mqttzoo";

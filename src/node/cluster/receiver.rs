@@ -44,16 +44,23 @@ impl Receiver for LinkReceiver {
     fn hello(&self, hello: &Hello) -> Welcome {
         let Some(peers) = self.broker.peers() else { return refused(BootId(0), NO_CLUSTER) };
         let own = peers.boot_id();
+        // Also where the links look: what is decided here is decided for the life that was meant.
+        if hello.to != own {
+            return refused(own, ANOTHER_LIFE);
+        }
         if !peers.knows_time() {
             return refused(own, NO_CLOCK);
         }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused(own, NO_COMMON_VERSION);
         };
-        let Some(peer) = self.peer(hello.boot_id) else { return refused(own, STRANGER) };
         let now = self.clock.now();
+        let Some(peer) = self.peer(hello.boot_id) else {
+            peers.note_stranger(hello.boot_id, now);
+            return refused(own, STRANGER);
+        };
         let received =
-            self.own_context.run(&self.broker, now, |turn| turn.resume(&peer, hello.gone));
+            self.own_context.run(&self.broker, now, |turn| turn.greet(peers, &peer, hello.gone));
         Welcome::Accepted { wire, received }
     }
 
@@ -81,6 +88,74 @@ fn refused(boot_id: BootId, reason: &str) -> Welcome {
 }
 
 const NO_CLUSTER: &str = "this broker is part of no cluster";
+const ANOTHER_LIFE: &str = "another life of this broker is meant, or another broker";
 const NO_CLOCK: &str = "this broker does not know the time of the cluster yet";
 const NO_COMMON_VERSION: &str = "the brokers speak no common version of the link protocol";
 const STRANGER: &str = "this broker has not heard of that one yet, or it was declared dead";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::peers::Peers;
+    use crate::broker::{Guards, Seeds};
+    use crate::cluster::identity::{Member, MemberState};
+    use crate::cluster::lane::LaneOptions;
+    use crate::cluster::membership::output::PeerLease;
+
+    const OWN: BootId = BootId(1);
+    const PEER: BootId = BootId(2);
+
+    /// A broker that knows the time and one peer.
+    fn receiver() -> LinkReceiver {
+        let peers = Peers::new(OWN, "own".into(), 1, LaneOptions::default());
+        peers.set_clock_offset(1_000_000);
+        let seeds = Seeds { hash: 1, instance: 2 };
+        let broker = Broker::new(BrokerOptions::default(), Guards::default(), seeds);
+        let broker = Arc::new(broker.with_peers(peers));
+        let news = LinkNews::new(&Arc::default());
+        let receiver = LinkReceiver::new(broker, Clock::start(), Arc::from([]), news);
+        let member = Member {
+            name: "peer".into(),
+            boot_id: PEER,
+            link_address: String::new(),
+            zone: String::new(),
+            wire: WireVersions::OURS,
+            state: MemberState::Up,
+        };
+        let peers = receiver.broker.peers().unwrap();
+        receiver.own_context.run(&receiver.broker, receiver.clock.now(), |turn| {
+            turn.add_peer(peers, &member);
+        });
+        receiver
+    }
+
+    fn hello(boot_id: BootId, to: BootId) -> Hello {
+        Hello {
+            cluster: "zoo".to_owned(),
+            name: "peer".to_owned(),
+            boot_id,
+            to,
+            wire: WireVersions::OURS,
+            gone: Cursors::default(),
+        }
+    }
+
+    /// The links had looked at the addressee while this broker was still in its former life: what a
+    /// peer meant for that one was taken as meant for the next.
+    #[test]
+    fn what_is_meant_for_another_life_is_refused_where_it_is_decided() {
+        let receiver = receiver();
+        assert!(matches!(receiver.hello(&hello(PEER, OWN)), Welcome::Accepted { .. }));
+        receiver.broker.peers().unwrap().begin_life(BootId(3));
+        assert_eq!(receiver.hello(&hello(PEER, OWN)), refused(BootId(3), ANOTHER_LIFE));
+    }
+
+    #[test]
+    fn a_stranger_is_refused_and_remembered() {
+        let receiver = receiver();
+        assert_eq!(receiver.hello(&hello(BootId(9), OWN)), refused(OWN, STRANGER));
+        let answers = receiver.broker.peers().unwrap().lease_answers(receiver.clock.now(), 1_000);
+        assert_eq!(answers, [(BootId(9), PeerLease::Committed)]);
+    }
+}

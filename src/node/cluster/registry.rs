@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::broker::peers::topics::TopicNews;
 use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds, Taken};
-use crate::cluster::frame::RetainedValue;
+use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::relay::Relay;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
+use crate::config::Config;
 use crate::mqtt::TopicName;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Coordination, CoordinationEvent};
@@ -25,23 +26,35 @@ pub(super) enum RegistryNews {
     Value(RetainedValue),
     /// A topic that nobody has used for long; if somebody subscribes to it, say so.
     Fading(TopicName),
+    /// The latest value of another broker.
+    Latest(RetainedValue),
+    /// Others are to be asked what they have.
+    Compare(DigestQuestion),
+    /// Somebody asked under this number what we have.
+    Digests(BootId, u64, Vec<PartDigest>),
+    /// A value that was set here is not in the tree.
+    Unwritten(TopicName),
     /// Nothing is registered before the ensemble keeps znodes with a time to live.
     NoTtl,
 }
 
 impl Registry {
-    pub(super) fn new(name: &Arc<str>, boot_id: BootId, [hash, jitter]: [u64; 2]) -> Self {
-        let bank = BankOptions {
-            name: Arc::clone(name),
-            boot_id,
-            budget: BUDGET,
-            chunk: CHUNK,
-            jitter_seed: jitter,
-        };
-        Self {
-            topics: Topics::new(TopicsOptions::new(boot_id, hash, jitter)),
-            bank: Bank::new(bank),
-        }
+    pub(super) fn new(name: &Arc<str>, boot_id: BootId, budget: Funds, seeds: [u64; 2]) -> Self {
+        let (topics, bank) = options(name, boot_id, budget, seeds);
+        Self { topics: Topics::new(topics), bank: Bank::new(bank) }
+    }
+
+    /// This process goes on as another broker.
+    pub(super) fn begin_life(
+        &mut self,
+        name: &Arc<str>,
+        boot_id: BootId,
+        budget: Funds,
+        seeds: [u64; 2],
+    ) {
+        let (topics, bank) = options(name, boot_id, budget, seeds);
+        self.topics.begin_life(topics);
+        self.bank.begin_life(bank);
     }
 
     /// What the tree of znodes says: everything but answers to others.
@@ -81,6 +94,17 @@ impl Registry {
         for value in news.values {
             self.topics.set_value(now, &value, ValueKind::Retained);
         }
+        for (from, question) in news.questions {
+            self.topics.ask_digests(from, question);
+        }
+        for (number, parts) in &news.digests {
+            self.topics.note_digests(*number, parts);
+        }
+    }
+
+    /// The latest value of a topic, published here.
+    pub(super) fn set_latest(&mut self, now: Tick, value: &RetainedValue) {
+        self.topics.set_value(now, value, ValueKind::LastValue);
     }
 
     /// Somebody still uses a topic that was fading.
@@ -116,7 +140,14 @@ impl Registry {
                 }
                 // A deletion is one whatever was deleted; the version decides.
                 TopicsOutput::Value(value, None) => news.push(RegistryNews::Value(value)),
-                TopicsOutput::Value(_, Some(_)) => {}
+                TopicsOutput::Value(value, Some(ValueKind::LastValue)) => {
+                    news.push(RegistryNews::Latest(value));
+                }
+                TopicsOutput::Compare(question) => news.push(RegistryNews::Compare(question)),
+                TopicsOutput::Digests(to, number, parts) => {
+                    news.push(RegistryNews::Digests(to, number, parts));
+                }
+                TopicsOutput::Unwritten(topic) => news.push(RegistryNews::Unwritten(topic)),
                 TopicsOutput::Fading(topic) => news.push(RegistryNews::Fading(topic)),
                 TopicsOutput::NoTtl => news.push(RegistryNews::NoTtl),
             }
@@ -140,9 +171,143 @@ impl Registry {
     }
 }
 
+fn options(
+    name: &Arc<str>,
+    boot_id: BootId,
+    budget: Funds,
+    [hash, jitter]: [u64; 2],
+) -> (TopicsOptions, BankOptions) {
+    let bank = BankOptions {
+        name: Arc::clone(name),
+        boot_id,
+        budget,
+        chunk: chunk_of(budget),
+        jitter_seed: jitter,
+    };
+    (TopicsOptions::new(boot_id, hash, jitter), bank)
+}
+
 /// All that may exist in the tree of one cluster.
-const BUDGET: Funds =
-    Funds { topics: 100_000, znode_bytes: 64 * 1_024 * 1_024, relay_bytes: 64 * 1_024 * 1_024 };
+pub(super) fn budget(config: &Config) -> Funds {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Funds {
+        topics: wide(config.cluster.bank_topics_max.get()),
+        znode_bytes: wide(config.cluster.bank_bytes_max.0),
+        relay_bytes: RELAY_BYTES,
+    }
+}
+
 /// What one broker asks for at a time.
-const CHUNK: Funds =
-    Funds { topics: 1_000, znode_bytes: 1_024 * 1_024, relay_bytes: 1_024 * 1_024 };
+fn chunk_of(budget: Funds) -> Funds {
+    Funds {
+        topics: (budget.topics / 100).max(1),
+        znode_bytes: (budget.znode_bytes / 64).max(1),
+        relay_bytes: budget.relay_bytes / 64,
+    }
+}
+
+const RELAY_BYTES: u64 = 64 * 1_024 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::cluster::bank::decode_lease;
+    use crate::cluster::paths::{FIXED, below};
+    use crate::cluster::znodes::Tree;
+    use crate::ports::coordination::{CreateMode, Reply, Request, Ticket};
+
+    const NAME: &str = "b";
+    const BUDGET: Funds = Funds { topics: 100, znode_bytes: 100_000, relay_bytes: 100_000 };
+    const SEEDS: [u64; 2] = [1, 2];
+    const NOW: Tick = Tick::from_millis(1_000);
+
+    /// A tree, and what was asked of it and is not answered yet.
+    struct Way {
+        tree: Mutex<Tree>,
+        session: i64,
+        asked: Mutex<VecDeque<(Ticket, Request)>>,
+    }
+
+    impl Coordination for Way {
+        fn submit(&self, ticket: Ticket, request: Request) {
+            self.asked.lock().push_back((ticket, request));
+        }
+
+        fn session_timeout_millis(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    impl Way {
+        fn new() -> Self {
+            let mut tree = Tree::new();
+            let session = tree.open_session();
+            for path in FIXED {
+                let (data, mode) = ("".into(), CreateMode::Persistent);
+                let create = Change::Create { path: path.into(), data, mode };
+                tree.apply(session, Request::Change(create), 0).unwrap();
+            }
+            Self { tree: Mutex::new(tree), session, asked: Mutex::default() }
+        }
+
+        fn connected(&self) -> CoordinationEvent {
+            CoordinationEvent::Connected { session: self.session, is_new: true }
+        }
+
+        /// Everything that was asked is answered, and what follows from that.
+        fn settle(&self, registry: &mut Registry) {
+            let _news = registry.carry_out(self);
+            while let Some((ticket, request)) = { self.asked.lock().pop_front() } {
+                let outcome = self.tree.lock().apply(self.session, request, 0);
+                registry.hear(NOW, &CoordinationEvent::Answered { ticket, outcome });
+                let _news = registry.carry_out(self);
+            }
+        }
+
+        /// Whose lease there is.
+        fn payer(&self) -> Option<BootId> {
+            let get = Request::Get(below("/bank", NAME));
+            let found = self.tree.lock().apply(self.session, get, 0);
+            let Ok(Reply::Data { data, .. }) = found else { return None };
+            decode_lease(&data).map(|(payer, _)| payer)
+        }
+    }
+
+    fn registry() -> Registry {
+        Registry::new(&NAME.into(), BootId(1), BUDGET, SEEDS)
+    }
+
+    /// The registry and the bank of a new life counted their tickets from one again: the answer to
+    /// the last question of the former life was taken for that to the first of the new one.
+    #[test]
+    fn an_answer_to_a_former_life_is_an_answer_to_nobody() {
+        let (way, mut registry) = (Way::new(), registry());
+        registry.hear(NOW, &way.connected());
+        let _news = registry.carry_out(&way);
+        let former: Vec<_> = way.asked.lock().drain(..).map(|(ticket, _)| ticket).collect();
+        registry.begin_life(&NAME.into(), BootId(2), BUDGET, SEEDS);
+        registry.hear(NOW, &way.connected());
+        let _news = registry.carry_out(&way);
+        let present: Vec<_> = way.asked.lock().iter().map(|(ticket, _)| *ticket).collect();
+        assert!(!former.is_empty() && former.len() == present.len(), "{former:?} {present:?}");
+        assert!(former.iter().all(|ticket| !present.contains(ticket)), "{former:?} {present:?}");
+    }
+
+    /// A lease was made under the boot id that had been declared dead, in the session that the new
+    /// life goes on with. It was waited for to end, which it never did: no topic was ever registered.
+    #[test]
+    fn a_lease_of_a_former_life_in_the_same_session_is_replaced() {
+        let (way, mut registry) = (Way::new(), registry());
+        registry.hear(NOW, &way.connected());
+        way.settle(&mut registry);
+        assert_eq!(way.payer(), Some(BootId(1)));
+        registry.begin_life(&NAME.into(), BootId(2), BUDGET, SEEDS);
+        registry.hear(NOW, &way.connected());
+        way.settle(&mut registry);
+        assert_eq!(way.payer(), Some(BootId(2)));
+    }
+}

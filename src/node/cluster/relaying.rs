@@ -81,10 +81,10 @@ impl ClusterTask {
         match output {
             RelayOutput::Submit(ticket, request) => self.coordination.submit(ticket, request),
             RelayOutput::Resume { from, gone } => {
-                let Some(peer) = self.broker.peers().and_then(|peers| peers.find(from)) else {
-                    return;
-                };
-                let received = self.context.run(&self.broker, now, |turn| turn.resume(&peer, gone));
+                let Some(peers) = self.broker.peers() else { return };
+                let Some(peer) = peers.find(from) else { return };
+                let received =
+                    self.context.run(&self.broker, now, |turn| turn.greet(peers, &peer, gone));
                 self.relay.note_received(from, received);
             }
             RelayOutput::Batch { from, batch } => self.take_relayed(now, from, &batch),

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
@@ -19,6 +17,9 @@ use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::broker::peers::peer::Peer;
+use crate::broker::turn::Turn;
+use crate::cluster::bank::Funds;
 use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -28,7 +29,6 @@ use crate::cluster::relay::Relay;
 use crate::cluster::slot_table::SlotTable;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
-use crate::cluster::wire::CHALLENGE_BYTES;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::ReasonCode;
 use crate::peer::Links;
@@ -54,6 +54,8 @@ pub(super) struct ClusterTask {
     pub(super) link_news: Arc<LinkNews>,
     /// Whether other brokers are dialled.
     pub(super) has_links: bool,
+    /// All that may exist in the tree.
+    pub(super) budget: Funds,
     pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
@@ -71,10 +73,14 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers are told next that we are there.
     pub(super) ping_at: Tick,
+    /// When latest values are taken next.
+    pub(super) latest_at: Tick,
     /// Whether a living broker has our name.
     pub(super) has_name_holder_answered: Arc<AtomicBool>,
     /// Whether the others have been told that this broker is up.
     pub(super) is_up: bool,
+    /// The peers that the registry knows as live.
+    pub(super) live: Arc<[Arc<Peer>]>,
     /// Whether the bank knows this broker as the leader.
     pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
@@ -94,6 +100,7 @@ impl ClusterTask {
                 self.tell(|membership, _| membership.name_holder_answered());
             }
             self.keep_relay();
+            self.take_latest();
             self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
@@ -171,10 +178,22 @@ impl ClusterTask {
 
     fn note_session(&mut self, event: &CoordinationEvent) {
         match event {
-            CoordinationEvent::Connected { session, .. } => self.session = Some(*session),
+            CoordinationEvent::Connected { session, .. } => {
+                self.session = Some(*session);
+                self.follow_session_timeout();
+            }
             CoordinationEvent::Disconnected | CoordinationEvent::Expired => self.session = None,
             CoordinationEvent::Answered { .. } | CoordinationEvent::Changed { .. } => {}
         }
+    }
+
+    /// The ensemble may grant another time than was asked for, and it is by its own that it ends a
+    /// session.
+    fn follow_session_timeout(&mut self) {
+        let Some(millis) = self.coordination.session_timeout_millis() else { return };
+        self.options.session_timeout_millis = millis;
+        self.cluster_clock.set_survey_every(millis);
+        self.tell(|membership, now| membership.set_session_timeout(now, millis));
     }
 
     /// Tells the registry what is new here, and the broker what is new elsewhere.
@@ -184,22 +203,47 @@ impl ClusterTask {
         if self.cluster_clock.offset_millis().is_some() {
             self.registry.set_clock(now, peers.cluster_millis(now));
         }
-        let live =
-            peers.live().iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]).collect();
-        let lock = self.membership.leader_check();
-        self.registry.set_members(live, lock.is_some());
-        if self.is_leading != lock.is_some() {
-            self.is_leading = lock.is_some();
+        let (live, is_leading) = (peers.live(), self.membership.is_leading());
+        let has_changed = self.is_leading != is_leading;
+        if has_changed || !Arc::ptr_eq(&live, &self.live) {
+            let boot_ids = live.iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]);
+            self.registry.set_members(boot_ids.collect(), is_leading);
+            self.live = live;
+        }
+        if has_changed {
+            self.is_leading = is_leading;
+            let lock = self.membership.leader_check();
             self.relay.set_leading(now, lock.clone());
             self.registry.set_leading(now, lock);
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
+        self.context.run(&self.broker, now, |turn| turn.poll_wills(peers, waker));
         self.registry.take_in(now, peers.topics().take(waker));
         self.registry.pass_time(now);
         for news in self.registry.carry_out(&*self.coordination) {
             match news {
                 RegistryNews::Value(value) => {
                     self.context.run(&self.broker, now, |turn| turn.merge_value(peers, value));
+                }
+                RegistryNews::Latest(value) => {
+                    let merge = |turn: &mut Turn<'_>| turn.merge_latest_value(peers, value);
+                    self.context.run(&self.broker, now, merge);
+                }
+                RegistryNews::Compare(question) => {
+                    let frame = ControlFrame::DigestsWanted(question);
+                    for peer in peers.live().iter().take(ASKED_MAX) {
+                        self.context.run(&self.broker, now, |turn| turn.tell(peer, &frame));
+                    }
+                }
+                RegistryNews::Digests(to, number, parts) => {
+                    let frame = ControlFrame::Digests { number, parts };
+                    if let Some(peer) = peers.find(to) {
+                        self.context.run(&self.broker, now, |turn| turn.tell(&peer, &frame));
+                    }
+                }
+                RegistryNews::Unwritten(topic) => {
+                    let share = |turn: &mut Turn<'_>| turn.share_latest(peers, &topic);
+                    self.context.run(&self.broker, now, share);
                 }
                 RegistryNews::Fading(topic) => {
                     if self.broker.is_wanted(&topic) {
@@ -220,7 +264,8 @@ impl ClusterTask {
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
         let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
-        let due = due.chain(self.registry.next_timeout()).chain(self.relay.next_timeout()).min();
+        let due = due.chain(self.registry.next_timeout()).chain(self.relay.next_timeout());
+        let due = due.chain(self.next_latest()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =
@@ -259,22 +304,15 @@ impl ClusterTask {
         };
         let live = peers.live();
         self.context.run(&self.broker, now, |turn| {
+            turn.announce_credit(peers);
+            turn.catch_up(peers);
             for peer in live.iter() {
-                turn.tell(peer, &frame);
+                turn.ping(peer, &frame);
             }
         });
         if own_lease == PeerLease::Uncommitted {
-            let fresh = self.options.session_timeout_millis / PINGS * 2;
-            let answers: Vec<_> = live
-                .iter()
-                .filter(|peer| now.saturating_since(peer.heard().at) <= fresh)
-                .map(|peer| {
-                    let has_lease = peer.heard().has_lease;
-                    let lease =
-                        if has_lease { PeerLease::Committed } else { PeerLease::Uncommitted };
-                    (peer.boot_id(), lease)
-                })
-                .collect();
+            let fresh_millis = self.options.session_timeout_millis / PINGS * 2;
+            let answers = peers.lease_answers(now, fresh_millis);
             self.tell(|membership, now| membership.peers_answer(now, &answers));
         }
     }
@@ -302,7 +340,7 @@ impl ClusterTask {
                 let listed = listed.iter().map(|member| member.boot_id);
                 self.awaited = Some(listed.chain(absent).collect());
             }
-            Output::NameTaken { holder } => self.ask_name_holder(&holder),
+            Output::NameTaken { holder } => self.ask_name_holder(holder),
             Output::Fatal(reason) => {
                 tracing::error!("{reason}");
                 self.phase.send_replace(Phase::Failed(reason));
@@ -362,16 +400,12 @@ impl ClusterTask {
         }
     }
 
-    /// A broker of our name is there, or was: its link tells.
-    fn ask_name_holder(&mut self, holder: &Member) {
-        if holder.link_address == self.options.link_address {
-            // Our own znode of an earlier life: whoever answered there would be us.
-            return;
-        }
-        let (address, bell) = (holder.link_address.clone(), Arc::clone(&self.bell));
+    /// A broker of our name is there, or was: whoever answers at its address says who it is.
+    fn ask_name_holder(&mut self, holder: Member) {
+        let (links, bell) = (self.links.clone(), Arc::clone(&self.bell));
         let has_answered = Arc::clone(&self.has_name_holder_answered);
         self.background.spawn("question to a namesake", async move {
-            if let Ok(true) = tokio::time::timeout(ASK_TIME_MAX, is_alive(&address)).await {
+            if links.is_answered_by(&holder.link_address, holder.boot_id).await {
                 has_answered.store(true, Ordering::Release);
                 bell.waker().wake();
             }
@@ -396,13 +430,12 @@ impl ClusterTask {
         self.links.restart_as(boot_id);
         self.relay.begin_life(boot_id);
         self.awaited = None;
-        let next = |tickets| Membership::new(self.options.clone(), boot_id, tickets, now);
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry = Registry::new(&self.options.name, boot_id, seeds);
+        self.registry.begin_life(&self.options.name, boot_id, self.budget, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
-        self.membership = next(tickets);
+        self.membership = Membership::new(self.options.clone(), boot_id, tickets, now);
         if let Some(session) = self.session {
             let event = CoordinationEvent::Connected { session, is_new: true };
             self.membership.handle(now, &event);
@@ -473,15 +506,8 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
 }
 
-/// Whether somebody accepts links there and says so: a stopped process accepts and says nothing.
-async fn is_alive(address: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
-    let mut challenge = [0; CHALLENGE_BYTES];
-    stream.read_exact(&mut challenge).await.is_ok()
-}
-
-/// How long a broker with our name has to answer.
-const ASK_TIME_MAX: Duration = Duration::from_secs(2);
+/// How many brokers are asked what they have of the topics: some may have been cut off as well.
+const ASKED_MAX: usize = 3;
 /// How often, within the time of a session, peers are told that we are there.
 const PINGS: u64 = 6;
 /// How long at most until the phase is looked at again.

@@ -36,6 +36,8 @@ pub(super) enum Effect {
     Open(Member, Arc<Lane>),
     /// Never mind that one.
     Close(BootId),
+    /// Its Sessions end: it has no lease.
+    LetGo,
     /// It has something to say for the log.
     Say(String),
 }
@@ -152,7 +154,7 @@ impl Process {
         }
         let is_late = tick >= self.membership.let_go_at();
         if is_late && !self.has_let_go && self.is_joined && self.plant != Plant::EndlessLease {
-            self.effects.push(Effect::Say("lets its clients go: no lease".to_owned()));
+            self.effects.push(Effect::LetGo);
             self.let_clients_go(now);
         }
         self.has_let_go = is_late;
@@ -186,19 +188,14 @@ impl Process {
             cluster_millis: self.peers().cluster_millis(tick),
         };
         let live = self.peers().live();
-        self.turn(now, |turn, _| live.iter().for_each(|peer| turn.tell(peer, &frame)));
+        self.turn(now, |turn, peers| {
+            turn.announce_credit(peers);
+            turn.catch_up(peers);
+            live.iter().for_each(|peer| turn.ping(peer, &frame));
+        });
         if own_lease == PeerLease::Uncommitted {
-            let fresh = SESSION_MILLIS / PINGS * 2;
-            let answers: Vec<_> = live
-                .iter()
-                .filter(|peer| tick.saturating_since(peer.heard().at) <= fresh)
-                .map(|peer| {
-                    let has_lease = peer.heard().has_lease;
-                    let lease =
-                        if has_lease { PeerLease::Committed } else { PeerLease::Uncommitted };
-                    (peer.boot_id(), lease)
-                })
-                .collect();
+            let fresh_millis = SESSION_MILLIS / PINGS * 2;
+            let answers = self.peers().lease_answers(tick, fresh_millis);
             self.tell(now, |membership, tick| membership.peers_answer(tick, &answers));
         }
     }
@@ -351,19 +348,16 @@ impl Process {
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused("no common version");
         };
-        let Some(peer) = self.peers().find(hello.boot_id) else { return refused("a stranger") };
-        let (received, has_lost) = {
-            let mut inbound = peer.inbound().lock();
-            if self.plant == Plant::ForgetDedupe {
-                *inbound = Inbound::default();
-                let _all = inbound.resume(hello.gone);
-            }
-            let has_lost = inbound.resume(hello.gone);
-            (inbound.received(), has_lost)
+        let Some(peer) = self.peers().find(hello.boot_id) else {
+            self.peers().note_stranger(hello.boot_id, Tick::from_millis(now));
+            return refused("a stranger");
         };
-        if has_lost {
-            self.link_turn(now, |turn, _| turn.tell(&peer, &ControlFrame::InterestWanted));
+        if self.plant == Plant::ForgetDedupe {
+            let mut inbound = peer.inbound().lock();
+            *inbound = Inbound::default();
+            let _all = inbound.resume(hello.gone);
         }
+        let received = self.link_turn(now, |turn, peers| turn.greet(peers, &peer, hello.gone));
         Welcome::Accepted { wire, received }
     }
 

@@ -507,6 +507,10 @@ impl World {
                         }
                     }
                 }
+                Effect::LetGo => {
+                    self.say(format_args!("b{node} lets its clients go: no lease"));
+                    self.ledger.end_life(from_boot, self.now);
+                }
                 Effect::Say(words) => self.say(format_args!("b{node} {words}")),
             }
         }

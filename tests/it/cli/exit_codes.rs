@@ -33,6 +33,42 @@ fn a_mistake_on_the_command_line_is_1() {
     check(&run(SUB, &["-L", "http://x"]), 1, "mqtts");
 }
 
+/// The encoder panicked where a string has more bytes than MQTT can say.
+#[test]
+fn what_is_longer_than_a_string_of_mqtt_is_1_and_named() {
+    let long = "x".repeat(70_000);
+    let pair = format!("name={long}");
+    let url = format!("mqtt://{long}@localhost/t");
+    let too_long = |option: &str| format!("{option}: it has 70000 bytes");
+    let common: [(&str, &[&str]); 9] = [
+        ("-i", &["-i", &long]),
+        ("-u", &["-u", &long]),
+        ("-P", &["-u", "x", "-P", &long]),
+        ("-L", &["-L", &url]),
+        ("--will-payload", &["--will-topic", "t", "--will-payload", &long]),
+        ("-Y", &["-Y", &pair]),
+        ("-D connect user-property", &["-D", "connect", "user-property", &long, "x"]),
+        ("-D disconnect user-property", &["-D", "disconnect", "user-property", "x", &long]),
+        ("-D will content-type", &["-D", "will", "content-type", &long]),
+    ];
+    for (option, args) in common {
+        check(&run(PUB, &[args, &["-m", "x"]].concat()), 1, &too_long(option));
+        check(&run(SUB, args), 1, &too_long(option));
+    }
+    for option in ["--content-type", "--correlation", "--partition-key"] {
+        check(&run(PUB, &["-m", "x", option, &long]), 1, &too_long(option));
+    }
+    check(&run(PUB, &["-m", "x", "-I", &long]), 1, "-I: it has 70");
+    for args in [["-t", &long], ["--will-topic", &long], ["--response-topic", &long]] {
+        let ran = run(PUB, &[&["-m", "x"][..], &args].concat());
+        check(&ran, 1, "a topic has at most 65,535 bytes");
+        assert!(ran.stderr.len() < 1_000, "it is not repeated");
+    }
+    check(&run(SUB, &["-t", &long]), 1, &too_long("-t"));
+    check(&run(SUB, &["-U", &long]), 1, &too_long("-U"));
+    check(&run(SUB, &["-t", "t", "--share", &long]), 1, "-t: it has 700");
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_2() {
     check(&run(PUB, &["-f", "/nonexistent"]), 2, "cannot read /nonexistent: No such file");

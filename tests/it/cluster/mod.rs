@@ -6,18 +6,26 @@ mod load;
 mod proxy;
 mod under_test;
 
+mod bank;
 mod broker_faults;
+mod clock;
 mod ensemble_faults;
+mod guarded_links;
 mod handover;
+mod latest;
 mod links;
 mod messages;
 mod options;
 mod partitions;
 mod programs;
 mod relay;
+mod report;
 mod retained;
 mod shared;
+mod slow_readers;
 mod start_errors;
+mod starting;
+mod storm;
 mod wills;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};

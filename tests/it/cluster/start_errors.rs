@@ -7,7 +7,7 @@ use super::{ClusterUnderTest, cluster_arguments};
 use crate::harness::{Broker, Ensemble, Ttl, free_port, fresh_dir};
 
 /// A broker that means to join, with the port of its links free to choose.
-fn joining(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
+pub(crate) fn joining(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
     let mut arguments = cluster_arguments(zookeeper, name);
     arguments.extend(["--link-port", "0", "--zookeeper-timeout-secs", "2"].map(str::to_owned));
     arguments.extend(further.iter().map(|&argument| argument.to_owned()));
@@ -25,7 +25,10 @@ fn without_an_ensemble_it_keeps_trying_and_is_not_ready() {
         assert_eq!(status, 503, "{body}");
         body.contains("ZooKeeper")
     });
-    assert_eq!(broker.ask_admin("GET", "/livez").unwrap().0, 200);
+    // Neither of these may end a process that waits for its ensemble.
+    for path in ["/livez", "/startupz"] {
+        assert_eq!(broker.ask_admin("GET", path).unwrap().0, 200, "{path}");
+    }
     let log = broker.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains(&nobody)).collect();
     assert_eq!(lines.len(), 1, "one line says it: {log}");
@@ -42,6 +45,16 @@ fn a_server_without_ttl_nodes_is_told_what_it_lacks() {
     assert!(log.contains("zoo.cfg"), "{log}");
 }
 
+/// In a new installation names of servers may not resolve for a while: no reason to give up.
+#[test]
+fn names_that_do_not_resolve_are_tried_again() {
+    let mut broker = joining("zookeeper-0.invalid:2181,zookeeper-1.invalid:2181", "early", &[]);
+    broker.wait_for_log("no ZooKeeper session can be made: keeps trying");
+    assert_eq!(broker.ask_admin("GET", "/readyz").unwrap().0, 503);
+    assert_eq!(broker.ask_admin("GET", "/livez").unwrap().0, 200);
+    assert!(broker.terminate().success());
+}
+
 /// The name is taken by a broker that lives and answers: the newcomer ends with one line.
 #[test]
 fn a_name_that_a_live_broker_has_is_refused() {
@@ -55,6 +68,28 @@ fn a_name_that_a_live_broker_has_is_refused() {
     assert!(last.contains("broker-1") && last.contains("--name"), "{log}");
     assert!(cluster.is_ready(1));
     cluster.client(1, "untouched").ping().unwrap();
+}
+
+/// *A pod ended, and another got its address before it came back elsewhere.* Whoever answered there was
+/// taken for its namesake, and it did not start.
+#[test]
+fn a_name_whose_holder_has_ended_is_had_although_somebody_answers_at_its_address() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let (zookeeper, port) = (ensemble.with_fresh_chroot(), free_port().to_string());
+    let start = |name, port: &str| {
+        let mut arguments = cluster_arguments(&zookeeper, name);
+        let further = ["--link-port", port, "--zookeeper-timeout-secs", "4"];
+        arguments.extend(further.map(str::to_owned));
+        Broker::start_with(|_directory| arguments)
+    };
+    let mut first = start("moved", &port);
+    first.wait_for_log("accepts connections");
+    first.kill();
+    // It listens for other brokers before it says which ports it has.
+    let _heir = start("heir", &port);
+    let again = start("moved", "0");
+    again.wait_for_log("waiting for its znode to end");
+    again.wait_for_log("accepts connections");
 }
 
 /// Starts a broker that ends at once; what it says on standard error.
@@ -88,4 +123,17 @@ fn a_list_of_servers_that_is_none_is_refused() {
         assert!(said.contains("--zookeeper"), "{list}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+#[test]
+fn a_secret_that_is_none_is_refused_on_every_line() {
+    let directory = fresh_dir("cluster-secret");
+    let path = directory.join("secret");
+    for text in ["", "short\n", "long enough for one\nshort\n", &"long enough for one\n".repeat(5)]
+    {
+        std::fs::write(&path, text).unwrap();
+        let said = refusal(&["--link-secret-file", path.to_str().unwrap()]);
+        assert!(said.contains("shorter than 16 characters"), "{text:?}: {said}");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -69,13 +69,20 @@ impl ClusterUnderTest {
 
     /// Starts so many brokers more, all at once, and waits until they are ready.
     pub(crate) fn add(&mut self, count: usize) {
+        self.add_in(&[], count);
+    }
+
+    /// The same, in this environment.
+    pub(crate) fn add_in(&mut self, environment: &[(&str, &str)], count: usize) {
         let first = self.brokers.len() + 1;
         let numbers = first..first + count;
         let arguments: Vec<_> = numbers.clone().map(|n| self.arguments(n)).collect();
         let started: Vec<Broker> = std::thread::scope(|scope| {
             let starting: Vec<_> = arguments
                 .into_iter()
-                .map(|arguments| scope.spawn(|| Broker::start_with(|_directory| arguments)))
+                .map(|arguments| {
+                    scope.spawn(|| Broker::start_in(environment, |_directory| arguments))
+                })
                 .collect();
             starting.into_iter().map(|one| one.join().expect("a broker starts")).collect()
         });

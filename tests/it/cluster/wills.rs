@@ -23,6 +23,72 @@ fn a_will_reaches_subscribers_on_every_broker() {
     }
 }
 
+/// Whoever could have published them is gone without a word: another broker has them.
+#[test]
+fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let mut watchers = [1, 3].map(|broker| {
+        let mut watcher = cluster.client(broker, "watcher");
+        watcher.subscribe("will/+", 1).unwrap();
+        watcher
+    });
+    let s = cluster.stage(2, Version::V5);
+    // Enough that some of them belong to slots of each broker.
+    let dying = (0..12).map(|number| {
+        let will = Will::new(&format!("will/{number:02}"), "gone").qos(1);
+        s.enter(&s.connect(&format!("dying-{number}")).will(will)).unwrap()
+    });
+    let dying: Vec<_> = dying.collect();
+    let polite = s.enter(&s.connect("polite").will(Will::new("will/polite", "gone"))).unwrap();
+    polite.leave().unwrap();
+    cluster.broker(2).wait_for_metric("wills_secured", |secured| secured == 12);
+    cluster.kill(2);
+    for watcher in &mut watchers {
+        let mut told: Vec<_> = (0..12)
+            .map(|_| {
+                let message = watcher.message().unwrap();
+                watcher.settle(&message).unwrap();
+                String::from_utf8(message.topic.clone()).unwrap()
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, (0..12).map(|number| format!("will/{number:02}")).collect::<Vec<_>>());
+        watcher.quiet().unwrap();
+    }
+    drop(dying);
+}
+
+/// A broker that is stopped publishes them itself, and nobody else does.
+#[test]
+fn the_wills_of_a_broker_that_is_stopped_are_published_once() {
+    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let mut watcher = cluster.client(1, "watcher");
+    watcher.subscribe("will/+", 1).unwrap();
+    let s = cluster.stage(2, Version::V5);
+    let clients: Vec<_> = (0..6)
+        .map(|number| {
+            let will = Will::new(&format!("will/{number}"), "stopped").qos(1);
+            s.enter(&s.connect(&format!("client-{number}")).will(will)).unwrap()
+        })
+        .collect();
+    cluster.broker(2).wait_for_metric("wills_secured", |secured| secured == 6);
+    cluster.terminate(2);
+    let mut told: Vec<_> = (0..6)
+        .map(|_| {
+            let message = watcher.message().unwrap();
+            watcher.settle(&message).unwrap();
+            String::from_utf8(message.topic.clone()).unwrap()
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told, (0..6).map(|number| format!("will/{number}")).collect::<Vec<_>>());
+    // Long enough for its death to be known, and for whoever kept them to have acted on it.
+    let wills = |broker: usize| cluster.broker(broker).metrics().value("wills_of_others");
+    cluster.wait_until(1, "it keeps no wills", |_| wills(1) == 0 && wills(3) == 0);
+    watcher.quiet().unwrap();
+    drop(clients);
+}
+
 /// One who takes leave has no will, and a retained one stays for those who ask later elsewhere.
 #[test]
 fn a_will_is_withdrawn_by_disconnect_and_kept_when_it_is_retained() {

@@ -16,7 +16,7 @@ use super::contract::Tree;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The adapter, with a runtime of its own.
-pub(super) struct Client {
+pub(crate) struct Client {
     zookeeper: Option<ZooKeeper>,
     events: mpsc::Receiver<CoordinationEvent>,
     /// Heard while something else was waited for.
@@ -27,7 +27,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A client whose session outlives what is done to it, and which is connected.
-    pub(super) fn connect(servers: &str) -> Self {
+    pub(crate) fn connect(servers: &str) -> Self {
         Self::connect_for(servers, LONG)
     }
 
@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// Submits a request and does not wait.
-    pub(super) fn submit(&mut self, request: Request) -> Ticket {
+    pub(crate) fn submit(&mut self, request: Request) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.zookeeper().submit(ticket, request);
@@ -96,7 +96,7 @@ impl Client {
 
     /// The answer to a request.
     #[track_caller]
-    pub(super) fn answer(&mut self, to: Ticket) -> Result<Reply, CoordinationError> {
+    pub(crate) fn answer(&mut self, to: Ticket) -> Result<Reply, CoordinationError> {
         self.wait_for(|event| {
             let CoordinationEvent::Answered { ticket, outcome } = event else { return None };
             (*ticket == to).then(|| outcome.clone())

@@ -40,7 +40,6 @@ struct Collected {
     messages: u64,
     losses: usize,
     refuse_next: Option<WireError>,
-    up: Vec<BootId>,
     complaint: Option<String>,
 }
 
@@ -76,15 +75,6 @@ impl Receiver for Collector {
             state.inbound.advance(batch.kind, seq);
         }
         Ok(state.inbound.received())
-    }
-
-    fn link_changed(&self, to: BootId, is_up: bool) {
-        let mut state = self.state.lock();
-        if is_up {
-            state.up.push(to);
-        } else {
-            state.up.retain(|up| *up != to);
-        }
     }
 }
 
@@ -150,7 +140,8 @@ impl End {
     }
 
     pub(super) fn is_up(&self, other: &Self) -> bool {
-        self.collector.state.lock().up.contains(&other.boot_id)
+        let status = self.links.status();
+        status.iter().any(|one| one.boot_id == other.boot_id && one.connected_since.is_some())
     }
 
     pub(super) fn refuse_next(&self, error: WireError) {

@@ -84,6 +84,26 @@ fn sigterm_keeps_to_its_rate() {
     assert_eq!(broker.wait(Duration::from_secs(20)).expect("it ends").code(), Some(0));
 }
 
+/// `drain_wait_secs`: a load balancer that has not noticed yet sends new clients, and they are served.
+/// A second signal ends the wait.
+#[test]
+fn sigterm_leaves_time_for_traffic_to_go_elsewhere() {
+    let mut broker = Broker::start(&["--drain-wait-secs", "3600", "--admin-port", "0"]);
+    let mut before = broker.stage(Version::V5).client("before").unwrap();
+    broker.signal(Signal::TERM);
+    broker.wait_until("it is not ready", |broker| {
+        broker.ask_admin("GET", "/readyz").is_ok_and(|(status, _)| status == 503)
+    });
+    let mut late = broker.stage(Version::V5).client("late").unwrap();
+    late.subscribe("t", 1).unwrap();
+    before.publish("t", "still here", 1).unwrap();
+    late.receive("t", "still here", 1).unwrap();
+    broker.signal(Signal::TERM);
+    assert_eq!(before.refused(&[0x8B]).unwrap().expect("a client of 5.0 is told").code, 0x8B);
+    drop((before, late));
+    assert_eq!(broker.wait(Duration::from_secs(20)).expect("it ends").code(), Some(0));
+}
+
 /// A broker with TLS from copies of an authority's files, which a test may replace.
 fn with_certificates(authority: &Authority, further: &[&str]) -> Broker {
     Broker::start_with(|directory| {

@@ -13,6 +13,7 @@ use mqttzoo_load::{
     brokers::Broker,
     child::Pinning,
     cli::Cli,
+    cluster::{self, brokers::Ground, ensemble::Ensemble},
     measure::Timing,
     report::{self, Setting},
     rows::ROWS,
@@ -28,7 +29,9 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = if cli.list {
-        list()
+        list(&cli)
+    } else if cli.cluster {
+        run_cluster(&cli)
     } else if cli.self_test {
         check(&cli)
     } else if cli.two_shards {
@@ -72,6 +75,34 @@ fn run(cli: &Cli) -> Outcome {
     Ok(if table.has_failed(OURS) { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
+fn run_cluster(cli: &Cli) -> Outcome {
+    let stop = Stop::on_signals()?;
+    let (timing, repetitions) = timing(cli);
+    if !cli.ours.exists() {
+        return Err(format!("there is no {}: build it first", cli.ours.display()).into());
+    }
+    let rows = cluster::runner::possible(cli.chosen_cluster_rows()?, &cli.ours);
+    // Before anything is pinned: the servers run where there is room.
+    let ensemble = Ensemble::start(&stop)?;
+    let pinning = Pinning::from_machine()?;
+    let ground = Ground { program: cli.ours.clone(), pinning, ensemble: &ensemble, stop: &stop };
+    let setting = Setting::new(pinning, timing, repetitions);
+    let outcomes = cluster::runner::run(&rows, &ground, repetitions, timing);
+    let text = cluster::report::text(&outcomes, &setting, &cli.ours);
+    let json = cluster::report::json(&outcomes, &setting, &cli.ours);
+    say(&text)?;
+    write(cli.json.as_deref(), &json)?;
+    if stop.is_raised() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    if let Some(dir) = cli.results_dir() {
+        write(Some(&dir.join("cluster-table.txt")), &text)?;
+        write(Some(&dir.join("cluster-figures.json")), &json)?;
+    }
+    let is_met = outcomes.iter().all(cluster::runner::Outcome::is_met);
+    Ok(if is_met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
 fn compare(cli: &Cli) -> Outcome {
     let stop = Stop::on_signals()?;
     let (timing, repetitions) = timing(cli);
@@ -104,9 +135,12 @@ fn check(cli: &Cli) -> Outcome {
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn list() -> Outcome {
-    for row in ROWS {
-        say(&format!("{:<16} {}\n", row.id, row.title))?;
+fn list(cli: &Cli) -> Outcome {
+    let cluster_rows = cluster::rows::ROWS.iter().map(|row| (row.id, row.title));
+    let rows = ROWS.iter().map(|row| (row.id, row.title));
+    let rows: Vec<_> = if cli.cluster { cluster_rows.collect() } else { rows.collect() };
+    for (id, title) in rows {
+        say(&format!("{id:<16} {title}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

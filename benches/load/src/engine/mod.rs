@@ -20,7 +20,8 @@ use crate::{
     error::LoadError,
     floor::Side,
     poll::{Poll, Ready},
-    target::{Opening, Target, hello},
+    stop::Patience,
+    target::{Ends, Opening, hello},
     wire::Start,
 };
 
@@ -42,7 +43,7 @@ pub struct Engine {
     buffer: Box<[u8]>,
     links: Vec<Link>,
     traffic: Traffic,
-    target: Target,
+    patience: Patience,
     is_sending: bool,
 }
 
@@ -57,31 +58,37 @@ impl Engine {
     ///
     /// # Errors
     /// A connection cannot be opened or a subscription is refused.
-    pub fn open(target: &Target, plan: &Plan) -> Result<Self, LoadError> {
+    pub fn open(ends: &Ends, plan: &Plan) -> Result<Self, LoadError> {
         let mut engine = Self {
             poll: Poll::new().map_err(LoadError::io("making an epoll"))?,
             ready: Vec::new(),
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             links: Vec::new(),
             traffic: Traffic::new(plan),
-            target: target.clone(),
+            patience: ends.publishers.patience.clone(),
             is_sending: false,
         };
         for &role in &plan.order {
-            engine.add(plan, role)?;
+            engine.add(ends, plan, role)?;
         }
         Ok(engine)
     }
 
-    fn add(&mut self, plan: &Plan, role: Role) -> Result<(), LoadError> {
-        let (side, at, group) = match role {
-            Role::Publisher(at) => (Side::Publisher, at, plan.flows.get(at).map(|it| it.group)),
-            Role::Receiver(at) => (Side::Subscriber, at, plan.receivers.get(at).map(|it| it.group)),
+    fn add(&mut self, ends: &Ends, plan: &Plan, role: Role) -> Result<(), LoadError> {
+        let (side, at, group, target) = match role {
+            Role::Publisher(at) => {
+                let group = plan.flows.get(at).map(|it| it.group);
+                (Side::Publisher, at, group, &ends.publishers)
+            }
+            Role::Receiver(at) => {
+                let group = plan.receivers.get(at).map(|it| it.group);
+                (Side::Subscriber, at, group, &ends.receivers)
+            }
         };
         let frame_len = self.traffic.flows.first().map_or(0, |flow| flow.template.frame_len());
         let token = self.links.len();
         let client_id = format!("load-{token}");
-        let mut session = self.target.open(&Opening {
+        let mut session = target.open(&Opening {
             version: plan.version,
             client_id: &client_id,
             start: Start::Clean,
@@ -133,6 +140,35 @@ impl Engine {
         }
     }
 
+    /// Publishes `rate` messages a second for `time`, on one flow after the other, whenever one is due
+    /// and its window is open.
+    ///
+    /// # Errors
+    /// A connection failed, or the run is to stop.
+    pub fn run_paced(&mut self, rate: u64, time: Duration) -> Result<Pace, LoadError> {
+        self.is_sending = false;
+        let start = clock::now();
+        let (until, period) = (start + nanos(time), 1_000_000_000 / rate.max(1));
+        let (mut due, mut at) = (start, 0);
+        self.traffic.last_arrival = start;
+        loop {
+            let now = clock::now();
+            while due <= now && self.publish_one(at)? {
+                due += period;
+                at = (at + 1) % self.traffic.flows.len().max(1);
+            }
+            if now >= until {
+                return Ok(Pace::Steady);
+            }
+            if self.traffic.is_stalled(now) {
+                return Ok(Pace::Stalled);
+            }
+            // With a closed window nothing is due before something arrives.
+            let wait = if due > now { due.min(until) - now } else { until - now };
+            self.turn_within(Duration::from_nanos(wait))?;
+        }
+    }
+
     /// Stops sending, waits for what is under way, and closes the account.
     ///
     /// # Errors
@@ -150,9 +186,15 @@ impl Engine {
         Ok(self.traffic.settle())
     }
 
-    /// Starts to keep the latency of every message.
+    /// Starts to keep the latency of every message and of every acknowledgement.
     pub fn record_latency(&mut self) {
-        self.traffic.latency = Histogram::new_with_bounds(1, LATENCY_MAX, 3).ok();
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX, 3).ok();
+        (self.traffic.latency, self.traffic.answer_latency) = (histogram(), histogram());
+    }
+
+    /// Takes what was kept of acknowledgements: PUBACK and PUBCOMP.
+    pub fn take_answer_latency(&mut self) -> Option<Histogram<u64>> {
+        self.traffic.answer_latency.take()
     }
 
     /// Takes what was kept.
@@ -167,9 +209,14 @@ impl Engine {
     }
 
     fn turn(&mut self) -> Result<(), LoadError> {
-        self.target.patience.check("running")?;
+        self.turn_within(TURN_MAX)
+    }
+
+    fn turn_within(&mut self, time: Duration) -> Result<(), LoadError> {
+        self.patience.check("running")?;
         let mut ready = std::mem::take(&mut self.ready);
-        self.poll.wait(TURN_MAX, &mut ready).map_err(LoadError::io("waiting for events"))?;
+        let wait = time.min(TURN_MAX);
+        self.poll.wait(wait, &mut ready).map_err(LoadError::io("waiting for events"))?;
         for event in ready.drain(..) {
             self.on_ready(event)?;
         }
@@ -189,6 +236,16 @@ impl Engine {
         self.refill().map_err(LoadError::io("publishing"))
     }
 
+    /// Publishes one message, if the window of the flow is open.
+    fn publish_one(&mut self, at: usize) -> Result<bool, LoadError> {
+        let flow = self.traffic.flow(at);
+        let link = flow.link;
+        let Some(link) = self.links.get_mut(link) else { return Ok(false) };
+        let is_sent = flow.fill(1, u32::try_from(at).unwrap_or(u32::MAX), &mut link.conn.out);
+        link.conn.flush(&self.poll).map_err(LoadError::io("publishing"))?;
+        Ok(is_sent)
+    }
+
     /// Publishes on every flow whose window has opened.
     fn refill(&mut self) -> io::Result<()> {
         while let Some(at) = self.traffic.opened.pop() {
@@ -199,7 +256,7 @@ impl Engine {
             }
             let link = flow.link;
             let Some(link) = self.links.get_mut(link) else { continue };
-            flow.fill(u32::try_from(at).unwrap_or(u32::MAX), &mut link.conn.out);
+            flow.fill(u64::MAX, u32::try_from(at).unwrap_or(u32::MAX), &mut link.conn.out);
             link.conn.flush(&self.poll)?;
         }
         Ok(())

@@ -31,6 +31,7 @@ pub(super) struct Traffic {
     pub(super) delivered: u64,
     pub(super) last_arrival: u64,
     pub(super) latency: Option<Histogram<u64>>,
+    pub(super) answer_latency: Option<Histogram<u64>>,
 }
 
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Flow {
     acknowledged: u64,
     pub(super) unacknowledged_max: u64,
     qos: u8,
+    /// When the messages that wait for an acknowledgement were sent; empty at QoS 0.
+    sent_at: Box<[u64]>,
     pub(super) link: usize,
     pub(super) is_opened: bool,
 }
@@ -51,21 +54,29 @@ struct Receiver {
 }
 
 impl Flow {
-    /// Appends as many messages as the window has room for.
-    pub(super) fn fill(&mut self, flow: u32, out: &mut Vec<u8>) {
-        let mut room = self.window.room();
+    /// Appends as many messages as the window has room for, at most `max`. Whether there was any.
+    pub(super) fn fill(&mut self, max: u64, flow: u32, out: &mut Vec<u8>) -> bool {
+        let mut room = self.window.room().min(max);
         if self.qos > 0 {
             let unacknowledged = self.window.sent() - self.acknowledged;
             room = room.min(self.unacknowledged_max.saturating_sub(unacknowledged));
         }
-        if room == 0 {
-            return;
-        }
         let sent = clock::now();
         for _ in 0..room {
-            let Some(sequence) = self.window.send() else { return };
+            let Some(sequence) = self.window.send() else { break };
             self.template.append(out, Stamp { flow, sequence, sent });
+            if let Some(slot) = self.sent_at.get_mut(index(sequence % SENT_MAX)) {
+                *slot = sent;
+            }
         }
+        room > 0
+    }
+
+    /// Takes in that the oldest message is acknowledged; tells when it was sent.
+    fn acknowledge(&mut self) -> u64 {
+        let sent = self.sent_at.get(index(self.acknowledged % SENT_MAX)).copied();
+        self.acknowledged += 1;
+        sent.unwrap_or_default()
     }
 }
 
@@ -84,6 +95,7 @@ impl Traffic {
             acknowledged: 0,
             unacknowledged_max: 0,
             qos: plan.qos,
+            sent_at: if plan.qos > 0 { vec![0; index(SENT_MAX)] } else { Vec::new() }.into(),
             link: 0,
             is_opened: false,
         };
@@ -101,6 +113,7 @@ impl Traffic {
             delivered: 0,
             last_arrival: 0,
             latency: None,
+            answer_latency: None,
         }
     }
 
@@ -118,7 +131,7 @@ impl Traffic {
                 return Err(LoadError::Refused(format!("DISCONNECT with code {code:#04x}")));
             }
             match role {
-                Role::Publisher(flow) => self.on_acknowledgement(flow, out, frame),
+                Role::Publisher(flow) => self.on_acknowledgement(flow, out, frame, now),
                 Role::Receiver(receiver) => self.on_delivery(receiver, out, frame, now),
             }
             bytes = rest;
@@ -126,11 +139,14 @@ impl Traffic {
         Ok(bytes)
     }
 
-    fn on_acknowledgement(&mut self, at: usize, out: &mut Vec<u8>, frame: Frame) {
+    fn on_acknowledgement(&mut self, at: usize, out: &mut Vec<u8>, frame: Frame, now: u64) {
         match (frame.first, frame.ack_id()) {
             (PUBREC, Some(id)) => wire::ack(out, PUBREL, id),
             (PUBACK | PUBCOMP, _) => {
-                self.flow(at).acknowledged += 1;
+                let sent = self.flow(at).acknowledge();
+                if let Some(latency) = &mut self.answer_latency {
+                    latency.saturating_record(now.saturating_sub(sent));
+                }
                 self.open(at);
             }
             _ => {}
@@ -230,3 +246,5 @@ impl Traffic {
 }
 
 const STALL: Duration = Duration::from_secs(2);
+/// More than a publisher leaves unacknowledged.
+const SENT_MAX: u64 = 1_024;

@@ -44,7 +44,7 @@ pub(super) fn run(running: &Running, timing: Timing) -> Result<Measured, Failure
         replay::receive(&mut stream, messages, |stamp| {
             let _ = track.note(stamp.sequence, &mut faults);
         })?;
-        spent.add(before, Reading::after_burst(running)?);
+        spent.add(&before, &Reading::after_burst(running)?);
         stream.write_all(&wire::disconnect()).map_err(LoadError::io("disconnecting"))?;
         closed(stream);
     }

@@ -55,7 +55,7 @@ fn cycle(
             Some(seen) => *seen = true,
         }
     })?;
-    spent.add(before, Reading::after_burst(running)?);
+    spent.add(&before, &Reading::after_burst(running)?);
     faults.lost = crate::number::count(seen.iter().filter(|&&seen| !seen).count());
     Ok(faults)
 }

@@ -6,7 +6,7 @@ use std::task::Waker;
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::State;
 use crate::broker::peers::ownership::admission::{Admission, Admitted};
-use crate::broker::peers::ownership::exports::{Export, Source};
+use crate::broker::peers::ownership::exports::Export;
 use crate::broker::peers::ownership::imports::Import;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Claim, ControlFrame, Grant, Handover, Revoke, Token};
@@ -22,8 +22,6 @@ pub(super) struct PendingClaim {
     admission: Option<Arc<Admission>>,
     /// Granted, and the Session is on its way.
     pub(super) token: Option<Token>,
-    /// The Session has come, or nothing comes; the grant has not.
-    has_arrived: bool,
 }
 
 /// What asking for a Client Identifier came to.
@@ -63,7 +61,6 @@ impl State {
             wants_session,
             admission: Some(Arc::clone(&admission)),
             token: None,
-            has_arrived: false,
         };
         let frame = pending.frame(client_id);
         self.pending.insert(Arc::clone(client_id), pending);
@@ -85,146 +82,146 @@ impl State {
         }
     }
 
-    /// A claim of `from` for a slot of ours, or one that `from` takes for ours.
-    pub(super) fn coordinate(&mut self, from: BootId, claim: Claim) {
-        if self.coordinator_of(&claim.client_id) == Some(self.me) {
-            self.outbox.extend(self.coordinator.claim(from, claim));
-        } else if self.early.len() < EARLY_MAX {
-            self.early.push_back((from, claim));
-        } else {
-            let frame =
-                ControlFrame::ClaimRefused { claim: claim.claim, reason: TOO_EARLY.to_owned() };
-            self.tell(from, frame);
-        }
-    }
-
     pub(super) fn note_grant(&mut self, peers: &Peers, from: BootId, grant: Grant) {
-        if self.coordinator_of(&grant.client_id) != Some(from) {
-            // Who coordinates it now is asked as well.
+        if !self.goes_by(from, &grant.client_id, grant.token) {
             return;
         }
-        let Some(pending) = self.pending.get_mut(&*grant.client_id) else {
+        let pending = self.pending.get_mut(&*grant.client_id);
+        let Some(pending) = pending.filter(|pending| pending.claim == grant.claim) else {
             return self.note_further_grant(from, grant);
         };
-        if pending.claim != grant.claim {
+        if pending.token >= Some(grant.token) {
+            // It was told twice.
             return;
         }
-        let is_first = pending.token.is_none();
-        pending.token = pending.token.max(Some(grant.token));
-        let has_arrived = pending.has_arrived;
+        pending.token = Some(grant.token);
         let client_id: Arc<str> = Arc::from(grant.client_id);
         let me = self.me;
         let is_live = |former: &BootId| *former == me || peers.find(*former).is_some();
         match (self.imports.get_mut(&grant.claim), grant.from.filter(is_live)) {
-            (Some(import), former) => {
-                if is_first {
-                    import.expect_from(former);
-                }
+            (Some(import), former) => import.expect_from(former, grant.token),
+            (None, Some(former)) => {
+                let import = Import::new(client_id, former, grant.token);
+                self.imports.insert(grant.claim, import);
             }
-            (None, Some(former)) if !has_arrived => {
-                self.imports.insert(grant.claim, Import::new(client_id, former));
-            }
-            (None, _) => self.complete(&client_id),
+            (None, None) => self.complete(&client_id, grant.from.is_some()),
         }
         self.wake_task();
     }
 
-    /// A claim that was made twice is granted twice; the later token counts.
+    /// What nobody here waits for any more is granted: it is here, or goes back.
     fn note_further_grant(&mut self, from: BootId, grant: Grant) {
-        if let Some(token) = self.held.get_mut(&*grant.client_id) {
-            *token = grant.token.max(*token);
-            return;
+        let Grant { client_id, token, .. } = grant;
+        let Some(held) = self.held.get_mut(&*client_id) else {
+            return self.tell(from, ControlFrame::Released { client_id, token });
+        };
+        *held = token.max(*held);
+        if grant.from.is_some() {
+            self.tell(from, ControlFrame::Settled { client_id, token });
         }
-        let (client_id, token) = (grant.client_id, grant.token);
-        self.tell(from, ControlFrame::Released { client_id, token });
     }
 
-    pub(super) fn note_refusal(&mut self, claim: u64, reason: &str) {
-        let refused = self.pending.extract_if(|_, pending| {
-            // What has begun to come is not refused by one that was asked again.
-            pending.claim == claim && pending.token.is_none()
-        });
-        for (_, pending) in refused {
-            let refusal = Admitted::Refused(reason.to_owned());
-            self.wakes.extend(pending.admission.and_then(|admission| admission.settle(refusal)));
+    pub(super) fn note_refusal(&mut self, from: BootId, claim: u64, reason: &str) {
+        let refused = self.pending.iter().find(|(_, pending)| pending.claim == claim);
+        let Some(client_id) = refused.map(|(client_id, _)| Arc::clone(client_id)) else { return };
+        let has_begun = self.pending.get(&client_id).is_some_and(|one| one.token.is_some())
+            && self.imports.get(&claim).is_some_and(Import::has_begun);
+        // What has begun to come is not refused by one that was asked again.
+        if has_begun || self.coordinator_of(&client_id) != Some(from) {
+            return;
         }
+        self.imports.remove(&claim);
+        let pending = self.pending.remove(&client_id);
+        let admission = pending.and_then(|pending| pending.admission);
+        let refusal = Admitted::Refused(reason.to_owned());
+        self.wakes.extend(admission.and_then(|admission| admission.settle(refusal)));
     }
 
     /// The Session of a claim is here, or there is none.
     pub(super) fn note_arrival(&mut self, claim: u64, client_id: &Arc<str>) {
         self.imports.remove(&claim);
         self.wake_task();
-        let Some(pending) = self.pending.get_mut(client_id) else { return };
-        if pending.claim != claim {
-            return;
-        }
-        if pending.token.is_some() {
-            self.complete(client_id);
-        } else {
-            pending.has_arrived = true;
+        if self.pending.get(client_id).is_some_and(|pending| pending.claim == claim) {
+            self.complete(client_id, true);
         }
     }
 
-    fn complete(&mut self, client_id: &Arc<str>) {
-        let Some(pending) = self.pending.remove(client_id) else { return };
-        let Some(token) = pending.token else { return };
+    /// What a claim asked for is here. Whoever coordinates is told if it waits for that.
+    fn complete(&mut self, client_id: &Arc<str>, is_awaited: bool) {
+        let Some(token) = self.pending.get(client_id).and_then(|pending| pending.token) else {
+            // It is not granted any more, and asked for again.
+            return;
+        };
+        let pending = self.pending.remove(client_id);
         self.held.insert(Arc::clone(client_id), token);
-        match pending.admission {
+        if is_awaited {
+            self.tell_settled(client_id, token);
+        }
+        match pending.and_then(|pending| pending.admission) {
             Some(admission) => self.wakes.extend(admission.settle(Admitted::Here)),
             None => self.unattended.push(Arc::clone(client_id)),
         }
     }
 
-    pub(super) fn note_revoke(&mut self, from: BootId, revoke: &Revoke) {
-        let client_id: Arc<str> = Arc::from(revoke.client_id.as_str());
-        let held = self.held.get(&client_id).copied();
-        let granted = self.pending.get(&client_id).and_then(|one| Some((one.claim, one.token?)));
-        // Whoever coordinates now is told what we have, and sorts it out.
-        let is_late = self.coordinator_of(&revoke.client_id) != Some(from);
-        if revoke.to == self.me {
-            // What we were about to give up is ours again.
-            return self.redirect(&client_id, revoke, is_late);
-        }
-        let (former, source) = match (held, granted) {
-            (Some(token), _) => (token, Source::Registry),
-            (None, Some((claim, token))) => (token, Source::Import(claim)),
-            (None, None) => return self.redirect(&client_id, revoke, is_late),
-        };
-        if is_late || former > revoke.token {
-            return;
-        }
-        self.held.remove(&client_id);
-        if let Source::Import(_) = source
-            && let Some(pending) = self.pending.remove(&client_id)
-        {
-            let admission = pending.admission;
-            let wake = admission.and_then(|admission| admission.settle(Admitted::Superseded));
-            self.wakes.extend(wake);
-        }
-        let number = self.draw_number();
-        self.exports.insert(number, Export::new(client_id, former, source, revoke));
-        self.wake_task();
+    /// A Session that was to leave stays, under the token of whoever was to have it.
+    pub(super) fn keep(&mut self, client_id: &Arc<str>, token: Token) {
+        self.held.insert(Arc::clone(client_id), token);
+        self.tell_settled(client_id, token);
+        // Whoever waits for it here need not wait for the answer.
+        let Some(pending) = self.pending.remove(client_id) else { return };
+        self.imports.remove(&pending.claim);
+        let admission = pending.admission;
+        self.wakes.extend(admission.and_then(|admission| admission.settle(Admitted::Here)));
     }
 
-    /// What we were told to give up is on its way elsewhere already, or was never here.
-    fn redirect(&mut self, client_id: &Arc<str>, revoke: &Revoke, is_late: bool) {
-        let mut exports = self.exports.values_mut().filter(|one| one.client_id == *client_id);
-        match exports.next_back() {
-            Some(latest) if latest.is_for(revoke) || !latest.is_frozen => {
-                if !is_late && latest.redirect(revoke) {
+    fn tell_settled(&mut self, client_id: &str, token: Token) {
+        let settled = ControlFrame::Settled { client_id: client_id.to_owned(), token };
+        self.tell_coordinator(client_id, settled);
+    }
+
+    pub(super) fn note_revoke(&mut self, from: BootId, revoke: &Revoke) {
+        if !self.goes_by(from, &revoke.client_id, revoke.token) {
+            return;
+        }
+        let client_id: Arc<str> = Arc::from(revoke.client_id.as_str());
+        let is_going = |export: &Export| export.client_id == client_id && export.has_heard(revoke);
+        if self.exports.values().any(is_going) {
+            // It was told twice.
+            return;
+        }
+        // What is on its way elsewhere may go another way, unless it is gone.
+        let mut exports = self.exports.values_mut();
+        let open = exports.find(|export| export.client_id == client_id && !export.is_frozen);
+        match open {
+            Some(export) => {
+                if export.redirect(revoke) {
                     self.wake_task();
                 }
             }
-            Some(_) | None => self.tell_empty(revoke.to, revoke.claim, client_id),
+            None => self.part_with(&client_id, revoke),
         }
     }
 
-    pub(super) fn tell_empty(&mut self, to: BootId, claim: u64, client_id: &str) {
+    /// Gives up what is here, to whom the order says.
+    pub(super) fn part_with(&mut self, client_id: &Arc<str>, revoke: &Revoke) {
+        match self.held.get(client_id).copied() {
+            Some(former) if revoke.to != self.me => {
+                self.held.remove(client_id);
+                let number = self.draw_number();
+                self.exports.insert(number, Export::new(Arc::clone(client_id), former, revoke));
+                self.wake_task();
+            }
+            // It was to go and has stayed, or it was never here.
+            Some(_) | None => self.tell_empty(revoke.to, revoke.claim, client_id, revoke.token),
+        }
+    }
+
+    pub(super) fn tell_empty(&mut self, to: BootId, claim: u64, client_id: &str, token: Token) {
         if claim == NO_CLAIM {
             return;
         }
-        let client_id = client_id.to_owned();
-        let handover = Handover { claim, client_id, is_last: true, state: bytes::Bytes::new() };
+        let (client_id, state) = (client_id.to_owned(), bytes::Bytes::new());
+        let handover = Handover { claim, client_id, token, is_last: true, state };
         self.tell(to, ControlFrame::Handover(handover));
     }
 
@@ -301,8 +298,5 @@ impl Turn<'_> {
 pub(super) const NO_CLAIM: u64 = 0;
 /// Client Identifiers that connections may wait for. More: CONNACK 0x89.
 const PENDING_MAX: usize = 65_536;
-/// Claims kept for slots that may become ours. More are refused, and come again.
-const EARLY_MAX: usize = 65_536;
 const NO_COORDINATOR: &str = "this broker does not know yet who coordinates the client identifier";
 const NO_LEASE: &str = "this broker has lost touch with the cluster";
-const TOO_EARLY: &str = "too many clients wait for a broker that does not coordinate them yet";

@@ -12,7 +12,6 @@ use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
 use crate::broker::peers::handover::Parts;
 use crate::broker::peers::ownership::claims::NO_CLAIM;
-use crate::broker::peers::ownership::holdings::held;
 use crate::broker::peers::ownership::{State, Work};
 use crate::broker::registry::{Claim, ClaimProgress, Claimed, Parked, Released};
 use crate::broker::turn::Turn;
@@ -27,7 +26,6 @@ pub(super) struct Export {
     pub(super) client_id: Arc<str>,
     /// Under which the identifier was ours.
     pub(super) former: Token,
-    source: Source,
     /// Under which it is the successor's.
     token: Token,
     to: BootId,
@@ -41,14 +39,6 @@ pub(super) struct Export {
     is_wanted: bool,
     /// Nobody there waits for it.
     is_declined: bool,
-}
-
-/// Where the Session is to be found.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
-    Registry,
-    /// In the registry once this import is over.
-    Import(u64),
 }
 
 /// How far an export has come.
@@ -68,11 +58,10 @@ pub(super) enum Outgoing {
 }
 
 impl Export {
-    pub(super) fn new(client_id: Arc<str>, former: Token, source: Source, revoke: &Revoke) -> Self {
+    pub(super) fn new(client_id: Arc<str>, former: Token, revoke: &Revoke) -> Self {
         Self {
             client_id,
             former,
-            source,
             token: revoke.token,
             to: revoke.to,
             claim: revoke.claim,
@@ -84,34 +73,24 @@ impl Export {
         }
     }
 
-    /// The import that brings the Session, where it is not here yet.
-    pub(super) fn import(&self) -> Option<u64> {
-        match self.source {
-            Source::Registry => None,
-            Source::Import(claim) => Some(claim),
-        }
+    /// Whether it goes by this order, or by a later one.
+    pub(super) fn has_heard(&self, revoke: &Revoke) -> bool {
+        revoke.token <= self.token
     }
 
-    /// Whether it goes where it is told to.
-    pub(super) fn is_for(&self, revoke: &Revoke) -> bool {
-        revoke.to == self.to && revoke.claim == self.claim
-    }
-
-    /// A later coordinator says who the successor is. `false` when it is not later.
+    /// A later order says who the successor is. All begins anew, also where it is the same: what was
+    /// sent goes by the former order. `false` when it is not later.
     pub(super) fn redirect(&mut self, revoke: &Revoke) -> bool {
-        if revoke.token <= self.token {
+        if self.has_heard(revoke) {
             return false;
         }
-        let is_redirected = !self.is_for(revoke);
         self.token = revoke.token;
         self.to = revoke.to;
         self.claim = revoke.claim;
         self.wants_session = revoke.wants_session;
-        self.is_redirected |= is_redirected;
-        if is_redirected {
-            self.is_wanted = false;
-            self.is_declined = false;
-        }
+        self.is_redirected = true;
+        self.is_wanted = false;
+        self.is_declined = false;
         true
     }
 }
@@ -152,19 +131,31 @@ impl State {
         }
     }
 
+    /// From here on it cannot be taken back. `false` when there is another order meanwhile.
+    fn freeze(&mut self, number: u64, token: Token) -> bool {
+        let export = self.exports.get_mut(&number).filter(|export| export.token == token);
+        export.map(|export| export.is_frozen = true).is_some()
+    }
+
+    /// An export is over. An order that came meanwhile is about what is left.
+    fn close_export(&mut self, number: u64, token: Token) {
+        let Some(export) = self.exports.remove(&number) else { return };
+        if export.token == token {
+            return;
+        }
+        let Export { client_id, token, to, claim, wants_session, .. } = export;
+        let id = client_id.to_string();
+        self.part_with(&client_id, &Revoke { client_id: id, token, to, claim, wants_session });
+    }
+
     fn export_to(&mut self, to: BootId, claim: u64) -> Option<&mut Export> {
         self.exports.values_mut().find(|export| export.to == to && export.claim == claim)
     }
 
     /// What each export is to do next; what it was told is told once.
     fn take_exports(&mut self) -> Vec<(u64, Export)> {
-        let imports = &self.imports;
-        let is_ready = |export: &Export| match export.source {
-            Source::Registry => true,
-            Source::Import(claim) => !imports.contains_key(&claim),
-        };
-        let ready = self.exports.iter_mut().filter(|(_, export)| is_ready(export));
-        ready
+        self.exports
+            .iter_mut()
             .map(|(number, export)| {
                 let taken = export.clone();
                 export.is_redirected = false;
@@ -184,7 +175,7 @@ impl Turn<'_> {
             if let Some(outgoing) = outgoing {
                 work.outgoing.insert(number, outgoing);
             } else {
-                self.own(peers, |state| state.exports.remove(&number));
+                self.own(peers, |state| state.close_export(number, export.token));
             }
         }
     }
@@ -220,8 +211,7 @@ impl Turn<'_> {
                     return Some(Outgoing::Gathering { client, round: None });
                 }
                 if parts.is_empty() {
-                    let parts = self.freeze(peers, number, export, *client);
-                    return self.send_rest(peers, export, parts);
+                    return self.freeze(peers, number, export, client);
                 }
                 self.send_parts(peers, export, &mut parts, false);
                 Some(Outgoing::Offered { client, parts })
@@ -232,8 +222,7 @@ impl Turn<'_> {
                 if !client.settle_unheard(waker) {
                     return Some(Outgoing::Gathering { client, round: Some(round) });
                 }
-                let parts = self.freeze(peers, number, export, *client);
-                self.send_rest(peers, export, parts)
+                self.freeze(peers, number, export, client)
             }
             Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
             Outgoing::Sending { parts } if export.is_wanted => self.send_rest(peers, export, parts),
@@ -260,7 +249,7 @@ impl Turn<'_> {
             }
             Claimed::Full => {
                 self.own(peers, |state| {
-                    state.tell_empty(export.to, export.claim, &export.client_id);
+                    state.tell_empty(export.to, export.claim, &export.client_id, export.token);
                 });
                 None
             }
@@ -291,7 +280,7 @@ impl Turn<'_> {
                 }
                 self.let_go(&export.client_id);
                 self.own(peers, |state| {
-                    state.tell_empty(export.to, export.claim, &export.client_id);
+                    state.tell_empty(export.to, export.claim, &export.client_id, export.token);
                 });
                 return None;
             }
@@ -306,28 +295,34 @@ impl Turn<'_> {
     /// The successor is a connection of ours.
     fn keep_after_all(&mut self, peers: &Peers, export: &Export, client: Option<Box<Client>>) {
         match client {
-            Some(client) if export.wants_session => self.park_moved(client),
+            Some(client) if export.wants_session => self.take_back(peers, export, client),
             other => {
                 if let Some(client) = other {
                     self.end_session(*client);
                 }
                 self.let_go(&export.client_id);
+                self.own(peers, |state| {
+                    state.tell_empty(export.to, export.claim, &export.client_id, export.token);
+                });
             }
         }
-        self.own(peers, |state| state.note_arrival(export.claim, &export.client_id));
     }
 
-    /// Nothing comes to the Session here any more. What there is of it.
-    fn freeze(&mut self, peers: &Peers, number: u64, export: &Export, mut client: Client) -> Parts {
-        self.own(peers, |state| {
-            if let Some(export) = state.exports.get_mut(&number) {
-                export.is_frozen = true;
-            }
-        });
+    /// Nothing comes to the Session here any more, and what there is of it goes.
+    fn freeze(
+        &mut self,
+        peers: &Peers,
+        number: u64,
+        export: &Export,
+        mut client: Box<Client>,
+    ) -> Option<Outgoing> {
+        if !self.own(peers, |state| state.freeze(number, export.token)) {
+            return Some(Outgoing::Gathering { client, round: None });
+        }
         self.withdraw_subscriptions(&client.session);
         let contents = client.session.hand_over();
         self.let_go(&export.client_id);
-        Parts::of_contents(&contents, peers)
+        self.send_rest(peers, export, Parts::of_contents(&contents, peers))
     }
 
     /// The registry has nothing of the Client Identifier any more, but for who waits for it.
@@ -349,6 +344,7 @@ impl Turn<'_> {
                 let handover = Handover {
                     claim: export.claim,
                     client_id: export.client_id.to_string(),
+                    token: export.token,
                     is_last: is_rest && parts.is_empty(),
                     state: part,
                 };
@@ -357,17 +353,9 @@ impl Turn<'_> {
         });
     }
 
-    /// The successor does not need the Session: it is ours again, under the successor's token, unless
-    /// the coordinator knows of a later one.
+    /// The successor does not need the Session, or is here: it is ours again.
     fn take_back(&mut self, peers: &Peers, export: &Export, client: Box<Client>) {
-        let client_id = &export.client_id;
-        self.own(peers, |state| {
-            let token = export.token;
-            let known = state.held.entry_ref(client_id).or_insert(token);
-            *known = token.max(*known);
-            let report = ControlFrame::Report(vec![held(client_id, token, NO_CLAIM)]);
-            state.tell_coordinator(client_id, report);
-        });
+        self.own(peers, |state| state.keep(&export.client_id, export.token));
         self.park_moved(client);
     }
 

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::complaints::Complaints;
 use crate::broker::disconnect::Client;
+use crate::broker::latest::Offer;
 use crate::broker::peers::Peers;
 use crate::broker::peers::handover::{MovedSubscription, Received};
 use crate::broker::peers::ownership::claims::NO_CLAIM;
@@ -24,7 +25,7 @@ use crate::broker::registry::Claimed;
 use crate::broker::replay::{Replay, Replays};
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Handover};
+use crate::cluster::frame::{ControlFrame, Handover, Token};
 use crate::cluster::identity::BootId;
 use crate::mqtt::ProtocolVersion;
 use crate::ports::auth::Identity;
@@ -38,6 +39,8 @@ use crate::session::session::{Session, Subscription};
 pub(super) struct Import {
     pub(super) client_id: Arc<str>,
     pub(super) from: BootId,
+    /// Of the order by which it comes from there.
+    token: Token,
     /// Not yet looked at; as many as were asked for.
     parts: VecDeque<Bytes>,
     has_begun: bool,
@@ -79,15 +82,14 @@ struct News {
     parts: VecDeque<Bytes>,
     has_last: bool,
     is_lost: bool,
-    /// Whether it is granted: nobody else is to get it before it is ours to keep.
-    is_granted: bool,
 }
 
 impl Import {
-    pub(super) fn new(client_id: Arc<str>, from: BootId) -> Self {
+    pub(super) fn new(client_id: Arc<str>, from: BootId, token: Token) -> Self {
         Self {
             client_id,
             from,
+            token,
             parts: VecDeque::new(),
             has_begun: false,
             has_last: false,
@@ -95,11 +97,12 @@ impl Import {
         }
     }
 
-    /// It is granted now, and comes from `former`; from nobody, as far as the coordinator knows.
-    pub(super) fn expect_from(&mut self, former: Option<BootId>) {
+    /// It is granted now, and comes from `former`; from nobody, as far as the coordinator knows. What
+    /// has come by another order does not count.
+    pub(super) fn expect_from(&mut self, former: Option<BootId>, token: Token) {
         match former {
-            Some(former) if former == self.from => {}
-            Some(former) => *self = Self::new(Arc::clone(&self.client_id), former),
+            Some(former) if former == self.from && token == self.token => {}
+            Some(former) => *self = Self::new(Arc::clone(&self.client_id), former, token),
             None => self.is_lost = true,
         }
     }
@@ -112,42 +115,49 @@ impl Import {
 
 impl State {
     pub(super) fn note_part(&mut self, from: BootId, handover: Handover) {
-        let Handover { claim, client_id, is_last, state } = handover;
-        let is_waited_for = |claimed: u64| claimed == claim && claim != NO_CLAIM;
-        if !self.imports.contains_key(&claim)
-            && let Some((client_id, pending)) = self.pending.get_key_value(client_id.as_str())
-            && is_waited_for(pending.claim)
+        let Handover { claim, client_id, token, is_last, state } = handover;
+        if let Some((client_id, pending)) = self.pending.get_key_value(client_id.as_str())
+            && pending.claim == claim
+            && claim != NO_CLAIM
             && pending.token.is_none()
+            && self.imports.get(&claim).is_none_or(|import| import.token < token)
         {
-            // It was ordered by who coordinated before, whose grant will not come.
-            self.imports.insert(claim, Import::new(Arc::clone(client_id), from));
+            // The grant is still to come. Of two orders to send it the later counts.
+            self.imports.insert(claim, Import::new(Arc::clone(client_id), from, token));
         }
         match self.imports.get_mut(&claim) {
-            Some(import) if import.from == from => {
+            Some(import) if import.from == from && import.token == token => {
                 import.has_begun = true;
                 import.has_last |= is_last;
                 import.parts.push_back(state);
                 self.wake_task();
             }
+            // Whoever sends it has been told otherwise, or will be.
+            Some(import) if token < import.token => {}
             Some(_) | None if is_last && state.is_empty() => {}
             Some(_) | None => self.tell(from, ControlFrame::HandoverDeclined { claim }),
         }
     }
 
+    /// What is new of what is granted. The rest may go elsewhere after all.
     fn take_news(&mut self) -> Vec<News> {
         let pending = &self.pending;
-        let news = |(claim, import): (&u64, &mut Import)| News {
+        let is_granted = |claim: u64, import: &Import| {
+            let pending = pending.get(&import.client_id).filter(|one| one.claim == claim);
+            pending.is_some_and(|pending| pending.token.is_some())
+        };
+        let news = self.imports.iter_mut().filter(|(claim, import)| {
+            (import.has_begun || import.is_lost) && is_granted(**claim, import)
+        });
+        news.map(|(claim, import)| News {
             claim: *claim,
             client_id: Arc::clone(&import.client_id),
             from: import.from,
             parts: std::mem::take(&mut import.parts),
             has_last: import.has_last,
             is_lost: import.is_lost,
-            is_granted: pending
-                .get(&import.client_id)
-                .is_none_or(|pending| pending.claim != *claim || pending.token.is_some()),
-        };
-        self.imports.iter_mut().map(news).collect()
+        })
+        .collect()
     }
 }
 
@@ -217,7 +227,7 @@ impl Turn<'_> {
         if news.is_lost {
             return true;
         }
-        if news.is_granted && incoming.is_due() {
+        if incoming.is_due() {
             incoming.parts = 0;
             incoming.has_asked = incoming.is_applied;
             let claim = news.claim;
@@ -265,8 +275,9 @@ impl Turn<'_> {
             session_expiry_secs,
             waiting: None,
         });
+        let since = self.broker.next_offer();
         for subscription in subscriptions {
-            add_subscription(&mut client, subscription);
+            add_subscription(&mut client, subscription, since);
         }
         client
     }
@@ -353,7 +364,7 @@ impl Turn<'_> {
     }
 }
 
-fn add_subscription(client: &mut Client, moved: MovedSubscription) {
+fn add_subscription(client: &mut Client, moved: MovedSubscription, since: Offer) {
     let MovedSubscription { filter, options, id, replay_place } = moved;
     client.subscription_serial = client.subscription_serial.wrapping_add(1);
     let serial = client.subscription_serial;
@@ -364,5 +375,5 @@ fn add_subscription(client: &mut Client, moved: MovedSubscription) {
         Arc::new(SubscriptionTag { subscription_ids, shared_filter: None })
     });
     let cursor = RetainedCursor::resume(filter, &place);
-    client.replays.push(Replay { cursor, serial, qos: options.qos, tag });
+    client.replays.push(Replay { cursor, serial, qos: options.qos, since, tag });
 }

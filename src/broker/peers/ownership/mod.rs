@@ -15,6 +15,7 @@ mod exports;
 mod holdings;
 mod imports;
 mod marks;
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -32,8 +33,8 @@ use crate::broker::peers::ownership::imports::{Import, Incoming, Settling};
 use crate::broker::peers::ownership::marks::MarkRound;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
-use crate::cluster::coordinator::{Coordinator, Telling};
-use crate::cluster::frame::{Claim, ControlFrame, Token};
+use crate::cluster::coordinator::{Coordinator, Telling, Word};
+use crate::cluster::frame::{ControlFrame, Token};
 use crate::cluster::identity::BootId;
 use crate::cluster::slot_table::SlotTable;
 
@@ -54,8 +55,6 @@ struct State {
     held: HashMap<Arc<str>, Token, FixedState>,
     /// What connections of ours want.
     pending: HashMap<Arc<str>, PendingClaim, FixedState>,
-    /// Claims for slots that are not ours as far as we know: the claimant may know more.
-    early: VecDeque<(BootId, Claim)>,
     /// Sessions on their way here, by the number of the claim.
     imports: BTreeMap<u64, Import>,
     /// Sessions on their way elsewhere, by a number of ours.
@@ -89,7 +88,6 @@ impl State {
             slots: None,
             held: HashMap::with_hasher(hashing.clone()),
             pending: HashMap::with_hasher(hashing),
-            early: VecDeque::new(),
             imports: BTreeMap::new(),
             exports: BTreeMap::new(),
             rounds: BTreeMap::new(),
@@ -166,19 +164,26 @@ impl State {
     /// A word of `from`, which may be this broker, about Client Identifiers.
     fn receive(&mut self, peers: &Peers, from: BootId, frame: ControlFrame) {
         match frame {
-            ControlFrame::Claim(claim) => self.coordinate(from, claim),
+            ControlFrame::Claim(claim) => self.coordinate(from, Word::Claim(claim)),
             ControlFrame::Grant(grant) => self.note_grant(peers, from, grant),
-            ControlFrame::ClaimRefused { claim, reason } => self.note_refusal(claim, &reason),
+            ControlFrame::ClaimRefused { claim, reason } => {
+                self.note_refusal(from, claim, &reason);
+            }
             ControlFrame::Revoke(revoke) => self.note_revoke(from, &revoke),
             ControlFrame::Handover(handover) => self.note_part(from, handover),
             ControlFrame::HandoverWanted { claim } => self.note_wanted(from, claim),
             ControlFrame::HandoverDeclined { claim } => self.note_declined(from, claim),
             ControlFrame::Released { client_id, token } => {
-                self.coordinator.release(from, &client_id, token);
+                self.coordinate(from, Word::Released(client_id, token));
             }
-            ControlFrame::Report(held) => self.outbox.extend(self.coordinator.report(from, held)),
+            ControlFrame::Report { epoch, held } => {
+                self.coordinate(from, Word::Report(epoch, held));
+            }
             ControlFrame::ReportComplete { epoch } => {
-                self.outbox.extend(self.coordinator.complete_report(from, epoch));
+                self.coordinate(from, Word::ReportComplete(epoch));
+            }
+            ControlFrame::Settled { client_id, token } => {
+                self.coordinate(from, Word::Settled(client_id, token));
             }
             ControlFrame::MarkWanted { mark } => {
                 if let Some(peer) = peers.find(from) {
@@ -203,8 +208,16 @@ impl State {
             | ControlFrame::Retained(_)
             | ControlFrame::RetainedMore { .. }
             | ControlFrame::RetainedComplete
+            | ControlFrame::Latest(_)
+            | ControlFrame::Will(_)
+            | ControlFrame::DigestsWanted(_)
+            | ControlFrame::Digests { .. }
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
+    }
+
+    fn coordinate(&mut self, from: BootId, word: Word) {
+        self.outbox.extend(self.coordinator.hear(from, word));
     }
 
     /// Tells everybody what is to be told. What is for this broker is handled here and now, and may
@@ -225,6 +238,14 @@ impl State {
 
     fn coordinator_of(&self, client_id: &str) -> Option<BootId> {
         self.slots.as_ref()?.owner(client_id)
+    }
+
+    /// Whether this broker goes by the slot map under which it was given the token, and by that map
+    /// it was `from` who had to give it. What was said by another map counts no more: whoever
+    /// coordinates now has been told what came of it.
+    fn goes_by(&self, from: BootId, client_id: &str, token: Token) -> bool {
+        let Some(slots) = &self.slots else { return false };
+        slots.epoch() == token.epoch && slots.owner(client_id) == Some(from)
     }
 
     fn tell_coordinator(&mut self, client_id: &str, frame: ControlFrame) {

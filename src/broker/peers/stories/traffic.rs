@@ -51,7 +51,7 @@ struct Story {
     cut: Option<(usize, usize)>,
 }
 
-/// Brokers with clients; one more only coordinates, and may die.
+/// Brokers with clients; one more only coordinates, and may die. Another one may come.
 const NODES: usize = 3;
 const MESSAGES_MAX: u16 = 60;
 
@@ -85,14 +85,15 @@ impl Story {
     }
 
     fn play(&mut self) {
-        // A change of the coordinator while Sessions move is not mastered yet (README, honest limits):
-        // MQTTZOO_COORDINATOR_DIES=1 plays it.
-        let may_die = std::env::var_os("MQTTZOO_COORDINATOR_DIES").is_some();
-        let dies_at = if may_die { self.chance.below(400) } else { usize::MAX };
+        // Each in every other story: who coordinates dies, a broker comes that coordinates as well.
+        let (dies_at, joins_at) = (self.chance.below(800), self.chance.below(800));
         for action in 0..400 {
             if action == dies_at {
-                self.mend();
                 self.cluster.kill(NODES);
+            }
+            if action == joins_at {
+                self.cluster.join();
+                self.cluster.assign_slots();
             }
             self.act();
         }
@@ -108,6 +109,8 @@ impl Story {
             7 => self.roam(),
             8 if self.chance.one_in(4) && self.roamer.is_online => self.drop_connection(),
             9 if self.chance.one_in(4) => self.toggle_cut(),
+            // A map that says the same is another one as well.
+            14 if self.chance.one_in(16) => self.cluster.assign_slots(),
             10..=13 => {
                 let _packet = self.read();
             }
@@ -333,7 +336,7 @@ fn again(packet: &Packet) -> Packet {
 fn a_session_that_moves_under_traffic_gets_each_message_once_and_in_order() {
     let seeds = match std::env::var("MQTTZOO_SEED") {
         Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
-        Err(_) => 0..=999,
+        Err(_) => 0..=std::env::var("MQTTZOO_SEEDS").map_or(999, |last| last.parse().unwrap()),
     };
     for seed in seeds {
         Story::new(seed).play();

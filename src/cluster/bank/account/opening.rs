@@ -37,12 +37,21 @@ impl Account {
 
     fn handle_found(&mut self, now: Tick, data: &[u8], stat: Stat, desk: &mut Desk) {
         let Some((boot_id, funds)) = decode_lease(data) else { return self.try_again(now) };
+        let delete = Change::Delete { path: self.path.clone(), version: Some(stat.version) };
+        let is_of_this_session = Some(stat.ephemeral_owner) == self.session;
         if boot_id != self.options.boot_id {
-            // That of our last process: it ends with its session.
-            return self.try_again(now);
+            if !is_of_this_session {
+                // That of our last process: it ends with its session.
+                return self.try_again(now);
+            }
+            // That of our last life, which this session outlives. What was paid for by it is an
+            // orphan from now on, and the leader counts again.
+            let replace = Request::All(vec![delete, self.created(Funds::ZERO)]);
+            self.step = Step::Opening(desk.submit(replace), Funds::ZERO);
+            return;
         }
         let data = encode_lease(boot_id, funds);
-        if Some(stat.ephemeral_owner) == self.session {
+        if is_of_this_session {
             let version = Some(stat.version);
             let set = Change::Set { path: self.path.clone(), data, version };
             self.step = Step::Confirming(desk.submit(Request::Change(set)), funds);
@@ -50,7 +59,6 @@ impl Account {
         }
         // It is from a session that the ensemble has not ended yet: the same lease in its place
         // moves nothing.
-        let delete = Change::Delete { path: self.path.clone(), version: Some(stat.version) };
         let replace = Request::All(vec![delete, self.created(funds)]);
         self.step = Step::Opening(desk.submit(replace), funds);
     }

@@ -1,63 +1,33 @@
 use expect_test::expect;
 
-use super::check;
+use super::check_serving;
 
 #[test]
 fn a_broker_that_is_killed_is_suspect_when_its_session_ends_and_declared_dead_at_once() {
     let story = "
-        start a,b,c
-        run 10
-        set a,b,c up
         run 7000
         crash b
         run 5000
         run 2000
         lease a
     ";
-    check(
+    check_serving(
+        "a,b,c",
         story,
-        &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 10
-        set a,b,c up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-             1010 a1 sees that c1 is Up
-             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 b1 sees that c1 is Up
-             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that a1 is Up
-             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that b1 is Up
-        run 7000
-        crash b
-        run 5000
-        run 2000
-            14010 a1 suspects b1
-            14010 a1 has slots [a1:509 c1:515] dead [b1]
-            14010 a1 buries b1
-            14010 c1 suspects b1
-            14010 c1 has slots [a1:509 c1:515] dead [b1]
-            14010 c1 buries b1
-        lease a
-            15010 a1 lease 3990 ms more, Committed
-    "#]],
+        &expect![[r"
+            run 7000
+            crash b
+            run 5000
+            run 2000
+                14010 a1 suspects b1
+                14010 a1 has slots [a1:509 c1:515] dead [b1]
+                14010 a1 buries b1
+                14010 c1 suspects b1
+                14010 c1 has slots [a1:509 c1:515] dead [b1]
+                14010 c1 buries b1
+            lease a
+                15010 a1 lease 3990 ms more, Committed
+        "]],
     );
 }
 
@@ -66,9 +36,6 @@ fn a_broker_that_is_killed_is_suspect_when_its_session_ends_and_declared_dead_at
 #[test]
 fn a_new_leader_waits_before_it_declares_anybody_dead() {
     let story = "
-        start a,b,c
-        run 10
-        set a,b,c up
         run 7000
         crash a
         crash c
@@ -77,51 +44,24 @@ fn a_new_leader_waits_before_it_declares_anybody_dead() {
         run 5990
         run 10
     ";
-    check(
+    check_serving(
+        "a,b,c",
         story,
-        &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 10
-        set a,b,c up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-             1010 a1 sees that c1 is Up
-             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 b1 sees that c1 is Up
-             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that a1 is Up
-             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that b1 is Up
-        run 7000
-        crash a
-        crash c
-        run 5990
-        run 10
-            14010 b1 suspects a1
-            14010 b1 suspects c1
-            14010 b1 leads
-        run 5990
-        run 10
-            20010 b1 has slots [b1:1024] dead [a1 c1]
-            20010 b1 buries a1
-            20010 b1 buries c1
-    "#]],
+        &expect![[r"
+            run 7000
+            crash a
+            crash c
+            run 5990
+            run 10
+                14010 b1 suspects a1
+                14010 b1 suspects c1
+                14010 b1 leads
+            run 5990
+            run 10
+                20010 b1 has slots [b1:1024] dead [a1 c1]
+                20010 b1 buries a1
+                20010 b1 buries c1
+        "]],
     );
 }
 
@@ -129,9 +69,6 @@ fn a_new_leader_waits_before_it_declares_anybody_dead() {
 #[test]
 fn a_broker_that_loses_its_session_and_comes_back_in_time_goes_on() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 3000
         expire b
         run 10
@@ -140,34 +77,20 @@ fn a_broker_that_loses_its_session_and_comes_back_in_time_goes_on() {
         run 10
         run 6000
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
-        &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 3000
-        expire b
-             4010 a1 suspects b1
-        run 10
-        cut b
-        heal b
-             4020 a1 has b1 back
-        run 10
-        run 6000
-    "#]],
+        &expect![[r"
+            run 3000
+            expire b
+                 4010 a1 suspects b1
+            run 10
+            cut b
+            heal b
+                 4020 a1 has b1 back
+            run 10
+            run 6000
+        "]],
     );
 }
 
@@ -176,9 +99,6 @@ fn a_broker_that_loses_its_session_and_comes_back_in_time_goes_on() {
 #[test]
 fn a_leader_that_has_not_seen_somebody_come_back_does_not_declare_it_dead() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         late a
         expire b
@@ -190,47 +110,30 @@ fn a_leader_that_has_not_seen_somebody_come_back_does_not_declare_it_dead() {
         run 10
         show a
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 7000
-        late a
-        expire b
-        run 10
-        cut b
-        heal b
-        run 10
-        deliver a
-             8030 a1 suspects b1
-             8030 a1 has b1 back
-        run 10
-        show a
-             8040 a1 present ["b1"] suspect []
-    "#]],
+            run 7000
+            late a
+            expire b
+            run 10
+            cut b
+            heal b
+            run 10
+            deliver a
+                 8030 a1 suspects b1
+                 8030 a1 has b1 back
+            run 10
+            show a
+                 8040 a1 present ["b1"] suspect []
+        "#]],
     );
 }
 
 #[test]
 fn a_broker_that_slept_until_it_was_dead_begins_a_new_life() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         pause b
         run 7000
@@ -241,24 +144,10 @@ fn a_broker_that_slept_until_it_was_dead_begins_a_new_life() {
         set b up
         run 10
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-            start a,b
-                 1000 a1 has slots [] dead []
-                 1000 a1 is registered; listed [] absent []
-                 1000 a1 leads
-                 1000 b1 has slots [] dead []
-                 1000 a1 sees b1 Joining
-                 1000 b1 sees a1 Joining
-                 1000 b1 is registered; listed ["a1"] absent []
-            run 10
-            set a,b up
-                 1010 a1 has slots [a1:1024] dead []
-                 1010 a1 sees that b1 is Up
-                 1010 a1 has slots [a1:515 b1:509] dead []
-                 1010 b1 sees that a1 is Up
-                 1010 b1 has slots [a1:515 b1:509] dead []
             run 7000
             pause b
             run 7000
@@ -287,9 +176,6 @@ fn a_broker_that_slept_until_it_was_dead_begins_a_new_life() {
 #[test]
 fn a_broker_that_leaves_is_dead_at_once_by_its_own_word() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 100
         set a draining
         run 10
@@ -298,41 +184,27 @@ fn a_broker_that_leaves_is_dead_at_once_by_its_own_word() {
         crash a
         run 7000
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
-        &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 100
-        set a draining
-             1110 a1 has slots [a1:0 b1:1024] dead []
-             1110 b1 sees that a1 is Draining
-             1110 b1 has slots [a1:0 b1:1024] dead []
-        run 10
-        leave a
-             1120 a1 does not lead any more
-             1120 a1 has left
-             1120 b1 suspects a1
-             1120 b1 has slots [b1:1024] dead [a1]
-             1120 b1 buries a1
-        run 10
-        crash a
-        run 7000
-             7130 b1 leads
-    "#]],
+        &expect![[r"
+            run 100
+            set a draining
+                 1110 a1 has slots [a1:0 b1:1024] dead []
+                 1110 b1 sees that a1 is Draining
+                 1110 b1 has slots [a1:0 b1:1024] dead []
+            run 10
+            leave a
+                 1120 a1 does not lead any more
+                 1120 a1 has left
+                 1120 b1 suspects a1
+                 1120 b1 has slots [b1:1024] dead [a1]
+                 1120 b1 buries a1
+            run 10
+            crash a
+            run 7000
+                 7130 b1 leads
+        "]],
     );
 }
 
@@ -340,9 +212,6 @@ fn a_broker_that_leaves_is_dead_at_once_by_its_own_word() {
 #[test]
 fn after_an_outage_the_leader_waits_before_it_declares_anybody_dead() {
     let story = "
-        start a,b,c
-        run 10
-        set a,b,c up
         run 7000
         outage
         run 20000
@@ -352,54 +221,27 @@ fn after_an_outage_the_leader_waits_before_it_declares_anybody_dead() {
         run 20
         run 6000
     ";
-    check(
+    check_serving(
+        "a,b,c",
         story,
-        &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 10
-        set a,b,c up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-             1010 a1 sees that c1 is Up
-             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 b1 sees that c1 is Up
-             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that a1 is Up
-             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that b1 is Up
-        run 7000
-        outage
-             8010 a1 does not lead any more
-        run 20000
-        crash c
-        restore
-            28010 a1 leads
-        run 5990
-        run 20
-            34010 a1 suspects c1
-            34010 a1 has slots [a1:515 b1:509] dead [c1]
-            34010 a1 buries c1
-            34010 b1 suspects c1
-            34010 b1 has slots [a1:515 b1:509] dead [c1]
-            34010 b1 buries c1
-        run 6000
-    "#]],
+        &expect![[r"
+            run 7000
+            outage
+                 8010 a1 does not lead any more
+            run 20000
+            crash c
+            restore
+                28010 a1 leads
+            run 5990
+            run 20
+                34010 a1 suspects c1
+                34010 a1 has slots [a1:515 b1:509] dead [c1]
+                34010 a1 buries c1
+                34010 b1 suspects c1
+                34010 b1 has slots [a1:515 b1:509] dead [c1]
+                34010 b1 buries c1
+            run 6000
+        "]],
     );
 }
 
@@ -407,9 +249,6 @@ fn after_an_outage_the_leader_waits_before_it_declares_anybody_dead() {
 #[test]
 fn a_leader_without_its_place_in_the_line_writes_nothing() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         late a
         by-hand delete /leader/l-a1000000000000000000000000000000-0000000000000001-0000000000
@@ -417,36 +256,22 @@ fn a_leader_without_its_place_in_the_line_writes_nothing() {
         run 10
         deliver a
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
-        &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 7000
-        late a
-        by-hand delete /leader/l-a1000000000000000000000000000000-0000000000000001-0000000000
-             8010 b1 leads
-        set a draining
-             8010 a1 does not lead any more
-             8010 b1 sees that a1 is Draining
-             8010 b1 has slots [a1:0 b1:1024] dead []
-        run 10
-        deliver a
-             8020 a1 has slots [a1:0 b1:1024] dead []
-    "#]],
+        &expect![[r"
+            run 7000
+            late a
+            by-hand delete /leader/l-a1000000000000000000000000000000-0000000000000001-0000000000
+                 8010 b1 leads
+            set a draining
+                 8010 a1 does not lead any more
+                 8010 b1 sees that a1 is Draining
+                 8010 b1 has slots [a1:0 b1:1024] dead []
+            run 10
+            deliver a
+                 8020 a1 has slots [a1:0 b1:1024] dead []
+        "]],
     );
 }
 
@@ -454,9 +279,6 @@ fn a_leader_without_its_place_in_the_line_writes_nothing() {
 #[test]
 fn a_declaration_of_which_the_answer_was_lost_is_found() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         crash b
         run 5990
@@ -466,79 +288,48 @@ fn a_declaration_of_which_the_answer_was_lost_is_found() {
         cut a
         heal a
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 7000
-        crash b
-        run 5990
-        deaf-from a All([Check { path: "/leader
-        run 10
-            14010 a1 suspects b1
-            14010 a1 has slots [a1:1024] dead [b1]
-            14010 a1 buries b1
-        show a
-            14010 a1 present [] suspect []
-        cut a
-            14010 a1 does not lead any more
-        heal a
-            14010 a1 leads
-    "#]],
+            run 7000
+            crash b
+            run 5990
+            deaf-from a All([Check { path: "/leader
+            run 10
+                14010 a1 suspects b1
+                14010 a1 has slots [a1:1024] dead [b1]
+                14010 a1 buries b1
+            show a
+                14010 a1 present [] suspect []
+            cut a
+                14010 a1 does not lead any more
+            heal a
+                14010 a1 leads
+        "#]],
     );
 }
 
 #[test]
 fn a_znode_that_is_deleted_by_hand_is_made_again() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 10
         by-hand delete /brokers/b
         run 10
         show a
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 10
-        by-hand delete /brokers/b
-             1020 a1 suspects b1
-             1020 a1 has b1 back
-        run 10
-        show a
-             1030 a1 present ["b1"] suspect []
-    "#]],
+            run 10
+            by-hand delete /brokers/b
+                 1020 a1 suspects b1
+                 1020 a1 has b1 back
+            run 10
+            show a
+                 1030 a1 present ["b1"] suspect []
+        "#]],
     );
 }
 
@@ -547,9 +338,6 @@ fn a_znode_that_is_deleted_by_hand_is_made_again() {
 #[test]
 fn a_joiner_that_only_one_broker_saw_is_declared_dead_by_that_one() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         start c
         crash a
@@ -563,59 +351,45 @@ fn a_joiner_that_only_one_broker_saw_is_declared_dead_by_that_one() {
         run 1000
         show b
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 7000
-        start c
-             8010 c1 has slots [a1:515 b1:509] dead []
-             8010 a1 sees c1 Joining
-             8010 b1 sees c1 Joining
-             8010 c1 sees a1 Up
-             8010 c1 sees b1 Up
-             8010 c1 is registered; listed ["a1", "b1"] absent []
-        crash a
-        crash c
-        cut b
-        run 6000
-        start d
-            14010 d1 has slots [a1:515 b1:509] dead []
-            14010 d1 is registered; listed [] absent ["a1", "b1"]
-            14010 d1 leads
-        run 100
-        heal b
-            14110 b1 suspects a1
-            14110 b1 suspects c1
-            14110 b1 sees d1 Joining
-            14110 d1 sees b1 Up
-        run 12100
-            20010 b1 has slots [b1:1024] dead [a1]
-            20010 b1 buries a1
-            20010 d1 has slots [b1:1024] dead [a1]
-            20010 d1 buries a1
-            26110 b1 has slots [b1:1024] dead [a1 c1]
-            26110 b1 buries c1
-            26110 d1 has slots [b1:1024] dead [a1 c1]
-            26110 d1 buries c1
-        run 1000
-        show b
-            27210 b1 present ["d1"] suspect []
-    "#]],
+            run 7000
+            start c
+                 8010 c1 has slots [a1:515 b1:509] dead []
+                 8010 a1 sees c1 Joining
+                 8010 b1 sees c1 Joining
+                 8010 c1 sees a1 Up
+                 8010 c1 sees b1 Up
+                 8010 c1 is registered; listed ["a1", "b1"] absent []
+            crash a
+            crash c
+            cut b
+            run 6000
+            start d
+                14010 d1 has slots [a1:515 b1:509] dead []
+                14010 d1 is registered; listed [] absent ["a1", "b1"]
+                14010 d1 leads
+            run 100
+            heal b
+                14110 b1 suspects a1
+                14110 b1 suspects c1
+                14110 b1 sees d1 Joining
+                14110 d1 sees b1 Up
+            run 12100
+                20010 b1 has slots [b1:1024] dead [a1]
+                20010 b1 buries a1
+                20010 d1 has slots [b1:1024] dead [a1]
+                20010 d1 buries a1
+                26110 b1 has slots [b1:1024] dead [a1 c1]
+                26110 b1 buries c1
+                26110 d1 has slots [b1:1024] dead [a1 c1]
+                26110 d1 buries c1
+            run 1000
+            show b
+                27210 b1 present ["d1"] suspect []
+        "#]],
     );
 }
 
@@ -624,9 +398,6 @@ fn a_joiner_that_only_one_broker_saw_is_declared_dead_by_that_one() {
 #[test]
 fn a_leader_that_read_before_somebody_came_back_does_not_declare_it_dead() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         slow a
         expire b
@@ -637,37 +408,69 @@ fn a_leader_that_read_before_somebody_came_back_does_not_declare_it_dead() {
         show a
         show b
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
+            run 7000
+            slow a
+            expire b
+                 8010 a1 suspects b1
+            cut b
+            heal b
+            deliver a
+                 8010 a1 has b1 back
+            run 10
+            show a
+                 8020 a1 present ["b1"] suspect []
+            show b
+                 8020 b1 present ["a1"] suspect []
+        "#]],
+    );
+}
+
+/// Somebody deleted the znode of a broker, and it was declared dead while its session stood. Its place
+/// in the line stayed, of a life that was over: when it came to be the first, nobody led any more.
+#[test]
+fn a_place_in_the_line_of_a_former_life_is_given_up() {
+    let story = "
         run 7000
-        slow a
-        expire b
-             8010 a1 suspects b1
-        cut b
-        heal b
-        deliver a
-             8010 a1 has b1 back
+        late b
+        by-hand delete /brokers/b
+        deliver b
+        reborn b
         run 10
-        show a
-             8020 a1 present ["b1"] suspect []
-        show b
-             8020 b1 present ["a1"] suspect []
-    "#]],
+        set b up
+        crash a
+        run 7000
+    ";
+    check_serving(
+        "a,b",
+        story,
+        &expect![[r#"
+            run 7000
+            late b
+            by-hand delete /brokers/b
+                 8010 a1 suspects b1
+                 8010 a1 has slots [a1:1024] dead [b1]
+                 8010 a1 buries b1
+            deliver b
+                 8010 b1 has slots [a1:1024] dead [b1]
+                 8010 b1 learns that it is dead
+            reborn b
+                 8010 b2 has slots [a1:1024] dead [b1]
+                 8010 a1 sees b2 Joining
+                 8010 b2 sees a1 Up
+                 8010 b2 is registered; listed ["a1"] absent []
+            run 10
+            set b up
+                 8020 a1 sees that b2 is Up
+                 8020 a1 has slots [a1:512 b2:512] dead [b1]
+                 8020 b2 has slots [a1:512 b2:512] dead [b1]
+            crash a
+            run 7000
+                14020 b2 suspects a1
+                14020 b2 leads
+        "#]],
     );
 }

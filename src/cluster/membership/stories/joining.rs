@@ -1,7 +1,7 @@
 use expect_test::expect;
 
-use super::check;
 use super::world::World;
+use super::{check, check_joined, check_serving};
 
 #[test]
 fn a_broker_that_is_alone_leads_and_has_all_slots_once_it_is_up() {
@@ -109,9 +109,6 @@ fn an_ensemble_without_ttl_nodes_is_told_from_one_with() {
 #[test]
 fn a_broker_whose_name_is_taken_by_its_former_life_waits_for_its_end() {
     let story = "
-        start a
-        run 10
-        set a up
         run 10
         start b
         run 10
@@ -121,70 +118,58 @@ fn a_broker_whose_name_is_taken_by_its_former_life_waits_for_its_end() {
         run 3000
         run 3000
     ";
-    check(
+    check_serving(
+        "a",
         story,
         &expect![[r#"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        set a up
-             1010 a1 has slots [a1:1024] dead []
-        run 10
-        start b
-             1020 b1 has slots [a1:1024] dead []
-             1020 a1 sees b1 Joining
-             1020 b1 sees a1 Up
-             1020 b1 is registered; listed ["a1"] absent []
-        run 10
-        crash b
-        run 2000
-        start b
-             3030 b2 has slots [a1:1024] dead []
-             3030 b2 complains: the name b is taken by boot-b1000000 at b:1884: waiting for its znode to end
-             3030 b2 asks b1, who has its name
-        run 3000
-        run 3000
-             7030 a1 suspects b1
-             7030 a1 has slots [a1:1024] dead [b1]
-             7030 a1 buries b1
-             7030 b2 has slots [a1:1024] dead [b1]
-             7030 b2 buries b1
-             7030 a1 sees b2 Joining
-             7030 b2 sees a1 Up
-             7030 b2 is registered; listed ["a1"] absent []
-    "#]],
+            run 10
+            start b
+                 1020 b1 has slots [a1:1024] dead []
+                 1020 a1 sees b1 Joining
+                 1020 b1 sees a1 Up
+                 1020 b1 is registered; listed ["a1"] absent []
+            run 10
+            crash b
+            run 2000
+            start b
+                 3030 b2 has slots [a1:1024] dead []
+                 3030 b2 complains: the name b is taken by boot-b1000000 at b:1884: waiting for its znode to end
+                 3030 b2 asks b1, who has its name
+            run 3000
+            run 3000
+                 7030 a1 suspects b1
+                 7030 a1 has slots [a1:1024] dead [b1]
+                 7030 a1 buries b1
+                 7030 b2 has slots [a1:1024] dead [b1]
+                 7030 b2 buries b1
+                 7030 a1 sees b2 Joining
+                 7030 b2 sees a1 Up
+                 7030 b2 is registered; listed ["a1"] absent []
+        "#]],
     );
 }
 
 #[test]
 fn a_broker_whose_name_is_taken_by_a_live_one_stops() {
     let story = "
-        start a
-        run 10
         crash a
         start a
         answered a
         run 10000
     ";
-    check(
+    check_joined(
+        "a",
         story,
         &expect![[r"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        crash a
-        start a
-             1010 a2 has slots [] dead []
-             1010 a2 complains: the name a is taken by boot-a1000000 at a:1884: waiting for its znode to end
-             1010 a2 asks a1, who has its name
-        answered a
-             1010 a2 stops: the name a is taken by a live broker at a:1884 (boot-a1000000): give one of the two another --name
-        run 10000
-    "]],
+            crash a
+            start a
+                 1010 a2 has slots [] dead []
+                 1010 a2 complains: the name a is taken by boot-a1000000 at a:1884: waiting for its znode to end
+                 1010 a2 asks a1, who has its name
+            answered a
+                 1010 a2 stops: the name a is taken by a live broker at a:1884 (boot-a1000000): give one of the two another --name
+            run 10000
+        "]],
     );
 }
 
@@ -193,8 +178,6 @@ fn a_broker_whose_name_is_taken_by_a_live_one_stops() {
 #[test]
 fn a_registration_of_which_the_answer_was_lost_is_found() {
     let story = "
-        start a
-        run 10
         start b deaf-from Ephemeral
         run 10
         cut b
@@ -202,26 +185,22 @@ fn a_registration_of_which_the_answer_was_lost_is_found() {
         run 10
         show a
     ";
-    check(
+    check_joined(
+        "a",
         story,
         &expect![[r#"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        start b deaf-from Ephemeral
-             1010 b1 has slots [] dead []
-             1010 a1 sees b1 Joining
-             1010 b1 sees a1 Joining
-             1010 b1 is registered; listed ["a1"] absent []
-        run 10
-        cut b
-        heal b
-        run 10
-        show a
-             1030 a1 present ["b1"] suspect []
-    "#]],
+            start b deaf-from Ephemeral
+                 1010 b1 has slots [] dead []
+                 1010 a1 sees b1 Joining
+                 1010 b1 sees a1 Joining
+                 1010 b1 is registered; listed ["a1"] absent []
+            run 10
+            cut b
+            heal b
+            run 10
+            show a
+                 1030 a1 present ["b1"] suspect []
+        "#]],
     );
 }
 
@@ -229,9 +208,6 @@ fn a_registration_of_which_the_answer_was_lost_is_found() {
 #[test]
 fn a_joiner_learns_of_brokers_that_are_absent_and_not_dead() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         outage
         run 1000
@@ -244,24 +220,10 @@ fn a_joiner_learns_of_brokers_that_are_absent_and_not_dead() {
         heal b
         run 10
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-            start a,b
-                 1000 a1 has slots [] dead []
-                 1000 a1 is registered; listed [] absent []
-                 1000 a1 leads
-                 1000 b1 has slots [] dead []
-                 1000 a1 sees b1 Joining
-                 1000 b1 sees a1 Joining
-                 1000 b1 is registered; listed ["a1"] absent []
-            run 10
-            set a,b up
-                 1010 a1 has slots [a1:1024] dead []
-                 1010 a1 sees that b1 is Up
-                 1010 a1 has slots [a1:515 b1:509] dead []
-                 1010 b1 sees that a1 is Up
-                 1010 b1 has slots [a1:515 b1:509] dead []
             run 7000
             outage
                  8010 a1 does not lead any more
@@ -294,9 +256,6 @@ fn a_joiner_learns_of_brokers_that_are_absent_and_not_dead() {
 #[test]
 fn what_happened_while_a_broker_was_cut_off_is_found_when_it_is_back() {
     let story = "
-        start a,b,c
-        run 10
-        set a,b,c up
         run 7000
         cut b
         start d
@@ -307,69 +266,42 @@ fn what_happened_while_a_broker_was_cut_off_is_found_when_it_is_back() {
         heal b
         run 1000
     ";
-    check(
+    check_serving(
+        "a,b,c",
         story,
         &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 10
-        set a,b,c up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-             1010 a1 sees that c1 is Up
-             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 b1 sees that c1 is Up
-             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that a1 is Up
-             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that b1 is Up
-        run 7000
-        cut b
-        start d
-             8010 d1 has slots [a1:348 b1:346 c1:330] dead []
-             8010 a1 sees d1 Joining
-             8010 c1 sees d1 Joining
-             8010 d1 sees a1 Up
-             8010 d1 sees b1 Up
-             8010 d1 sees c1 Up
-             8010 d1 is registered; listed ["a1", "b1", "c1"] absent []
-        crash c
-        run 3000
-        set a draining
-            11010 a1 has slots [a1:0 b1:515 c1:509] dead []
-            11010 d1 sees that a1 is Draining
-            11010 d1 has slots [a1:0 b1:515 c1:509] dead []
-        run 2500
-        heal b
-            13510 b1 has slots [a1:0 b1:515 c1:509] dead []
-            13510 b1 sees that a1 is Draining
-            13510 b1 sees d1 Joining
-        run 1000
-            14010 a1 suspects c1
-            14010 a1 has slots [a1:0 b1:1024] dead [c1]
-            14010 a1 buries c1
-            14010 b1 suspects c1
-            14010 b1 has slots [a1:0 b1:1024] dead [c1]
-            14010 b1 buries c1
-            14010 d1 suspects c1
-            14010 d1 has slots [a1:0 b1:1024] dead [c1]
-            14010 d1 buries c1
-    "#]],
+            run 7000
+            cut b
+            start d
+                 8010 d1 has slots [a1:348 b1:346 c1:330] dead []
+                 8010 a1 sees d1 Joining
+                 8010 c1 sees d1 Joining
+                 8010 d1 sees a1 Up
+                 8010 d1 sees b1 Up
+                 8010 d1 sees c1 Up
+                 8010 d1 is registered; listed ["a1", "b1", "c1"] absent []
+            crash c
+            run 3000
+            set a draining
+                11010 a1 has slots [a1:0 b1:515 c1:509] dead []
+                11010 d1 sees that a1 is Draining
+                11010 d1 has slots [a1:0 b1:515 c1:509] dead []
+            run 2500
+            heal b
+                13510 b1 has slots [a1:0 b1:515 c1:509] dead []
+                13510 b1 sees that a1 is Draining
+                13510 b1 sees d1 Joining
+            run 1000
+                14010 a1 suspects c1
+                14010 a1 has slots [a1:0 b1:1024] dead [c1]
+                14010 a1 buries c1
+                14010 b1 suspects c1
+                14010 b1 has slots [a1:0 b1:1024] dead [c1]
+                14010 b1 buries c1
+                14010 d1 suspects c1
+                14010 d1 has slots [a1:0 b1:1024] dead [c1]
+                14010 d1 buries c1
+        "#]],
     );
 }
 
@@ -378,9 +310,6 @@ fn what_happened_while_a_broker_was_cut_off_is_found_when_it_is_back() {
 #[test]
 fn znodes_of_an_own_session_that_has_not_ended_are_replaced() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         renew a
         run 100
@@ -389,112 +318,75 @@ fn znodes_of_an_own_session_that_has_not_ended_are_replaced() {
         show b
         lease a
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 7000
-        renew a
-             8010 a1 does not lead any more
-             8010 b1 suspects a1
-             8010 b1 has a1 back
-             8010 b1 leads
-        run 100
-        show b
-             8110 b1 present ["a1"] suspect []
-        run 7000
-        show b
-            15110 b1 present ["a1"] suspect []
-        lease a
-            15110 a1 lease 3900 ms more, Committed
-    "#]],
+            run 7000
+            renew a
+                 8010 a1 does not lead any more
+                 8010 b1 suspects a1
+                 8010 b1 has a1 back
+                 8010 b1 leads
+            run 100
+            show b
+                 8110 b1 present ["a1"] suspect []
+            run 7000
+            show b
+                15110 b1 present ["a1"] suspect []
+            lease a
+                15110 a1 lease 3900 ms more, Committed
+        "#]],
     );
 }
 
 #[test]
 fn an_ensemble_that_was_emptied_is_filled_again_and_nobody_dies() {
     let story = "
-        start a,b
-        run 10
-        set a,b up
         run 7000
         wipe
         run 1000
         show a
         show b
     ";
-    check(
+    check_serving(
+        "a,b",
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 7000
-        wipe
-             8010 a1 does not lead any more
-             8010 a1 complains: somebody has made the slot map anew
-             8010 a1 has slots [] dead []
-             8010 a1 suspects b1
-             8010 a1 leads
-             8010 a1 has slots [a1:515 b1:509] dead []
-             8010 b1 complains: somebody has made the slot map anew
-             8010 b1 has slots [a1:515 b1:509] dead []
-             8010 a1 has b1 back
-        run 1000
-        show a
-             9010 a1 present ["b1"] suspect []
-        show b
-             9010 b1 present ["a1"] suspect []
-    "#]],
+            run 7000
+            wipe
+                 8010 a1 does not lead any more
+                 8010 a1 complains: somebody has made the slot map anew
+                 8010 a1 has slots [] dead []
+                 8010 a1 suspects b1
+                 8010 a1 leads
+                 8010 a1 has slots [a1:515 b1:509] dead []
+                 8010 b1 complains: somebody has made the slot map anew
+                 8010 b1 has slots [a1:515 b1:509] dead []
+                 8010 a1 has b1 back
+            run 1000
+            show a
+                 9010 a1 present ["b1"] suspect []
+            show b
+                 9010 b1 present ["a1"] suspect []
+        "#]],
     );
 }
 
 #[test]
 fn a_slot_map_that_nobody_can_read_is_said_once() {
     let story = "
-        start a
-        run 10
         by-hand spoil /slots
         run 5000
     ";
-    check(
+    check_joined(
+        "a",
         story,
         &expect![[r"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        by-hand spoil /slots
-             1010 a1 complains: cannot use the slot map: the slot map has format 115, which this program does not know
-        run 5000
-    "]],
+            by-hand spoil /slots
+                 1010 a1 complains: cannot use the slot map: the slot map has format 115, which this program does not know
+            run 5000
+        "]],
     );
 }
 

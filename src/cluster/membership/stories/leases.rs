@@ -1,13 +1,11 @@
 use expect_test::expect;
 
-use super::check;
+use super::{check_joined, check_serving};
 
 /// *A ping, or a read from a follower that is cut off, proves nothing; a commit does.*
 #[test]
 fn the_lease_runs_from_the_last_committed_write() {
     let story = "
-        start a,b
-        run 10
         lease a
         run 900
         lease a
@@ -19,42 +17,33 @@ fn the_lease_runs_from_the_last_committed_write() {
         run 2000
         lease a
     ";
-    check(
+    check_joined(
+        "a,b",
         story,
-        &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        lease a
-             1010 a1 lease 3990 ms more, Committed
-        run 900
-        lease a
-             1910 a1 lease 3090 ms more, Committed
-        run 100
-        lease a
-             2010 a1 lease 3990 ms more, Committed
-        deaf a
-        run 1900
-        lease a
-             3910 a1 lease 2090 ms more, Committed
-        run 2000
-        lease a
-             5910 a1 lease 90 ms more, Uncommitted
-    "#]],
+        &expect![[r"
+            lease a
+                 1010 a1 lease 3990 ms more, Committed
+            run 900
+            lease a
+                 1910 a1 lease 3090 ms more, Committed
+            run 100
+            lease a
+                 2010 a1 lease 3990 ms more, Committed
+            deaf a
+            run 1900
+            lease a
+                 3910 a1 lease 2090 ms more, Committed
+            run 2000
+            lease a
+                 5910 a1 lease 90 ms more, Uncommitted
+        "]],
     );
 }
 
 #[test]
 fn a_broker_that_is_cut_off_alone_lets_its_lease_end() {
     let story = "
-        start a,b,c
-        run 2010
+        run 2000
         cut a
         run 2000
         hears a b=yes c=yes
@@ -64,54 +53,40 @@ fn a_broker_that_is_cut_off_alone_lets_its_lease_end() {
         run 2000
         lease a
     ";
-    check(
+    check_joined(
+        "a,b,c",
         story,
-        &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 2010
-        cut a
-             3010 a1 does not lead any more
-        run 2000
-        hears a b=yes c=yes
-        lease a
-             5010 a1 lease 1990 ms more, Uncommitted
-        hears a b=no c=yes
-        lease a
-             5010 a1 lease 1990 ms more, Uncommitted
-        run 2000
-        lease a
-             7010 a1 lease -10 ms more, Uncommitted
-    "#]],
+        &expect![[r"
+            run 2000
+            cut a
+                 3010 a1 does not lead any more
+            run 2000
+            hears a b=yes c=yes
+            lease a
+                 5010 a1 lease 1990 ms more, Uncommitted
+            hears a b=no c=yes
+            lease a
+                 5010 a1 lease 1990 ms more, Uncommitted
+            run 2000
+            lease a
+                 7010 a1 lease -10 ms more, Uncommitted
+        "]],
     );
 }
 
 #[test]
-fn when_the_ensemble_is_gone_for_all_the_lease_goes_on_while_a_majority_says_so() {
+fn when_the_ensemble_is_gone_for_all_the_lease_goes_on_while_all_say_so() {
     let story = "
-        start a,b,c
-        run 2010
+        run 2000
         outage
         run 1900
         hears a b=no c=no
         lease a
         run 1900
-        hears a b=no
+        hears a b=no c=no
         lease a
         run 2900
-        hears a
+        hears a b=no
         lease a
         hears b a=no c=no
         run 1000
@@ -119,46 +94,33 @@ fn when_the_ensemble_is_gone_for_all_the_lease_goes_on_while_a_majority_says_so(
         run 10
         lease a
     ";
-    check(
+    check_joined(
+        "a,b,c",
         story,
-        &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 2010
-        outage
-             3010 a1 does not lead any more
-        run 1900
-        hears a b=no c=no
-        lease a
-             4910 a1 lease 2090 ms more, Committed
-        run 1900
-        hears a b=no
-        lease a
-             6810 a1 lease 3000 ms more, Uncommitted, frozen
-        run 2900
-        hears a
-        lease a
-             9710 a1 lease 100 ms more, Uncommitted, frozen
-        hears b a=no c=no
-        run 1000
-        restore
-            10710 a1 leads
-        run 10
-        lease a
-            10720 a1 lease 3990 ms more, Committed
-    "#]],
+        &expect![[r"
+            run 2000
+            outage
+                 3010 a1 does not lead any more
+            run 1900
+            hears a b=no c=no
+            lease a
+                 4910 a1 lease 2090 ms more, Committed
+            run 1900
+            hears a b=no c=no
+            lease a
+                 6810 a1 lease 3000 ms more, Uncommitted, frozen
+            run 2900
+            hears a b=no
+            lease a
+                 9710 a1 lease 100 ms more, Uncommitted, frozen
+            hears b a=no c=no
+            run 1000
+            restore
+                10710 a1 leads
+            run 10
+            lease a
+                10720 a1 lease 3990 ms more, Committed
+        "]],
     );
 }
 
@@ -167,9 +129,6 @@ fn when_the_ensemble_is_gone_for_all_the_lease_goes_on_while_a_majority_says_so(
 #[test]
 fn a_leader_whose_commits_were_late_waits_before_it_declares_anybody_dead() {
     let story = "
-        start a,b,c
-        run 10
-        set a,b,c up
         run 7000
         crash b
         run 3000
@@ -181,114 +140,75 @@ fn a_leader_whose_commits_were_late_waits_before_it_declares_anybody_dead() {
         run 5990
         run 20
     ";
-    check(
+    check_serving(
+        "a,b,c",
         story,
-        &expect![[r#"
-        start a,b,c
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-             1000 c1 has slots [] dead []
-             1000 a1 sees c1 Joining
-             1000 b1 sees c1 Joining
-             1000 c1 sees a1 Joining
-             1000 c1 sees b1 Joining
-             1000 c1 is registered; listed ["a1", "b1"] absent []
-        run 10
-        set a,b,c up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-             1010 a1 sees that c1 is Up
-             1010 a1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 b1 sees that c1 is Up
-             1010 b1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that a1 is Up
-             1010 c1 has slots [a1:348 b1:346 c1:330] dead []
-             1010 c1 sees that b1 is Up
-        run 7000
-        crash b
-        run 3000
-        slow a
-        run 2500
-        lease a
-            13510 a1 lease 1490 ms more, Uncommitted
-        deliver a
-        lease a
-            13510 a1 lease 2490 ms more, Committed
-        run 5990
-            14010 a1 suspects b1
-            14010 c1 suspects b1
-        run 20
-            19510 a1 has slots [a1:509 c1:515] dead [b1]
-            19510 a1 buries b1
-            19510 c1 has slots [a1:509 c1:515] dead [b1]
-            19510 c1 buries b1
-    "#]],
+        &expect![[r"
+            run 7000
+            crash b
+            run 3000
+            slow a
+            run 2500
+            lease a
+                13510 a1 lease 1490 ms more, Uncommitted
+            deliver a
+            lease a
+                13510 a1 lease 2490 ms more, Committed
+            run 5990
+                14010 a1 suspects b1
+                14010 c1 suspects b1
+            run 20
+                19510 a1 has slots [a1:509 c1:515] dead [b1]
+                19510 a1 buries b1
+                19510 c1 has slots [a1:509 c1:515] dead [b1]
+                19510 c1 buries b1
+        "]],
     );
 }
 
 #[test]
 fn a_broker_without_peers_is_its_own_majority() {
     let story = "
-        start a
-        run 10
         outage
         run 2500
         hears a
         lease a
     ";
-    check(
+    check_joined(
+        "a",
         story,
         &expect![[r"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        outage
-             1010 a1 does not lead any more
-        run 2500
-        hears a
-        lease a
-             3510 a1 lease 3000 ms more, Uncommitted, frozen
-    "]],
+            outage
+                 1010 a1 does not lead any more
+            run 2500
+            hears a
+            lease a
+                 3510 a1 lease 3000 ms more, Uncommitted, frozen
+        "]],
     );
 }
 
 #[test]
 fn a_broker_that_never_had_a_lease_gets_none_from_its_peers() {
     let story = "
-        start a
-        run 10
         outage
         start b
         run 5000
         hears b a=no
         lease b
     ";
-    check(
+    check_joined(
+        "a",
         story,
         &expect![[r"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        outage
-             1010 a1 does not lead any more
-        start b
-        run 5000
-        hears b a=no
-        lease b
-             6010 b1 lease -5000 ms more, Uncommitted
-    "]],
+            outage
+                 1010 a1 does not lead any more
+            start b
+            run 5000
+            hears b a=no
+            lease b
+                 6010 b1 lease -5000 ms more, Uncommitted
+        "]],
     );
 }
 
@@ -297,8 +217,6 @@ fn a_broker_that_never_had_a_lease_gets_none_from_its_peers() {
 #[test]
 fn a_lease_that_has_ended_is_not_taken_up_again() {
     let story = "
-        start a,b
-        run 10
         cut a
         run 6500
         outage
@@ -306,30 +224,22 @@ fn a_lease_that_has_ended_is_not_taken_up_again() {
         hears a b=no
         lease a
     ";
-    check(
+    check_joined(
+        "a,b",
         story,
-        &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        cut a
-             1010 a1 does not lead any more
-        run 6500
-             7010 b1 suspects a1
-             7010 b1 leads
-        outage
-             7510 b1 does not lead any more
-        run 2500
-        hears a b=no
-        lease a
-            10010 a1 lease -5010 ms more, Uncommitted
-    "#]],
+        &expect![[r"
+            cut a
+                 1010 a1 does not lead any more
+            run 6500
+                 7010 b1 suspects a1
+                 7010 b1 leads
+            outage
+                 7510 b1 does not lead any more
+            run 2500
+            hears a b=no
+            lease a
+                10010 a1 lease -5010 ms more, Uncommitted
+        "]],
     );
 }
 
@@ -337,32 +247,65 @@ fn a_lease_that_has_ended_is_not_taken_up_again() {
 #[test]
 fn a_broker_that_nobody_has_listed_can_tell_that_the_ensemble_is_there() {
     let story = "
-        start a
-        run 10
         cut a
         start b
         run 2500
         hears a b=yes
         lease a
     ";
-    check(
+    check_joined(
+        "a",
         story,
         &expect![[r#"
-        start a
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-        run 10
-        cut a
-             1010 a1 does not lead any more
-        start b
-             1010 b1 has slots [] dead []
-             1010 b1 sees a1 Joining
-             1010 b1 is registered; listed ["a1"] absent []
-        run 2500
-        hears a b=yes
+            cut a
+                 1010 a1 does not lead any more
+            start b
+                 1010 b1 has slots [] dead []
+                 1010 b1 sees a1 Joining
+                 1010 b1 is registered; listed ["a1"] absent []
+            run 2500
+            hears a b=yes
+            lease a
+                 3510 a1 lease 1490 ms more, Uncommitted
+        "#]],
+    );
+}
+
+/// The ensemble granted half of what was asked for: the lease went on after a session that had been
+/// declared dead.
+#[test]
+fn the_lease_and_heartbeats_follow_the_time_that_the_ensemble_grants() {
+    let story = "
         lease a
-             3510 a1 lease 1490 ms more, Uncommitted
-    "#]],
+        grant a 3000
+        lease a
+        run 490
+        lease a
+        run 501
+        lease a
+        deaf a
+        run 1000
+        lease a
+    ";
+    check_joined(
+        "a",
+        story,
+        &expect![[r"
+            lease a
+                 1010 a1 lease 3990 ms more, Committed
+            grant a 3000
+            lease a
+                 1010 a1 lease 2000 ms more, Committed
+            run 490
+            lease a
+                 1500 a1 lease 1510 ms more, Committed
+            run 501
+            lease a
+                 2001 a1 lease 1999 ms more, Committed
+            deaf a
+            run 1000
+            lease a
+                 3001 a1 lease 999 ms more, Uncommitted
+        "]],
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::output::{Output, PeerLease};
-use super::world::{Node, T, World, boot_id};
+use super::world::{Node, T, World, boot_id, pair};
 use crate::cluster::identity::{BootId, MemberState};
 use crate::cluster::slots::SlotMap;
 
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// Every broker that runs asks every other, over links that always stand.
+    /// Every broker that runs hears every other, unless the links of the two are cut.
     pub(super) fn exchange_pings(&mut self) {
         if !self.is_checked || self.now < self.next_pings {
             return;
@@ -62,13 +62,37 @@ impl World {
         self.next_pings = self.now.plus_millis(T / 6);
         let now = self.now;
         let running = self.nodes.iter().filter(|(_, node)| node.is_running());
-        let answers: Vec<(BootId, PeerLease)> = running
-            .map(|(name, node)| (boot_id(*name, node.life), node.membership.own_lease(now)))
+        let said: Vec<(char, BootId, PeerLease)> = running
+            .map(|(name, node)| (*name, self.boot_id_of(*name), node.membership.own_lease(now)))
             .collect();
-        for node in self.nodes.values_mut().filter(|node| node.is_running()) {
-            node.membership.peers_answer(now, &answers);
+        for &(hearer, hearer_id, _) in &said {
+            let heard = said.iter().filter(|(name, ..)| self.is_linked(hearer, *name));
+            let answers: Vec<_> = heard.map(|(_, boot_id, lease)| (*boot_id, *lease)).collect();
+            self.heard.extend(answers.iter().map(|(boot_id, _)| (hearer_id, *boot_id)));
+            self.node(hearer).membership.peers_answer(now, &answers);
         }
         self.settle();
+    }
+
+    fn is_linked(&self, one: char, other: char) -> bool {
+        !self.unlinked.contains(&pair(one, other))
+    }
+
+    /// The links of two are cut, if each has heard the other: of one that nobody has ever heard
+    /// nobody can know that it has the ensemble (docs/design/0010).
+    pub(super) fn unlink(&mut self, one: char, other: char) {
+        if !(self.nodes.contains_key(&one) && self.nodes.contains_key(&other)) {
+            return;
+        }
+        let (one_id, other_id) = (self.boot_id_of(one), self.boot_id_of(other));
+        if self.heard.contains(&(one_id, other_id)) && self.heard.contains(&(other_id, one_id)) {
+            self.unlinked.insert(pair(one, other));
+        }
+    }
+
+    /// A life that begins can be reached by all.
+    pub(super) fn link_to_all(&mut self, name: char) {
+        self.unlinked.retain(|(one, other)| *one != name && *other != name);
     }
 
     /// Everything works again.
@@ -76,6 +100,7 @@ impl World {
         if !self.is_ensemble_up {
             self.play_line("restore");
         }
+        self.unlinked.clear();
         for name in self.names() {
             for verb in ["resume", "cut", "heal", "deliver"] {
                 self.play_line(&format!("{verb} {name}"));

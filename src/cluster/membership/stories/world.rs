@@ -1,6 +1,6 @@
 //! Several brokers and one tree, in virtual time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -33,6 +33,10 @@ pub(super) struct World {
     /// Whether composites do what they have to, and promises are checked.
     pub(super) is_checked: bool,
     pub(super) next_pings: Tick,
+    /// Pairs whose links are cut, each in order.
+    pub(super) unlinked: BTreeSet<(char, char)>,
+    /// Which life has heard which.
+    pub(super) heard: BTreeSet<(BootId, BootId)>,
     pub(super) trace: String,
 }
 
@@ -73,12 +77,29 @@ impl World {
             ghosts: Vec::new(),
             is_checked: false,
             next_pings: Tick::ZERO,
+            unlinked: BTreeSet::new(),
+            heard: BTreeSet::new(),
             trace: String::new(),
         }
     }
 
     pub(super) fn without_ttl() -> Self {
         Self { tree: Tree::without_ttl(), ..Self::new() }
+    }
+
+    /// These brokers join. It leaves no trace, for stories in which that is no news.
+    pub(super) fn join(&mut self, names: &str) {
+        let verb = if self.is_checked { "start-if-down" } else { "start" };
+        self.play_line(&format!("{verb} {names}"));
+        self.play_line("run 10");
+        self.trace.clear();
+    }
+
+    /// These brokers join and serve, without a trace.
+    pub(super) fn serve(&mut self, names: &str) {
+        self.join(names);
+        self.play_line(&format!("set {names} up"));
+        self.trace.clear();
     }
 
     /// Plays a story, a line per event, and returns what came of it.
@@ -123,12 +144,14 @@ impl World {
                 let (path, data) = ((*path).to_owned(), Bytes::from_static(b"spoilt"));
                 self.by_hand(Change::Set { path, data, version: None });
             }
+            ["unlink", one, other] => self.unlink(letter(one), letter(other)),
+            ["link", one, other] => {
+                self.unlinked.remove(&pair(letter(one), letter(other)));
+            }
             ["wipe"] => self.wipe(),
             ["fill", count] => self.fill(count.parse().unwrap()),
             [verb, names, rest @ ..] => {
-                for name in names.split(',') {
-                    self.event_of(verb, name.chars().next().unwrap(), rest);
-                }
+                names.split(',').for_each(|name| self.event_of(verb, letter(name), rest));
             }
             _ => panic!("no such event: {words:?}"),
         }
@@ -182,6 +205,10 @@ impl World {
                 node.has_let_go = true;
                 node.membership.leave(now);
             }
+            "grant" => {
+                let millis = rest[0].parse().unwrap();
+                self.node(name).membership.set_session_timeout(now, millis);
+            }
             "answered" => self.node(name).membership.name_holder_answered(),
             "reborn" => self.be_reborn(name),
             "hears" => self.hear(name, rest),
@@ -192,6 +219,7 @@ impl World {
     }
 
     fn start(&mut self, name: char, deaf_from: &[&str]) {
+        self.link_to_all(name);
         let life = self.nodes.get(&name).map_or(1, |node| node.life + 1);
         let tickets = TicketSource::new(Owner::Membership);
         let node = Node {
@@ -265,6 +293,7 @@ impl World {
 
     /// What a composite does with [`Output::DeclaredDead`].
     pub(super) fn be_reborn(&mut self, name: char) {
+        self.link_to_all(name);
         let now = self.now;
         let node = self.node(name);
         node.life += 1;
@@ -286,8 +315,7 @@ impl World {
                     "no" => PeerLease::Uncommitted,
                     other => panic!("no such lease: {other}"),
                 };
-                let letter = who.chars().next().unwrap();
-                (boot_id(letter, self.nodes[&letter].life), lease)
+                (self.boot_id_of(letter(who)), lease)
             })
             .collect();
         let now = self.now;
@@ -500,6 +528,11 @@ impl World {
         self.nodes.get_mut(&name).unwrap()
     }
 
+    /// Which life of it there is.
+    pub(super) fn boot_id_of(&self, name: char) -> BootId {
+        boot_id(name, self.nodes[&name].life)
+    }
+
     pub(super) fn names(&self) -> Vec<char> {
         self.nodes.keys().copied().collect()
     }
@@ -535,6 +568,14 @@ fn membership(name: char, life: u8, tickets: TicketSource, now: Tick) -> Members
 pub(super) fn boot_id(name: char, life: u8) -> BootId {
     let letter = u128::from(u32::from(name) - u32::from('a') + 10);
     BootId(((letter << 4) + u128::from(life)) << 120)
+}
+
+fn letter(name: &str) -> char {
+    name.chars().next().unwrap()
+}
+
+pub(super) fn pair(one: char, other: char) -> (char, char) {
+    (one.min(other), one.max(other))
 }
 
 fn short(boot_id: BootId) -> String {

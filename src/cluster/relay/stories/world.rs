@@ -306,7 +306,7 @@ impl World {
         let lane = &self.nodes[from].lanes[&to];
         match lane.offer_data(qos, |out| encode_publish(&parts, out)) {
             Offered::Queued { wake, .. } => wake.into_iter().for_each(Waker::wake),
-            other => panic!("{other:?}"),
+            other @ (Offered::Dropped | Offered::Refused | Offered::Closed) => panic!("{other:?}"),
         }
         self.next
     }
@@ -315,13 +315,13 @@ impl World {
     pub(super) fn control(&mut self, from: usize, to: usize) {
         match self.nodes[from].lanes[&to].offer_control(|out| out.put_slice(&[1, 7])) {
             OfferedControl::Queued { wake, .. } => wake.into_iter().for_each(Waker::wake),
-            other => panic!("{other:?}"),
+            other @ (OfferedControl::Broken(_) | OfferedControl::Closed) => panic!("{other:?}"),
         }
     }
 
     /// Says so much that the control stream is cut.
     pub(super) fn cut_control(&mut self, from: usize, to: usize) {
-        let frame = [&[0x80, 0x80, 0x04][..], &[7; 65_536]].concat();
+        let frame = [&[0x80, 0x80, 0x04][..], &vec![7; 65_536]].concat();
         loop {
             match self.nodes[from].lanes[&to].offer_control(|out| out.put_slice(&frame)) {
                 OfferedControl::Queued { wake, .. } => wake.into_iter().for_each(Waker::wake),

@@ -6,6 +6,7 @@ use crate::cluster::bank::Funds;
 use crate::cluster::identity::BootId;
 use crate::cluster::version::Version;
 use crate::cluster::znodes::Tree;
+use crate::ports::coordination::CoordinationEvent;
 
 const HOUR: u64 = 60 * MINUTE;
 
@@ -100,6 +101,52 @@ fn an_expired_value_that_nobody_swept_is_not_told() {
     let late = world.start_broker();
     world.run(5_000);
     assert_eq!(world.brokers[late].told, 0);
+}
+
+/// Whoever is to have it must hear of it by link.
+#[test]
+fn a_value_that_finds_no_place_in_the_tree_is_said_to() {
+    let mut world = World::new(1, Funds { topics: 1, znode_bytes: 100_000, relay_bytes: 0 });
+    world.publish(0, "a", "there", None);
+    world.run(1_000);
+    assert!(world.brokers[0].unwritten.is_empty());
+    world.publish(0, "b", "no room", None);
+    world.run(5_000);
+    assert_eq!(world.brokers[0].unwritten, ["b"]);
+    let now = world.now;
+    world.brokers[0].hear(now, CoordinationEvent::Disconnected);
+    world.publish(0, "a", "later", None);
+    world.run(1_000);
+    assert_eq!(world.brokers[0].unwritten, ["b", "a"]);
+}
+
+/// The leader evicts orphans, and nobody else does: registrations that nobody living pays for, not
+/// values. The room is there for others again.
+#[test]
+fn the_leader_evicts_registrations_of_the_dead_when_room_is_short() {
+    let mut world = World::new(3, Funds { topics: 40, znode_bytes: 100_000, relay_bytes: 0 });
+    world.publish(2, "value", "x", None);
+    for number in 0..25 {
+        world.use_topic(2, &format!("dead/{number}"));
+    }
+    world.run(5_000);
+    let dead = world.brokers[2].boot_id;
+    assert_eq!(world.held()[&dead].topics, 26);
+    world.crash(2);
+    world.run(MINUTE);
+    let left = world.held()[&dead].topics;
+    assert!((15..=20).contains(&left), "{left}: half of what there may be is no crowd");
+    assert!(world.record("value").is_some());
+    for number in 0..25 {
+        world.use_topic(1, &format!("living/{number}"));
+    }
+    world.run(MINUTE);
+    let living = world.brokers[1].boot_id;
+    assert!(world.held()[&living].topics > 18, "{:?}", world.held());
+    assert!(world.record("value").is_some());
+    let evicted = [0, 1].map(|broker| world.brokers[broker].topics.readings().orphans_evicted);
+    assert!(evicted[0] > 6 && evicted[1] == 0, "{evicted:?}");
+    assert_exact(&mut world);
 }
 
 #[test]

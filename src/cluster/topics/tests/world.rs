@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::super::{Record, Topics, TopicsOptions, TopicsOutput, ValueKind};
 use crate::cluster::bank::{Bank, BankOptions, BankOutput, Funds, decode_free, decode_lease};
-use crate::cluster::frame::{RetainedMessage, RetainedValue};
+use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedMessage, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
 use crate::cluster::paths::{BANK, TOPICS};
@@ -36,6 +36,8 @@ pub(super) struct World {
     /// When topics were written, by milliseconds.
     pub(super) writes: Vec<u64>,
     last_boot: u128,
+    /// Nothing gets through to this one.
+    silent: Option<usize>,
 }
 
 pub(super) struct Broker {
@@ -53,6 +55,12 @@ pub(super) struct Broker {
     pub(super) values: BTreeMap<String, RetainedValue>,
     pub(super) told: u64,
     pub(super) fading: Vec<String>,
+    /// Told to have found no place in the tree.
+    pub(super) unwritten: Vec<String>,
+    asked: Vec<DigestQuestion>,
+    answered: Vec<(BootId, u64, Vec<PartDigest>)>,
+    /// Parts it has asked the tree for.
+    pub(super) lists: usize,
     pub(super) has_no_ttl: bool,
 }
 
@@ -75,6 +83,7 @@ impl World {
             budget,
             writes: Vec::new(),
             last_boot: 0,
+            silent: None,
         };
         for _ in 0..brokers {
             world.start_broker();
@@ -120,6 +129,10 @@ impl World {
             values: BTreeMap::new(),
             told: 0,
             fading: Vec::new(),
+            unwritten: Vec::new(),
+            asked: Vec::new(),
+            answered: Vec::new(),
+            lists: 0,
             has_no_ttl: false,
         }
     }
@@ -161,21 +174,58 @@ impl World {
             let due = |broker: &Broker| {
                 broker.bank.next_timeout().into_iter().chain(broker.topics.next_timeout()).min()
             };
-            let next = self.brokers.iter().filter_map(due).min();
+            let heard = (0..self.brokers.len()).filter(|broker| Some(*broker) != self.silent);
+            let next = heard.filter_map(|broker| due(&self.brokers[broker])).min();
             let Some(next) = next.filter(|&next| next <= end) else { break };
             self.now = self.now.plus_millis(1).max(next);
             for broker in 0..self.brokers.len() {
-                self.tick(broker);
+                if Some(broker) != self.silent {
+                    self.tick(broker);
+                }
             }
         }
         self.now = self.now.max(end);
+    }
+
+    /// The same, but nothing gets through to one broker, and what its watches had to tell is lost.
+    pub(super) fn run_without(&mut self, silent: usize, millis: u64) {
+        self.silent = Some(silent);
+        self.run(millis);
+        self.silent = None;
+        let is_change =
+            |event: &CoordinationEvent| matches!(event, CoordinationEvent::Changed { .. });
+        self.brokers[silent].events.retain(|event| !is_change(event));
+    }
+
+    /// Hands over what brokers ask each other.
+    fn exchange(&mut self) -> bool {
+        let mut is_quiet = true;
+        for asker in 0..self.brokers.len() {
+            let from = self.brokers[asker].boot_id;
+            for question in std::mem::take(&mut self.brokers[asker].asked) {
+                is_quiet = false;
+                for other in self.brokers.iter_mut().filter(|other| other.boot_id != from) {
+                    other.topics.ask_digests(from, question);
+                    other.drain();
+                }
+            }
+            for (to, number, parts) in std::mem::take(&mut self.brokers[asker].answered) {
+                is_quiet = false;
+                for other in self.brokers.iter_mut().filter(|other| other.boot_id == to) {
+                    other.topics.note_digests(number, &parts);
+                    other.drain();
+                }
+            }
+        }
+        !is_quiet
     }
 
     /// Hands everything over until nothing moves.
     pub(super) fn pump(&mut self) {
         loop {
             let mut is_quiet = true;
-            for broker in 0..self.brokers.len() {
+            let silent = self.silent;
+            for broker in (0..self.brokers.len()).filter(|one| Some(*one) != silent) {
                 while self.serve(broker) {
                     is_quiet = false;
                 }
@@ -183,6 +233,7 @@ impl World {
                     is_quiet = false;
                 }
             }
+            is_quiet &= !self.exchange();
             if is_quiet {
                 return;
             }
@@ -266,6 +317,7 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, broker: usize) {
+        self.exchange();
         let now = self.now;
         let broker = &mut self.brokers[broker];
         broker.topics.handle_timeout(now, &mut broker.bank);
@@ -427,6 +479,8 @@ impl Broker {
         while let Some(output) = self.topics.poll_output() {
             match output {
                 TopicsOutput::Submit(ticket, request) => {
+                    let path = if let Request::List(path) = &request { path } else { "" };
+                    self.lists += usize::from(path.matches('/').count() == 2);
                     self.requests.push_back((self.heard, ticket, request));
                 }
                 TopicsOutput::Value(value, _) => {
@@ -435,6 +489,11 @@ impl Broker {
                 }
                 TopicsOutput::Fading(topic) => self.fading.push(topic.as_str().to_owned()),
                 TopicsOutput::NoTtl => self.has_no_ttl = true,
+                TopicsOutput::Compare(question) => self.asked.push(question),
+                TopicsOutput::Digests(to, number, parts) => {
+                    self.answered.push((to, number, parts));
+                }
+                TopicsOutput::Unwritten(topic) => self.unwritten.push(topic.to_string()),
             }
         }
     }

@@ -1,0 +1,163 @@
+//! What came of messages at other brokers; and whoever is next in a Shared Subscription, for those that
+//! no member at a broker could take.
+
+use std::sync::Arc;
+
+use crate::broker::peers::forward::{PeerShares, share_with_group};
+use crate::broker::peers::peer::{Peer, Unanswered};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::publish::delivery;
+use crate::broker::routes::{FanoutGroup, FanoutTarget, Member};
+use crate::broker::turn::Turn;
+use crate::cluster::frame::{Fate, Outcome};
+use crate::cluster::identity::BootId;
+use crate::mqtt::{QoS, TopicFilter};
+use crate::ports::message::Message;
+use crate::session::mailbox::{Commit, Room};
+
+impl Turn<'_> {
+    /// A peer says what came of messages it was sent.
+    pub(crate) fn handle_outcomes(&mut self, peer: &Arc<Peer>, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            for answered in peer.take_answered(outcome) {
+                let fate = match &outcome.fate {
+                    Fate::Enqueued => RemoteOutcome::Enqueued,
+                    Fate::NoMatch => RemoteOutcome::NoMatch,
+                    Fate::Refused(reason_code) => RemoteOutcome::Refused(*reason_code),
+                    Fate::GroupsMoved(groups) => self.handle_moved(peer, &answered, groups),
+                };
+                let waker = answered.ticket.answer(fate);
+                self.shard.wake_later(waker);
+            }
+        }
+    }
+
+    /// No member of these groups at `peer` could take a message: others are tried. What came of the
+    /// rest there.
+    fn handle_moved(
+        &mut self,
+        peer: &Peer,
+        answered: &Unanswered,
+        groups: &[TopicFilter],
+    ) -> RemoteOutcome {
+        let Some(shared) = &answered.shared else { return RemoteOutcome::Enqueued };
+        let mut tried = shared.tried.clone();
+        tried.push(peer.boot_id());
+        self.offer_elsewhere(&shared.message, groups, &answered.ticket, &tried);
+        if shared.is_all && groups.len() == shared.groups.len() {
+            return RemoteOutcome::NoMatch;
+        }
+        RemoteOutcome::Enqueued
+    }
+
+    /// A peer is dead: what its clients had they have lost with it; what members of Shared
+    /// Subscriptions there were to have goes to others.
+    pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
+        for unanswered in peer.take_unanswered() {
+            if let Some(shared) = &unanswered.shared {
+                let ticket = &unanswered.ticket;
+                self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
+            }
+            let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
+            self.shard.wake_later(waker);
+        }
+    }
+
+    fn offer_elsewhere(
+        &mut self,
+        message: &Arc<Message>,
+        groups: &[TopicFilter],
+        ticket: &Arc<PublishTicket>,
+        tried: &[BootId],
+    ) {
+        let Some(fanout) = self.fanout(&message.topic) else { return };
+        for filter in groups {
+            let Some(group) = fanout.groups.iter().find(|group| group.filter() == filter) else {
+                // Nobody is left who wants it.
+                continue;
+            };
+            if self.offer_to_group(message, group, ticket, tried) {
+                continue;
+            }
+            if group.has_qos() {
+                self.shard.counters.shared_publishes_exhausted.increment();
+                self.note_full(ticket);
+            } else {
+                self.shard.counters.deliveries_dropped.increment();
+            }
+        }
+    }
+
+    /// Offers to a member that is at none of the brokers that were `tried`: two whose members are
+    /// all full would pass it on to each other for ever.
+    fn offer_to_group(
+        &mut self,
+        message: &Arc<Message>,
+        group: &FanoutGroup,
+        ticket: &Arc<PublishTicket>,
+        tried: &[BootId],
+    ) -> bool {
+        let is_open = |peer: &Peer| tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
+        let ready = group.in_turn().filter(|member| member.is_ready());
+        for member in ready.chain(group.everyone()) {
+            match member {
+                Member::Local(target) => {
+                    if let Some(is_taken) = self.offer_to_member(message, target, ticket) {
+                        return is_taken;
+                    }
+                }
+                Member::Remote(target) if is_open(&target.peer) => {
+                    let mut shares = PeerShares::new();
+                    share_with_group(&mut shares, target, group.filter(), message.qos);
+                    for share in shares {
+                        if share.qos == QoS::AtMostOnce {
+                            // Nobody answers for QoS 0: the publisher would wait for ever.
+                            self.forward_at_most_once(message, &share.peer, share.errand(None));
+                            self.note_taken(ticket);
+                        } else {
+                            self.forward_share(message, &share, None, ticket, tried);
+                        }
+                    }
+                    return true;
+                }
+                Member::Remote(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Offers to a member of a group that is here. Nothing when it has no room.
+    fn offer_to_member(
+        &mut self,
+        message: &Arc<Message>,
+        target: &FanoutTarget,
+        ticket: &PublishTicket,
+    ) -> Option<bool> {
+        let qos = message.qos.min(target.qos);
+        if qos == QoS::AtMostOnce {
+            self.note_taken(ticket);
+            return Some(self.offer(target, message, qos, &mut None));
+        }
+        if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
+            return None;
+        }
+        let Commit::Queued(wake) =
+            target.mailbox.commit(delivery(target, Arc::clone(message), qos), &mut None)
+        else {
+            return None;
+        };
+        self.shard.wake_later(wake);
+        self.note_taken(ticket);
+        Some(true)
+    }
+
+    /// Somebody has it by a way that is not answered.
+    fn note_taken(&mut self, ticket: &PublishTicket) {
+        ticket.expect_another();
+        let waker = ticket.answer(RemoteOutcome::Enqueued);
+        self.shard.wake_later(waker);
+    }
+}
+
+/// Brokers to which one message is offered for a Shared Subscription. Then its members count as full.
+const TRIED_MAX: usize = 16;

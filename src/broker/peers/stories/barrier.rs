@@ -1,0 +1,74 @@
+//! A broker that takes long to learn of a filter, and what SUBACK does meanwhile.
+
+use super::*;
+use crate::broker::event::Event;
+use crate::broker::options::{BrokerOptions, SUBACK_WAIT_MILLIS, SubackBarrier};
+
+/// A client whose SUBSCRIBE one of two other brokers is not told of.
+fn waiting_for_one(suback_barrier: SubackBarrier) -> (Cluster, LineId) {
+    let options = BrokerOptions { suback_barrier, ..BrokerOptions::default() };
+    let mut cluster = Cluster::with_options(3, &options);
+    let reader = open(&mut cluster, 0, "reader", 0);
+    cluster.hold(0, 2);
+    cluster.send(reader, &subscribe("t/+", at(QoS::AtLeastOnce)));
+    cluster.pump();
+    (cluster, reader)
+}
+
+/// What broker 0 has said of SUBACKs that take long: the filter, who is waited for, and whether it
+/// was sent.
+fn told_of_late(cluster: &mut Cluster) -> Vec<(String, Vec<String>, bool)> {
+    let late = |event| {
+        let Event::SubackLate { filter, brokers, is_sent, .. } = event else { return None };
+        Some((filter, brokers.iter().map(ToString::to_string).collect(), is_sent))
+    };
+    cluster.take_events(0).into_iter().filter_map(late).collect()
+}
+
+fn unconfirmed(cluster: &Cluster) -> (u64, u64) {
+    let totals = cluster.broker(0).counters().totals();
+    (totals.subacks_late, totals.suback_unconfirmed)
+}
+
+#[test]
+fn a_bounded_barrier_answers_after_half_a_second_and_says_so() {
+    let (mut cluster, reader) = waiting_for_one(SubackBarrier::Bounded);
+    cluster.elapse(SUBACK_WAIT_MILLIS - 1);
+    cluster.pump();
+    assert!(cluster.received(reader).is_empty(), "it may still be in time");
+    assert!(cluster.is_due(reader, 1), "the connection has a turn when it is late");
+    cluster.elapse(1);
+    cluster.pump();
+    assert!(matches!(&cluster.received(reader)[..], [Packet::Suback(_)]));
+    let told = ("t/+".to_owned(), vec!["broker-2".to_owned()], true);
+    assert_eq!(told_of_late(&mut cluster), [told]);
+    assert_eq!(unconfirmed(&cluster), (1, 1));
+    assert_eq!(cluster.waiting_for_interest(0), 0, "nobody waits any more");
+    // One that is in time is confirmed, and the late broker learns of both in the end.
+    cluster.release(0, 2);
+    cluster.pump();
+    cluster.send(reader, &subscribe("u", at(QoS::AtLeastOnce)));
+    cluster.pump();
+    assert!(matches!(&cluster.received(reader)[..], [Packet::Suback(_)]));
+    assert_eq!(unconfirmed(&cluster), (1, 1));
+    let writer = open(&mut cluster, 2, "writer", 0);
+    cluster.send(writer, &publish("t/1", "late", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert_eq!(payloads(&cluster.received(reader)), ["late"]);
+}
+
+#[test]
+fn a_strict_barrier_waits_on_and_says_so_once() {
+    let (mut cluster, reader) = waiting_for_one(SubackBarrier::Strict);
+    for _ in 0..3 {
+        cluster.elapse(SUBACK_WAIT_MILLIS);
+        cluster.pump();
+    }
+    assert!(cluster.received(reader).is_empty());
+    let told = ("t/+".to_owned(), vec!["broker-2".to_owned()], false);
+    assert_eq!(told_of_late(&mut cluster), [told]);
+    assert_eq!(unconfirmed(&cluster), (1, 0));
+    cluster.release(0, 2);
+    cluster.pump();
+    assert!(matches!(&cluster.received(reader)[..], [Packet::Suback(_)]));
+}

@@ -1,0 +1,56 @@
+//! `$SYS/broker/bank`: what may exist in the tree of znodes, and what does.
+
+use crate::cluster::bank::{BankReadings, Funds};
+
+/// Names below the root, and what is published there.
+pub(super) fn values(bank: &BankReadings) -> Vec<(String, String)> {
+    let mut values = Vec::new();
+    for (name, funds) in [
+        ("free", bank.free),
+        ("lease", bank.lease),
+        ("used", bank.used),
+        ("over_budget", bank.over_budget),
+    ] {
+        let Funds { topics, znode_bytes, relay_bytes } = funds;
+        for (currency, amount) in
+            [("topics", topics), ("znode_bytes", znode_bytes), ("relay_bytes", relay_bytes)]
+        {
+            values.push((format!("bank/{name}/{currency}"), amount.to_string()));
+        }
+    }
+    for (name, count) in [
+        ("refused", bank.refusals),
+        ("topped_up", bank.top_ups),
+        ("refunded", bank.refunds),
+        ("evicted", bank.evictions),
+        ("audits", bank.audits),
+        ("corrections", bank.corrections),
+    ] {
+        values.push((format!("bank/{name}"), count.to_string()));
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::sys_topics::{SysReading, SysTopics};
+
+    #[test]
+    fn a_broker_of_a_cluster_shows_its_bank_and_one_alone_has_none() {
+        let free = Funds { topics: 7, znode_bytes: 70, relay_bytes: 700 };
+        let bank = BankReadings { free, refusals: 3, ..BankReadings::default() };
+        let shown = |bank| {
+            let reading = SysReading { bank, ..SysReading::default() };
+            let round = SysTopics::new("x").round(reading);
+            let of_bank = round.into_iter().filter(|one| one.topic.as_str().contains("/bank/"));
+            of_bank.map(|one| (one.topic.to_string(), one.payload)).collect::<Vec<_>>()
+        };
+        let of_cluster = shown(Some(bank));
+        for (name, value) in [("free/znode_bytes", "70"), ("used/topics", "0"), ("refused", "3")] {
+            let expected = (format!("$SYS/broker/bank/{name}"), value.into());
+            assert!(of_cluster.contains(&expected), "{name} in {of_cluster:?}");
+        }
+        assert_eq!(shown(None), []);
+    }
+}

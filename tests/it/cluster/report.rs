@@ -1,0 +1,89 @@
+//! What a broker says of its cluster to whoever operates it.
+
+use serde_json::Value;
+
+use super::{ClusterUnderTest, cluster_arguments};
+use crate::harness::{Broker, Ensemble, Ttl};
+
+fn report(cluster: &ClusterUnderTest, broker: usize) -> Value {
+    serde_json::from_str(&cluster.broker(broker).admin("GET", "/cluster")).unwrap()
+}
+
+/// Members and their lives, links, slots, the leader, the clock, the bank.
+#[test]
+fn the_cluster_is_shown_with_all_that_an_operator_asks_for() {
+    let Some(cluster) = ClusterUnderTest::start(2) else { return };
+    cluster.wait_until(1, "its link is measured", |cluster| {
+        let report = report(cluster, 1);
+        report["members"][0]["link"]["round_trip_micros"].is_u64()
+            && report["members"][0]["slots"].as_u64() > Some(0)
+    });
+    let reports = [1, 2].map(|broker| report(&cluster, broker));
+    let [first, second] = &reports;
+    let other = &first["members"][0];
+    assert_eq!(other["name"], "broker-2");
+    assert_eq!(other["boot_id"], second["boot_id"]);
+    assert_eq!(other["state"], "up");
+    let link = &other["link"];
+    assert!(link["up_millis"].is_u64() && link["accepted_from"].is_string(), "{link}");
+    assert!(link["connects"].as_u64() > Some(0), "{link}");
+    assert_eq!(first["leader"], second["leader"]);
+    let leader = reports.iter().find(|report| report["leading"] == true).unwrap();
+    assert_eq!(first["leader"]["name"], leader["name"]);
+    assert_eq!(first["leader"]["boot_id"], leader["boot_id"]);
+    let slots = |report: &Value| report["slots"].as_u64().unwrap();
+    assert_eq!(slots(first) + slots(second), 1_024);
+    assert_eq!(first["session_timeout_millis"], 3_000);
+    assert_eq!(first["declared_dead"], Value::Array(Vec::new()));
+    assert!(first["bank"]["free"]["topics"].is_u64(), "{}", first["bank"]);
+    assert!(first["clock"]["own_ahead_millis"].is_i64(), "{}", first["clock"]);
+    assert_eq!(first["clock"]["wrong"], Value::Null);
+}
+
+/// Links, how far behind they are, interest, ZooKeeper, the bank and the clock.
+#[test]
+fn the_cluster_is_measured() {
+    let Some(cluster) = ClusterUnderTest::start(2) else { return };
+    let broker = cluster.broker(1);
+    broker.wait_for_metric("peer_round_trip_microseconds{peer=\"broker-2\"}", |micros| micros > 0);
+    let metrics = broker.metrics();
+    assert_eq!(metrics.value("peer_link_up{peer=\"broker-2\"}"), 1);
+    assert_eq!(metrics.value("links_accepted"), 1);
+    assert!(metrics.value("zookeeper_answers_within_total{le=\"+Inf\"}") > 0);
+    for name in [
+        "peer_link_connects_total",
+        "peer_unreceived_bytes",
+        "peer_unanswered_messages",
+        "peer_interest_filters",
+        "link_received_bytes_total",
+        "interest_filters",
+        "zookeeper_session_timeout_milliseconds",
+        "bank_lease_bytes",
+        "bank_lease_relay_bytes",
+        "bank_used_bytes",
+        "cluster_clock_error_milliseconds",
+        "cluster_clock_own_difference_milliseconds",
+        "cluster_clock_alarm",
+    ] {
+        let _there = metrics.sum(name);
+    }
+}
+
+/// The ensemble grants no more than a minute. The lease ran for as long as had been asked for, beyond
+/// the end of the session.
+#[test]
+fn the_lease_follows_the_session_timeout_that_zookeeper_grants() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let mut arguments = cluster_arguments(&ensemble.with_fresh_chroot(), "patient");
+    let further = ["--link-port", "0", "--zookeeper-timeout-secs", "90"];
+    arguments.extend(further.map(str::to_owned));
+    let broker = Broker::start_with(|_directory| arguments);
+    let log = broker.wait_for_log("accepts connections");
+    let line = log.lines().find(|line| line.contains("grants another session timeout"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("90000") && line.contains("60000"), "{line}");
+    let metrics = broker.metrics();
+    assert_eq!(metrics.value("zookeeper_session_timeout_milliseconds"), 60_000);
+    let lease = metrics.value("cluster_lease_milliseconds");
+    assert!((1..=40_000).contains(&lease), "{lease} ms");
+}

@@ -1,0 +1,79 @@
+//! Starts as an orchestrator makes them: in any order, and with secrets that change.
+
+use std::fs;
+use std::path::Path;
+
+use super::cluster_arguments;
+use crate::conformance::Version;
+use crate::harness::{Broker, Ensemble, Ttl, fresh_dir};
+
+/// A broker that means to join.
+fn start(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
+    let mut arguments = cluster_arguments(zookeeper, name);
+    arguments.extend(["--link-port", "0", "--zookeeper-timeout-secs", "3"].map(str::to_owned));
+    arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+    Broker::start_with(|_directory| arguments)
+}
+
+fn wait_until_ready(broker: &Broker) {
+    broker.wait_until("it is ready", |broker| {
+        broker.ask_admin("GET", "/readyz").is_ok_and(|(status, _)| status == 200)
+    });
+}
+
+/// What is published on one reaches a subscriber of the other.
+#[track_caller]
+fn check_conversation(one: &Broker, other: &Broker) {
+    let mut subscriber = other.stage(Version::V5).client("subscriber").unwrap();
+    subscriber.subscribe("t", 1).unwrap();
+    let mut publisher = one.stage(Version::V5).client("publisher").unwrap();
+    publisher.publish("t", "at last", 1).unwrap();
+    subscriber.receive("t", "at last", 1).unwrap();
+}
+
+/// Everything is started at once, and ZooKeeper is the last to be there.
+#[test]
+fn brokers_that_are_there_before_their_ensemble_join_when_it_comes() {
+    let Some(mut ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let zookeeper = ensemble.with_fresh_chroot();
+    ensemble.kill_all();
+    let brokers = ["mqttzoo-0", "mqttzoo-1"].map(|name| start(&zookeeper, name, &[]));
+    for broker in &brokers {
+        broker.wait_for_log("no ZooKeeper session can be made: keeps trying");
+        assert_eq!(broker.ask_admin("GET", "/startupz").unwrap().0, 200);
+        assert_eq!(broker.ask_admin("GET", "/readyz").unwrap().0, 503);
+    }
+    ensemble.start_again(0);
+    brokers.iter().for_each(wait_until_ready);
+    check_conversation(&brokers[0], &brokers[1]);
+}
+
+/// The secret of the links is changed pod by pod: old ones and new ones believe each other as long as
+/// they know both secrets, and no longer.
+#[test]
+fn a_secret_of_the_links_is_changed_one_broker_at_a_time() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let zookeeper = ensemble.with_fresh_chroot();
+    let directory = fresh_dir("cluster-secrets");
+    let file = |name: &str, lines: &str| write(&directory.join(name), lines);
+    let (old, new) = ("squeamish ossifrage\n", "correct horse battery\n");
+    let both = file("both", &format!("{old}{new}"));
+    let turned = file("turned", &format!("{new}{old}"));
+    let last = file("last", new);
+    let first = start(&zookeeper, "mqttzoo-0", &["--link-secret-file", &both]);
+    wait_until_ready(&first);
+    let second = start(&zookeeper, "mqttzoo-1", &["--link-secret-file", &turned]);
+    wait_until_ready(&second);
+    check_conversation(&first, &second);
+    check_conversation(&second, &first);
+    drop(first);
+    let first = start(&zookeeper, "mqttzoo-0", &["--link-secret-file", &last]);
+    wait_until_ready(&first);
+    check_conversation(&first, &second);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+fn write(path: &Path, text: &str) -> String {
+    fs::write(path, text).unwrap();
+    path.display().to_string()
+}
