@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::broker::peers::topics::TopicNews;
-use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds};
+use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds, Taken};
 use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::membership::output::MembershipOptions;
+use crate::cluster::relay::Relay;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
 use crate::config::Config;
@@ -158,6 +159,17 @@ impl Registry {
             }
         }
         news
+    }
+
+    /// Takes `cost` from the room in this broker's lease, if there is room.
+    pub(super) fn pay(&mut self, now: Tick, cost: Funds) -> bool {
+        self.bank.take(now, cost) == Taken::Taken
+    }
+
+    /// What the relay has found goes into the books of the bank.
+    pub(super) fn keep_relay(&mut self, now: Tick, relay: &mut Relay) {
+        let is_awaited = self.bank.awaits_holdings();
+        relay.keep_holdings(now, self.topics.holdings_mut(), is_awaited);
     }
 
     pub(super) fn readings(&self) -> (TopicsReadings, BankReadings) {
