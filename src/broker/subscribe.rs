@@ -142,6 +142,8 @@ impl Turn<'_> {
             }
             // Others may have buried us, and our interest with us.
             if !self.wait_to_acknowledge(client, waker) {
+                // It does not wait for others now.
+                first.late_at = Some(self.now.plus_millis(SUBACK_WAIT_MILLIS));
                 return Ok(());
             }
             let Some(first) = subscribes.pop_front() else { return Ok(()) };

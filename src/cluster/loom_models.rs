@@ -88,6 +88,23 @@ fn a_sender_learns_of_the_end() {
     });
 }
 
+/// The link stands by while the relay carries: it is woken when it is to go on, or finds that it is.
+#[test]
+fn a_link_that_stands_by_goes_on_when_it_is_given_the_lane() {
+    loom::model(|| {
+        let lane = lane();
+        lane.carry_by_relay();
+        let messages = offering(&lane, 1);
+        let return_of_link = {
+            let lane = Arc::clone(&lane);
+            thread::spawn(move || ring(lane.carry_by_link()))
+        };
+        send(&lane, Cursors { control: 0, data: 1 });
+        messages.join().unwrap();
+        return_of_link.join().unwrap();
+    });
+}
+
 /// A publisher of `count` messages.
 fn offering(lane: &Arc<Lane>, count: usize) -> thread::JoinHandle<()> {
     let lane = Arc::clone(lane);

@@ -19,6 +19,7 @@ mod loom_models;
 pub mod member_record;
 pub mod membership;
 pub mod paths;
+pub mod relay;
 pub mod slot_table;
 pub mod slots;
 mod sync;

@@ -13,11 +13,14 @@ pub enum Owner {
     Bank,
     /// Which topics there are, and their values.
     Topics,
+    /// Frames between brokers that have no link.
+    Relay,
 }
 
 impl Owner {
     /// Of all there are, for whoever sets up a table.
-    pub const ALL: [Self; 4] = [Self::Membership, Self::Clock, Self::Bank, Self::Topics];
+    pub const ALL: [Self; 5] =
+        [Self::Membership, Self::Clock, Self::Bank, Self::Topics, Self::Relay];
 
     /// The owner of a ticket that a [`TicketSource`] gave.
     #[must_use]
@@ -33,6 +36,7 @@ impl Owner {
             Self::Clock => 2,
             Self::Bank => 3,
             Self::Topics => 4,
+            Self::Relay => 5,
         }
     }
 }

@@ -33,7 +33,8 @@ pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
 pub use sections::{
-    Admin, Auth, BarrierPolicy, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat, LogLevel,
+    Admin, Auth, BarrierPolicy, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat,
+    LogLevel, Propagation,
 };
 pub use value::{ByteSize, Percent};
 

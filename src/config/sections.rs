@@ -173,6 +173,15 @@ options! {
         link_key: Option<PathBuf> as "FILE" = None,
         /// The PEM file with the authority that has signed the link certificates of all brokers.
         link_cafile: Option<PathBuf> as "FILE" = None,
+        /// How messages get from one broker to another: by `links`, and through ZooKeeper only
+        /// between brokers whose link is down; or all through `znodes`, for networks where brokers
+        /// may not reach each other. No broker is dialled then.
+        propagation: Propagation as "WAY" = Propagation::Links,
+        /// The largest message that goes through ZooKeeper. While a link is down, larger ones of
+        /// QoS 0 are dropped and counted, others wait for the link. With `propagation = "znodes"` no
+        /// client may send a larger packet: it is their Maximum Packet Size where
+        /// `packet_bytes_max` is above it.
+        relay_message_max: ByteSize as "SIZE" = ByteSize::mib(1),
     }
 }
 
@@ -224,6 +233,17 @@ options! {
         /// elsewhere. All at once when off.
         drain_rate_max: Option<NonZeroU32> as "N" = None,
     }
+}
+
+choices! {
+    /// How messages get from one broker to another.
+    pub enum Propagation {
+        /// By links, and through ZooKeeper where there is none.
+        Links = "links",
+        /// All through ZooKeeper.
+        Znodes = "znodes",
+    }
+    expected "links, znodes"
 }
 
 choices! {

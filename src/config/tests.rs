@@ -115,6 +115,7 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "BOOL" => ("true", "true"),
                 "LEVEL" => ("debug", "'debug'"),
                 "FORMAT" => ("json", "'json'"),
+                "WAY" => ("znodes", "'znodes'"),
                 "POLICY" => ("disconnect", "'disconnect'"),
                 "BARRIER" => ("bounded", "'bounded'"),
                 _ => ("/some/where", "'/some/where'"),

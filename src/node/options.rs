@@ -11,7 +11,7 @@ use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions, SubackBarrier};
 use crate::config::{
     BarrierPolicy, Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel,
-    OverflowPolicy,
+    OverflowPolicy, Propagation,
 };
 use crate::net::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
@@ -149,7 +149,7 @@ fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
     let millis = |secs: NonZeroU32| u64::from(secs.get()) * 1_000;
     ConnectionOptions {
         allow_anonymous: listener.allow_anonymous,
-        packet_bytes_max: own.packet_bytes_max.0,
+        packet_bytes_max: own.packet_bytes_max.0.min(relayed_bytes_max(config)),
         receive_maximum: own.in_flight_max.get(),
         in_flight_max: own.in_flight_max.get().into(),
         topic_alias_maximum: own.topic_alias_max,
@@ -160,6 +160,13 @@ fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
         publish_hold_millis: limits.publish_hold_secs.map_or(0, millis),
         publish_rate_max: own.publish_rate_max.map_or(0, NonZeroU32::get),
     }
+}
+
+/// The largest packet that reaches all brokers: where there are no links, what the relay takes.
+fn relayed_bytes_max(config: &Config) -> usize {
+    let cluster = &config.cluster;
+    let is_relayed = cluster.zookeeper.is_some() && cluster.propagation == Propagation::Znodes;
+    if is_relayed { cluster.relay_message_max.0 } else { usize::MAX }
 }
 
 /// As many connections as the configuration says, or as file descriptors allow.

@@ -126,9 +126,9 @@ pub(super) async fn restore(
 pub(super) async fn serve(broker: Arc<Broker>, context: Arc<ShardContext>, clock: Clock) {
     poll_fn(|cx| {
         context.run(&broker, clock.now(), |turn| turn.poll_store(cx.waker()));
-        Poll::Pending
+        Poll::<()>::Pending
     })
-    .await
+    .await;
 }
 
 /// Has the store remove what is of no use any more, a bounded part at a time.

@@ -61,7 +61,10 @@ async fn try_stand(
     let _standing = link.stand(ground);
     let mut outgoing = Outgoing::new(stream, &link.lane, ground.clock);
     loop {
-        let turn = poll_fn(|cx| outgoing.poll(cx)).await;
+        let turn = tokio::select! {
+            turn = poll_fn(|cx| outgoing.poll(cx)) => turn,
+            () = link.redial.notified() => Err(LinkError::Restart),
+        };
         if outgoing.has_progress {
             backoff.reset();
         }

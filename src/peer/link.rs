@@ -11,6 +11,7 @@ use crate::runtime::line_limit::LineLimit;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// One peer that we dial, until it is closed.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Link {
     pub(super) lane: Arc<Lane>,
     /// Said when the peer is gone for good.
     pub(super) closed: Shutdown,
+    /// Rung when nothing gets through although the link stands.
+    pub(super) redial: Notify,
     state: Mutex<State>,
     failure_lines: LineLimit,
     connect_lines: LineLimit,
@@ -39,6 +42,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Standing<'a> {
     link: &'a Link,
+    ground: &'a Ground,
 }
 
 impl Link {
@@ -55,6 +59,7 @@ impl Link {
             boot_id,
             lane,
             closed: Shutdown::new(),
+            redial: Notify::new(),
             state: Mutex::new(state),
             failure_lines: LineLimit::per_minute(1),
             connect_lines: LineLimit::per_minute(1),
@@ -70,7 +75,7 @@ impl Link {
     }
 
     /// The link stands from now on, until what is returned is dropped.
-    pub(super) fn stand(&self, ground: &Ground) -> Standing<'_> {
+    pub(super) fn stand<'a>(&'a self, ground: &'a Ground) -> Standing<'a> {
         let now = ground.clock.now();
         let mut state = self.state.lock();
         state.connected_since = Some(now);
@@ -80,7 +85,8 @@ impl Link {
         if let Some(unsaid) = self.connect_lines.allow(now) {
             tracing::info!(peer = %self.name, %address, unsaid, "the link to a peer stands");
         }
-        Standing { link: self }
+        ground.receiver.link_changed(self.boot_id, true);
+        Standing { link: self, ground }
     }
 
     pub(super) fn measured(&self, round_trip: Duration) {
@@ -120,5 +126,6 @@ impl Link {
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
         self.link.state.lock().connected_since = None;
+        self.ground.receiver.link_changed(self.link.boot_id, false);
     }
 }

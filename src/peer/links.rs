@@ -154,6 +154,14 @@ impl Links {
         self.ground.accepted.cut(boot_id);
     }
 
+    /// Closes the connection that was dialled to a peer, if it stands, and dials again: nothing gets
+    /// through.
+    pub fn redial(&self, boot_id: BootId) {
+        if let Some(link) = self.ground.dialled.lock().get(&boot_id) {
+            link.redial.notify_waiters();
+        }
+    }
+
     /// This broker was declared dead and goes on as another: all links end, all lanes are closed,
     /// and peers find only the new boot id here.
     pub fn restart_as(&self, boot_id: BootId) {

@@ -19,6 +19,9 @@ pub trait Receiver: Send + Sync + 'static {
     ///
     /// When the connection is to be closed.
     fn receive(&self, shard: usize, from: BootId, batch: Batch) -> Result<Cursors, ReceiveError>;
+
+    /// The link we dial to this peer stands, or no longer does.
+    fn link_changed(&self, _to: BootId, _is_up: bool) {}
 }
 
 /// Why a batch was not taken.

@@ -60,7 +60,10 @@ fn check_leaks(broker: &Broker, before: &Held, patience: Duration) -> Result<(),
 
 /// A broker that says nothing by itself, so that nothing changes by itself.
 fn quiet_broker() -> Broker {
-    Broker::start(&["--admin-port", "0", "--sys-interval-secs", "off", "--log", "warn"])
+    // A store keeps pages of its file in memory, which is not what this is about.
+    let arguments =
+        ["--admin-port", "0", "--sys-interval-secs", "off", "--log", "warn", "--no-database"];
+    Broker::start(&arguments)
 }
 
 /// Whether a process holds over five per cent more than it did.

@@ -114,7 +114,7 @@ impl Durable {
         }
     }
 
-    pub(super) fn stored_will(&self, will: &Will, id: MessageId) -> StoredWill {
+    pub(super) fn stored_will(will: &Will, id: MessageId) -> StoredWill {
         StoredWill {
             message: StoredMessage {
                 id,

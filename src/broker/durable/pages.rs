@@ -21,15 +21,19 @@ pub(crate) struct Page {
 #[derive(Debug)]
 enum State {
     Asked(Option<Waker>),
-    Answered(Option<Vec<QueuedMessage>>),
+    Answered(Result<Vec<QueuedMessage>, Unread>),
 }
+
+/// The store could not read it.
+#[derive(Debug)]
+struct Unread;
 
 impl Page {
     /// The store has answered, or could not.
     pub(super) fn give(&self, reply: Option<Reply>) -> Option<Waker> {
         let queue = match reply {
-            Some(Reply::Queue(queue)) => Some(queue),
-            _ => None,
+            Some(Reply::Queue(queue)) => Ok(queue),
+            _ => Err(Unread),
         };
         match std::mem::replace(&mut *self.state.lock(), State::Answered(queue)) {
             State::Asked(waker) => waker,
@@ -38,7 +42,7 @@ impl Page {
     }
 
     /// The answer, once; else `waker` is called when it is there.
-    fn take(&self, waker: &Waker) -> Option<Option<Vec<QueuedMessage>>> {
+    fn take(&self, waker: &Waker) -> Option<Result<Vec<QueuedMessage>, Unread>> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Asked(Some(waker.clone()))) {
             State::Asked(_) => None,
@@ -72,8 +76,8 @@ impl Turn<'_> {
         let Some(answer) = page.take(waker) else { return };
         let mailbox = client.session.mailbox();
         match answer {
-            None => mailbox.note_unread(),
-            Some(queue) => {
+            Err(Unread) => mailbox.note_unread(),
+            Ok(queue) => {
                 let durable = keeper.durable();
                 let deliveries = queue.into_iter().map(|queued| durable.delivery(queued));
                 mailbox.refill(page.wanted, deliveries.collect());

@@ -81,7 +81,7 @@ impl Turn<'_> {
         let Some(keeper) = &mut self.shard.keeper else { return };
         if let Some(will) = &client.will {
             let id = keeper.draw_message_id();
-            let will = Arc::new(keeper.durable().stored_will(will, id));
+            let will = Arc::new(Durable::stored_will(will, id));
             keeper.push(Operation::PutWill { session, will });
         } else if had_will {
             keeper.push(Operation::RemoveWill(session));
@@ -181,7 +181,7 @@ impl Turn<'_> {
         let (mut ticket, matched) = match outcome {
             PublishOutcome::Pending(ticket) => (Some(ticket), true),
             PublishOutcome::Accepted => (None, true),
-            _ => (None, false),
+            PublishOutcome::NoMatchingSubscribers | PublishOutcome::Refused(_) => (None, false),
         };
         let is_new = ticket.is_none();
         self.await_store(&mut ticket, matched);

@@ -174,7 +174,7 @@ impl Turn<'_> {
         self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
     }
 
-    pub(super) fn forward_answered(
+    fn forward_answered(
         &mut self,
         message: &Message,
         peer: &Peer,

@@ -26,6 +26,14 @@ pub enum BatchError {
     Wire(#[from] WireError),
 }
 
+/// By which lane something came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Via {
+    Link,
+    /// Through the tree of znodes: it proves nothing of who is there now.
+    Relay,
+}
+
 impl Turn<'_> {
     /// Takes a batch of `peer`: what of it has not been taken before, in order.
     ///
@@ -38,8 +46,32 @@ impl Turn<'_> {
         peer: &Arc<Peer>,
         batch: &Batch,
     ) -> Result<(), BatchError> {
+        self.receive_via(peers, peer, batch, Via::Link)
+    }
+
+    /// The same for a batch that was relayed. It is no sign that the peer answers by its link.
+    ///
+    /// # Errors
+    ///
+    /// What is relayed is to begin again. What came before the fault has been taken.
+    pub fn receive_relayed(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        batch: &Batch,
+    ) -> Result<(), BatchError> {
+        self.receive_via(peers, peer, batch, Via::Relay)
+    }
+
+    fn receive_via(
+        &mut self,
+        peers: &Peers,
+        peer: &Arc<Peer>,
+        batch: &Batch,
+        via: Via,
+    ) -> Result<(), BatchError> {
         let mut outcomes = Vec::new();
-        let taken = self.take_frames(peers, peer, batch, &mut outcomes);
+        let taken = self.take_frames(peers, peer, (batch, via), &mut outcomes);
         if batch.kind == StreamKind::Data {
             self.shard.wake_later(peers.ownership().note_data());
         }
@@ -55,7 +87,7 @@ impl Turn<'_> {
         &mut self,
         peers: &Peers,
         peer: &Arc<Peer>,
-        batch: &Batch,
+        (batch, via): (&Batch, Via),
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
@@ -74,7 +106,7 @@ impl Turn<'_> {
                 }
                 StreamKind::Control => {
                     let control = frame.control()?;
-                    self.receive_control(peers, peer, control);
+                    self.receive_control(peers, peer, control, via);
                 }
             }
             inbound.advance(batch.kind, seq);
@@ -123,7 +155,7 @@ impl Turn<'_> {
         }
     }
 
-    fn receive_control(&mut self, peers: &Peers, peer: &Arc<Peer>, frame: ControlFrame) {
+    fn receive_control(&mut self, peers: &Peers, peer: &Arc<Peer>, frame: ControlFrame, via: Via) {
         match frame {
             ControlFrame::InterestSnapshot => peer.interest().lock().begin_snapshot(),
             ControlFrame::InterestAdded { version, entries } => {
@@ -156,7 +188,9 @@ impl Turn<'_> {
             }
             ControlFrame::RetainedComplete => peer.note_retained_told(),
             ControlFrame::Ping { version, checksum, has_lease, cluster_millis } => {
-                peer.note_ping(self.now, has_lease, cluster_millis);
+                if via == Via::Link {
+                    peer.note_ping(self.now, has_lease, cluster_millis);
+                }
                 let disagrees = {
                     let interest = peer.interest().lock();
                     let differs = !interest.is_in_snapshot()

@@ -92,6 +92,24 @@ pub enum Taken {
     Closed,
 }
 
+/// Which streams are to be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// Both.
+    All,
+    /// Messages wait.
+    Control,
+}
+
+/// Who sends what a lane has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Carrier {
+    /// The connection that is dialled.
+    Link,
+    /// The windows in the tree of znodes. A link that stands meanwhile stands by.
+    Relay,
+}
+
 /// What a receiver says it has cannot be: it forgot what it had, or has what was never sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
@@ -144,7 +162,10 @@ pub struct Lane {
 struct State {
     control: Outgoing,
     data: Outgoing,
+    carrier: Carrier,
     sender: Sender,
+    /// The link, while it stands by.
+    standby: Option<Waker>,
     /// The receiver may be dead: QoS 0 is not for it, and QoS 1 and 2 waits.
     is_suspect: bool,
     is_closed: bool,
@@ -174,7 +195,9 @@ impl Lane {
         let state = State {
             control: Outgoing::new(StreamKind::Control),
             data: Outgoing::new(StreamKind::Data),
+            carrier: Carrier::Link,
             sender: Sender::Working,
+            standby: None,
             is_suspect: false,
             is_closed: false,
             must_restart: false,
@@ -258,22 +281,68 @@ impl Lane {
     /// bytes, control first. When there is nothing, the sender counts as idle.
     pub fn take(&self, bytes_max: usize, waker: &Waker, into: &mut VecDeque<Bytes>) -> Taken {
         let mut state = self.state.lock();
-        if state.is_closed {
-            return Taken::Closed;
+        if state.carrier == Carrier::Relay && !state.is_closed {
+            state.standby = Some(waker.clone());
+            return Taken::Nothing;
         }
-        if state.must_restart {
-            return Taken::Restart;
+        state.take(bytes_max, Wanted::All, waker, into)
+    }
+
+    /// The same for the relay, while it carries. [`Taken::Restart`]: begin again with what is not
+    /// [`Self::gone`], and [`Self::rewind_relay`].
+    pub fn take_relayed(
+        &self,
+        bytes_max: usize,
+        wanted: Wanted,
+        waker: &Waker,
+        into: &mut VecDeque<Bytes>,
+    ) -> Taken {
+        let mut state = self.state.lock();
+        if state.carrier == Carrier::Link && !state.is_closed {
+            return Taken::Nothing;
         }
-        let mut taken = state.control.take(bytes_max, into);
-        if !state.is_suspect && taken < bytes_max {
-            taken += state.data.take(bytes_max - taken, into);
+        state.take(bytes_max, wanted, waker, into)
+    }
+
+    /// From now on the relay sends what there is, and what the link did not get through. It begins
+    /// with [`Self::rewind_relay`].
+    pub fn carry_by_relay(&self) {
+        let mut state = self.state.lock();
+        state.carrier = Carrier::Relay;
+        if let Sender::Idle(waker) = std::mem::replace(&mut state.sender, Sender::Working) {
+            state.standby = Some(waker);
         }
-        if taken > 0 {
-            state.sender = Sender::Working;
-            return Taken::Batches;
-        }
-        state.go_idle(waker);
-        Taken::Nothing
+    }
+
+    /// The receiver of what is relayed is at `received`, or further: an old link may have said so
+    /// since. Everything behind is relayed.
+    ///
+    /// # Errors
+    ///
+    /// When the receiver cannot be there.
+    pub fn rewind_relay(&self, received: Cursors) -> Result<(), CursorError> {
+        let mut state = self.state.lock();
+        debug_assert_eq!(state.carrier, Carrier::Relay, "the link begins with `rewind`");
+        let received = received.max(state.gone());
+        state.begin_behind(received)
+    }
+
+    /// From now on the link sends what there is, and what the relay did not get through. Whom to
+    /// wake: a link that stands by.
+    #[must_use]
+    pub fn carry_by_link(&self) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.carrier = Carrier::Link;
+        let again = state.control.send_again() + state.data.send_again();
+        state.resent += again;
+        state.sender = Sender::Working;
+        state.standby.take()
+    }
+
+    /// Who sends what there is.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        self.state.lock().carrier
     }
 
     /// A new connection begins, or another lane, to a receiver that is at `received`: everything
@@ -284,11 +353,11 @@ impl Lane {
     /// When the receiver cannot be there. Nothing can be sent then.
     pub fn rewind(&self, received: Cursors) -> Result<(), CursorError> {
         let mut state = self.state.lock();
-        let again = state.control.rewind(received.control)? + state.data.rewind(received.data)?;
-        state.resent += again;
-        state.must_restart = false;
-        state.sender = Sender::Working;
-        Ok(())
+        if state.carrier == Carrier::Relay {
+            // It stands by. What it was told may be old: the relay went on meanwhile.
+            return Ok(());
+        }
+        state.begin_behind(received)
     }
 
     /// The receiver has everything up to here.
@@ -319,7 +388,11 @@ impl Lane {
         state.is_closed = true;
         state.control.cut();
         state.data.cut();
-        state.wake()
+        let standby = state.standby.take();
+        let wake = state.wake();
+        drop(state);
+        standby.into_iter().for_each(Waker::wake);
+        wake
     }
 
     /// Whether what is offered now goes out at once: the receiver is there and keeps up.
@@ -372,6 +445,39 @@ impl Lane {
 impl State {
     fn gone(&self) -> Cursors {
         Cursors { control: self.control.gone(), data: self.data.gone() }
+    }
+
+    fn take(
+        &mut self,
+        bytes_max: usize,
+        wanted: Wanted,
+        waker: &Waker,
+        into: &mut VecDeque<Bytes>,
+    ) -> Taken {
+        if self.is_closed {
+            return Taken::Closed;
+        }
+        if self.must_restart {
+            return Taken::Restart;
+        }
+        let mut taken = self.control.take(bytes_max, into);
+        if wanted == Wanted::All && !self.is_suspect && taken < bytes_max {
+            taken += self.data.take(bytes_max - taken, into);
+        }
+        if taken > 0 {
+            self.sender = Sender::Working;
+            return Taken::Batches;
+        }
+        self.go_idle(waker);
+        Taken::Nothing
+    }
+
+    fn begin_behind(&mut self, received: Cursors) -> Result<(), CursorError> {
+        let again = self.control.rewind(received.control)? + self.data.rewind(received.data)?;
+        self.resent += again;
+        self.must_restart = false;
+        self.sender = Sender::Working;
+        Ok(())
     }
 
     #[inline]

@@ -113,10 +113,16 @@ impl Outgoing {
             return Err(CursorError { kind: self.kind, seq, gone: self.gone, next: self.next_seq });
         }
         self.received(seq)?;
+        Ok(self.send_again())
+    }
+
+    /// Everything that the receiver is not known to have is sent once more. Tells how many frames
+    /// those are that were on their way.
+    pub(super) fn send_again(&mut self) -> u64 {
         let again = self.sealed.iter().take(self.handed_out);
         let frames = again.map(|segment| u64::from(segment.count)).sum();
         self.handed_out = 0;
-        Ok(frames)
+        frames
     }
 
     /// Gives everything up that the receiver is not known to have.

@@ -296,3 +296,41 @@ proptest! {
         prop_assert!(lane.is_flushed());
     }
 }
+
+#[test]
+fn a_change_of_lane_sends_again_what_was_not_received_and_nothing_before_it() {
+    let lane = lane(1 << 20, 1 << 20);
+    for number in 1..=2 {
+        let _queued = lane.offer_data(QoS::AtLeastOnce, frame(number, 100));
+        assert_eq!(take_all(&lane).len(), 1);
+    }
+    lane.received(Cursors { control: 0, data: 1 }).unwrap();
+    lane.carry_by_relay();
+    assert!(take_all(&lane).is_empty(), "the link stands by");
+    lane.rewind_relay(Cursors::default()).unwrap();
+    let mut relayed = VecDeque::new();
+    let taken = lane.take_relayed(usize::MAX, Wanted::All, Waker::noop(), &mut relayed);
+    assert_eq!(taken, Taken::Batches);
+    assert_eq!(relayed.into_iter().map(|bytes| batch_of(bytes).first_seq).collect::<Vec<_>>(), [2]);
+    // A link that comes back meanwhile was told of an older state, and stands by.
+    lane.rewind(Cursors::default()).unwrap();
+    assert!(take_all(&lane).is_empty());
+    let _queued = lane.offer_data(QoS::AtLeastOnce, frame(3, 100));
+    lane.received(Cursors { control: 0, data: 2 }).unwrap();
+    let _nobody_stands_by = lane.carry_by_link();
+    assert_eq!(take_all(&lane).iter().map(|batch| batch.first_seq).collect::<Vec<_>>(), [3]);
+    assert_eq!(lane.carrier(), Carrier::Link);
+}
+
+#[test]
+fn while_messages_wait_control_is_relayed() {
+    let lane = lane(1 << 20, 1 << 20);
+    lane.carry_by_relay();
+    let _queued = lane.offer_data(QoS::AtLeastOnce, frame(1, 100));
+    let _queued = lane.offer_control(frame(1, 10));
+    let mut relayed = VecDeque::new();
+    let mut take = || lane.take_relayed(usize::MAX, Wanted::Control, Waker::noop(), &mut relayed);
+    assert_eq!((take(), take()), (Taken::Batches, Taken::Nothing));
+    let kinds: Vec<_> = relayed.into_iter().map(|bytes| batch_of(bytes).kind).collect();
+    assert_eq!(kinds, [StreamKind::Control]);
+}

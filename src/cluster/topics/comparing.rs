@@ -51,9 +51,10 @@ impl Topics {
     /// A broker that was not connected all the time wants to know what we have. There is no answer
     /// when we were not connected either.
     pub fn ask_digests(&mut self, from: BootId, question: DigestQuestion) {
+        let margin = self.options.outage_millis_max;
         let stood_at = self.comparing.connected_at.and_then(|at| self.cluster_millis(at));
         let has_stood =
-            stood_at.is_some_and(|at| at.saturating_add(MARGIN_MILLIS) <= question.lost_at_millis);
+            stood_at.is_some_and(|at| at.saturating_add(margin) <= question.lost_at_millis);
         if !has_stood || !self.is_connected || self.comparing.questions.len() >= QUESTIONS_MAX {
             self.readings.questions_declined += 1;
             return;
@@ -146,8 +147,6 @@ impl Topics {
     }
 }
 
-/// A connection is seen to have ended some time after it did.
-const MARGIN_MILLIS: u64 = 60_000;
 /// How long an answer is waited for.
 const ANSWER_MILLIS: u64 = 2_000;
 const QUESTIONS_MAX: usize = 64;

@@ -71,6 +71,7 @@ use crate::ports::Tick;
 use crate::ports::coordination::{CoordinationEvent, Request, Ticket};
 
 /// The registry, as one broker sees it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Topics {
     options: TopicsOptions,
     table: Table,

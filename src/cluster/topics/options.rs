@@ -20,6 +20,8 @@ pub struct TopicsOptions {
     pub writes_per_sec: u32,
     /// The time to live of the znodes, after which the ensemble collects them.
     pub ttl_millis: u64,
+    /// How long a connection may have been gone before that is seen.
+    pub outage_millis_max: u64,
     /// Of the tables.
     pub hash_seed: u64,
     /// Spreads brokers that list again.
@@ -38,6 +40,7 @@ impl TopicsOptions {
             backlog_max: 4_096,
             writes_per_sec: 100,
             ttl_millis: 2 * 60 * 60 * 1_000,
+            outage_millis_max: 60_000,
             hash_seed,
             jitter_seed,
         }

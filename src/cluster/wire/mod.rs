@@ -12,6 +12,7 @@ mod publish;
 #[cfg(test)]
 mod tests;
 mod will;
+mod window;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, Batch, BatchHeader, Frames, RawFrame};
 pub use control::encode_control;
@@ -23,6 +24,11 @@ pub use handshake::{
 };
 pub use primitive::ENTRIES_MAX;
 pub use publish::{PublishParts, encode_publish};
+pub use window::{
+    RELAY_WINDOW_HEAD_BYTES, RelayAck, RelayContent, RelayHeader, RelayPart, decode_relay_header,
+    decode_relay_window, encode_relay_header, encode_relay_part, encode_relay_window,
+    relay_piece_len,
+};
 
 /// The largest frame that is taken unless something else is configured: the largest packet of MQTT,
 /// and room for what is said of it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::status::Status;
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::relay::LaneInUse;
 use crate::metrics::{Readings, Source};
 use crate::runtime::Clock;
 
@@ -24,6 +25,7 @@ impl Source for ClusterSource {
         interest(peers, readings);
         wills(peers, readings);
         lanes(peers, readings);
+        self.relay(peers, readings);
         let (links, counts) = self.status.links();
         super::link_metrics::read(&links, &counts, readings);
     }
@@ -142,6 +144,46 @@ impl ClusterSource {
             ("bank_corrections", "Audits that corrected the free budget.", bank.corrections),
             ("bank_late_charges", "Znodes charged without asking.", bank.late_charges),
             ("bank_evictions", "Registrations deleted to make room.", bank.evictions),
+        ] {
+            readings.counter(name, help, value);
+        }
+    }
+
+    fn relay(&self, peers: &Peers, readings: &mut Readings) {
+        let (relay, lanes) = self.status.relay();
+        let is_relayed = |peer: &crate::broker::peers::peer::Peer| {
+            u64::from(lanes.get(&peer.boot_id()) == Some(&LaneInUse::Relay))
+        };
+        let live = peers.live();
+        let relayed: Vec<_> =
+            live.iter().map(|peer| (peer.name().to_string(), is_relayed(peer))).collect();
+        readings.gauges(
+            "peer_relayed",
+            "1 while frames to a peer go through ZooKeeper.",
+            "peer",
+            relayed,
+        );
+        readings.gauge(
+            "relay_unread_bytes",
+            "Bytes in this broker's windows that peers have not read.",
+            relay.ring_bytes as u64,
+        );
+        for (name, help, value) in [
+            ("relay_writes", "Writes of windows to ZooKeeper.", relay.writes),
+            ("relay_writes_failed", "Those that failed.", relay.failed_writes),
+            ("relay_sent_bytes", "Bytes put into this broker's windows.", relay.sent_bytes),
+            ("relay_sent_frames", "Frames put into this broker's windows.", relay.sent_frames),
+            ("relay_received_bytes", "Bytes of frames taken from windows.", relay.received_bytes),
+            ("relay_received_frames", "Frames taken from windows.", relay.received_frames),
+            ("relay_begun", "Times a peer's link was given up.", relay.changes_to_relay),
+            ("relay_ended", "Times frames went back to a link.", relay.changes_to_link),
+            ("relay_rewinds", "Times what was relayed was sent again.", relay.rewinds),
+            ("relay_dropped", "Messages of QoS 0 too large to be relayed.", relay.dropped),
+            ("relay_left_out", "Times a reader did not move and was left out.", relay.left_out),
+            ("relay_stuck", "Times what was relayed made no sense.", relay.stuck),
+            ("relay_unfunded", "Times the bank had no room for windows.", relay.unfunded),
+            ("relay_unreadable", "Windows that could not be read.", relay.unreadable),
+            ("relay_removed", "Windows of dead brokers removed.", relay.removed_rings),
         ] {
             readings.counter(name, help, value);
         }

@@ -10,6 +10,7 @@ mod metrics;
 mod phase;
 mod receiver;
 mod registry;
+mod relaying;
 mod status;
 mod task;
 
@@ -29,6 +30,7 @@ pub(super) use status::Status;
 use self::bell::Bell;
 use self::receiver::LinkReceiver;
 use self::registry::Registry;
+use self::relaying::LinkNews;
 use self::task::ClusterTask;
 use crate::admin::Health;
 use crate::broker::Broker;
@@ -38,8 +40,9 @@ use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::lane::LaneOptions;
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::MembershipOptions;
+use crate::cluster::relay::{Relay, RelayOptions};
 use crate::cluster::tickets::{Owner, TicketSource};
-use crate::config::Config;
+use crate::config::{Config, Propagation};
 use crate::coordination::{self, Digest, Servers, ServersError, ZooKeeper};
 use crate::gateway::mqtt::ShardContext;
 use crate::peer::{LinkContext, LinkOptions, LinkStartError, LinkTlsOptions, Links, Secret};
@@ -86,6 +89,8 @@ pub(super) struct Cluster {
 pub(super) struct Reachable {
     cluster: Cluster,
     links: Links,
+    bell: Arc<Bell>,
+    link_news: Arc<LinkNews>,
     /// Ends the links: later than everything that sends by them.
     links_shutdown: Shutdown,
 }
@@ -147,8 +152,14 @@ impl Cluster {
     /// Opens the port of the links.
     pub(super) fn listen(self, ground: &Ground<'_>) -> Result<Reachable, ClusterError> {
         let links_shutdown = Shutdown::new();
-        let receiver =
-            LinkReceiver::new(Arc::clone(ground.broker), ground.clock, Arc::clone(ground.contexts));
+        let bell = Arc::<Bell>::default();
+        let link_news = LinkNews::new(&bell);
+        let receiver = LinkReceiver::new(
+            Arc::clone(ground.broker),
+            ground.clock,
+            Arc::clone(ground.contexts),
+            Arc::clone(&link_news),
+        );
         let context = LinkContext {
             receiver: Arc::new(receiver),
             shards: Arc::clone(&ground.shards),
@@ -156,7 +167,7 @@ impl Cluster {
             shutdown: links_shutdown.clone(),
         };
         let links = Links::start(self.links.clone(), context)?;
-        Ok(Reachable { cluster: self, links, links_shutdown })
+        Ok(Reachable { cluster: self, links, bell, link_news, links_shutdown })
     }
 }
 
@@ -174,7 +185,7 @@ impl Reachable {
     /// Joins.
     pub(super) fn join(self, ground: &Ground<'_>) -> Result<Membered, ClusterError> {
         let port = self.link_port();
-        let Self { cluster, links, links_shutdown } = self;
+        let Self { cluster, links, bell, link_news, links_shutdown } = self;
         let (config, clock) = (ground.config, ground.clock);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let background = ground.background.handle();
@@ -196,7 +207,15 @@ impl Reachable {
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
         let budget = registry::budget(config);
-        let registry = Registry::new(&options.name, cluster.boot_id, budget, seeds);
+        let registry = Registry::new(&options, cluster.boot_id, budget, seeds);
+        let has_links = config.cluster.propagation == Propagation::Links;
+        let relay = RelayOptions {
+            name: Arc::clone(&options.name),
+            boot_id: cluster.boot_id,
+            session_timeout_millis: options.session_timeout_millis,
+            message_bytes_max: config.cluster.relay_message_max.0,
+            is_always: !has_links,
+        };
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         cluster.status.watch(&zookeeper, &links);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
@@ -210,8 +229,11 @@ impl Reachable {
             membership,
             cluster_clock,
             registry,
+            relay: Relay::new(relay, bell.waker()),
+            link_news,
+            has_links,
             budget,
-            bell: Arc::new(Bell::default()),
+            bell,
             background: background.clone(),
             links: links.clone(),
             phase: phase_sender,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::relaying::LinkNews;
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::receive::BatchError;
@@ -20,6 +21,7 @@ pub(super) struct LinkReceiver {
     contexts: Arc<[Arc<ShardContext>]>,
     /// For turns that belong to no batch.
     own_context: ShardContext,
+    link_news: Arc<LinkNews>,
 }
 
 impl LinkReceiver {
@@ -27,9 +29,10 @@ impl LinkReceiver {
         broker: Arc<Broker>,
         clock: Clock,
         contexts: Arc<[Arc<ShardContext>]>,
+        link_news: Arc<LinkNews>,
     ) -> Self {
         let own_context = ShardContext::new(&broker);
-        Self { broker, clock, contexts, own_context }
+        Self { broker, clock, contexts, own_context, link_news }
     }
 
     fn peer(&self, boot_id: BootId) -> Option<Arc<Peer>> {
@@ -74,6 +77,10 @@ impl Receiver for LinkReceiver {
         })?;
         Ok(peer.inbound().lock().received())
     }
+
+    fn link_changed(&self, to: BootId, is_up: bool) {
+        self.link_news.note(to, is_up);
+    }
 }
 
 fn refused(boot_id: BootId, reason: &str) -> Welcome {
@@ -106,7 +113,8 @@ mod tests {
         let seeds = Seeds { hash: 1, instance: 2 };
         let broker = Broker::new(BrokerOptions::default(), Guards::default(), seeds);
         let broker = Arc::new(broker.with_peers(peers));
-        let receiver = LinkReceiver::new(broker, Clock::start(), Arc::from([]));
+        let news = LinkNews::new(&Arc::default());
+        let receiver = LinkReceiver::new(broker, Clock::start(), Arc::from([]), news);
         let member = Member {
             name: "peer".into(),
             boot_id: PEER,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::broker::peers::topics::TopicNews;
-use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds};
+use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds, Taken};
 use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
+use crate::cluster::membership::output::MembershipOptions;
+use crate::cluster::relay::Relay;
 use crate::cluster::tickets::Owner;
 use crate::cluster::topics::{Topics, TopicsOptions, TopicsOutput, TopicsReadings, ValueKind};
 use crate::config::Config;
@@ -38,20 +40,25 @@ pub(super) enum RegistryNews {
 }
 
 impl Registry {
-    pub(super) fn new(name: &Arc<str>, boot_id: BootId, budget: Funds, seeds: [u64; 2]) -> Self {
-        let (topics, bank) = options(name, boot_id, budget, seeds);
+    pub(super) fn new(
+        membership: &MembershipOptions,
+        boot_id: BootId,
+        budget: Funds,
+        seeds: [u64; 2],
+    ) -> Self {
+        let (topics, bank) = options(membership, boot_id, budget, seeds);
         Self { topics: Topics::new(topics), bank: Bank::new(bank) }
     }
 
     /// This process goes on as another broker.
     pub(super) fn begin_life(
         &mut self,
-        name: &Arc<str>,
+        membership: &MembershipOptions,
         boot_id: BootId,
         budget: Funds,
         seeds: [u64; 2],
     ) {
-        let (topics, bank) = options(name, boot_id, budget, seeds);
+        let (topics, bank) = options(membership, boot_id, budget, seeds);
         self.topics.begin_life(topics);
         self.bank.begin_life(bank);
     }
@@ -154,25 +161,40 @@ impl Registry {
         news
     }
 
+    /// Takes `cost` from the room in this broker's lease, if there is room.
+    pub(super) fn pay(&mut self, now: Tick, cost: Funds) -> bool {
+        self.bank.take(now, cost) == Taken::Taken
+    }
+
+    /// What the relay has found goes into the books of the bank.
+    pub(super) fn keep_relay(&mut self, now: Tick, relay: &mut Relay) {
+        let is_awaited = self.bank.awaits_holdings();
+        relay.keep_holdings(now, self.topics.holdings_mut(), is_awaited);
+    }
+
     pub(super) fn readings(&self) -> (TopicsReadings, BankReadings) {
         (self.topics.readings(), self.bank.readings())
     }
 }
 
 fn options(
-    name: &Arc<str>,
+    membership: &MembershipOptions,
     boot_id: BootId,
     budget: Funds,
     [hash, jitter]: [u64; 2],
 ) -> (TopicsOptions, BankOptions) {
     let bank = BankOptions {
-        name: Arc::clone(name),
+        name: Arc::clone(&membership.name),
         boot_id,
         budget,
         chunk: chunk_of(budget),
         jitter_seed: jitter,
     };
-    (TopicsOptions::new(boot_id, hash, jitter), bank)
+    let topics = TopicsOptions {
+        outage_millis_max: 2 * membership.session_timeout_millis,
+        ..TopicsOptions::new(boot_id, hash, jitter)
+    };
+    (topics, bank)
 }
 
 /// All that may exist in the tree of one cluster.
@@ -198,6 +220,7 @@ const RELAY_BYTES: u64 = 64 * 1_024 * 1_024;
 
 #[cfg(test)]
 mod tests {
+    use crate::cluster::identity::WireVersions;
     use std::collections::VecDeque;
 
     use parking_lot::Mutex;
@@ -265,8 +288,18 @@ mod tests {
         }
     }
 
+    fn membership() -> MembershipOptions {
+        MembershipOptions {
+            name: NAME.into(),
+            link_address: "here:1884".to_owned(),
+            zone: String::new(),
+            wire: WireVersions::OURS,
+            session_timeout_millis: 6_000,
+        }
+    }
+
     fn registry() -> Registry {
-        Registry::new(&NAME.into(), BootId(1), BUDGET, SEEDS)
+        Registry::new(&membership(), BootId(1), BUDGET, SEEDS)
     }
 
     /// The registry and the bank of a new life counted their tickets from one again: the answer to
@@ -277,7 +310,7 @@ mod tests {
         registry.hear(NOW, &way.connected());
         let _news = registry.carry_out(&way);
         let former: Vec<_> = way.asked.lock().drain(..).map(|(ticket, _)| ticket).collect();
-        registry.begin_life(&NAME.into(), BootId(2), BUDGET, SEEDS);
+        registry.begin_life(&membership(), BootId(2), BUDGET, SEEDS);
         registry.hear(NOW, &way.connected());
         let _news = registry.carry_out(&way);
         let present: Vec<_> = way.asked.lock().iter().map(|(ticket, _)| *ticket).collect();
@@ -293,7 +326,7 @@ mod tests {
         registry.hear(NOW, &way.connected());
         way.settle(&mut registry);
         assert_eq!(way.payer(), Some(BootId(1)));
-        registry.begin_life(&NAME.into(), BootId(2), BUDGET, SEEDS);
+        registry.begin_life(&membership(), BootId(2), BUDGET, SEEDS);
         registry.hear(NOW, &way.connected());
         way.settle(&mut registry);
         assert_eq!(way.payer(), Some(BootId(2)));

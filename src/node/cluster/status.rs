@@ -1,5 +1,6 @@
 //! What an operator is shown of the cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use crate::cluster::clock::{ClockAlarm, ClusterClock};
 use crate::cluster::identity::{BootId, Member};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::PeerLease;
+use crate::cluster::relay::{LaneInUse, Relay, RelayReadings};
 use crate::cluster::slots::SlotMap;
 use crate::cluster::topics::TopicsReadings;
 use crate::coordination::{ZooKeeper, ZooKeeperCounters};
@@ -55,6 +57,8 @@ struct State {
     clock_alarm: Option<ClockAlarm>,
     topics: TopicsReadings,
     bank: BankReadings,
+    relay: RelayReadings,
+    lanes: BTreeMap<BootId, LaneInUse>,
 }
 
 impl Status {
@@ -81,6 +85,20 @@ impl Status {
     pub(super) fn note_registry(&self, topics: TopicsReadings, bank: BankReadings) {
         let mut state = self.state.lock();
         (state.topics, state.bank) = (topics, bank);
+    }
+
+    pub(super) fn note_relay(&self, relay: &Relay, peers: &Peers) {
+        let live = peers.live();
+        let lanes = live.iter().map(|peer| (peer.boot_id(), relay.lane_in_use(peer.boot_id())));
+        let (readings, lanes) = (relay.readings(), lanes.collect());
+        let mut state = self.state.lock();
+        (state.relay, state.lanes) = (readings, lanes);
+    }
+
+    /// What the relay counts, and by which lane frames go to each broker.
+    pub(super) fn relay(&self) -> (RelayReadings, BTreeMap<BootId, LaneInUse>) {
+        let state = self.state.lock();
+        (state.relay, state.lanes.clone())
     }
 
     /// What the registry of topics and the bank count.
@@ -151,6 +169,7 @@ impl Status {
                 "state": format!("{:?}", member.state).to_lowercase(),
                 "suspect": is_suspect,
                 "leading": state.leader == Some(member.boot_id),
+                "lane": state.lanes.get(&member.boot_id).map(|lane| lane.as_str()),
                 "slots": slots.map(|map| map.slots_of(member.boot_id)),
                 "interest_filters": peer.as_ref().map(|peer| peer.interest_len()),
                 "unanswered_messages": peer.as_ref().map(|peer| peer.unanswered_count()),
@@ -196,6 +215,16 @@ impl Status {
                 "lease": funds(state.bank.lease),
                 "used": funds(state.bank.used),
                 "refusals": state.bank.refusals,
+            },
+            "relay": {
+                "relayed_peers": state.relay.relayed,
+                "unread_bytes": state.relay.ring_bytes,
+                "writes": state.relay.writes,
+                "sent_bytes": state.relay.sent_bytes,
+                "sent_frames": state.relay.sent_frames,
+                "received_frames": state.relay.received_frames,
+                "rewinds": state.relay.rewinds,
+                "dropped_messages": state.relay.dropped,
             },
             "links": {
                 "accepted": counts.accepted,

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::bell::Bell;
 use super::phase::Phase;
 use super::registry::{Registry, RegistryNews};
+use super::relaying::LinkNews;
 use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
@@ -24,6 +25,7 @@ use crate::cluster::frame::ControlFrame;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::relay::Relay;
 use crate::cluster::slot_table::SlotTable;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
@@ -48,6 +50,10 @@ pub(super) struct ClusterTask {
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: Registry,
+    pub(super) relay: Relay,
+    pub(super) link_news: Arc<LinkNews>,
+    /// Whether other brokers are dialled.
+    pub(super) has_links: bool,
     /// All that may exist in the tree.
     pub(super) budget: Funds,
     pub(super) bell: Arc<Bell>,
@@ -93,6 +99,7 @@ impl ClusterTask {
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
             }
+            self.keep_relay();
             self.take_latest();
             self.keep_registry(&waker);
             self.say_how_it_is();
@@ -132,6 +139,7 @@ impl ClusterTask {
     fn hear(&mut self, event: &CoordinationEvent) {
         self.note_session(event);
         self.registry.hear(self.clock.now(), event);
+        self.relay.handle(self.clock.now(), event);
         match event {
             CoordinationEvent::Answered { ticket, outcome }
                 if Owner::of(*ticket) == Some(Owner::Clock) =>
@@ -204,7 +212,9 @@ impl ClusterTask {
         }
         if has_changed {
             self.is_leading = is_leading;
-            self.registry.set_leading(now, self.membership.leader_check());
+            let lock = self.membership.leader_check();
+            self.relay.set_leading(now, lock.clone());
+            self.registry.set_leading(now, lock);
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
         self.context.run(&self.broker, now, |turn| turn.poll_wills(peers, waker));
@@ -254,7 +264,8 @@ impl ClusterTask {
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
         let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
-        let due = due.chain(self.registry.next_timeout()).chain(self.next_latest()).min();
+        let due = due.chain(self.registry.next_timeout()).chain(self.relay.next_timeout());
+        let due = due.chain(self.next_latest()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =
@@ -315,7 +326,7 @@ impl ClusterTask {
                 tracing::info!(member = %member.name, state = ?member.state, "a broker has changed");
                 if let Some(peer) = self.broker.peers().and_then(|peers| peers.find(member.boot_id))
                 {
-                    self.links.open(&member, Arc::clone(peer.lane()));
+                    self.open_lane(self.clock.now(), &member, Arc::clone(peer.lane()));
                 }
             }
             Output::MemberSuspect(boot_id) => self.suspect(boot_id, true),
@@ -365,7 +376,7 @@ impl ClusterTask {
         tracing::info!(member = %member.name, address = member.link_address, "a broker is there");
         let now = self.clock.now();
         let lane = self.context.run(&self.broker, now, |turn| turn.add_peer(peers, member));
-        self.links.open(member, lane);
+        self.open_lane(now, member, lane);
     }
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
@@ -383,7 +394,7 @@ impl ClusterTask {
         }
         let now = self.clock.now();
         self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, boot_id));
-        self.links.close(boot_id);
+        self.close_lane(boot_id);
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(&boot_id);
         }
@@ -417,10 +428,11 @@ impl ClusterTask {
         let boot_id = super::draw_boot_id();
         peers.begin_life(boot_id);
         self.links.restart_as(boot_id);
+        self.relay.begin_life(boot_id);
         self.awaited = None;
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry.begin_life(&self.options.name, boot_id, self.budget, seeds);
+        self.registry.begin_life(&self.options, boot_id, self.budget, seeds);
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = Membership::new(self.options.clone(), boot_id, tickets, now);

@@ -18,6 +18,8 @@ mod messages;
 mod options;
 mod partitions;
 mod programs;
+mod relay;
+mod relisting;
 mod report;
 mod retained;
 mod shared;

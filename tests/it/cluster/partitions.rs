@@ -106,3 +106,41 @@ fn a_broker_that_is_cut_off_for_a_moment_goes_on() {
         assert!(!log.contains("was declared dead"), "{log}");
     }
 }
+
+/// *One cut takes from two of three brokers both the ensemble and the third.* They were a majority that
+/// agreed that nobody has the ensemble, and went on beside the third, which had it and buried them.
+#[test]
+fn a_majority_that_is_cut_off_from_the_ensemble_and_who_has_it_lets_its_clients_go() {
+    let Some(cluster) = start() else { return };
+    let plan = |name, broker| SubscriberPlan::to_all(name, broker, QoS::AtLeastOnce);
+    let steady = cluster.subscribe(plan("one", 1));
+    let wanderers = [("two", 2), ("three", 3)].map(|(name, broker)| {
+        cluster.subscribe(SubscriberPlan { brokers: vec![broker, 1], ..plan(name, broker) })
+    });
+    let publishers = [(1, vec![1]), (2, vec![2, 1]), (3, vec![3, 1])]
+        .map(|(id, brokers)| cluster.publish(PublisherPlan::endless(id, &brokers)));
+    all_go_on(&publishers, 50);
+    let cuts = [(ENSEMBLE, 2), (ENSEMBLE, 3), (1, 2), (1, 3)];
+    for (one, other) in cuts {
+        cluster.cut(one, other, Cut::Silent);
+    }
+    for wanderer in &wanderers {
+        wanderer.wait_for_return(1);
+    }
+    for cut_off in [2, 3] {
+        let readiness = cluster.readiness(cut_off).expect("its administration port is not cut off");
+        assert_eq!(readiness.0, 503, "{}", readiness.1);
+        cluster.wait_until_declared_dead(cut_off, 1);
+    }
+    all_go_on(&publishers, 100);
+    for (one, other) in cuts {
+        cluster.heal(one, other);
+    }
+    for cut_off in [2, 3] {
+        cluster.wait_until_joined(cut_off, 2);
+    }
+    all_go_on(&publishers, 50);
+    finish_all(publishers);
+    cluster.settle();
+    assert_eq!(steady.lost(), 0);
+}

@@ -178,4 +178,4 @@ fn another_storm_loses_and_doubles_nothing_that_was_acknowledged() {
 const BROKERS: usize = 3;
 /// The one that is killed.
 const MORTAL: usize = 3;
-const STEPS: usize = 30;
+const STEPS: usize = 20;

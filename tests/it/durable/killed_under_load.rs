@@ -15,7 +15,7 @@ const DEATHS: usize = 8;
 /// were.
 fn publish_through(target: &Target, unique: &str, is_over: &AtomicBool, acked: &AtomicU64) {
     let mut stage = Stage::new(target.clone(), Version::V5);
-    stage.unique = unique.to_owned();
+    unique.clone_into(&mut stage.unique);
     let connect = stage.connect("publisher").kept();
     let mut number = 0_u64;
     while !is_over.load(Ordering::Relaxed) {

@@ -60,7 +60,7 @@ fn row(outcome: &Outcome) -> String {
                 text += &case_line(case);
             }
             if let Some(bar) = &row.bar {
-                let _ = writeln!(text, "  {}", bar_words(bar, bar.judge(&cases)));
+                let _ = writeln!(text, "  {}", bar_words(bar, outcome.verdict()));
             }
         }
     }
@@ -97,13 +97,12 @@ fn bar_words(bar: &Bar, verdict: Option<Verdict>) -> String {
 fn row_value(outcome: &Outcome) -> Value {
     let row = &outcome.row;
     let summary = outcome.summary();
-    let verdict = |bar: &Bar| bar.judge(summary.as_ref().ok()?);
+    let verdict = outcome.verdict();
     let bar = row.bar.as_ref().map(|bar| {
         let (side, limit) = match bar.limit {
             Limit::AtLeast(limit) => ("at_least", limit),
             Limit::AtMost(limit) => ("at_most", limit),
         };
-        let verdict = verdict(bar);
         json!({
             "figure": bar.figure,
             "of": bar.of,
@@ -152,8 +151,8 @@ local: publishers and subscribers on one broker of the three; across: publishers
 us/delivery, msgs/CPU-s: processor time (user and system, all threads) of all three brokers together, per message
 that reached its subscriber. p50 us and so on: from the publisher's socket to the subscriber's; PUBACK: and back.
 writes: transactions that ZooKeeper committed. s to join: from starting the process to taking clients.
-B/filter: growth of resident memory over the broker without filters. FAIL: something was lost, doubled or out of
-order, or the row could not be run.
+B/filter: growth of resident memory over the broker without filters. A quotient is the median of those of the runs.
+FAIL: something was lost, doubled or out of order, or the row could not be run.
 ";
 
 #[cfg(test)]

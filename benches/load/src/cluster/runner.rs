@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use super::{
     brokers::Ground,
-    findings::{Case, medians},
+    findings::{Case, Verdict, medians},
     rows::Row,
 };
 use crate::{
@@ -36,18 +36,25 @@ impl Outcome {
     /// # Errors
     /// Why a run failed.
     pub fn summary(&self) -> Result<Vec<Case>, String> {
-        let mut good = Vec::new();
-        for run in &self.runs {
-            good.push(run.cases.as_ref().map_err(ToString::to_string)?.clone());
-        }
-        Ok(medians(&good))
+        Ok(medians(&self.all()?))
+    }
+
+    /// How it stands to its bar; nothing when there is none, or a run failed.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.row.bar?.judge(&self.all().ok()?)
     }
 
     /// Whether every run went well and the bar, if there is one, is met.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        let Ok(cases) = self.summary() else { return false };
-        self.row.bar.is_none_or(|bar| bar.judge(&cases).is_some_and(|verdict| verdict.is_met))
+        let has_passed = self.row.bar.is_none() || self.verdict().is_some_and(|it| it.is_met);
+        has_passed && self.all().is_ok()
+    }
+
+    fn all(&self) -> Result<Vec<Vec<Case>>, String> {
+        let cases = |run: &Run| Ok(run.cases.as_ref().map_err(ToString::to_string)?.clone());
+        self.runs.iter().map(cases).collect()
     }
 }
 
@@ -90,7 +97,8 @@ fn tell(repetition: u32, repetitions: u32, row: &Row, cases: &Result<Vec<Case>, 
     let words = match (cases, row.bar) {
         (Err(failure), _) => format!("FAIL: {failure}"),
         (Ok(cases), Some(bar)) => {
-            bar.judge(cases).map_or_else(String::new, |verdict| format!("{:.2}", verdict.reached))
+            let verdict = bar.judge(std::slice::from_ref(cases));
+            verdict.map_or_else(String::new, |verdict| format!("{:.2}", verdict.reached))
         }
         (Ok(_), None) => "done".to_owned(),
     };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::event::Event;
 use crate::broker::options::{BrokerOptions, SUBACK_WAIT_MILLIS, SubackBarrier};
+use crate::ports::clock::Tick;
 
 /// A client whose SUBSCRIBE one of two other brokers is not told of.
 fn waiting_for_one(suback_barrier: SubackBarrier) -> (Cluster, LineId) {
@@ -69,6 +70,24 @@ fn a_strict_barrier_waits_on_and_says_so_once() {
     assert_eq!(told_of_late(&mut cluster), [told]);
     assert_eq!(unconfirmed(&cluster), (1, 0));
     cluster.release(0, 2);
+    cluster.pump();
+    assert!(matches!(&cluster.received(reader)[..], [Packet::Suback(_)]));
+}
+
+/// Every broker knew the filter, and ours was not sure that it was alive: the connection had a turn after
+/// the other, for nothing.
+#[test]
+fn a_suback_that_waits_for_the_lease_is_not_late() {
+    let mut cluster = Cluster::new(2);
+    let reader = open(&mut cluster, 0, "reader", 0);
+    cluster.broker(0).peers().unwrap().set_lease(Tick::ZERO);
+    cluster.send(reader, &subscribe("t", at(QoS::AtLeastOnce)));
+    cluster.pump();
+    cluster.elapse(SUBACK_WAIT_MILLIS);
+    cluster.pump();
+    assert!(!cluster.is_due(reader, 1), "there is nothing to do yet");
+    assert!(told_of_late(&mut cluster).is_empty() && cluster.received(reader).is_empty());
+    cluster.broker(0).peers().unwrap().set_lease(Tick::from_millis(u64::MAX));
     cluster.pump();
     assert!(matches!(&cluster.received(reader)[..], [Packet::Suback(_)]));
 }

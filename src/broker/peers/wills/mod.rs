@@ -33,6 +33,7 @@ use crate::cluster::slot_table::SlotTable;
 use crate::ports::clock::Tick;
 
 /// The wills of this broker's clients, and those that it keeps for others.
+#[derive(Default)]
 pub struct Wills {
     state: Mutex<State>,
     ended: Arc<EndedWills>,
@@ -81,12 +82,6 @@ impl EndedWills {
         let mut ended = self.0.lock();
         ended.task = Some(waker.clone());
         std::mem::take(&mut ended.numbers)
-    }
-}
-
-impl Default for Wills {
-    fn default() -> Self {
-        Self { state: Mutex::default(), ended: Arc::default() }
     }
 }
 

@@ -37,7 +37,7 @@ struct Own {
 struct Way {
     /// Bounded by the wills there are.
     waiting: VecDeque<u64>,
-    under_way: BTreeMap<u64, usize>,
+    unanswered: BTreeMap<u64, usize>,
     bytes: usize,
     gone: Vec<u64>,
 }
@@ -138,22 +138,24 @@ impl OwnWills {
             }
             own.keeper = keeper;
             own.is_secured = false;
-            let way = keeper.map(|keeper| self.ways.entry(keeper).or_default());
-            way.into_iter().for_each(|way| way.waiting.push_back(*number));
+            if let Some(keeper) = keeper {
+                self.ways.entry(keeper).or_default().waiting.push_back(*number);
+            }
         }
     }
 
     /// A keeper has it, or has no room for it.
     pub(super) fn note_kept(&mut self, from: BootId, number: u64, is_kept: bool) {
         if let Some(way) = self.ways.get_mut(&from) {
-            way.bytes -= way.under_way.remove(&number).unwrap_or(0);
+            way.bytes -= way.unanswered.remove(&number).unwrap_or(0);
         }
         let own = self.wills.get_mut(&number).filter(|own| own.keeper == Some(from));
         // Whoever has one that is gone, or has another keeper by now, is to let go of it.
         let outdated = match own {
             Some(own) => {
                 own.is_secured = is_kept;
-                own.former.take()
+                // Where there is no room the former one goes on keeping it.
+                if is_kept { own.former.take() } else { None }
             }
             None => Some(from),
         };
@@ -175,7 +177,7 @@ impl OwnWills {
             while way.bytes < WINDOW_BYTES
                 && let Some(number) = way.waiting.pop_front()
             {
-                if way.under_way.contains_key(&number) {
+                if way.unanswered.contains_key(&number) {
                     continue;
                 }
                 // It may be gone, or have another keeper by now.
@@ -185,7 +187,7 @@ impl OwnWills {
                 };
                 let bytes = will_bytes(&will) + FRAME_BYTES;
                 way.bytes += bytes;
-                way.under_way.insert(number, bytes);
+                way.unanswered.insert(number, bytes);
                 let frame = WillFrame::Keep {
                     number,
                     client_id: own.client_id.to_string(),

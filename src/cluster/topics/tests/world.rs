@@ -458,7 +458,9 @@ impl Broker {
             match Owner::of(*ticket).unwrap() {
                 Owner::Bank => self.bank.handle(now, &event, self.topics.holdings_mut()),
                 Owner::Topics => self.topics.handle(now, event, &mut self.bank),
-                owner @ (Owner::Membership | Owner::Clock) => panic!("{owner:?} is not here"),
+                owner @ (Owner::Membership | Owner::Clock | Owner::Relay) => {
+                    panic!("{owner:?} is not here")
+                }
             }
         } else {
             self.bank.handle(now, &event, self.topics.holdings_mut());

@@ -1,0 +1,192 @@
+//! The link between two brokers is gone and both see ZooKeeper: messages keep flowing through it, in
+//! order and once, and go back when the link stands. With `propagation = "znodes"` all do, always.
+
+use mqttzoo::mqtt::QoS;
+
+use super::checker::Receiver;
+use super::load::{PublisherPlan, SubscriberPlan, all_go_on, finish_all};
+use super::proxy::Cut;
+use super::{ClusterUnderTest, Plan};
+use crate::conformance::{Connect, Version, prop};
+
+fn start(brokers: usize) -> Option<ClusterUnderTest> {
+    let plan = Plan { brokers, has_network: true, ..Plan::default() };
+    ClusterUnderTest::start_as(plan)
+}
+
+/// Brokers of which none dials another.
+fn start_without_links(brokers: usize, more: &[&str]) -> Option<ClusterUnderTest> {
+    let arguments = ["--propagation", "znodes"].iter().chain(more);
+    let arguments = arguments.map(|argument| (*argument).to_owned()).collect();
+    ClusterUnderTest::start_as(Plan { brokers, arguments, ..Plan::default() })
+}
+
+/// By which lane a broker sends to another, as `/cluster` says.
+fn lane(cluster: &ClusterUnderTest, from: usize, to: usize) -> Option<String> {
+    let (_, text) = cluster.broker(from).ask_admin("GET", "/cluster").ok()?;
+    let answer: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let name = format!("broker-{to}");
+    let members = answer["members"].as_array()?;
+    let member = members.iter().find(|member| member["name"] == name.as_str())?;
+    member["lane"].as_str().map(ToOwned::to_owned)
+}
+
+#[track_caller]
+fn wait_for_lane(cluster: &ClusterUnderTest, one: usize, other: usize, wanted: &str) {
+    for (from, to) in [(one, other), (other, one)] {
+        cluster.wait_until(from, &format!("its lane to {to} is the {wanted}"), |cluster| {
+            lane(cluster, from, to).as_deref() == Some(wanted)
+        });
+    }
+}
+
+#[track_caller]
+fn check_cut(cut: Cut) {
+    let Some(cluster) = start(3) else { return };
+    let subscribers = [("one", 1), ("two", 2), ("three", 3)].map(|(name, broker)| {
+        cluster.subscribe(SubscriberPlan::to_all(name, broker, QoS::ExactlyOnce))
+    });
+    let publishers = [
+        (1, 1, QoS::AtLeastOnce),
+        (2, 2, QoS::ExactlyOnce),
+        (3, 3, QoS::AtLeastOnce),
+        (4, 1, QoS::AtMostOnce),
+        (5, 2, QoS::AtMostOnce),
+    ]
+    .map(|(id, broker, qos)| {
+        cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[broker]) })
+    });
+    all_go_on(&publishers, 50);
+    for _ in 0..2 {
+        wait_for_lane(&cluster, 1, 2, "link");
+        cluster.cut(1, 2, cut);
+        // Each of them is acknowledged only when the broker behind the cut has it.
+        all_go_on(&publishers, 200);
+        wait_for_lane(&cluster, 1, 2, "relay");
+        assert_eq!(lane(&cluster, 1, 3).as_deref(), Some("link"));
+        all_go_on(&publishers, 100);
+        cluster.heal(1, 2);
+        wait_for_lane(&cluster, 1, 2, "link");
+        all_go_on(&publishers, 50);
+    }
+    let acknowledged: u64 = finish_all(publishers).iter().sum();
+    cluster.settle();
+    for subscriber in subscribers {
+        assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
+    }
+    for broker in 1..=3 {
+        let log = cluster.broker(broker).log();
+        assert!(!log.contains("was declared dead"), "{log}");
+    }
+}
+
+#[test]
+fn messages_flow_around_a_link_that_is_cut_and_go_back() {
+    check_cut(Cut::Closed);
+}
+
+#[test]
+fn messages_flow_around_a_link_that_falls_silent_and_go_back() {
+    check_cut(Cut::Silent);
+}
+
+/// The promise of SUBACK holds across a link that is cut, and does not wait until it is healed.
+#[test]
+fn a_suback_is_confirmed_by_relay() {
+    let Some(cluster) = start(2) else { return };
+    let mut subscriber = cluster.client(1, "subscriber");
+    let mut publisher = cluster.client(2, "publisher");
+    cluster.cut(1, 2, Cut::Closed);
+    wait_for_lane(&cluster, 1, 2, "relay");
+    for round in 0..20 {
+        let topic = format!("fresh/{round}");
+        subscriber.subscribe(&topic, 1).unwrap();
+        publisher.publish(&topic, "at once", 1).unwrap();
+        subscriber.receive(&topic, "at once", 1).unwrap();
+    }
+    let large = "x".repeat(900_000);
+    subscriber.subscribe("large", 1).unwrap();
+    publisher.publish("large", &large, 1).unwrap();
+    subscriber.receive("large", &large, 1).unwrap();
+}
+
+/// A broker joins while no link leads to one of the others.
+#[test]
+fn a_broker_joins_by_relay() {
+    let Some(mut cluster) = start(1) else { return };
+    let mut publisher = cluster.client(1, "publisher");
+    publisher.retain("r", "kept").unwrap();
+    cluster.cut(1, 2, Cut::Closed);
+    cluster.add(1);
+    assert_eq!(lane(&cluster, 2, 1).as_deref(), Some("relay"));
+    let mut subscriber = cluster.client(2, "subscriber");
+    subscriber.subscribe("#", 1).unwrap();
+    subscriber.receive("r", "kept", 1).unwrap();
+    publisher.publish("t", "across", 1).unwrap();
+    subscriber.receive("t", "across", 1).unwrap();
+}
+
+/// Two publishers on two brokers with 2,000 messages each, a subscriber on each of three.
+#[track_caller]
+fn check_thousands(qos: QoS) {
+    let Some(cluster) = start_without_links(3, &[]) else { return };
+    let receivers = [("one", 1), ("two", 2), ("three", 3)]
+        .map(|(name, broker)| cluster.subscribe(SubscriberPlan::to_all(name, broker, qos)));
+    let publishers =
+        [1, 2].map(|id| cluster.publish(PublisherPlan::counted(id, id as usize, qos, 2_000)));
+    assert_eq!(finish_all(publishers), [2_000, 2_000]);
+    cluster.settle();
+    for receiver in receivers {
+        assert_eq!(receiver.received(), 4_000);
+    }
+    wait_for_lane(&cluster, 1, 2, "relay");
+}
+
+#[test]
+fn without_links_none_of_2000_is_lost_at_qos_0() {
+    check_thousands(QoS::AtMostOnce);
+}
+
+#[test]
+fn without_links_none_of_2000_is_lost_or_doubled_at_qos_2() {
+    check_thousands(QoS::ExactlyOnce);
+}
+
+/// Retained messages, groups and Sessions that move, with no link between any two brokers.
+#[test]
+fn without_links_everything_else_works_too() {
+    let Some(cluster) = start_without_links(3, &["--relay-message-max", "64KiB"]) else { return };
+    let mut publisher = cluster.client(1, "publisher");
+    let largest = publisher.connack.properties.number(prop::MAXIMUM_PACKET_SIZE);
+    assert_eq!(largest, Some(64 * 1024));
+
+    publisher.retain("r", "kept").unwrap();
+    let mut reader = cluster.client(3, "reader");
+    reader.subscribe("r", 1).unwrap();
+    assert!(reader.receive("r", "kept", 1).unwrap().retain);
+
+    let kept = Connect::new(Version::V5, "kept").kept();
+    let mut old = cluster.stage(1, Version::V5).enter(&kept).unwrap();
+    old.subscribe("t/#", 1).unwrap();
+    publisher.publish("t/1", "first", 1).unwrap();
+    assert_eq!(old.message().unwrap().text(), "first");
+    let mut new = cluster.stage(2, Version::V5).enter(&kept).unwrap();
+    assert!(new.connack.session_present);
+    assert!(new.receive("t/1", "first", 1).unwrap().dup);
+    publisher.publish("t/2", "second", 1).unwrap();
+    new.receive("t/2", "second", 1).unwrap();
+
+    let members = [1, 2, 3].map(|broker| {
+        cluster.subscribe(SubscriberPlan {
+            receiver: Receiver::Group("group"),
+            client_id: format!("member{broker}"),
+            brokers: vec![broker],
+            filter: "$share/group/load/#".to_owned(),
+            qos: QoS::AtLeastOnce,
+        })
+    });
+    let load = cluster.publish(PublisherPlan::counted(1, 1, QoS::AtLeastOnce, 300));
+    assert_eq!(load.finish(), 300);
+    cluster.settle();
+    assert_eq!(members.map(|member| member.received()).iter().sum::<u64>(), 300);
+}
