@@ -2,7 +2,7 @@
 //!
 //! A shard collects what its turn has to have stored in a [`keeper::Keeper`]; the end of the turn
 //! hands it over as one batch. Whoever may not go on before it is stored waits for the answer as
-//! for that of another broker. See `docs/design/0012-durable-sessions.md`.
+//! for that of another broker. See `docs/design/0013-durable-sessions.md`.
 
 pub(crate) mod keeper;
 pub(crate) mod messages;
