@@ -1,4 +1,4 @@
-//! This project's broker, on its defaults.
+//! This project's broker, on its defaults but for the store: Mosquitto runs without persistence, too.
 
 use std::path::Path;
 
@@ -21,5 +21,6 @@ pub(super) fn launch(program: &Path, threads: u32, dir: &Path, ports: Ports) -> 
         }
         Some((Transport::WebSocket, port)) => flag("--ws-port", port.to_string()),
     }
+    command.push("--no-database".to_owned());
     Launch { command, config: None, ports }
 }
