@@ -1,9 +1,10 @@
 //! What came of messages at other brokers; and whoever is next in a Shared Subscription, for those that
 //! no member at a broker could take.
 
+use std::slice;
 use std::sync::Arc;
 
-use crate::broker::peers::forward::{PeerShares, share_with_group};
+use crate::broker::peers::forward::Errand;
 use crate::broker::peers::peer::{Peer, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::delivery;
@@ -107,16 +108,14 @@ impl Turn<'_> {
                     }
                 }
                 Member::Remote(target) if is_open(&target.peer) => {
-                    let mut shares = PeerShares::new();
-                    share_with_group(&mut shares, target, group.filter(), message.qos);
-                    for share in shares {
-                        if share.qos == QoS::AtMostOnce {
-                            // Nobody answers for QoS 0: the publisher would wait for ever.
-                            self.forward_at_most_once(message, &share.peer, share.errand(None));
-                            self.note_taken(ticket);
-                        } else {
-                            self.forward_share(message, &share, None, ticket, tried);
-                        }
+                    let qos = message.qos.min(target.qos);
+                    let errand = Errand::to_groups(qos, slice::from_ref(group.filter()));
+                    if qos == QoS::AtMostOnce {
+                        // Nobody answers for QoS 0: the publisher would wait for ever.
+                        self.forward_at_most_once(message, &target.peer, errand);
+                        self.note_taken(ticket);
+                    } else {
+                        self.forward_errand(message, &target.peer, errand, ticket, tried);
                     }
                     return true;
                 }

@@ -11,7 +11,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
-use crate::cluster::wire::{Batch, WireError};
+use crate::cluster::wire::{Batch, ENTRIES_MAX, WireError};
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::message::{Message, MessageId, Publisher};
 
@@ -76,9 +76,8 @@ impl Turn<'_> {
             self.shard.wake_later(peers.ownership().note_data());
         }
         // Also of a batch that is broken further on: what was taken does not come again.
-        if !outcomes.is_empty() {
-            let wake = peer.tell(&ControlFrame::Done(outcomes));
-            self.shard.wake_later(wake);
+        for part in outcomes.chunks(ENTRIES_MAX) {
+            self.tell(peer, &ControlFrame::Done(part.to_vec()));
         }
         taken
     }
