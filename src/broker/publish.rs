@@ -440,7 +440,9 @@ impl Turn<'_> {
         ready.or_else(attended).or_else(|| {
             group.everyone().find_map(|member| match member {
                 Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
-                Member::Remote(target) if message.qos > QoS::AtMostOnce => {
+                Member::Remote(target)
+                    if message.qos > QoS::AtMostOnce && !target.peer.lane().is_closed() =>
+                {
                     Some(Chosen::There(target))
                 }
                 Member::Remote(_) => None,

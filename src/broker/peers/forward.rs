@@ -208,15 +208,18 @@ impl Turn<'_> {
         message: &Message,
         peer: &Peer,
         errand: Errand<'_>,
-        shared: Option<Box<SharedPart>>,
+        mut shared: Option<Box<SharedPart>>,
         ticket: &Arc<PublishTicket>,
     ) {
         let parts = self.parts(message, errand);
-        let offered = peer.send_answered(ticket, shared, |lane| {
+        let offered = peer.send_answered(ticket, &mut shared, |lane| {
             lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
             self.note_full(ticket);
+        }
+        if let (Offered::Closed, Some(shared)) = (&offered, &shared) {
+            self.pass_on_shared(peer, shared, ticket);
         }
         self.note_offered(offered);
     }

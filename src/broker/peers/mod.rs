@@ -264,6 +264,8 @@ impl Turn<'_> {
             let mut live = peers.live.write();
             *live = live.iter().filter(|other| other.boot_id() != boot_id).cloned().collect();
         }
+        // Whoever still reads a batch of it is waited for: its routes would come back behind this.
+        peer.inbound().lock().close();
         let wake = peer.lane().close();
         self.shard.wake_later(wake);
         let filters = peer.interest().lock().clear();

@@ -24,6 +24,9 @@ pub enum BatchError {
     /// It is not what the protocol says.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The peer was declared dead while it was on its way here.
+    #[error("the broker it is from was declared dead")]
+    Gone,
 }
 
 /// By which lane something came.
@@ -91,6 +94,9 @@ impl Turn<'_> {
     ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
+        if inbound.is_closed() {
+            return Err(BatchError::Gone);
+        }
         let known = inbound.known(batch)? as usize;
         let mut last_route = None;
         for frame in batch.frames().skip(known) {

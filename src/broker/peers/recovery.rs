@@ -20,7 +20,7 @@ impl Turn<'_> {
     pub fn greet(&mut self, peers: &Peers, peer: &Arc<Peer>, gone: Cursors) -> Cursors {
         let (received, has_lost) = {
             let mut inbound = peer.inbound().lock();
-            let has_lost = inbound.resume(gone);
+            let has_lost = inbound.resume(gone) && !inbound.is_closed();
             (inbound.received(), has_lost)
         };
         if has_lost {

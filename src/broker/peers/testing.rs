@@ -19,6 +19,7 @@ use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
+use crate::broker::peers::peer::Peer;
 use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
@@ -506,7 +507,12 @@ impl Cluster {
         }
     }
 
-    fn at<R>(&mut self, node: usize, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+    /// A broker has a turn.
+    pub(crate) fn at<R>(
+        &mut self,
+        node: usize,
+        work: impl FnOnce(&mut Turn<'_>, &Peers) -> R,
+    ) -> R {
         let mut outbox = Outbox::new();
         let Node { broker, shard, .. } = &mut self.nodes[node];
         let turn = &mut Turn { broker, shard, now: self.now, outbox: &mut outbox };
@@ -529,6 +535,11 @@ impl Cluster {
         }
         shard.wake_all();
         inbox.extend(decode(*version, &outbox));
+    }
+
+    /// One broker as another knows it; also for later, when it knows it no more.
+    pub(crate) fn known(&self, node: usize, other: usize) -> Arc<Peer> {
+        peers(&self.nodes[node].broker).find(boot_id(other)).unwrap()
     }
 
     /// A broker.

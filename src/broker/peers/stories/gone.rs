@@ -1,0 +1,116 @@
+//! Brokers that are declared dead while somebody still has to do with them, and batches that break.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::broker::peers::forward::Errand;
+use crate::broker::peers::receive::BatchError;
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::cluster::frame::{ControlFrame, InterestEntry, StreamKind};
+use crate::cluster::wire::{self, BATCH_HEADER_BYTES, Batch, BatchHeader};
+use crate::mqtt::{TopicFilter, TopicName};
+use crate::ports::message::{Message, MessageId, Publisher};
+
+fn batch(kind: StreamKind, first_seq: u64, count: u32, frames: &[u8]) -> Batch {
+    let batch_len = BATCH_HEADER_BYTES + frames.len();
+    let header = BatchHeader { batch_len, kind, first_seq, count };
+    Batch::new(header, Bytes::from([&header.to_bytes()[..], frames].concat())).unwrap()
+}
+
+fn filter(text: &str) -> TopicFilter {
+    TopicFilter::parse(text).unwrap()
+}
+
+/// A message of QoS 1 that nobody here published.
+fn message(topic: &str) -> Arc<Message> {
+    Arc::new(Message {
+        topic: TopicName::try_from(topic).unwrap(),
+        payload: Bytes::from_static(b"x"),
+        properties: None,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        publisher: Publisher::BROKER,
+        id: MessageId(1),
+        expires_at: None,
+        is_in_transit: false,
+    })
+}
+
+/// Whoever read a batch while its broker was declared dead put its routes back behind that: they led
+/// nowhere, for ever.
+#[test]
+fn what_is_read_of_a_broker_that_was_declared_dead_meanwhile_adds_no_routes() {
+    let mut cluster = Cluster::new(3);
+    let dead = cluster.known(0, 2);
+    let next = cluster.lane(2, 0).offered.control + 1;
+    cluster.kill(2);
+    cluster.pump();
+    let entry = InterestEntry { filter: filter("$share/g/t"), qos: QoS::AtLeastOnce, weight: 1 };
+    let added = ControlFrame::InterestAdded { version: 1, entries: vec![entry] };
+    let mut frames = BytesMut::new();
+    wire::encode_control(&added, &mut frames);
+    let late = batch(StreamKind::Control, next, 1, &frames);
+    let taken = cluster.at(0, |turn, peers| turn.receive_batch(peers, &dead, &late));
+    assert_eq!(taken, Err(BatchError::Gone));
+    assert_eq!(dead.interest_len(), 0);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    let answers = cluster.received(writer);
+    let [Packet::Puback(puback)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(puback.reason_code, ReasonCode::NoMatchingSubscribers);
+}
+
+fn members(cluster: &mut Cluster) -> [LineId; 2] {
+    [1, 2].map(|node| {
+        let line = open(cluster, node, &format!("member-{node}"), 0);
+        subscribed(cluster, line, "$share/g/t", QoS::AtLeastOnce);
+        line
+    })
+}
+
+/// Its routes are still there, and the way to it is not: the publisher was told that somebody had it.
+#[test]
+fn no_member_is_chosen_at_a_broker_to_which_there_is_no_way_any_more() {
+    let mut cluster = Cluster::new(3);
+    let [member, _] = members(&mut cluster);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    let _nobody = cluster.known(0, 2).lane().close();
+    for number in 1..=4 {
+        cluster.send(writer, &publish("t", &number.to_string(), QoS::AtLeastOnce, number));
+        cluster.pump();
+    }
+    assert_eq!(payloads(&cluster.received(member)), ["1", "2", "3", "4"]);
+    let _nobody = cluster.known(0, 1).lane().close();
+    cluster.received(writer);
+    cluster.send(writer, &publish("t", "5", QoS::AtLeastOnce, 5));
+    cluster.pump();
+    let answers = cluster.received(writer);
+    let [Packet::Puback(puback)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(puback.reason_code, ReasonCode::QuotaExceeded, "nobody has it");
+}
+
+/// It was chosen, and then the way to it was closed.
+#[test]
+fn what_a_broker_was_chosen_for_when_it_was_declared_dead_goes_to_another() {
+    let mut cluster = Cluster::new(3);
+    let [member, _] = members(&mut cluster);
+    let chosen = cluster.known(0, 2);
+    let _nobody = chosen.lane().close();
+    let offered = |cluster: &mut Cluster| {
+        let ticket = Arc::new(PublishTicket::new(false));
+        let groups = [filter("$share/g/t")];
+        let errand = Errand::to_groups(QoS::AtLeastOnce, &groups);
+        cluster.at(0, |turn, _| turn.forward_errand(&message("t"), &chosen, errand, &ticket, &[]));
+        let _pending = ticket.seal();
+        cluster.pump();
+        ticket.poll(Waker::noop())
+    };
+    assert_eq!(offered(&mut cluster), Some(RemoteOutcome::Enqueued));
+    assert_eq!(payloads(&cluster.received(member)), ["x"]);
+    let _nobody = cluster.known(0, 1).lane().close();
+    assert_eq!(offered(&mut cluster), Some(RemoteOutcome::Full), "nobody has it");
+}
