@@ -263,16 +263,18 @@ impl Turn<'_> {
         if !changes.removed.is_empty() {
             self.broker.remove_routes(peer, &changes.removed);
         }
+        peer.interest().lock().note_routed();
     }
 
-    /// After the routes are changed: every publish from here on finds them.
+    /// Up to where the routes are changed: every publish from here on finds them. Others come here
+    /// while a batch of `peer` is read.
     pub(crate) fn confirm_interest(&mut self, peer: &Peer) {
         let version = {
             let interest = peer.interest().lock();
             if interest.is_in_snapshot() {
                 return;
             }
-            interest.version()
+            interest.routed_version()
         };
         match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
             Ok(wake) => self.shard.wake_later(wake),

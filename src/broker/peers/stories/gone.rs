@@ -114,3 +114,25 @@ fn what_a_broker_was_chosen_for_when_it_was_declared_dead_goes_to_another() {
     let _nobody = cluster.known(0, 1).lane().close();
     assert_eq!(offered(&mut cluster), Some(RemoteOutcome::Full), "nobody has it");
 }
+
+/// Somebody else confirmed what had been heard while its routes were still being made: a SUBACK went out
+/// before publishes here came by.
+#[test]
+fn interest_is_not_confirmed_before_its_routes_exist() {
+    let mut cluster = Cluster::new(2);
+    let reader = open(&mut cluster, 0, "reader", 0);
+    subscribed(&mut cluster, reader, "t", QoS::AtLeastOnce);
+    let applied = |cluster: &mut Cluster| cluster.at(0, |_, peers| peers.interest().applied());
+    let before = applied(&mut cluster);
+    let teller = cluster.known(1, 0);
+    let entry = InterestEntry { filter: filter("u"), qos: QoS::AtLeastOnce, weight: 1 };
+    let next = teller.interest().lock().version() + 1;
+    // Its reader is here: the routes come next.
+    let _routes = teller.interest().lock().add(next, vec![entry]);
+    teller.owe_confirmation();
+    let told = cluster.lane(1, 0).offered.control;
+    cluster.at(1, |turn, peers| turn.catch_up(peers));
+    assert_eq!(cluster.lane(1, 0).offered.control, told + 1, "something is confirmed");
+    cluster.pump();
+    assert_eq!(applied(&mut cluster), before);
+}
