@@ -136,3 +136,29 @@ fn interest_is_not_confirmed_before_its_routes_exist() {
     cluster.pump();
     assert_eq!(applied(&mut cluster), before);
 }
+
+/// What was taken does not come again: its publisher waited for ever for what was known.
+#[test]
+fn what_came_before_the_fault_of_a_batch_is_answered() {
+    let mut cluster = Cluster::new(2);
+    let reader = open(&mut cluster, 1, "reader", 0);
+    subscribed(&mut cluster, reader, "t", QoS::AtLeastOnce);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    cluster.hold(0, 1);
+    cluster.send(writer, &publish("t", "x", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert!(cluster.received(writer).is_empty());
+    let mut frames = BytesMut::new();
+    wire::encode_publish(&wire::PublishParts::of(&message("t")), &mut frames);
+    // A frame of one byte, and nothing behind its flags.
+    frames.extend_from_slice(&[1, 0]);
+    let broken = batch(StreamKind::Data, cluster.lane(0, 1).offered.data, 2, &frames);
+    let sender = cluster.known(1, 0);
+    let taken = cluster.at(1, |turn, peers| turn.receive_batch(peers, &sender, &broken));
+    assert!(matches!(taken, Err(BatchError::Wire(_))), "{taken:?}");
+    cluster.pump();
+    assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
+    cluster.release(0, 1);
+    cluster.pump();
+    assert_eq!(payloads(&cluster.received(reader)), ["x"], "it is not taken twice");
+}
