@@ -129,9 +129,11 @@ fn interest_is_not_confirmed_before_its_routes_exist() {
     let next = teller.interest().lock().version() + 1;
     // Its reader is here: the routes come next.
     let _routes = teller.interest().lock().add(next, vec![entry]);
-    teller.owe_confirmation();
     let told = cluster.lane(1, 0).offered.control;
-    cluster.at(1, |turn, peers| turn.catch_up(peers));
+    cluster.at(1, |turn, peers| {
+        teller.owe_confirmation();
+        turn.catch_up(peers);
+    });
     assert_eq!(cluster.lane(1, 0).offered.control, told + 1, "something is confirmed");
     cluster.pump();
     assert_eq!(applied(&mut cluster), before);
@@ -161,4 +163,25 @@ fn what_came_before_the_fault_of_a_batch_is_answered() {
     cluster.release(0, 1);
     cluster.pump();
     assert_eq!(payloads(&cluster.received(reader)), ["x"], "it is not taken twice");
+}
+
+/// The answers to one batch were one list, and no receiver took a longer one than it has room for.
+#[test]
+fn answers_to_more_messages_than_one_list_has_room_for_come_in_several() {
+    let mut cluster = Cluster::new(2);
+    let reader = open(&mut cluster, 1, "reader", 0);
+    subscribed(&mut cluster, reader, "t", QoS::AtLeastOnce);
+    let mut frames = BytesMut::new();
+    let count = wire::ENTRIES_MAX + 1;
+    // No two in a row come to the same.
+    for topic in ["t", "nobody"].into_iter().cycle().take(count) {
+        wire::encode_publish(&wire::PublishParts::of(&message(topic)), &mut frames);
+    }
+    let next = cluster.lane(0, 1).offered.data + 1;
+    let batch = batch(StreamKind::Data, next, u32::try_from(count).unwrap(), &frames);
+    let sender = cluster.known(1, 0);
+    let told = cluster.lane(1, 0).offered.control;
+    cluster.at(1, |turn, peers| turn.receive_batch(peers, &sender, &batch)).unwrap();
+    assert_eq!(cluster.lane(1, 0).offered.control, told + 2);
+    cluster.pump();
 }
