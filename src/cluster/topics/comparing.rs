@@ -132,6 +132,12 @@ impl Topics {
         true
     }
 
+    /// Whether an answer to another broker waits until everything that has changed is in the books.
+    #[must_use]
+    pub fn awaits_holdings(&self) -> bool {
+        self.comparing.questions.iter().any(|one| matches!(one.step, Step::Reading(_)))
+    }
+
     /// Answers what can be answered.
     pub(super) fn answer_questions(&mut self) {
         let Self { comparing, table, outputs, .. } = self;

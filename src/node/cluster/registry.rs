@@ -168,7 +168,8 @@ impl Registry {
 
     /// What the relay has found goes into the books of the bank.
     pub(super) fn keep_relay(&mut self, now: Tick, relay: &mut Relay) {
-        let is_awaited = self.bank.awaits_holdings();
+        // What others want to compare waits for the books as well.
+        let is_awaited = self.bank.awaits_holdings() || self.topics.awaits_holdings();
         relay.keep_holdings(now, self.topics.holdings_mut(), is_awaited);
     }
 

@@ -20,6 +20,11 @@ impl Account {
         desk: &mut Desk,
         readings: &mut BankReadings,
     ) {
+        if is_uncounted(outcome) {
+            // What there is will be known soon: wishes are put off and not refused.
+            self.is_exhausted = false;
+            return self.pause(now);
+        }
         let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
         let Some(before) = self.lease else { return self.try_again(now) };
         readings.free = free;
@@ -66,6 +71,11 @@ impl Account {
             }
         }
     }
+}
+
+/// Whether no leader has counted what may exist since the bank's znode was made.
+fn is_uncounted(outcome: &Result<Reply, CoordinationError>) -> bool {
+    matches!(outcome, Ok(Reply::Data { data, .. }) if data.is_empty())
 }
 
 /// Whether a multi failed because the free budget had another version than was read.
