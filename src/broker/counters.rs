@@ -158,6 +158,9 @@ counters! {
         interest_disagreements,
         /// Times that another broker gave up what it had to tell this one, and all was told anew.
         peer_controls_lost,
+        /// Retained messages and latest values of other brokers that were not kept because their time
+        /// was more than an hour ahead.
+        versions_disbelieved,
         /// Client Identifiers given up to another broker.
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.

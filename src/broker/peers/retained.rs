@@ -61,7 +61,6 @@ impl RetainedVersions {
 impl State {
     /// Whether `version` is later than what is known; then it is known from now on.
     fn supersede(&mut self, topic: &TopicName, version: Version) -> bool {
-        self.clock.note(version);
         if self.versions.get(topic).is_some_and(|known| *known >= version) {
             return false;
         }
@@ -114,7 +113,7 @@ impl Turn<'_> {
     pub(crate) fn merge_retained(&mut self, peers: &Peers, message: &Message, version: Version) {
         let mut state = peers.retained.0.lock();
         let topic = message.topic.detached();
-        if !state.supersede(&topic, version) {
+        if !self.note_version(peers, &mut state, version) || !state.supersede(&topic, version) {
             return;
         }
         if self.broker.put_retained(message).is_err() {
@@ -125,6 +124,16 @@ impl Turn<'_> {
         if message.payload.is_empty() {
             state.bury(&topic, version, self.now);
         }
+    }
+
+    /// Another broker has a value of this version. `false` when it is not to be believed.
+    pub(super) fn note_version(&self, peers: &Peers, state: &mut State, version: Version) -> bool {
+        let cluster_millis = peers.knows_time().then(|| peers.cluster_millis(self.now));
+        let is_believed = state.clock.note(version, cluster_millis);
+        if !is_believed {
+            self.shard.counters.versions_disbelieved.increment();
+        }
+        is_believed
     }
 
     /// The retained message of a topic is of this version: an older latest value is out of date.

@@ -12,6 +12,7 @@ mod groups;
 mod latest;
 mod moves;
 mod recovery;
+mod retained;
 mod traffic;
 mod wills;
 

@@ -23,7 +23,7 @@ use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
-use crate::cluster::frame::{ControlFrame, StreamKind};
+use crate::cluster::frame::{ControlFrame, RetainedValue, StreamKind};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::lane::{Lane, LaneCounts, LaneOptions, Taken};
 use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
@@ -174,6 +174,11 @@ impl Cluster {
     pub(crate) fn share_latest(&mut self, node: usize, topic: &str) {
         let topic = TopicName::try_from(topic).unwrap();
         self.at(node, |turn, peers| turn.share_latest(peers, &topic));
+    }
+
+    /// A broker hears of a retained message, by whatever way.
+    pub(crate) fn merge_value(&mut self, node: usize, value: RetainedValue) {
+        self.at(node, |turn, peers| turn.merge_value(peers, value));
     }
 
     /// The same, of brokers that keep so many bytes of wills.

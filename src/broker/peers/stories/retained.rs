@@ -1,0 +1,50 @@
+//! Retained messages of which brokers hear by several ways, and which of them stay.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::cluster::frame::{RetainedMessage, RetainedValue};
+use crate::cluster::identity::BootId;
+use crate::cluster::version::Version;
+use crate::mqtt::TopicName;
+
+/// A value, or a deletion, of that many milliseconds since 1970.
+fn value(topic: &str, payload: Option<&str>, millis: u64) -> RetainedValue {
+    let message = payload.map(|payload| RetainedMessage {
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        properties: None,
+        qos: QoS::AtMostOnce,
+        expires_at_millis: None,
+    });
+    let version = Version { time: millis << 16, boot_id: BootId(99) };
+    RetainedValue { topic: TopicName::try_from(topic).unwrap(), version, message }
+}
+
+/// What somebody who comes now to a broker is sent.
+fn seen(cluster: &mut Cluster, node: usize) -> Vec<String> {
+    let late = open(cluster, node, &format!("late-at-{node}"), 0);
+    cluster.send(late, &subscribe("#", at(QoS::AtMostOnce)));
+    cluster.pump();
+    let got = payloads(&cluster.received(late));
+    cluster.send(late, &Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::Success))));
+    cluster.pump();
+    got
+}
+
+/// One value with the end of time for its version stood above all that was published afterwards, and
+/// the clock of versions came to its end.
+#[test]
+fn a_value_from_far_ahead_is_not_kept() {
+    let mut cluster = Cluster::new(2);
+    let mut last = value("t", Some("last"), 0);
+    last.version.time = u64::MAX;
+    cluster.merge_value(0, last);
+    cluster.merge_value(0, value("u", Some("soon"), 1_000 + 60 * 60 * 1_000));
+    assert_eq!(seen(&mut cluster, 0), ["soon"]);
+    assert_eq!(cluster.broker(0).counters().totals().versions_disbelieved, 1);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    cluster.send(writer, &retained("t", "own", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert_eq!(seen(&mut cluster, 0), ["own", "soon"]);
+    assert_eq!(seen(&mut cluster, 1), ["own"]);
+}
