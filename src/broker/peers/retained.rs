@@ -59,13 +59,9 @@ impl RetainedVersions {
 }
 
 impl State {
-    /// Whether `version` is later than what is known; then it is known from now on.
-    fn supersede(&mut self, topic: &TopicName, version: Version) -> bool {
-        if self.versions.get(topic).is_some_and(|known| *known >= version) {
-            return false;
-        }
-        self.versions.insert(topic.clone(), version);
-        true
+    /// Whether `version` is later than what is known.
+    fn is_later(&self, topic: &TopicName, version: Version) -> bool {
+        self.versions.get(topic).is_none_or(|known| *known < version)
     }
 
     fn bury(&mut self, topic: &TopicName, version: Version, now: Tick) {
@@ -113,12 +109,17 @@ impl Turn<'_> {
     pub(crate) fn merge_retained(&mut self, peers: &Peers, message: &Message, version: Version) {
         let mut state = peers.retained.0.lock();
         let topic = message.topic.detached();
-        if !self.note_version(peers, &mut state, version) || !state.supersede(&topic, version) {
+        if !self.note_version(peers, &mut state, version) || !state.is_later(&topic, version) {
             return;
         }
-        if self.broker.put_retained(message).is_err() {
-            // The other broker had room for it. That we do not have it is said by the counter.
+        if self.broker.put_retained(message).is_ok() {
+            state.versions.insert(topic.clone(), version);
+        } else {
+            // The other broker had room for it. What we have is out of date; without a version the
+            // value is taken when it comes again and there is room.
             self.shard.counters.retained_exceeded.increment();
+            self.broker.retained.write().remove(Layer::Lasting, topic.as_str());
+            state.versions.remove(&topic);
         }
         self.drop_covered(&mut state, &topic, version);
         if message.payload.is_empty() {

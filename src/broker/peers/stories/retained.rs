@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::broker::options::BrokerOptions;
 use crate::cluster::frame::{RetainedMessage, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::version::Version;
@@ -47,4 +48,22 @@ fn a_value_from_far_ahead_is_not_kept() {
     cluster.pump();
     assert_eq!(seen(&mut cluster, 0), ["own", "soon"]);
     assert_eq!(seen(&mut cluster, 1), ["own"]);
+}
+
+/// The version of a value that found no room stayed, and what was out of date stayed with it: the
+/// value was never taken again, though there was room.
+#[test]
+fn a_value_without_room_leaves_neither_its_version_nor_the_one_before() {
+    let mut options = BrokerOptions { retained_messages_max: 1, ..BrokerOptions::default() };
+    options.retained_bytes_max = 4_096;
+    let mut cluster = Cluster::with_options(2, &options);
+    cluster.merge_value(0, value("a", Some("one"), 1));
+    cluster.merge_value(0, value("b", Some("two"), 2));
+    assert_eq!(seen(&mut cluster, 0), ["one"]);
+    cluster.merge_value(0, value("a", None, 3));
+    cluster.merge_value(0, value("b", Some("two"), 2));
+    assert_eq!(seen(&mut cluster, 0), ["two"], "there is room now");
+    cluster.merge_value(0, value("b", Some(&"x".repeat(5_000)), 4));
+    assert!(seen(&mut cluster, 0).is_empty(), "what there was is out of date");
+    assert_eq!(cluster.broker(0).counters().totals().retained_exceeded, 2);
 }
