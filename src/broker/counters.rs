@@ -146,7 +146,7 @@ counters! {
         peer_publishes_refused,
         /// Messages of QoS 1 and 2 that no member of a Shared Subscription at any broker had room for.
         shared_publishes_exhausted,
-        /// Turns in which a publisher was not read because other brokers had to answer first.
+        /// Turns in which a client was not read because other brokers had to answer first.
         reads_deferred_by_peers,
         /// SUBACKs that waited for other brokers to apply the filters.
         subacks_deferred,

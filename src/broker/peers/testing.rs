@@ -546,6 +546,13 @@ impl Cluster {
         self.nodes[node].shard.take_events().collect()
     }
 
+    /// Whether a connection's socket is read now.
+    pub(crate) fn is_read(&mut self, line: LineId) -> bool {
+        let mut is_read = false;
+        self.turn(line, |connection, turn, _| is_read = connection.may_read(turn).is_ok());
+        is_read
+    }
+
     /// Whether a connection is to have a turn within so many milliseconds, whatever happens.
     pub(crate) fn is_due(&self, line: LineId, millis: u64) -> bool {
         let deadline = self.lines[line.0].connection.deadline();
