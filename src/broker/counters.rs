@@ -161,6 +161,9 @@ counters! {
         /// Retained messages and latest values of other brokers that were not kept because their time
         /// was more than an hour ahead.
         versions_disbelieved,
+        /// Deletions of retained messages that were forgotten before their time, because there were
+        /// too many: an older value that comes late is kept.
+        deletions_forgotten,
         /// Client Identifiers given up to another broker.
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.

@@ -6,6 +6,7 @@ use super::*;
 use crate::broker::options::BrokerOptions;
 use crate::cluster::frame::{RetainedMessage, RetainedValue};
 use crate::cluster::identity::BootId;
+use crate::cluster::lane::LaneOptions;
 use crate::cluster::version::Version;
 use crate::mqtt::TopicName;
 
@@ -66,4 +67,55 @@ fn a_value_without_room_leaves_neither_its_version_nor_the_one_before() {
     cluster.merge_value(0, value("b", Some(&"x".repeat(5_000)), 4));
     assert!(seen(&mut cluster, 0).is_empty(), "what there was is out of date");
     assert_eq!(cluster.broker(0).counters().totals().retained_exceeded, 2);
+}
+
+/// All deletions of ten minutes were told a broker at once when it joined: what it was to be told was cut.
+#[test]
+fn a_broker_that_joins_is_told_of_deletions_a_page_at_a_time() {
+    let lanes = LaneOptions { control_bytes_max: 16 * 1_024, ..LaneOptions::default() };
+    let mut cluster = Cluster::with_lanes(2, lanes);
+    cluster.merge_value(0, value("t/1000", Some("kept"), 1));
+    for number in 0..6_000 {
+        cluster.merge_value(0, value(&format!("t/{number}/gone"), None, 2));
+    }
+    let joined = cluster.join();
+    cluster.assign_slots();
+    cluster.pump();
+    assert_eq!(cluster.lane(0, joined).cuts, 0);
+    assert_eq!(seen(&mut cluster, joined), ["kept"]);
+    for number in [0, 2_999, 5_999] {
+        cluster.merge_value(joined, value(&format!("t/{number}/gone"), Some("old"), 1));
+    }
+    assert_eq!(seen(&mut cluster, joined), ["kept"], "a deletion wins over what is older");
+}
+
+/// A value that was published before its deletion may come after it, also where there was none.
+#[test]
+fn a_deletion_wins_over_an_older_value_that_comes_late() {
+    let mut cluster = Cluster::new(2);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    cluster.send(writer, &retained("t", "", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    for node in 0..2 {
+        cluster.merge_value(node, value("t", Some("old"), 1));
+        assert!(seen(&mut cluster, node).is_empty(), "broker {node}");
+    }
+    // Nobody remembers it any more.
+    cluster.elapse(10 * 60 * 1_000);
+    cluster.merge_value(0, value("t", Some("new"), 700_000));
+    assert_eq!(seen(&mut cluster, 0), ["new"]);
+}
+
+/// A client deleted what it made up, and with that everything that was known of deletions went.
+#[test]
+fn deletions_of_what_never_was_give_way_first() {
+    let mut cluster = Cluster::new(1);
+    cluster.merge_value(0, value("real", Some("one"), 1));
+    cluster.merge_value(0, value("real", None, 3));
+    for number in 0..300 {
+        cluster.merge_value(0, value(&format!("{number:060000}"), None, 3));
+    }
+    assert!(cluster.broker(0).counters().totals().deletions_forgotten > 20);
+    cluster.merge_value(0, value("real", Some("old"), 2));
+    assert!(seen(&mut cluster, 0).is_empty());
 }
