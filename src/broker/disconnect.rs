@@ -79,6 +79,7 @@ impl Turn<'_> {
     pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
         client.session.detach();
         if let Some(waiting) = &mut client.waiting {
+            self.forget_subscribes(&mut waiting.subscribes);
             waiting.detach();
         }
         // The next connection may be somebody else's.

@@ -47,8 +47,8 @@ pub(crate) struct UnconfirmedSubscribe {
     answer: SubscribeAnswer,
     granted: Vec<Granted>,
     since: Offer,
-    /// Whether it has been counted as one that waits.
-    is_noted: bool,
+    /// Whom the peers' confirmations call, once it has been counted as one that waits.
+    waker: Option<Waker>,
     /// When it has waited long enough to be told of; `None` once it was.
     late_at: Option<Tick>,
 }
@@ -91,9 +91,9 @@ impl Turn<'_> {
         let answer = SubscribeAnswer { packet_id: subscribe.packet_id, reason_codes, refusal };
         if let Some(version) = barrier {
             let late_at = Some(self.now.plus_millis(SUBACK_WAIT_MILLIS));
-            let is_noted = false;
+            let waker = None;
             let unconfirmed =
-                UnconfirmedSubscribe { version, answer, granted, since, is_noted, late_at };
+                UnconfirmedSubscribe { version, answer, granted, since, waker, late_at };
             client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
             return Ok(());
         }
@@ -111,8 +111,7 @@ impl Turn<'_> {
         let Some(peers) = self.broker.peers() else { return };
         while let Some(first) = subscribes.front_mut() {
             if !peers.interest().is_applied(first.version, waker) {
-                if !first.is_noted {
-                    first.is_noted = true;
+                if first.waker.replace(waker.clone()).is_none() {
                     self.shard.counters.subacks_deferred.increment();
                 }
                 if !self.is_late(client, first) {
@@ -128,6 +127,16 @@ impl Turn<'_> {
             }
             let Some(first) = subscribes.pop_front() else { return };
             self.acknowledge_subscribe(client, first.answer, first.granted, first.since);
+        }
+    }
+
+    /// The connection has ended: nobody waits for these SUBACKs any more.
+    pub(crate) fn forget_subscribes(&self, subscribes: &mut VecDeque<UnconfirmedSubscribe>) {
+        let Some(peers) = self.broker.peers() else { return };
+        for subscribe in subscribes.drain(..) {
+            if let Some(waker) = subscribe.waker {
+                peers.interest().stop_waiting(subscribe.version, &waker);
+            }
         }
     }
 

@@ -83,7 +83,9 @@ impl Turn<'_> {
         audience: Audience,
     ) {
         let mut state = peers.retained.lock();
-        state.clock.note(version);
+        if !self.note_version(peers, &mut state, version) {
+            return;
+        }
         let topic = message.topic.clone();
         let known = state.latest.get(&topic).max(state.versions.get(&topic));
         // What is known already may be handed out only now: then it gets its number.

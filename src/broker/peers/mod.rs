@@ -17,6 +17,7 @@ pub mod receive;
 pub mod recovery;
 pub mod retained;
 pub mod ticket;
+mod tombstones;
 pub mod topics;
 pub mod waiting;
 pub mod wills;

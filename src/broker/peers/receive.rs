@@ -12,7 +12,7 @@ use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKin
 use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
 use crate::cluster::wire::{Batch, ENTRIES_MAX, WireError};
-use crate::mqtt::{QoS, TopicName};
+use crate::mqtt::QoS;
 use crate::ports::message::{Message, MessageId, Publisher};
 
 /// Why a batch of another broker is not taken; its link is closed and resumes behind what was.
@@ -184,7 +184,7 @@ impl Turn<'_> {
             ControlFrame::InterestWanted => self.tell_again(peers, peer),
             ControlFrame::Done(outcomes) => self.handle_outcomes(peer, &outcomes),
             ControlFrame::RetainedWanted { after } => {
-                self.tell_retained(peers, peer, after.as_ref().map(TopicName::as_str));
+                self.tell_retained(peers, peer, after.as_ref());
             }
             ControlFrame::Retained(value) => self.merge_value(peers, value),
             ControlFrame::Latest(value) => self.merge_latest_value(peers, value),

@@ -13,6 +13,7 @@ mod groups;
 mod latest;
 mod moves;
 mod recovery;
+mod retained;
 mod traffic;
 mod wills;
 

@@ -24,7 +24,7 @@ use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
-use crate::cluster::frame::{ControlFrame, StreamKind};
+use crate::cluster::frame::{ControlFrame, RetainedValue, StreamKind};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::lane::{Lane, LaneCounts, LaneOptions, Taken};
 use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
@@ -175,6 +175,11 @@ impl Cluster {
     pub(crate) fn share_latest(&mut self, node: usize, topic: &str) {
         let topic = TopicName::try_from(topic).unwrap();
         self.at(node, |turn, peers| turn.share_latest(peers, &topic));
+    }
+
+    /// A broker hears of a retained message, by whatever way.
+    pub(crate) fn merge_value(&mut self, node: usize, value: RetainedValue) {
+        self.at(node, |turn, peers| turn.merge_value(peers, value));
     }
 
     /// The same, of brokers that keep so many bytes of wills.
@@ -550,6 +555,13 @@ impl Cluster {
     /// What a broker has for the log since it was last asked.
     pub(crate) fn take_events(&mut self, node: usize) -> Vec<Event> {
         self.nodes[node].shard.take_events().collect()
+    }
+
+    /// Whether a connection's socket is read now.
+    pub(crate) fn is_read(&mut self, line: LineId) -> bool {
+        let mut is_read = false;
+        self.turn(line, |connection, turn, _| is_read = connection.may_read(turn).is_ok());
+        is_read
     }
 
     /// Whether a connection is to have a turn within so many milliseconds, whatever happens.
