@@ -113,15 +113,6 @@ impl Peers {
         *self.boot_id.read()
     }
 
-    /// This broker was declared dead and begins a new life, which has no lease yet: whoever it knew is
-    /// to be met anew.
-    pub fn begin_life(&self, boot_id: BootId) {
-        self.set_lease(Tick::ZERO);
-        *self.boot_id.write() = boot_id;
-        self.ownership.begin_life(boot_id, self.hash_seed);
-        self.wills.begin_life();
-    }
-
     /// This broker's name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
@@ -235,6 +226,15 @@ impl Peers {
 }
 
 impl Turn<'_> {
+    /// This broker was declared dead and begins a new life, which has no lease yet: whoever it knew is
+    /// to be met anew. What was on its way between brokers ends.
+    pub fn begin_life(&mut self, peers: &Peers, boot_id: BootId) {
+        peers.set_lease(Tick::ZERO);
+        *peers.boot_id.write() = boot_id;
+        self.begin_life_of_ownership(peers, boot_id);
+        peers.wills.begin_life();
+    }
+
     /// A broker has joined, or was there when we came. Returns the way to it, for a link to take up.
     pub fn add_peer(&mut self, peers: &Peers, member: &Member) -> Arc<Lane> {
         if let Some(known) = peers.find(member.boot_id) {

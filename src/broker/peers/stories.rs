@@ -10,6 +10,7 @@ use crate::mqtt::{
 mod barrier;
 mod groups;
 mod latest;
+mod lives;
 mod moves;
 mod recovery;
 mod traffic;

@@ -56,7 +56,7 @@ pub(super) struct Incoming {
     /// Parts that came since more were asked for.
     parts: u32,
     /// The Session, once its Subscriptions are known.
-    client: Option<Box<Client>>,
+    pub(super) client: Option<Box<Client>>,
     /// Of our interest, that all must have applied.
     version: u64,
     is_applied: bool,
@@ -69,7 +69,7 @@ pub(super) struct Incoming {
 /// A Session that has come, while what came with it may still come by other ways.
 #[derive(Debug)]
 pub(super) struct Settling {
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     /// The question after which nothing does.
     pub(super) round: Option<u64>,
 }

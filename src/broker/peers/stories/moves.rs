@@ -13,7 +13,7 @@ fn refusal(packets: &[Packet]) -> Option<ReasonCode> {
     })
 }
 
-fn session_present(packets: &[Packet]) -> bool {
+pub(super) fn session_present(packets: &[Packet]) -> bool {
     matches!(packets.first(), Some(Packet::Connack(connack)) if connack.session_present)
 }
 
