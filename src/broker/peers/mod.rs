@@ -253,7 +253,7 @@ impl Turn<'_> {
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
         self.introduce_owner(peers, member.boot_id);
-        peers.wills.note_change();
+        self.shard.wake_later(peers.wills.note_change());
         lane
     }
 
@@ -274,7 +274,7 @@ impl Turn<'_> {
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
         self.bury_owner(peers, boot_id);
-        peers.wills.bury(boot_id, self.now);
+        self.shard.wake_later(peers.wills.bury(boot_id, self.now));
     }
 }
 

@@ -92,7 +92,7 @@ impl Turn<'_> {
     ///
     /// There is no room for it; nothing has changed.
     pub(crate) fn retain_versioned(
-        &self,
+        &mut self,
         peers: &Peers,
         message: &Message,
     ) -> Result<Version, Full> {
@@ -106,7 +106,8 @@ impl Turn<'_> {
             state.bury(&topic, version, self.now);
         }
         drop(state);
-        peers.topics().note_value(value_of(peers, message, topic, version));
+        let reader = peers.topics().note_value(value_of(peers, message, topic, version));
+        self.shard.wake_later(reader);
         Ok(version)
     }
 
