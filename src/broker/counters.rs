@@ -170,6 +170,8 @@ counters! {
         sessions_moved_here,
         /// Sessions that did not come over whole from another broker, which died, and were given up.
         sessions_lost_on_the_way,
+        /// Sessions that came over from another broker and found no room here, or another owner.
+        sessions_lost_on_arrival,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.

@@ -187,7 +187,7 @@ impl Turn<'_> {
         }
         let mut fanout = Fanout::new(&self.broker.index.read().route(topic.as_str()));
         if let Some(peers) = self.broker.peers() {
-            peers.topics().note_used(topic.as_str());
+            self.shard.wake_later(peers.topics().note_used(topic.as_str()));
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
         fanout.keeps_latest = self.broker.keeps_latest(topic);
@@ -646,7 +646,7 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&self, message: &Message) -> Result<Keeping, Refusal> {
+    fn retain(&mut self, message: &Message) -> Result<Keeping, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
                 let version = self.retain_versioned(peers, message).map(Some);

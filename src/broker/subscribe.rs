@@ -241,7 +241,7 @@ impl Turn<'_> {
         let peers = self.broker.peers()?;
         for one in granted.iter().filter(|one| one.filter.share().is_none()) {
             if !one.filter.as_str().contains(['+', '#']) {
-                peers.topics().note_used(one.filter.as_str());
+                self.shard.wake_later(peers.topics().note_used(one.filter.as_str()));
             }
         }
         let mut wakes = Vec::new();

@@ -209,9 +209,12 @@ impl Turn<'_> {
                 }
             }
             ControlFrame::DigestsWanted(question) => {
-                peers.topics().note_question(peer.boot_id(), question);
+                let reader = peers.topics().note_question(peer.boot_id(), question);
+                self.shard.wake_later(reader);
             }
-            ControlFrame::Digests { number, parts } => peers.topics().note_digests(number, parts),
+            ControlFrame::Digests { number, parts } => {
+                self.shard.wake_later(peers.topics().note_digests(number, parts));
+            }
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)

@@ -45,7 +45,7 @@ impl Turn<'_> {
         self.lose_words_of(peers, peer.boot_id());
         peers.wills().lose_words_of(peer.boot_id());
         self.repeat_words_to(peers, peer.boot_id());
-        peers.wills().repeat_to(peer.boot_id());
+        self.shard.wake_later(peers.wills().repeat_to(peer.boot_id()));
     }
 
     /// `peer` wants to be told all again: it has lost frames of ours, or disagrees.
@@ -55,7 +55,7 @@ impl Turn<'_> {
         self.shard.wake_each(wakes);
         self.confirm_interest(peer);
         self.repeat_words_to(peers, peer.boot_id());
-        peers.wills().repeat_to(peer.boot_id());
+        self.shard.wake_later(peers.wills().repeat_to(peer.boot_id()));
     }
 
     /// Tells `peer` that we are there, unless it is told too much already.

@@ -109,7 +109,7 @@ impl Turn<'_> {
     ///
     /// There is no room for it; nothing has changed.
     pub(crate) fn retain_versioned(
-        &self,
+        &mut self,
         peers: &Peers,
         message: &Message,
     ) -> Result<Version, Full> {
@@ -120,7 +120,8 @@ impl Turn<'_> {
         self.record_retained(&mut state, &topic, version, message);
         self.drop_covered(&mut state, &topic, version);
         drop(state);
-        peers.topics().note_value(value_of(peers, message, topic, version));
+        let reader = peers.topics().note_value(value_of(peers, message, topic, version));
+        self.shard.wake_later(reader);
         Ok(version)
     }
 

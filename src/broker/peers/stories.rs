@@ -11,6 +11,7 @@ mod barrier;
 mod gone;
 mod groups;
 mod latest;
+mod lives;
 mod moves;
 mod recovery;
 mod retained;

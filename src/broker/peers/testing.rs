@@ -30,8 +30,8 @@ use crate::cluster::lane::{Lane, LaneCounts, LaneOptions, Taken};
 use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
 use crate::cluster::wire::{Batch, BatchHeader, FRAME_BYTES_MAX};
 use crate::mqtt::{
-    Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, Sender,
-    Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
+    Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
+    Sender, Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::session::outbox::Outbox;
@@ -236,11 +236,16 @@ impl Cluster {
     pub(crate) fn join(&mut self) -> usize {
         let number = self.nodes.len();
         self.nodes.push(Node::new(number, BrokerOptions::default(), LaneOptions::default()));
-        for other in (0..number).filter(|other| self.nodes[*other].is_alive).collect::<Vec<_>>() {
-            self.introduce(number, other);
-            self.introduce(other, number);
-        }
+        self.meet_all(number);
         number
+    }
+
+    fn meet_all(&mut self, newcomer: usize) {
+        let is_met = |other: &usize| *other != newcomer && self.nodes[*other].is_alive;
+        for other in (0..self.nodes.len()).filter(is_met).collect::<Vec<_>>() {
+            self.introduce(newcomer, other);
+            self.introduce(other, newcomer);
+        }
     }
 
     /// Gives the slots to all brokers that live, in turn. Each hears of it in its own time.
@@ -390,6 +395,30 @@ impl Cluster {
             other.news.push_back(News::Dead(boot_id(node)));
         }
         self.assign_slots();
+    }
+
+    /// A broker was declared dead, hears of it, and comes back in a new life, under another number.
+    pub(crate) fn begin_life(&mut self, node: usize) -> usize {
+        self.kill(node);
+        let number = self.nodes.len();
+        self.at(node, |turn, peers| {
+            turn.let_clients_go(ReasonCode::ServerBusy);
+            for peer in peers.live().iter() {
+                turn.remove_peer(peers, peer.boot_id());
+            }
+            turn.begin_life(peers, boot_id(number));
+            peers.set_lease(Tick::from_millis(u64::MAX));
+        });
+        let mut dead = Node::new(node, BrokerOptions::default(), LaneOptions::default());
+        dead.is_alive = false;
+        let former = std::mem::replace(&mut self.nodes[node], dead);
+        self.nodes.push(Node { news: VecDeque::new(), is_alive: true, ..former });
+        for line in self.lines.iter_mut().filter(|line| line.node == node) {
+            line.node = number;
+        }
+        self.meet_all(number);
+        self.assign_slots();
+        number
     }
 
     /// Time passes, and whoever waits for it has a turn.
