@@ -73,7 +73,8 @@ impl State {
         self.tombstones.note_value(topic);
     }
 
-    /// The value of the topic was deleted. Returns how many deletions were forgotten before their time.
+    /// The value of the topic was deleted. Returns how many deletions were forgotten before their
+    /// time.
     fn bury(&mut self, topic: &TopicName, version: Version, now: Tick) -> u64 {
         // The former name goes: one allocation is all that a deletion keeps.
         let former = self.versions.remove(topic);
@@ -191,8 +192,8 @@ impl Turn<'_> {
         state.forget_due(self.now);
     }
 
-    /// Tells a broker that joins one page of all there is: values, and deletions, whose topics follow
-    /// `after`.
+    /// Tells a broker that joins one page of all there is: values, and deletions, whose topics
+    /// follow `after`.
     pub(crate) fn tell_retained(&mut self, peers: &Peers, peer: &Peer, after: Option<&TopicName>) {
         let state = peers.retained.0.lock();
         let page = self.retained_page(&state, after);
@@ -239,8 +240,8 @@ impl Turn<'_> {
         self.tell(peer, &end);
     }
 
-    /// What follows `after`, in order, values and deletions. The first [`PAGE_TOPICS_MAX`] are without a gap; fewer mean
-    /// that there are no more.
+    /// What follows `after`, in order, values and deletions. The first [`PAGE_TOPICS_MAX`] are
+    /// without a gap; fewer mean that there are no more.
     fn retained_page(
         &self,
         state: &State,

@@ -1,8 +1,8 @@
 //! Deletions of retained messages, remembered so that an older value does not come back.
 //!
-//! A deletion of what nobody here retains is remembered as well: another broker may have the value, or
-//! it may be on its way, from there or from the tree of znodes. But a client can make up as many such
-//! topics as it likes; so these give way first, and only what they cost is lost with them.
+//! A deletion of what nobody here retains is remembered as well: another broker may have the value,
+//! or it may be on its way, from there or from the tree of znodes. But a client can make up as many
+//! such topics as it likes; so these give way first.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -89,8 +89,8 @@ impl Tombstones {
         self.by_topic.contains_key(&OrderedTopic(topic.clone()))
     }
 
-    /// Up to `max` deletions behind the topic `after`, in the order of retained messages. Fewer than
-    /// `max` mean that there are no more.
+    /// Up to `max` deletions behind the topic `after`, in the order of retained messages. Fewer
+    /// than `max` mean that there are no more.
     pub(super) fn page(
         &self,
         after: Option<&TopicName>,

@@ -69,7 +69,8 @@ fn a_value_without_room_leaves_neither_its_version_nor_the_one_before() {
     assert_eq!(cluster.broker(0).counters().totals().retained_exceeded, 2);
 }
 
-/// All deletions of ten minutes were told a broker at once when it joined: what it was to be told was cut.
+/// All deletions of ten minutes were told a broker at once when it joined: what it was to be told was
+/// cut.
 #[test]
 fn a_broker_that_joins_is_told_of_deletions_a_page_at_a_time() {
     let lanes = LaneOptions { control_bytes_max: 16 * 1_024, ..LaneOptions::default() };
