@@ -273,7 +273,8 @@ impl Turn<'_> {
             let client_id = client.session.client_id();
             peers.wills().note_return(None, client_id, !connect.clean_start);
             if let Some(will) = &will {
-                peers.wills().watch(client_id, will, agreed.session_expiry_secs);
+                let task = peers.wills().watch(client_id, will, agreed.session_expiry_secs);
+                self.shard.wake_later(task);
             }
         }
         client.will = will;

@@ -693,7 +693,7 @@ impl Connection {
             return Err(Some(until));
         }
         if let Stage::Open(client) = &self.stage
-            && client.unanswered_count() >= UNANSWERED_MAX
+            && client.is_unanswered_at_bound()
         {
             turn.shard.counters.reads_deferred_by_peers.increment();
             self.excuse(turn.now);
@@ -990,9 +990,6 @@ const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";
 const TAKE_MAX: usize = 256;
 /// Retained messages sent in a turn before the mailbox has its share.
 const REPLAYS_MAX: usize = 1_024;
-/// Publishes of one client that other brokers have not answered for. More are not read until they
-/// have.
-const UNANSWERED_MAX: usize = 1_024;
 /// How long a publisher is not read when the way to another broker is getting full.
 const CONGESTION_RETRY_MILLIS: u64 = 5;
 /// How long a publisher is not read when the store has no room.

@@ -152,7 +152,7 @@ counters! {
         peer_publishes_refused,
         /// Messages of QoS 1 and 2 that no member of a Shared Subscription at any broker had room for.
         shared_publishes_exhausted,
-        /// Turns in which a publisher was not read because other brokers had to answer first.
+        /// Turns in which a client was not read because other brokers had to answer first.
         reads_deferred_by_peers,
         /// SUBACKs that waited for other brokers to apply the filters.
         subacks_deferred,
@@ -164,12 +164,20 @@ counters! {
         interest_disagreements,
         /// Times that another broker gave up what it had to tell this one, and all was told anew.
         peer_controls_lost,
+        /// Retained messages and latest values of other brokers that were not kept because their time
+        /// was more than an hour ahead.
+        versions_disbelieved,
+        /// Deletions of retained messages that were forgotten before their time, because there were
+        /// too many: an older value that comes late is kept.
+        deletions_forgotten,
         /// Client Identifiers given up to another broker.
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.
         sessions_moved_here,
         /// Sessions that did not come over whole from another broker, which died, and were given up.
         sessions_lost_on_the_way,
+        /// Sessions that came over from another broker and found no room here, or another owner.
+        sessions_lost_on_arrival,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.

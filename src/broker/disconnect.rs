@@ -108,6 +108,7 @@ impl Turn<'_> {
         client.session.detach();
         client.abandon_steps();
         if let Some(waiting) = &mut client.waiting {
+            self.forget_subscribes(&mut waiting.subscribes);
             waiting.detach();
         }
         // The next connection may be somebody else's.

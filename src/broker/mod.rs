@@ -22,6 +22,7 @@ pub mod latest;
 pub mod options;
 pub mod peers;
 pub mod permissions;
+pub mod places;
 pub mod publish;
 pub mod registry;
 pub mod replay;

@@ -192,7 +192,7 @@ impl Turn<'_> {
         }
         let mut fanout = Fanout::new(&self.broker.index.read().route(topic.as_str()));
         if let Some(peers) = self.broker.peers() {
-            peers.topics().note_used(topic.as_str());
+            self.shard.wake_later(peers.topics().note_used(topic.as_str()));
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
         fanout.keeps_latest = self.broker.keeps_latest(topic);
@@ -450,7 +450,9 @@ impl Turn<'_> {
         ready.or_else(attended).or_else(|| {
             group.everyone().find_map(|member| match member {
                 Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
-                Member::Remote(target) if message.qos > QoS::AtMostOnce => {
+                Member::Remote(target)
+                    if message.qos > QoS::AtMostOnce && !target.peer.lane().is_closed() =>
+                {
                     Some(Chosen::There(target))
                 }
                 Member::Remote(_) => None,
@@ -674,7 +676,7 @@ impl Turn<'_> {
 
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
-    fn retain(&self, message: &Message) -> Result<Keeping, Refusal> {
+    fn retain(&mut self, message: &Message) -> Result<Keeping, Refusal> {
         let kept = match self.broker.peers() {
             Some(peers) if !is_own_business(message.topic.as_str()) => {
                 let version = self.retain_versioned(peers, message).map(Some);

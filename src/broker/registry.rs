@@ -6,7 +6,6 @@
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use foldhash::fast::FixedState;
@@ -15,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::broker::card::ClientCard;
 use crate::broker::disconnect::Client;
+use crate::broker::places::{Place, Places};
 use crate::ports::clock::Tick;
 use crate::session::mailbox::{Mailbox, Notice};
 
@@ -22,8 +22,7 @@ use crate::session::mailbox::{Mailbox, Notice};
 pub struct Registry {
     parts: Box<[Mutex<Part>]>,
     hashing: FixedState,
-    count: AtomicUsize,
-    sessions_max: usize,
+    places: Arc<Places>,
 }
 
 type Part = HashMap<Arc<str>, Entry, FixedState>;
@@ -143,8 +142,7 @@ impl Registry {
         let part = || Mutex::new(HashMap::with_hasher(hashing.clone()));
         Self {
             parts: (0..PARTS).map(|_| part()).collect(),
-            count: AtomicUsize::new(0),
-            sessions_max,
+            places: Arc::new(Places::new(sessions_max)),
             hashing,
         }
     }
@@ -156,12 +154,30 @@ impl Registry {
     }
 
     /// Asks for `client_id` on behalf of a connection that `waker` wakes.
+    #[must_use]
     pub fn claim(&self, client_id: &Arc<str>, waker: &Waker) -> Claimed {
+        self.claim_with(client_id, None, waker)
+    }
+
+    /// Sets room aside for a Session that is to come. `None` when there is none.
+    #[must_use]
+    pub fn reserve(&self) -> Option<Place> {
+        self.places.reserve()
+    }
+
+    /// The same as [`Self::claim`] for a Session that may have a place already.
+    pub(crate) fn claim_with(
+        &self,
+        client_id: &Arc<str>,
+        place: Option<Place>,
+        waker: &Waker,
+    ) -> Claimed {
         let mut part = self.part(client_id).lock();
         let Some(entry) = part.get_mut(client_id) else {
-            if self.count.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                return Claimed::Full;
+            match place {
+                Some(place) => place.make_use(),
+                None if self.places.take() => {}
+                None => return Claimed::Full,
             }
             part.insert(Arc::clone(client_id), Entry::in_transition());
             return Claimed::Free;
@@ -215,7 +231,7 @@ impl Registry {
             *entry = Entry::Parked(parked);
         } else {
             part.remove(client_id);
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.places.give_back();
         }
         Released::Parked
     }
@@ -265,7 +281,7 @@ impl Registry {
             Fate::Stays(result) => Some((result, None)),
             Fate::Ends(result) => {
                 let Some(Entry::Parked(parked)) = part.remove(client_id) else { return None };
-                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.places.give_back();
                 Some((result, Some(parked.client)))
             }
         }
@@ -274,7 +290,7 @@ impl Registry {
     /// Sessions there are, connected or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.places.used()
     }
 
     /// Whether there is none.

@@ -51,8 +51,8 @@ pub(crate) struct UnconfirmedSubscribe {
     answer: SubscribeAnswer,
     granted: Vec<Granted>,
     since: Offer,
-    /// Whether it has been counted as one that waits.
-    is_noted: bool,
+    /// Whom the peers' confirmations call, once it has been counted as one that waits.
+    waker: Option<Waker>,
     /// When it has waited long enough to be told of; `None` once it was.
     late_at: Option<Tick>,
 }
@@ -103,7 +103,7 @@ impl Turn<'_> {
                 answer,
                 granted,
                 since,
-                is_noted: false,
+                waker: None,
                 late_at,
             };
             client.waiting.get_or_insert_default().subscribes.push_back(unconfirmed);
@@ -124,8 +124,7 @@ impl Turn<'_> {
             if let (Some(peers), Some(version)) = (self.broker.peers(), first.version)
                 && !peers.interest().is_applied(version, waker)
             {
-                if !first.is_noted {
-                    first.is_noted = true;
+                if first.waker.replace(waker.clone()).is_none() {
                     self.shard.counters.subacks_deferred.increment();
                 }
                 if !self.is_late(client, first) {
@@ -150,6 +149,16 @@ impl Turn<'_> {
             self.acknowledge_subscribe(client, first.answer, first.granted, first.since);
         }
         Ok(())
+    }
+
+    /// The connection has ended: nobody waits for these SUBACKs any more.
+    pub(crate) fn forget_subscribes(&self, subscribes: &mut VecDeque<UnconfirmedSubscribe>) {
+        let Some(peers) = self.broker.peers() else { return };
+        for subscribe in subscribes.drain(..) {
+            if let (Some(waker), Some(version)) = (subscribe.waker, subscribe.version) {
+                peers.interest().stop_waiting(version, &waker);
+            }
+        }
     }
 
     /// Whether a SUBACK that still waits for other brokers is to be sent all the same.
@@ -253,7 +262,7 @@ impl Turn<'_> {
         let peers = self.broker.peers()?;
         for one in granted.iter().filter(|one| one.filter.share().is_none()) {
             if !one.filter.as_str().contains(['+', '#']) {
-                peers.topics().note_used(one.filter.as_str());
+                self.shard.wake_later(peers.topics().note_used(one.filter.as_str()));
             }
         }
         let mut wakes = Vec::new();

@@ -8,6 +8,7 @@ use crate::cluster::wire::Batch;
 #[derive(Debug, Default)]
 pub struct Inbound {
     received: Cursors,
+    is_closed: bool,
 }
 
 /// Frames are missing: the connection is closed and goes on where `Welcome` says.
@@ -23,6 +24,17 @@ pub struct Gap {
 }
 
 impl Inbound {
+    /// The origin is dead: nothing more of it is taken.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// The origin dials and cannot send again what is up to `gone`. `true`: it gave frames up that
     /// have not been received here, and what they said is to be asked for again.
     #[must_use]

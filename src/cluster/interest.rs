@@ -199,6 +199,8 @@ impl Wanted {
 pub struct RemoteInterest {
     entries: HashMap<TopicFilter, (QoS, u8), FixedState>,
     version: u64,
+    /// How far the routes are.
+    routed_version: u64,
     checksum: u64,
     /// A snapshot on its way: the whole of it stands beside the old set, and then replaces it.
     snapshot: Option<HashMap<TopicFilter, (QoS, u8), FixedState>>,
@@ -227,7 +229,15 @@ impl RemoteInterest {
     pub fn new(hash_seed: u64) -> Self {
         let hashing = FixedState::with_seed(hash_seed);
         let entries = HashMap::with_hasher(hashing.clone());
-        Self { entries, version: 0, checksum: 0, snapshot: None, is_awaited: false, hashing }
+        Self {
+            entries,
+            version: 0,
+            routed_version: 0,
+            checksum: 0,
+            snapshot: None,
+            is_awaited: false,
+            hashing,
+        }
     }
 
     /// A snapshot begins.
@@ -337,13 +347,24 @@ impl RemoteInterest {
         self.entries.get(filter).map_or(0, |&(_, weight)| weight)
     }
 
-    /// The version that was applied last.
+    /// The version that was told last.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The sum of the hashes of all entries at that version.
+    /// The routes have been changed as the last change said.
+    pub fn note_routed(&mut self) {
+        self.routed_version = self.version;
+    }
+
+    /// The version that may be confirmed: publishes go by it.
+    #[must_use]
+    pub fn routed_version(&self) -> u64 {
+        self.routed_version
+    }
+
+    /// The sum of the hashes of all entries at [`Self::version`].
     #[must_use]
     pub fn checksum(&self) -> u64 {
         self.checksum

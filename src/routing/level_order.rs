@@ -11,7 +11,7 @@ use crate::mqtt::TopicName;
 
 /// A Topic Name in this order.
 #[derive(Clone, Debug)]
-pub(super) struct OrderedTopic(pub(super) TopicName);
+pub(crate) struct OrderedTopic(pub(crate) TopicName);
 
 /// What can be looked up among [`OrderedTopic`]s without making one: any bytes.
 pub(super) trait Probe {

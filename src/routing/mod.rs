@@ -19,6 +19,7 @@ mod slab;
 mod subscribers;
 
 pub use index::{Index, IndexMemory, Subscribed};
+pub(crate) use level_order::OrderedTopic;
 pub use retained::{Put, RetainedLimits, RetainedStore};
 pub use retained_cursor::RetainedCursor;
 pub use retained_entry::{Full, Kept, Layer, Layers};

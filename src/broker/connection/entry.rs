@@ -71,6 +71,7 @@ impl Connection {
             Asked::Unavailable(reason) => {
                 self.refuse(turn, &newcomer.connect, &ConnectError::Apart(reason));
             }
+            Asked::NoRoom => self.refuse(turn, &newcomer.connect, &ConnectError::TooManySessions),
             Asked::Full => self.refuse(turn, &newcomer.connect, &ConnectError::Busy),
         }
     }

@@ -13,7 +13,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Offered;
 use crate::cluster::version::Version;
-use crate::cluster::wire::{self, PublishParts};
+use crate::cluster::wire::{self, ENTRIES_MAX, PublishParts};
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::Message;
 
@@ -42,11 +42,38 @@ pub(super) struct Errand<'a> {
 /// One entry per broker that gets a message.
 pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
 
-impl PeerShare {
-    pub(super) fn errand(&self, version: Option<Version>) -> Errand<'_> {
-        let Self { qos, is_for_subscribers, ref groups, .. } = *self;
-        Errand { qos, version, is_for_subscribers, groups }
+impl<'a> Errand<'a> {
+    /// For a member of each of these groups, and nobody else: as many as one frame has room for.
+    pub(super) fn to_groups(qos: QoS, groups: &'a [TopicFilter]) -> Self {
+        Self { qos, version: None, is_for_subscribers: false, groups }
     }
+}
+
+impl PeerShare {
+    /// One frame each: the receiver takes none that is larger than it must be. Only the first one is
+    /// about more than groups, so that nothing is done twice.
+    pub(super) fn errands(&self, version: Option<Version>) -> impl Iterator<Item = Errand<'_>> {
+        let Self { qos, is_for_subscribers, ref groups, .. } = *self;
+        let (groups, mut rest) = split_groups(groups);
+        let more = std::iter::from_fn(move || {
+            let (groups, others) = split_groups(rest);
+            rest = others;
+            (!groups.is_empty()).then_some(Errand::to_groups(qos, groups))
+        });
+        std::iter::once(Errand { qos, version, is_for_subscribers, groups }).chain(more)
+    }
+}
+
+/// As many of them as one frame has room for, and the others.
+fn split_groups(groups: &[TopicFilter]) -> (&[TopicFilter], &[TopicFilter]) {
+    let mut bytes = 0;
+    let is_too_many = |filter: &TopicFilter| {
+        let is_first = bytes == 0;
+        bytes += filter.as_str().len();
+        !is_first && bytes > GROUPS_BYTES_MAX
+    };
+    let end = groups.iter().take(ENTRIES_MAX).position(is_too_many);
+    groups.split_at(end.unwrap_or(groups.len().min(ENTRIES_MAX)))
 }
 
 /// Adds that `target` is to get a message for its ordinary subscribers.
@@ -104,12 +131,14 @@ impl Turn<'_> {
         for share in shares {
             // A latest value is kept with the QoS it was published with, or not by this way.
             let version = version.filter(|_| message.retain || share.qos == message.qos);
-            if share.qos == QoS::AtMostOnce {
-                self.forward_at_most_once(message, &share.peer, share.errand(version));
-                continue;
+            for errand in share.errands(version) {
+                if errand.qos == QoS::AtMostOnce {
+                    self.forward_at_most_once(message, &share.peer, errand);
+                    continue;
+                }
+                let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+                self.forward_errand(message, &share.peer, errand, ticket, &[]);
             }
-            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
-            self.forward_share(message, &share, version, ticket, &[]);
         }
     }
 
@@ -149,15 +178,15 @@ impl Turn<'_> {
         self.note_offered(offered);
     }
 
-    pub(super) fn forward_share(
+    pub(super) fn forward_errand(
         &mut self,
         message: &Arc<Message>,
-        share: &PeerShare,
-        version: Option<Version>,
+        peer: &Peer,
+        errand: Errand<'_>,
         ticket: &Arc<PublishTicket>,
         tried: &[BootId],
     ) {
-        let shared = (!share.groups.is_empty()).then(|| {
+        let shared = (!errand.groups.is_empty()).then(|| {
             // Kept until it is answered: not in the publisher's read buffer.
             let message = if message.is_in_transit {
                 Arc::new(message.detached())
@@ -166,12 +195,12 @@ impl Turn<'_> {
             };
             Box::new(SharedPart {
                 message,
-                groups: share.groups.clone(),
-                is_all: !share.is_for_subscribers && version.is_none(),
+                groups: errand.groups.iter().cloned().collect(),
+                is_all: !errand.is_for_subscribers && errand.version.is_none(),
                 tried: SmallVec::from_slice(tried),
             })
         });
-        self.forward_answered(message, &share.peer, share.errand(version), shared, ticket);
+        self.forward_answered(message, peer, errand, shared, ticket);
     }
 
     fn forward_answered(
@@ -179,15 +208,18 @@ impl Turn<'_> {
         message: &Message,
         peer: &Peer,
         errand: Errand<'_>,
-        shared: Option<Box<SharedPart>>,
+        mut shared: Option<Box<SharedPart>>,
         ticket: &Arc<PublishTicket>,
     ) {
         let parts = self.parts(message, errand);
-        let offered = peer.send_answered(ticket, shared, |lane| {
+        let offered = peer.send_answered(ticket, &mut shared, |lane| {
             lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
             self.note_full(ticket);
+        }
+        if let (Offered::Closed, Some(shared)) = (&offered, &shared) {
+            self.pass_on_shared(peer, shared, ticket);
         }
         self.note_offered(offered);
     }
@@ -239,6 +271,10 @@ impl Turn<'_> {
         }
     }
 }
+
+/// Bytes of the filters of one frame, unless it is one filter: less than the room that a frame has
+/// beside the largest packet.
+const GROUPS_BYTES_MAX: usize = 512 * 1_024;
 
 /// Whether messages of this topic concern one broker only.
 pub(crate) fn is_own_business(topic: &str) -> bool {

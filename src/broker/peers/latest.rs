@@ -21,7 +21,11 @@ use crate::routing::Layer;
 
 impl Turn<'_> {
     /// Keeps the latest value of a topic that was published here, under a version of its own.
-    pub(crate) fn keep_latest_versioned(&self, peers: &Peers, message: &Arc<Message>) -> Keeping {
+    pub(crate) fn keep_latest_versioned(
+        &mut self,
+        peers: &Peers,
+        message: &Arc<Message>,
+    ) -> Keeping {
         let until = self.latest_until(message, self.now);
         let mut state = peers.retained.lock();
         let version = state.clock.next(peers.cluster_millis(self.now), peers.boot_id());
@@ -36,7 +40,8 @@ impl Turn<'_> {
         let goes_everywhere =
             is_covering || !fits_znode(topic, &message.payload, message.properties.as_deref());
         if !goes_everywhere {
-            peers.topics().note_latest(message.topic.clone());
+            let reader = peers.topics().note_latest(message.topic.clone());
+            self.shard.wake_later(reader);
         }
         Keeping { version: Some(version), goes_everywhere }
     }
@@ -83,7 +88,9 @@ impl Turn<'_> {
         audience: Audience,
     ) {
         let mut state = peers.retained.lock();
-        state.clock.note(version);
+        if !self.note_version(peers, &mut state, version) {
+            return;
+        }
         let topic = message.topic.clone();
         let known = state.latest.get(&topic).max(state.versions.get(&topic));
         // What is known already may be handed out only now: then it gets its number.

@@ -17,6 +17,7 @@ pub mod receive;
 pub mod recovery;
 pub mod retained;
 pub mod ticket;
+mod tombstones;
 pub mod topics;
 pub mod waiting;
 pub mod wills;
@@ -111,15 +112,6 @@ impl Peers {
     #[must_use]
     pub fn boot_id(&self) -> BootId {
         *self.boot_id.read()
-    }
-
-    /// This broker was declared dead and begins a new life, which has no lease yet: whoever it knew is
-    /// to be met anew.
-    pub fn begin_life(&self, boot_id: BootId) {
-        self.set_lease(Tick::ZERO);
-        *self.boot_id.write() = boot_id;
-        self.ownership.begin_life(boot_id, self.hash_seed);
-        self.wills.begin_life();
     }
 
     /// This broker's name.
@@ -235,6 +227,15 @@ impl Peers {
 }
 
 impl Turn<'_> {
+    /// This broker was declared dead and begins a new life, which has no lease yet: whoever it knew is
+    /// to be met anew. What was on its way between brokers ends.
+    pub fn begin_life(&mut self, peers: &Peers, boot_id: BootId) {
+        peers.set_lease(Tick::ZERO);
+        *peers.boot_id.write() = boot_id;
+        self.begin_life_of_ownership(peers, boot_id);
+        peers.wills.begin_life();
+    }
+
     /// A broker has joined, or was there when we came. Returns the way to it, for a link to take up.
     pub fn add_peer(&mut self, peers: &Peers, member: &Member) -> Arc<Lane> {
         if let Some(known) = peers.find(member.boot_id) {
@@ -253,7 +254,7 @@ impl Turn<'_> {
         peers.interest.enter(&peer, &mut wakes);
         self.shard.wake_each(wakes);
         self.introduce_owner(peers, member.boot_id);
-        peers.wills.note_change();
+        self.shard.wake_later(peers.wills.note_change());
         lane
     }
 
@@ -264,6 +265,8 @@ impl Turn<'_> {
             let mut live = peers.live.write();
             *live = live.iter().filter(|other| other.boot_id() != boot_id).cloned().collect();
         }
+        // Whoever still reads a batch of it is waited for: its routes would come back behind this.
+        peer.inbound().lock().close();
         let wake = peer.lane().close();
         self.shard.wake_later(wake);
         let filters = peer.interest().lock().clear();
@@ -274,7 +277,7 @@ impl Turn<'_> {
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
         self.bury_owner(peers, boot_id);
-        peers.wills.bury(boot_id, self.now);
+        self.shard.wake_later(peers.wills.bury(boot_id, self.now));
     }
 }
 

@@ -1,10 +1,11 @@
 //! What came of messages at other brokers; and whoever is next in a Shared Subscription, for those that
 //! no member at a broker could take.
 
+use std::slice;
 use std::sync::Arc;
 
-use crate::broker::peers::forward::{PeerShares, share_with_group};
-use crate::broker::peers::peer::{Peer, Unanswered};
+use crate::broker::peers::forward::Errand;
+use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::{delivery, manner};
 use crate::broker::routes::{FanoutGroup, FanoutTarget, Member};
@@ -41,8 +42,7 @@ impl Turn<'_> {
         groups: &[TopicFilter],
     ) -> RemoteOutcome {
         let Some(shared) = &answered.shared else { return RemoteOutcome::Enqueued };
-        let mut tried = shared.tried.clone();
-        tried.push(peer.boot_id());
+        let tried = shared.tried_with(peer);
         self.offer_elsewhere(&shared.message, groups, &answered.ticket, &tried);
         if shared.is_all && groups.len() == shared.groups.len() {
             return RemoteOutcome::NoMatch;
@@ -61,6 +61,18 @@ impl Turn<'_> {
             let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
             self.shard.wake_later(waker);
         }
+    }
+
+    /// `peer` was declared dead between the look at the routes and now: it never had this.
+    #[cold]
+    pub(super) fn pass_on_shared(
+        &mut self,
+        peer: &Peer,
+        shared: &SharedPart,
+        ticket: &Arc<PublishTicket>,
+    ) {
+        let tried = shared.tried_with(peer);
+        self.offer_elsewhere(&shared.message, &shared.groups, ticket, &tried);
     }
 
     fn offer_elsewhere(
@@ -97,7 +109,10 @@ impl Turn<'_> {
         ticket: &Arc<PublishTicket>,
         tried: &[BootId],
     ) -> bool {
-        let is_open = |peer: &Peer| tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
+        let is_open = |peer: &Peer| {
+            let is_new = tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
+            is_new && !peer.lane().is_closed()
+        };
         let ready = group.in_turn().filter(|member| member.is_ready());
         for member in ready.chain(group.everyone()) {
             match member {
@@ -107,16 +122,14 @@ impl Turn<'_> {
                     }
                 }
                 Member::Remote(target) if is_open(&target.peer) => {
-                    let mut shares = PeerShares::new();
-                    share_with_group(&mut shares, target, group.filter(), message.qos);
-                    for share in shares {
-                        if share.qos == QoS::AtMostOnce {
-                            // Nobody answers for QoS 0: the publisher would wait for ever.
-                            self.forward_at_most_once(message, &share.peer, share.errand(None));
-                            self.note_taken(ticket);
-                        } else {
-                            self.forward_share(message, &share, None, ticket, tried);
-                        }
+                    let qos = message.qos.min(target.qos);
+                    let errand = Errand::to_groups(qos, slice::from_ref(group.filter()));
+                    if qos == QoS::AtMostOnce {
+                        // Nobody answers for QoS 0: the publisher would wait for ever.
+                        self.forward_at_most_once(message, &target.peer, errand);
+                        self.note_taken(ticket);
+                    } else {
+                        self.forward_errand(message, &target.peer, errand, ticket, tried);
                     }
                     return true;
                 }

@@ -76,6 +76,13 @@ pub struct SharedPart {
     pub tried: SmallVec<[BootId; 2]>,
 }
 
+impl SharedPart {
+    /// The same, and `peer`, which did not take it either.
+    pub(super) fn tried_with(&self, peer: &Peer) -> SmallVec<[BootId; 2]> {
+        self.tried.iter().copied().chain([peer.boot_id()]).collect()
+    }
+}
+
 /// Something is to be told later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Withheld;
@@ -216,18 +223,19 @@ impl Peer {
         self.owes_confirmation.swap(false, Ordering::AcqRel)
     }
 
-    /// Sends a message that is to be answered for; `offer` hands it to the lane.
+    /// Sends a message that is to be answered for; `offer` hands it to the lane. What of it is
+    /// `shared` is taken when it is on its way.
     pub(crate) fn send_answered(
         &self,
         ticket: &Arc<PublishTicket>,
-        shared: Option<Box<SharedPart>>,
+        shared: &mut Option<Box<SharedPart>>,
         offer: impl FnOnce(&Lane) -> Offered,
     ) -> Offered {
         let mut unanswered = self.unanswered.lock();
         let offered = offer(&self.lane);
         if let Offered::Queued { seq, .. } = &offered {
             ticket.expect_another();
-            let ticket = Arc::clone(ticket);
+            let (ticket, shared) = (Arc::clone(ticket), shared.take());
             unanswered.push_back(Unanswered { seq: *seq, ticket, shared });
         }
         offered

@@ -11,8 +11,8 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
-use crate::cluster::wire::{Batch, WireError};
-use crate::mqtt::{QoS, TopicName};
+use crate::cluster::wire::{Batch, ENTRIES_MAX, WireError};
+use crate::mqtt::QoS;
 use crate::ports::message::{Message, MessageId, Publisher};
 
 /// Why a batch of another broker is not taken; its link is closed and resumes behind what was.
@@ -24,6 +24,9 @@ pub enum BatchError {
     /// It is not what the protocol says.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The peer was declared dead while it was on its way here.
+    #[error("the broker it is from was declared dead")]
+    Gone,
 }
 
 /// By which lane something came.
@@ -76,9 +79,8 @@ impl Turn<'_> {
             self.shard.wake_later(peers.ownership().note_data());
         }
         // Also of a batch that is broken further on: what was taken does not come again.
-        if !outcomes.is_empty() {
-            let wake = peer.tell(&ControlFrame::Done(outcomes));
-            self.shard.wake_later(wake);
+        for part in outcomes.chunks(ENTRIES_MAX) {
+            self.tell(peer, &ControlFrame::Done(part.to_vec()));
         }
         taken
     }
@@ -92,6 +94,9 @@ impl Turn<'_> {
     ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
+        if inbound.is_closed() {
+            return Err(BatchError::Gone);
+        }
         let known = inbound.known(batch)? as usize;
         let mut last_route = None;
         for frame in batch.frames().skip(known) {
@@ -179,7 +184,7 @@ impl Turn<'_> {
             ControlFrame::InterestWanted => self.tell_again(peers, peer),
             ControlFrame::Done(outcomes) => self.handle_outcomes(peer, &outcomes),
             ControlFrame::RetainedWanted { after } => {
-                self.tell_retained(peers, peer, after.as_ref().map(TopicName::as_str));
+                self.tell_retained(peers, peer, after.as_ref());
             }
             ControlFrame::Retained(value) => self.merge_value(peers, value),
             ControlFrame::Latest(value) => self.merge_latest_value(peers, value),
@@ -204,9 +209,12 @@ impl Turn<'_> {
                 }
             }
             ControlFrame::DigestsWanted(question) => {
-                peers.topics().note_question(peer.boot_id(), question);
+                let reader = peers.topics().note_question(peer.boot_id(), question);
+                self.shard.wake_later(reader);
             }
-            ControlFrame::Digests { number, parts } => peers.topics().note_digests(number, parts),
+            ControlFrame::Digests { number, parts } => {
+                self.shard.wake_later(peers.topics().note_digests(number, parts));
+            }
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
@@ -258,16 +266,18 @@ impl Turn<'_> {
         if !changes.removed.is_empty() {
             self.broker.remove_routes(peer, &changes.removed);
         }
+        peer.interest().lock().note_routed();
     }
 
-    /// After the routes are changed: every publish from here on finds them.
+    /// Up to where the routes are changed: every publish from here on finds them. Others come here
+    /// while a batch of `peer` is read.
     pub(crate) fn confirm_interest(&mut self, peer: &Peer) {
         let version = {
             let interest = peer.interest().lock();
             if interest.is_in_snapshot() {
                 return;
             }
-            interest.version()
+            interest.routed_version()
         };
         match peer.tell_unless_behind(&ControlFrame::InterestApplied { version }) {
             Ok(wake) => self.shard.wake_later(wake),

@@ -20,7 +20,7 @@ impl Turn<'_> {
     pub fn greet(&mut self, peers: &Peers, peer: &Arc<Peer>, gone: Cursors) -> Cursors {
         let (received, has_lost) = {
             let mut inbound = peer.inbound().lock();
-            let has_lost = inbound.resume(gone);
+            let has_lost = inbound.resume(gone) && !inbound.is_closed();
             (inbound.received(), has_lost)
         };
         if has_lost {
@@ -45,7 +45,7 @@ impl Turn<'_> {
         self.lose_words_of(peers, peer.boot_id());
         peers.wills().lose_words_of(peer.boot_id());
         self.repeat_words_to(peers, peer.boot_id());
-        peers.wills().repeat_to(peer.boot_id());
+        self.shard.wake_later(peers.wills().repeat_to(peer.boot_id()));
     }
 
     /// `peer` wants to be told all again: it has lost frames of ours, or disagrees.
@@ -55,7 +55,7 @@ impl Turn<'_> {
         self.shard.wake_each(wakes);
         self.confirm_interest(peer);
         self.repeat_words_to(peers, peer.boot_id());
-        peers.wills().repeat_to(peer.boot_id());
+        self.shard.wake_later(peers.wills().repeat_to(peer.boot_id()));
     }
 
     /// Tells `peer` that we are there, unless it is told too much already.

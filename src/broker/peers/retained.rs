@@ -3,7 +3,7 @@
 //! A change may come by a link, by a watch, or in what a broker is told when it joins: all of them
 //! go through one merge, and the higher version wins.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,13 +15,14 @@ use crate::broker::Broker;
 use crate::broker::latest::Replayable;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
+use crate::broker::peers::tombstones::{self, Grounds, Tombstones};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, RetainedMessage, RetainedValue};
 use crate::cluster::version::{Version, VersionClock};
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId, Publisher, detached_properties};
-use crate::routing::{Full, Kept, Layer};
+use crate::routing::{Full, Kept, Layer, Layers, OrderedTopic};
 
 /// The versions of all retained messages, and of those deleted not long ago. The lock of the retained
 /// messages is taken inside this one.
@@ -32,14 +33,8 @@ pub(super) struct State {
     pub(super) versions: HashMap<TopicName, Version, FixedState>,
     /// Of latest values: each is above that of the retained message it covers.
     pub(super) latest: HashMap<TopicName, Version, FixedState>,
-    /// Deletions, oldest first, that are remembered so that an older value does not come back.
-    tombstones: VecDeque<Tombstone>,
-}
-
-struct Tombstone {
-    forgotten_at: Tick,
-    topic: TopicName,
-    version: Version,
+    /// Of those in `versions` the ones without a value.
+    tombstones: Tombstones,
 }
 
 impl RetainedVersions {
@@ -49,7 +44,7 @@ impl RetainedVersions {
             clock: VersionClock::default(),
             versions: HashMap::with_hasher(hashing.clone()),
             latest: HashMap::with_hasher(hashing),
-            tombstones: VecDeque::new(),
+            tombstones: Tombstones::default(),
         }))
     }
 
@@ -58,28 +53,51 @@ impl RetainedVersions {
     }
 }
 
+/// What a broker that joins is told of one topic.
+#[derive(Default)]
+struct Entry {
+    layers: Layers<Replayable>,
+    /// The version of the deletion of its retained message.
+    deleted: Option<Version>,
+}
+
 impl State {
-    /// Whether `version` is later than what is known; then it is known from now on.
-    fn supersede(&mut self, topic: &TopicName, version: Version) -> bool {
-        self.clock.note(version);
-        if self.versions.get(topic).is_some_and(|known| *known >= version) {
-            return false;
-        }
+    /// Whether `version` is later than what is known.
+    fn is_later(&self, topic: &TopicName, version: Version) -> bool {
+        self.versions.get(topic).is_none_or(|known| *known < version)
+    }
+
+    /// The topic has a value of this version.
+    fn keep(&mut self, topic: &TopicName, version: Version) {
         self.versions.insert(topic.clone(), version);
-        true
+        self.tombstones.note_value(topic);
     }
 
-    fn bury(&mut self, topic: &TopicName, version: Version, now: Tick) {
-        let forgotten_at = now.plus_millis(TOMBSTONE_MILLIS);
-        self.tombstones.push_back(Tombstone { forgotten_at, topic: topic.clone(), version });
-        if self.tombstones.len() > TOMBSTONES_MAX {
-            self.forget_oldest();
+    /// The value of the topic was deleted. Returns how many deletions were forgotten before their
+    /// time.
+    fn bury(&mut self, topic: &TopicName, version: Version, now: Tick) -> u64 {
+        // The former name goes: one allocation is all that a deletion keeps.
+        let former = self.versions.remove(topic);
+        self.versions.insert(topic.clone(), version);
+        let grounds = if former.is_some() { Grounds::Known } else { Grounds::Hearsay };
+        self.tombstones.bury(topic, version, grounds, now);
+        let mut forgotten = 0;
+        while let Some(topic) = self.tombstones.forget_excess() {
+            self.versions.remove(&topic);
+            forgotten += 1;
+        }
+        forgotten
+    }
+
+    /// There is no value of this topic any more; that it was deleted before stays known.
+    fn forget_value(&mut self, topic: &TopicName) {
+        if !self.tombstones.has(topic) {
+            self.versions.remove(topic);
         }
     }
 
-    fn forget_oldest(&mut self) {
-        let Some(Tombstone { topic, version, .. }) = self.tombstones.pop_front() else { return };
-        if self.versions.get(&topic) == Some(&version) {
+    fn forget_due(&mut self, now: Tick) {
+        while let Some(topic) = self.tombstones.forget_due(now) {
             self.versions.remove(&topic);
         }
     }
@@ -92,7 +110,7 @@ impl Turn<'_> {
     ///
     /// There is no room for it; nothing has changed.
     pub(crate) fn retain_versioned(
-        &self,
+        &mut self,
         peers: &Peers,
         message: &Message,
     ) -> Result<Version, Full> {
@@ -100,13 +118,11 @@ impl Turn<'_> {
         let version = state.clock.next(peers.cluster_millis(self.now), peers.boot_id());
         let topic = message.topic.detached();
         self.broker.put_retained(message)?;
-        state.versions.insert(topic.clone(), version);
+        self.record_retained(&mut state, &topic, version, message);
         self.drop_covered(&mut state, &topic, version);
-        if message.payload.is_empty() {
-            state.bury(&topic, version, self.now);
-        }
         drop(state);
-        peers.topics().note_value(value_of(peers, message, topic, version));
+        let reader = peers.topics().note_value(value_of(peers, message, topic, version));
+        self.shard.wake_later(reader);
         Ok(version)
     }
 
@@ -114,17 +130,43 @@ impl Turn<'_> {
     pub(crate) fn merge_retained(&mut self, peers: &Peers, message: &Message, version: Version) {
         let mut state = peers.retained.0.lock();
         let topic = message.topic.detached();
-        if !state.supersede(&topic, version) {
+        if !self.note_version(peers, &mut state, version) || !state.is_later(&topic, version) {
             return;
         }
-        if self.broker.put_retained(message).is_err() {
-            // The other broker had room for it. That we do not have it is said by the counter.
+        if self.broker.put_retained(message).is_ok() {
+            self.record_retained(&mut state, &topic, version, message);
+        } else {
+            // The other broker had room for it. What we have is out of date; without a version the
+            // value is taken when it comes again and there is room.
             self.shard.counters.retained_exceeded.increment();
+            self.broker.retained.write().remove(Layer::Lasting, topic.as_str());
+            state.forget_value(&topic);
         }
         self.drop_covered(&mut state, &topic, version);
-        if message.payload.is_empty() {
-            state.bury(&topic, version, self.now);
+    }
+
+    fn record_retained(
+        &self,
+        state: &mut State,
+        topic: &TopicName,
+        version: Version,
+        message: &Message,
+    ) {
+        if !message.payload.is_empty() {
+            return state.keep(topic, version);
         }
+        let forgotten = state.bury(topic, version, self.now);
+        self.shard.counters.deletions_forgotten.add(forgotten);
+    }
+
+    /// Another broker has a value of this version. `false` when it is not to be believed.
+    pub(super) fn note_version(&self, peers: &Peers, state: &mut State, version: Version) -> bool {
+        let cluster_millis = peers.knows_time().then(|| peers.cluster_millis(self.now));
+        let is_believed = state.clock.note(version, cluster_millis);
+        if !is_believed {
+            self.shard.counters.versions_disbelieved.increment();
+        }
+        is_believed
     }
 
     /// The retained message of a topic is of this version: an older latest value is out of date.
@@ -142,25 +184,24 @@ impl Turn<'_> {
         let retained = self.broker.retained.read();
         for (topic, layer) in expired.iter().filter(|(topic, layer)| !retained.has(*layer, topic)) {
             match layer {
-                Layer::Lasting => state.versions.remove(topic),
-                Layer::Latest => state.latest.remove(topic),
-            };
+                Layer::Lasting => state.forget_value(topic),
+                Layer::Latest => drop(state.latest.remove(topic)),
+            }
         }
         drop(retained);
-        while state.tombstones.front().is_some_and(|oldest| oldest.forgotten_at <= self.now) {
-            state.forget_oldest();
-        }
+        state.forget_due(self.now);
     }
 
-    /// Tells a broker that joins one page of all there is: values whose topics follow `after`.
-    pub(crate) fn tell_retained(&mut self, peers: &Peers, peer: &Peer, after: Option<&str>) {
+    /// Tells a broker that joins one page of all there is: values, and deletions, whose topics
+    /// follow `after`.
+    pub(crate) fn tell_retained(&mut self, peers: &Peers, peer: &Peer, after: Option<&TopicName>) {
         let state = peers.retained.0.lock();
-        let millis = self.now.as_millis();
-        let page = self.broker.retained.read().page(after, PAGE_MESSAGES_MAX, millis);
-        let (mut bytes, mut more) = (0, None);
-        let is_short = page.len() < PAGE_MESSAGES_MAX;
-        for (topic, layers) in page {
-            more = Some(topic.clone());
+        let page = self.retained_page(&state, after);
+        let is_short = page.len() < PAGE_TOPICS_MAX;
+        let (mut bytes, mut last) = (0, None);
+        for (OrderedTopic(topic), Entry { layers, deleted }) in
+            page.into_iter().take(PAGE_TOPICS_MAX)
+        {
             let told = |kept: Kept<Replayable>, version: &Version| RetainedValue {
                 topic: topic.clone(),
                 version: *version,
@@ -181,20 +222,42 @@ impl Turn<'_> {
                 bytes += kept.bytes_pinned;
                 self.tell(peer, &ControlFrame::Latest(told(*kept, version)));
             }
+            if let Some(version) = deleted {
+                bytes += tombstones::bytes_of(&topic);
+                let value = RetainedValue { topic: topic.clone(), version, message: None };
+                self.tell(peer, &ControlFrame::Retained(value));
+            }
+            last = Some(topic);
             if bytes >= PAGE_BYTES_MAX {
                 break;
             }
         }
         let is_last = is_short && bytes < PAGE_BYTES_MAX;
-        if let Some(after) = more.filter(|_| !is_last) {
-            return self.tell(peer, &ControlFrame::RetainedMore { after });
+        let end = match last.filter(|_| !is_last) {
+            Some(after) => ControlFrame::RetainedMore { after },
+            None => ControlFrame::RetainedComplete,
+        };
+        self.tell(peer, &end);
+    }
+
+    /// What follows `after`, in order, values and deletions. The first [`PAGE_TOPICS_MAX`] are
+    /// without a gap; fewer mean that there are no more.
+    fn retained_page(
+        &self,
+        state: &State,
+        after: Option<&TopicName>,
+    ) -> BTreeMap<OrderedTopic, Entry> {
+        let (millis, from) = (self.now.as_millis(), after.map(TopicName::as_str));
+        let values = self.broker.retained.read().page(from, PAGE_TOPICS_MAX, millis);
+        let entries = values.into_iter().map(|(topic, layers)| {
+            let entry = Entry { layers, deleted: None };
+            (OrderedTopic(topic), entry)
+        });
+        let mut page: BTreeMap<_, _> = entries.collect();
+        for (topic, version) in state.tombstones.page(after, PAGE_TOPICS_MAX) {
+            page.entry(OrderedTopic(topic)).or_default().deleted = Some(version);
         }
-        for tombstone in &state.tombstones {
-            let (topic, version) = (tombstone.topic.clone(), tombstone.version);
-            let value = RetainedValue { topic, version, message: None };
-            self.tell(peer, &ControlFrame::Retained(value));
-        }
-        self.tell(peer, &ControlFrame::RetainedComplete);
+        page
     }
 
     /// A value by whatever way.
@@ -261,10 +324,6 @@ impl Broker {
     }
 }
 
-/// How long a deletion is remembered.
-const TOMBSTONE_MILLIS: u64 = 10 * 60 * 1_000;
-/// Deletions remembered at most; the oldest gives way.
-const TOMBSTONES_MAX: usize = 100_000;
-/// Values and bytes of one page.
-const PAGE_MESSAGES_MAX: usize = 256;
+/// Topics and bytes of one page.
+const PAGE_TOPICS_MAX: usize = 256;
 const PAGE_BYTES_MAX: usize = 256 * 1_024;

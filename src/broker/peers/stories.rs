@@ -8,10 +8,13 @@ use crate::mqtt::{
 };
 
 mod barrier;
+mod gone;
 mod groups;
 mod latest;
+mod lives;
 mod moves;
 mod recovery;
+mod retained;
 mod traffic;
 mod wills;
 

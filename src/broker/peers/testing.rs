@@ -19,18 +19,19 @@ use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::OwnershipCounts;
+use crate::broker::peers::peer::Peer;
 use crate::broker::peers::wills::WillCounts;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
-use crate::cluster::frame::{ControlFrame, StreamKind};
+use crate::cluster::frame::{ControlFrame, RetainedValue, StreamKind};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::lane::{Lane, LaneCounts, LaneOptions, Taken};
 use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
 use crate::cluster::wire::{Batch, BatchHeader, FRAME_BYTES_MAX};
 use crate::mqtt::{
-    Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, Sender,
-    Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
+    Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
+    Sender, Subscribe, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::session::outbox::Outbox;
@@ -176,6 +177,11 @@ impl Cluster {
         self.at(node, |turn, peers| turn.share_latest(peers, &topic));
     }
 
+    /// A broker hears of a retained message, by whatever way.
+    pub(crate) fn merge_value(&mut self, node: usize, value: RetainedValue) {
+        self.at(node, |turn, peers| turn.merge_value(peers, value));
+    }
+
     /// The same, of brokers that keep so many bytes of wills.
     pub(crate) fn with_will_bytes(count: usize, wills_bytes_max: u64) -> Self {
         Self::with_options(count, &BrokerOptions { wills_bytes_max, ..BrokerOptions::default() })
@@ -230,11 +236,16 @@ impl Cluster {
     pub(crate) fn join(&mut self) -> usize {
         let number = self.nodes.len();
         self.nodes.push(Node::new(number, BrokerOptions::default(), LaneOptions::default()));
-        for other in (0..number).filter(|other| self.nodes[*other].is_alive).collect::<Vec<_>>() {
-            self.introduce(number, other);
-            self.introduce(other, number);
-        }
+        self.meet_all(number);
         number
+    }
+
+    fn meet_all(&mut self, newcomer: usize) {
+        let is_met = |other: &usize| *other != newcomer && self.nodes[*other].is_alive;
+        for other in (0..self.nodes.len()).filter(is_met).collect::<Vec<_>>() {
+            self.introduce(newcomer, other);
+            self.introduce(other, newcomer);
+        }
     }
 
     /// Gives the slots to all brokers that live, in turn. Each hears of it in its own time.
@@ -386,6 +397,30 @@ impl Cluster {
         self.assign_slots();
     }
 
+    /// A broker was declared dead, hears of it, and comes back in a new life, under another number.
+    pub(crate) fn begin_life(&mut self, node: usize) -> usize {
+        self.kill(node);
+        let number = self.nodes.len();
+        self.at(node, |turn, peers| {
+            turn.let_clients_go(ReasonCode::ServerBusy);
+            for peer in peers.live().iter() {
+                turn.remove_peer(peers, peer.boot_id());
+            }
+            turn.begin_life(peers, boot_id(number));
+            peers.set_lease(Tick::from_millis(u64::MAX));
+        });
+        let mut dead = Node::new(node, BrokerOptions::default(), LaneOptions::default());
+        dead.is_alive = false;
+        let former = std::mem::replace(&mut self.nodes[node], dead);
+        self.nodes.push(Node { news: VecDeque::new(), is_alive: true, ..former });
+        for line in self.lines.iter_mut().filter(|line| line.node == node) {
+            line.node = number;
+        }
+        self.meet_all(number);
+        self.assign_slots();
+        number
+    }
+
     /// Time passes, and whoever waits for it has a turn.
     pub(crate) fn elapse(&mut self, millis: u64) {
         self.now = self.now.plus_millis(millis);
@@ -506,7 +541,12 @@ impl Cluster {
         }
     }
 
-    fn at<R>(&mut self, node: usize, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+    /// A broker has a turn.
+    pub(crate) fn at<R>(
+        &mut self,
+        node: usize,
+        work: impl FnOnce(&mut Turn<'_>, &Peers) -> R,
+    ) -> R {
         let mut outbox = Outbox::new();
         let Node { broker, shard, .. } = &mut self.nodes[node];
         let turn = &mut Turn { broker, shard, now: self.now, outbox: &mut outbox };
@@ -531,6 +571,11 @@ impl Cluster {
         inbox.extend(decode(*version, &outbox));
     }
 
+    /// One broker as another knows it; also for later, when it knows it no more.
+    pub(crate) fn known(&self, node: usize, other: usize) -> Arc<Peer> {
+        peers(&self.nodes[node].broker).find(boot_id(other)).unwrap()
+    }
+
     /// A broker.
     pub(crate) fn broker(&self, node: usize) -> &Broker {
         &self.nodes[node].broker
@@ -539,6 +584,13 @@ impl Cluster {
     /// What a broker has for the log since it was last asked.
     pub(crate) fn take_events(&mut self, node: usize) -> Vec<Event> {
         self.nodes[node].shard.take_events().collect()
+    }
+
+    /// Whether a connection's socket is read now.
+    pub(crate) fn is_read(&mut self, line: LineId) -> bool {
+        let mut is_read = false;
+        self.turn(line, |connection, turn, _| is_read = connection.may_read(turn).is_ok());
+        is_read
     }
 
     /// Whether a connection is to have a turn within so many milliseconds, whatever happens.

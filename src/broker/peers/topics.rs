@@ -10,7 +10,7 @@ use crate::cluster::identity::BootId;
 use crate::mqtt::TopicName;
 
 /// Topics and values on their way to the registry. What finds no room is counted and stays
-/// unregistered: it is routed all the same.
+/// unregistered: it is routed all the same. Whoever adds something wakes the reader when the turn ends.
 #[derive(Default)]
 pub struct TopicFeed(Mutex<State>);
 
@@ -39,43 +39,44 @@ pub struct TopicNews {
 
 impl TopicFeed {
     /// A topic is in use.
-    pub(crate) fn note_used(&self, topic: &str) {
-        let Ok(topic) = TopicName::parse(topic.into()) else { return };
+    #[must_use]
+    pub(crate) fn note_used(&self, topic: &str) -> Option<Waker> {
+        let topic = TopicName::parse(topic.into()).ok()?;
         let mut state = self.0.lock();
         if state.news.used.len() >= USED_MAX {
             state.dropped += 1;
-            return;
+            return None;
         }
         state.news.used.push(topic);
-        state.wake_reader();
+        state.reader.take()
     }
 
     /// A retained message was published here, or deleted.
-    pub(crate) fn note_value(&self, value: RetainedValue) {
+    #[must_use]
+    pub(crate) fn note_value(&self, value: RetainedValue) -> Option<Waker> {
         let bytes = value.message.as_ref().map_or(0, |message| message.payload.len())
             + value.topic.as_str().len();
         let mut state = self.0.lock();
         if state.values_bytes + bytes > VALUES_BYTES_MAX || state.news.values.len() >= USED_MAX {
             state.dropped += 1;
-            return;
+            return None;
         }
         state.values_bytes += bytes;
         state.news.values.push(value);
-        state.wake_reader();
+        state.reader.take()
     }
 
     /// The latest value of a topic was published here.
-    pub(crate) fn note_latest(&self, topic: TopicName) {
+    #[must_use]
+    pub(crate) fn note_latest(&self, topic: TopicName) -> Option<Waker> {
         let mut state = self.0.lock();
         if state.latest.len() >= USED_MAX && !state.latest.contains(&topic) {
             state.dropped += 1;
-            return;
+            return None;
         }
         let is_first = state.latest.is_empty();
         state.latest.insert(topic);
-        if is_first {
-            state.wake_reader();
-        }
+        if is_first { state.reader.take() } else { None }
     }
 
     /// Topics whose latest value has changed since this was last called.
@@ -90,21 +91,25 @@ impl TopicFeed {
     }
 
     /// A broker wants to know what we have.
-    pub(crate) fn note_question(&self, from: BootId, question: DigestQuestion) {
+    #[must_use]
+    pub(crate) fn note_question(&self, from: BootId, question: DigestQuestion) -> Option<Waker> {
         let mut state = self.0.lock();
-        if state.news.questions.len() < QUESTIONS_MAX {
-            state.news.questions.push((from, question));
-            state.wake_reader();
+        if state.news.questions.len() >= QUESTIONS_MAX {
+            return None;
         }
+        state.news.questions.push((from, question));
+        state.reader.take()
     }
 
     /// A broker says what it has.
-    pub(crate) fn note_digests(&self, number: u64, parts: Vec<PartDigest>) {
+    #[must_use]
+    pub(crate) fn note_digests(&self, number: u64, parts: Vec<PartDigest>) -> Option<Waker> {
         let mut state = self.0.lock();
-        if state.news.digests.len() < QUESTIONS_MAX {
-            state.news.digests.push((number, parts));
-            state.wake_reader();
+        if state.news.digests.len() >= QUESTIONS_MAX {
+            return None;
         }
+        state.news.digests.push((number, parts));
+        state.reader.take()
     }
 
     /// Everything else since this was last called; `waker` is called when there is more.
@@ -119,14 +124,6 @@ impl TopicFeed {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.lock().dropped
-    }
-}
-
-impl State {
-    fn wake_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
     }
 }
 

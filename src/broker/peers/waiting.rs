@@ -49,6 +49,12 @@ impl Waiting {
         self.publishes.len()
     }
 
+    /// SUBACKs that wait.
+    #[must_use]
+    pub fn subscribe_count(&self) -> usize {
+        self.subscribes.len()
+    }
+
     /// When something is to be done although nobody answers.
     #[must_use]
     pub fn due_at(&self) -> Option<Tick> {
@@ -72,9 +78,8 @@ impl Waiting {
         false
     }
 
-    /// The connection is gone: what it did not hear of QoS 1 and of SUBSCRIBE it asks anew.
+    /// The connection is gone: what it did not hear of QoS 1 it asks anew.
     pub(crate) fn detach(&mut self) {
-        self.subscribes.clear();
         self.publishes.retain(|one| one.qos == QoS::ExactlyOnce);
         for one in &mut self.publishes {
             one.asked = 0;
@@ -89,11 +94,14 @@ impl Client {
         self.waiting.as_ref().is_some_and(|waiting| !waiting.publishes.is_empty())
     }
 
-    /// Acknowledgements that wait for other brokers.
+    /// Whether as much waits for other brokers as may: the client is not read on.
     #[inline]
     #[must_use]
-    pub fn unanswered_count(&self) -> usize {
-        self.waiting.as_ref().map_or(0, |waiting| waiting.publish_count())
+    pub fn is_unanswered_at_bound(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| {
+            waiting.publish_count() >= UNANSWERED_MAX
+                || waiting.subscribe_count() >= UNCONFIRMED_MAX
+        })
     }
 
     pub(crate) fn answer_later(&mut self, qos: QoS, id: PacketId, ticket: Arc<PublishTicket>) {
@@ -236,6 +244,11 @@ fn give_up_first(client: &mut Client, publishes: &mut VecDeque<UnansweredPublish
         client.forget_publish(first.id);
     }
 }
+
+/// Publishes of one client that other brokers have not answered for, and SUBSCRIBEs that they have not
+/// confirmed. More are not read until they have.
+const UNANSWERED_MAX: usize = 1_024;
+const UNCONFIRMED_MAX: usize = 64;
 
 const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
 

@@ -72,7 +72,7 @@ pub(super) trait Sink {
     where
         Self: Sized,
     {
-        debug_assert!(list.len() <= ENTRIES_MAX, "whoever makes a list keeps it short");
+        assert!(list.len() <= ENTRIES_MAX, "whoever makes a list keeps it short");
         self.varint(list.len());
         for entry in list {
             each(self, entry);

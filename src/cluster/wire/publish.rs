@@ -157,7 +157,7 @@ impl<'a> From<&'a PublishFrame> for PublishParts<'a> {
 /// `out`.
 #[inline]
 pub fn encode_publish(parts: &PublishParts<'_>, out: &mut BytesMut) {
-    debug_assert!(parts.groups.len() <= ENTRIES_MAX, "more groups go into a second frame");
+    assert!(parts.groups.len() <= ENTRIES_MAX, "more groups go into a second frame");
     let properties_len = parts.properties_len();
     let body_len = parts.body_len(properties_len);
     out.reserve(varint_len(body_len) + body_len);

@@ -74,6 +74,7 @@ impl Receiver for LinkReceiver {
         taken.map_err(|error| match error {
             BatchError::Gap(gap) => ReceiveError::Gap(gap),
             BatchError::Wire(error) => ReceiveError::Malformed(error),
+            BatchError::Gone => ReceiveError::NotAMember,
         })?;
         Ok(peer.inbound().lock().received())
     }
@@ -147,7 +148,10 @@ mod tests {
     fn what_is_meant_for_another_life_is_refused_where_it_is_decided() {
         let receiver = receiver();
         assert!(matches!(receiver.hello(&hello(PEER, OWN)), Welcome::Accepted { .. }));
-        receiver.broker.peers().unwrap().begin_life(BootId(3));
+        let peers = receiver.broker.peers().unwrap();
+        receiver.own_context.run(&receiver.broker, receiver.clock.now(), |turn| {
+            turn.begin_life(peers, BootId(3));
+        });
         assert_eq!(receiver.hello(&hello(PEER, OWN)), refused(BootId(3), ANOTHER_LIFE));
     }
 

@@ -426,7 +426,7 @@ impl ClusterTask {
             self.links.close(peer.boot_id());
         }
         let boot_id = super::draw_boot_id();
-        peers.begin_life(boot_id);
+        self.context.run(&self.broker, now, |turn| turn.begin_life(peers, boot_id));
         self.links.restart_as(boot_id);
         self.relay.begin_life(boot_id);
         self.awaited = None;

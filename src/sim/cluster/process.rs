@@ -285,7 +285,7 @@ impl Process {
         }
         let boot_id = draw_boot_id(&mut self.chance);
         self.say(format!("was declared dead and is {boot_id:?} from now on"));
-        self.peers().begin_life(boot_id);
+        self.turn(now, |turn, peers| turn.begin_life(peers, boot_id));
         self.boot_id = boot_id;
         self.awaited = None;
         let tickets = self.membership.take_tickets();

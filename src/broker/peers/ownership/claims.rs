@@ -8,6 +8,8 @@ use crate::broker::peers::ownership::State;
 use crate::broker::peers::ownership::admission::{Admission, Admitted};
 use crate::broker::peers::ownership::exports::Export;
 use crate::broker::peers::ownership::imports::Import;
+use crate::broker::places::Place;
+use crate::broker::registry::Registry;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Claim, ControlFrame, Grant, Handover, Revoke, Token};
 use crate::cluster::identity::BootId;
@@ -22,6 +24,8 @@ pub(super) struct PendingClaim {
     admission: Option<Arc<Admission>>,
     /// Granted, and the Session is on its way.
     pub(super) token: Option<Token>,
+    /// Room for the Session.
+    place: Option<Place>,
 }
 
 /// What asking for a Client Identifier came to.
@@ -35,10 +39,18 @@ pub(crate) enum Asked {
     Unavailable(&'static str),
     /// As many connections wait as may.
     Full,
+    /// There are as many Sessions as there may be: it stays where it is.
+    NoRoom,
 }
 
 impl State {
-    fn ask(&mut self, client_id: &Arc<str>, wants_session: bool, waker: &Waker) -> Asked {
+    fn ask(
+        &mut self,
+        registry: &Registry,
+        client_id: &Arc<str>,
+        wants_session: bool,
+        waker: &Waker,
+    ) -> Asked {
         if self.coordinator_of(client_id).is_none() {
             return Asked::Unavailable(NO_COORDINATOR);
         }
@@ -55,12 +67,14 @@ impl State {
         if self.pending.len() >= PENDING_MAX {
             return Asked::Full;
         }
+        let Some(place) = registry.reserve() else { return Asked::NoRoom };
         let claim = self.draw_number();
         let pending = PendingClaim {
             claim,
             wants_session,
             admission: Some(Arc::clone(&admission)),
             token: None,
+            place: Some(place),
         };
         let frame = pending.frame(client_id);
         self.pending.insert(Arc::clone(client_id), pending);
@@ -135,6 +149,12 @@ impl State {
         let admission = pending.and_then(|pending| pending.admission);
         let refusal = Admitted::Refused(reason.to_owned());
         self.wakes.extend(admission.and_then(|admission| admission.settle(refusal)));
+    }
+
+    /// The room that was set aside for the Session of a claim.
+    pub(super) fn take_place(&mut self, claim: u64, client_id: &str) -> Option<Place> {
+        let pending = self.pending.get_mut(client_id).filter(|pending| pending.claim == claim);
+        pending.and_then(|pending| pending.place.take())
     }
 
     /// The Session of a claim is here, or there is none.
@@ -256,7 +276,8 @@ impl Turn<'_> {
         if !peers.has_lease(self.now) {
             return Asked::Unavailable(NO_LEASE);
         }
-        self.own(peers, |state| state.ask(client_id, wants_session, waker))
+        let registry = self.broker.registry();
+        self.own(peers, |state| state.ask(registry, client_id, wants_session, waker))
     }
 
     /// Whether this broker holds a Client Identifier. To be asked by who owns it in the registry:

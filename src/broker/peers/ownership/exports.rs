@@ -326,7 +326,7 @@ impl Turn<'_> {
     }
 
     /// The registry has nothing of the Client Identifier any more, but for who waits for it.
-    fn let_go(&mut self, client_id: &str) {
+    pub(super) fn let_go(&mut self, client_id: &str) {
         if let Released::Granted(successor) = self.broker.registry().release(client_id, None) {
             self.shard.wake_later(successor);
         }

@@ -95,7 +95,7 @@ impl State {
 impl Turn<'_> {
     /// The slot map has changed. An older one than is known changes nothing.
     pub fn set_slots(&mut self, peers: &Peers, table: SlotTable) {
-        peers.wills().set_slots(&table);
+        self.shard.wake_later(peers.wills().set_slots(&table));
         self.own(peers, |state| state.adopt(peers, table));
     }
 

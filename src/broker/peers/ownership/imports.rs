@@ -21,6 +21,7 @@ use crate::broker::peers::ownership::claims::NO_CLAIM;
 use crate::broker::peers::ownership::exports::WINDOW_PARTS;
 use crate::broker::peers::ownership::{State, Work};
 use crate::broker::permissions::Permissions;
+use crate::broker::places::Place;
 use crate::broker::registry::Claimed;
 use crate::broker::replay::{Replay, Replays};
 use crate::broker::routes::Destination;
@@ -56,7 +57,7 @@ pub(super) struct Incoming {
     /// Parts that came since more were asked for.
     parts: u32,
     /// The Session, once its Subscriptions are known.
-    client: Option<Box<Client>>,
+    pub(super) client: Option<Box<Client>>,
     /// Of our interest, that all must have applied.
     version: u64,
     is_applied: bool,
@@ -69,7 +70,7 @@ pub(super) struct Incoming {
 /// A Session that has come, while what came with it may still come by other ways.
 #[derive(Debug)]
 pub(super) struct Settling {
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     /// The question after which nothing does.
     pub(super) round: Option<u64>,
 }
@@ -311,7 +312,8 @@ impl Turn<'_> {
                 self.shard.counters.sessions_moved_here.increment();
                 client.session.take_over(incoming.received.contents);
                 let mailbox = Arc::clone(client.session.mailbox());
-                self.park_import(client);
+                let place = self.own(peers, |state| state.take_place(news.claim, &news.client_id));
+                self.park_import(client, place);
                 Some(Settling { mailbox, round: None })
             }
             Some(client) => {
@@ -329,9 +331,9 @@ impl Turn<'_> {
         settling
     }
 
-    fn park_import(&mut self, client: Box<Client>) {
+    fn park_import(&mut self, client: Box<Client>, place: Option<Place>) {
         let client_id = Arc::clone(client.session.client_id());
-        match self.broker.registry().claim(&client_id, Waker::noop()) {
+        match self.broker.registry().claim_with(&client_id, place, Waker::noop()) {
             Claimed::Free => self.park_moved(client),
             Claimed::Parked(former) => {
                 // It should have gone with its token; what has come is later.
@@ -344,9 +346,14 @@ impl Turn<'_> {
                 self.shard.wake_later(owner);
                 let granted = self.broker.registry().withdraw(&client_id, &claim);
                 debug_assert!(granted.is_none(), "the owner has had no turn in between");
+                self.shard.counters.sessions_lost_on_arrival.increment();
                 self.end_session(*client);
             }
-            Claimed::Full => self.end_session(*client),
+            Claimed::Full => {
+                // Room was set aside, unless it was refused in the same instant.
+                self.shard.counters.sessions_lost_on_arrival.increment();
+                self.end_session(*client);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod claims;
 mod exports;
 mod holdings;
 mod imports;
+mod lives;
 mod marks;
 mod recovery;
 
@@ -123,11 +124,6 @@ impl Ownership {
     pub(super) fn new(me: BootId, hash_seed: u64) -> Self {
         let state = Mutex::new(State::new(me, hash_seed));
         Self { state, work: Mutex::default(), awaits_data: AtomicBool::new(false) }
-    }
-
-    /// This broker was declared dead and begins a new life, in which it holds nothing.
-    pub(super) fn begin_life(&self, me: BootId, hash_seed: u64) {
-        *self.state.lock() = State::new(me, hash_seed);
     }
 
     /// How much there is.

@@ -91,3 +91,33 @@ fn a_suback_that_waits_for_the_lease_is_not_late() {
     cluster.pump();
     assert!(matches!(&cluster.received(reader)[..], [Packet::Suback(_)]));
 }
+
+/// While a broker was behind a client could queue as many SUBSCRIBEs as it liked.
+#[test]
+fn a_client_whose_subscribes_wait_is_not_read_on() {
+    let (mut cluster, reader) = waiting_for_one(SubackBarrier::Strict);
+    for number in 1..64 {
+        assert!(cluster.is_read(reader), "{number} wait");
+        cluster.send(reader, &subscribe(&format!("u/{number}"), at(QoS::AtLeastOnce)));
+    }
+    assert!(!cluster.is_read(reader));
+    assert_eq!(cluster.broker(0).counters().totals().reads_deferred_by_peers, 1);
+    cluster.release(0, 2);
+    cluster.pump();
+    assert_eq!(cluster.received(reader).len(), 64);
+    assert!(cluster.is_read(reader));
+}
+
+/// Who subscribed and came again, over and over, left a waker each time.
+#[test]
+fn who_is_gone_waits_for_nobody() {
+    let (mut cluster, mut reader) = waiting_for_one(SubackBarrier::Strict);
+    for _ in 0..3 {
+        assert_eq!(cluster.waiting_for_interest(0), 1);
+        cluster.lose(reader);
+        assert_eq!(cluster.waiting_for_interest(0), 0);
+        reader = open(&mut cluster, 0, "reader", 0);
+        cluster.send(reader, &subscribe("t/+", at(QoS::AtLeastOnce)));
+        cluster.pump();
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::broker::options::BrokerOptions;
+use crate::cluster::wire::ENTRIES_MAX;
 use crate::mqtt::{Connect, ProtocolVersion};
 use crate::session::mailbox::MailboxOptions;
 
@@ -153,6 +154,37 @@ fn a_member_that_has_much_to_do_leaves_its_share_to_others_until_it_has_less() {
             break;
         }
     }
+}
+
+/// All groups went into one frame, however many: the receiver refused it, and the link closed and
+/// sent it again without end.
+#[test]
+fn a_message_for_more_groups_than_one_frame_has_room_for_goes_in_several() {
+    const GROUPS: usize = ENTRIES_MAX + 1;
+    let mut cluster = Cluster::new(2);
+    let [writer, stranger] = ["writer", "stranger"].map(|id| open(&mut cluster, 0, id, 0));
+    let member = open(&mut cluster, 1, "member", 0);
+    let reader = open(&mut cluster, 1, "reader", 0);
+    subscribed(&mut cluster, reader, "t", QoS::AtLeastOnce);
+    for number in 0..GROUPS {
+        let filter = format!("$share/g{number}/t");
+        subscribed(&mut cluster, member, &filter, QoS::AtLeastOnce);
+    }
+    let before = cluster.lane(0, 1).offered.data;
+    published(&mut cluster, writer, 1..=1);
+    assert_eq!(cluster.lane(0, 1).offered.data, before + 2);
+    assert_eq!(puback_codes(&cluster.received(writer)), [ReasonCode::Success]);
+    assert_eq!(cluster.unanswered(0), 0);
+    assert_eq!(payloads(&cluster.received(reader)), ["1"], "it is not among the groups' frames");
+    let mut got = 0;
+    while got < GROUPS {
+        let more = acknowledged(&mut cluster, member).len();
+        assert!(more > 0, "{got} have come");
+        got += more;
+    }
+    assert_eq!(got, GROUPS);
+    published(&mut cluster, stranger, 2..=2);
+    assert_eq!(payloads(&cluster.received(reader)), ["2"], "the stream goes on");
 }
 
 /// Its client is away: others come first, but the message waits for it where there is nobody else.

@@ -1,6 +1,7 @@
 //! Sessions that move from broker to broker.
 
 use super::*;
+use crate::broker::options::BrokerOptions;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else refuses")]
 fn refusal(packets: &[Packet]) -> Option<ReasonCode> {
@@ -13,7 +14,7 @@ fn refusal(packets: &[Packet]) -> Option<ReasonCode> {
     })
 }
 
-fn session_present(packets: &[Packet]) -> bool {
+pub(super) fn session_present(packets: &[Packet]) -> bool {
     matches!(packets.first(), Some(Packet::Connack(connack)) if connack.session_present)
 }
 
@@ -166,6 +167,54 @@ fn a_session_whose_successor_dies_before_it_has_moved_stays() {
     let answers = cluster.received(third);
     assert!(session_present(&answers), "{answers:?}");
     assert_eq!(payloads(&answers), ["one"]);
+}
+
+/// It was moved first, found no room, and ended: the client was refused, and its messages were gone.
+#[test]
+fn a_session_stays_where_it_is_when_there_is_no_room_where_its_client_comes() {
+    let options = BrokerOptions { sessions_max: 1, ..BrokerOptions::default() };
+    let mut cluster = Cluster::with_options(2, &options);
+    let reader = open(&mut cluster, 0, "reader", 600);
+    subscribed(&mut cluster, reader, "t", QoS::AtLeastOnce);
+    let other = open(&mut cluster, 1, "other", 0);
+    cluster.lose(reader);
+    cluster.send(other, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    let second = cluster.connect(1, &connect("reader", 600));
+    cluster.pump();
+    assert_eq!(refusal(&cluster.received(second)), Some(ReasonCode::QuotaExceeded));
+    assert_eq!(cluster.broker(0).registry().len(), 1, "it is where it was");
+
+    cluster.lose(other);
+    cluster.pump();
+    let third = cluster.connect(1, &connect("reader", 600));
+    cluster.pump();
+    let answers = cluster.received(third);
+    assert!(session_present(&answers), "{answers:?}");
+    assert_eq!(payloads(&answers), ["one"]);
+    assert_eq!(cluster.broker(1).registry().len(), 1);
+    assert!(cluster.broker(1).registry().reserve().is_none(), "there is room for one");
+}
+
+/// What is set aside for a claim that comes to nothing is given back.
+#[test]
+fn room_for_a_session_that_does_not_come_is_given_back() {
+    let options = BrokerOptions { sessions_max: 1, ..BrokerOptions::default() };
+    let mut cluster = Cluster::with_options(2, &options);
+    let id = cluster.client_id_at(0);
+    cluster.hold(1, 0);
+    let first = cluster.connect(1, &connect(&id, 0));
+    cluster.pump();
+    let (others, registry) = (cluster.client_id_at(1), cluster.broker(1).registry());
+    assert!(registry.is_empty() && registry.reserve().is_none(), "the first one is to come");
+    let second = cluster.connect(1, &connect(&others, 0));
+    cluster.pump();
+    assert_eq!(refusal(&cluster.received(second)), Some(ReasonCode::QuotaExceeded));
+    cluster.lose(first);
+    cluster.release(1, 0);
+    cluster.pump();
+    assert!(cluster.broker(1).registry().is_empty());
+    let _second = open(&mut cluster, 1, &others, 0);
 }
 
 #[test]

@@ -32,7 +32,8 @@ use crate::cluster::identity::BootId;
 use crate::cluster::slot_table::SlotTable;
 use crate::ports::clock::Tick;
 
-/// The wills of this broker's clients, and those that it keeps for others.
+/// The wills of this broker's clients, and those that it keeps for others. Whoever changes something
+/// wakes the task when the turn ends.
 #[derive(Default)]
 pub struct Wills {
     state: Mutex<State>,
@@ -71,9 +72,13 @@ pub struct WillCounts {
 
 impl EndedWills {
     pub(crate) fn push(&self, number: u64) {
-        let mut ended = self.0.lock();
-        ended.numbers.push(number);
-        if let Some(task) = ended.task.take() {
+        let task = {
+            let mut ended = self.0.lock();
+            ended.numbers.push(number);
+            ended.task.take()
+        };
+        // Whoever drops a will may be in no turn.
+        if let Some(task) = task {
             task.wake();
         }
     }
@@ -87,25 +92,33 @@ impl EndedWills {
 
 impl Wills {
     /// A client has connected with a will.
-    pub(crate) fn watch(&self, client_id: &Arc<str>, will: &Arc<KeptWill>, expiry_secs: u32) {
+    #[must_use]
+    pub(crate) fn watch(
+        &self,
+        client_id: &Arc<str>,
+        will: &Arc<KeptWill>,
+        expiry_secs: u32,
+    ) -> Option<Waker> {
         let mut state = self.state.lock();
         let number = state.own.add(client_id, will, expiry_secs);
         will.tell_end(number, Arc::clone(&self.ended));
-        state.wake_task();
+        state.task.take()
     }
 
     /// Other brokers coordinate now.
-    pub(crate) fn set_slots(&self, table: &SlotTable) {
+    #[must_use]
+    pub(crate) fn set_slots(&self, table: &SlotTable) -> Option<Waker> {
         let mut state = self.state.lock();
         state.own.set_slots(table.clone());
-        state.wake_task();
+        state.task.take()
     }
 
     /// Somebody has come, or is dead: what it kept is kept by nobody, and what was kept for it is due.
-    pub(super) fn note_change(&self) {
+    #[must_use]
+    pub(super) fn note_change(&self) -> Option<Waker> {
         let mut state = self.state.lock();
         state.own.assign_again();
-        state.wake_task();
+        state.task.take()
     }
 
     /// Words of a broker are lost: it tells all that is to be kept again.
@@ -114,17 +127,19 @@ impl Wills {
     }
 
     /// A broker may have lost words of ours, or we words of its: it is told all again.
-    pub(super) fn repeat_to(&self, keeper: BootId) {
+    #[must_use]
+    pub(super) fn repeat_to(&self, keeper: BootId) -> Option<Waker> {
         let mut state = self.state.lock();
         state.own.repeat_to(keeper);
-        state.wake_task();
+        state.task.take()
     }
 
-    pub(super) fn bury(&self, dead: BootId, now: Tick) {
+    #[must_use]
+    pub(super) fn bury(&self, dead: BootId, now: Tick) -> Option<Waker> {
         let mut state = self.state.lock();
         state.own.bury(dead);
         state.kept.bury(dead, now);
-        state.wake_task();
+        state.task.take()
     }
 
     /// This broker is dead to the others and begins anew: they have told others what it kept.
@@ -154,14 +169,6 @@ impl Wills {
     }
 }
 
-impl State {
-    fn wake_task(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.wake();
-        }
-    }
-}
-
 impl Turn<'_> {
     /// Tells keepers what is new of this broker's wills. To be called once when the broker starts, and
     /// whenever `waker` is woken.
@@ -172,11 +179,15 @@ impl Turn<'_> {
         state.own.end(&ended);
         let is_live = |boot_id| peers.find(boot_id).is_some();
         state.own.assign(peers.boot_id(), is_live);
-        for (to, frame) in state.own.take_tellings() {
+        let mut told = Vec::new();
+        for (to, frame) in state.own.take_tellings(&mut told) {
             if let Some(peer) = peers.find(to) {
                 self.tell(&peer, &frame);
             }
         }
+        drop(state);
+        // Others may have let go of them meanwhile: then they end here, and that wakes somebody.
+        drop(told);
     }
 
     /// A word of `peer` about wills.
@@ -199,7 +210,7 @@ impl Turn<'_> {
             WillFrame::Kept { number, is_kept } => {
                 let mut state = peers.wills().state.lock();
                 state.own.note_kept(from, number, is_kept);
-                state.wake_task();
+                self.shard.wake_later(state.task.take());
             }
             WillFrame::Gone(numbers) => {
                 let mut state = peers.wills().state.lock();
@@ -220,5 +231,37 @@ impl Turn<'_> {
             self.publish_will(will);
         }
         due.len() == max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Looks at what has ended as soon as it is woken.
+    struct Eager {
+        ended: Arc<EndedWills>,
+        found_free: AtomicU32,
+    }
+
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            let is_free = self.ended.0.try_lock().is_some();
+            self.found_free.fetch_add(is_free.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// It was woken under the lock, by whoever dropped the last of a will.
+    #[test]
+    fn who_is_woken_for_a_will_that_ends_can_look_at_once() {
+        let ended = Arc::new(EndedWills::default());
+        let eager = Arc::new(Eager { ended: Arc::clone(&ended), found_free: AtomicU32::new(0) });
+        assert!(ended.take(&Waker::from(Arc::clone(&eager))).is_empty());
+        ended.push(7);
+        assert_eq!(eager.found_free.load(Ordering::Relaxed), 1);
+        assert_eq!(ended.take(Waker::noop()), [7]);
     }
 }

@@ -164,8 +164,12 @@ impl OwnWills {
         }
     }
 
-    /// What is to be told, and to whom.
-    pub(super) fn take_tellings(&mut self) -> Vec<(BootId, ControlFrame)> {
+    /// What is to be told, and to whom. The wills of it go into `told`: they may be the last of them,
+    /// which are not to be dropped under a lock.
+    pub(super) fn take_tellings(
+        &mut self,
+        told: &mut Vec<Arc<KeptWill>>,
+    ) -> Vec<(BootId, ControlFrame)> {
         let mut tellings = Vec::new();
         for (keeper, way) in &mut self.ways {
             // First: what it is to let go of it may be given anew.
@@ -195,6 +199,7 @@ impl OwnWills {
                     will: (**will).clone(),
                 };
                 tellings.push((*keeper, ControlFrame::Will(Box::new(frame))));
+                told.push(will);
             }
         }
         tellings

@@ -500,7 +500,7 @@ impl Broker {
 
     /// The rule of the broker: the higher version wins.
     pub(super) fn merge(&mut self, value: RetainedValue) {
-        self.versions.note(value.version);
+        assert!(self.versions.note(value.version, None));
         let before = self.values.get(value.topic.as_str());
         if before.is_none_or(|before| before.version < value.version) {
             self.values.insert(value.topic.as_str().to_owned(), value);
