@@ -154,6 +154,7 @@ impl Registry {
     }
 
     /// Asks for `client_id` on behalf of a connection that `waker` wakes.
+    #[must_use]
     pub fn claim(&self, client_id: &Arc<str>, waker: &Waker) -> Claimed {
         self.claim_with(client_id, None, waker)
     }
