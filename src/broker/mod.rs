@@ -61,8 +61,7 @@ use crate::session::mailbox::QueueBudget;
 /// What all shards of one broker share.
 ///
 /// Locks, each held for a handful of lines: the subscription index, the retained messages, the
-/// parts of the registry, each mailbox. Only the registry takes one inside another: a mailbox or a
-/// claim inside a part.
+/// parts of the registry, each mailbox. Which is taken inside which: ARCHITECTURE.md.
 pub struct Broker {
     options: BrokerOptions,
     index: RwLock<Index<Destination>>,

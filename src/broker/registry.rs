@@ -238,13 +238,10 @@ impl Registry {
 
     /// Parks a Session that another process left. `false` when there is no room for it, or there is
     /// one already.
+    #[must_use]
     pub fn restore(&self, client_id: &Arc<str>, parked: Box<Parked>) -> bool {
         let mut part = self.part(client_id).lock();
-        if part.contains_key(client_id) {
-            return false;
-        }
-        if self.count.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        if part.contains_key(client_id) || !self.places.take() {
             return false;
         }
         part.insert(Arc::clone(client_id), Entry::Parked(parked));
