@@ -252,12 +252,14 @@ impl Node {
         let restored = store::restore(&self.broker, durable, context, self.clock);
         let restored = self.background.block_on(restored);
         let restored = restored.map_err(|reason| self.unreadable(reason))?;
-        tracing::info!(
-            sessions = restored.sessions,
-            retained = restored.retained,
-            left_out = restored.left_out,
-            "what was stored is back"
-        );
+        if restored.is_any() {
+            tracing::info!(
+                sessions = restored.sessions,
+                retained = restored.retained,
+                left_out = restored.left_out,
+                "what was stored is back"
+            );
+        }
         for (shard, context) in self.shards.handles().iter().zip(&*self.contexts) {
             let (broker, context) = (Arc::clone(&self.broker), Arc::clone(context));
             shard.spawn("store", store::serve(broker, context, self.clock));

@@ -78,6 +78,13 @@ pub(super) struct Restored {
     pub(super) left_out: u64,
 }
 
+impl Restored {
+    /// Whether an earlier process has left anything.
+    pub(super) fn is_any(&self) -> bool {
+        self.sessions + self.retained + self.left_out > 0
+    }
+}
+
 /// Puts what an earlier process left into `broker`.
 ///
 /// # Errors

@@ -112,7 +112,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Failure> {
         let note = "INSERT INTO migration (version, name) VALUES (?1, ?2)";
         step.execute(note, (migration.version, migration.name))?;
         step.commit()?;
-        tracing::info!(version = migration.version, name = migration.name, "store migrated");
+        tracing::debug!(version = migration.version, name = migration.name, "store migrated");
     }
     if version > migrations::newest() {
         tracing::warn!(

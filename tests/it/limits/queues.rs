@@ -199,7 +199,7 @@ fn a_queue_that_stays_full_drops_its_oldest_after_all() {
 /// The bytes of all queues are leased in chunks: two queues with one message each use up two.
 #[test]
 fn all_queues_together_have_their_bound() {
-    let broker = limited(&["--queues-bytes-max", "32 KiB"]);
+    let broker = limited(&["--queues-bytes-max", "32 KiB", "--no-database"]);
     let s = broker.stage(Version::V5);
     let mut publisher = s.client("publisher").unwrap();
     for (name, code) in [("a", 0), ("b", 0), ("c", 0x97)] {
