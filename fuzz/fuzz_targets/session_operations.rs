@@ -14,12 +14,10 @@ use mqttzoo::mqtt::{
     ReasonCode, Sender, TopicName,
 };
 use mqttzoo::ports::clock::Tick;
-use mqttzoo::ports::message::{
-    Delivery, Message, MessageId, Progress, Publisher, SessionKey,
-};
+use mqttzoo::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use mqttzoo::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
 use mqttzoo::session::outbox::Outbox;
-use mqttzoo::session::session::{Delivered, LinkOptions, Session};
+use mqttzoo::session::session::{Delivered, LinkOptions, Received, Session};
 
 fuzz_target!(|input: &[u8]| {
     let mut bytes = input.iter().copied();
@@ -215,6 +213,7 @@ impl Run {
             Stand::Pubrec => {
                 assert!(
                     self.session.handle_pubrec(&Pubrec::new(id, reason_code), &mut self.outbox)
+                        != Received::Unknown
                 );
                 if reason_code.is_error() {
                     self.in_flight.remove(place);
@@ -249,7 +248,8 @@ impl Run {
             }
             _ => {
                 let pubrec = Pubrec::new(id, ReasonCode::Success);
-                let fits = self.session.handle_pubrec(&pubrec, &mut self.outbox);
+                let fits =
+                    self.session.handle_pubrec(&pubrec, &mut self.outbox) != Received::Unknown;
                 assert_eq!(fits, matches!(stand, Some(Stand::Pubrec | Stand::Pubcomp)));
                 self.written();
                 if let (true, Some(place)) = (fits, place) {
