@@ -101,7 +101,7 @@ fn a_reservation_is_kept_or_given_back() {
                 assert_eq!(mailbox.reserve(bytes, Tick::ZERO), Room::Reserved);
                 match mailbox.commit(delivery(), &mut None) {
                     Commit::Queued(waker) => wake(waker),
-                    Commit::Closed(_) => panic!("nobody closes it"),
+                    other @ (Commit::Stored(_) | Commit::Closed(_)) => panic!("{other:?}"),
                 }
             })
         };
