@@ -639,7 +639,7 @@ impl Turn<'_> {
         delivery: Delivery,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let is_stored = target.mailbox.stored_as().is_some();
+        let is_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.stored_as().is_some();
         let kept = is_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),

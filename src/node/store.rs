@@ -106,7 +106,7 @@ pub(super) async fn restore(
         let Some(last) = page.last() else { break };
         after = Some(last.session.id);
         let outcomes = context.run(broker, clock.now(), |turn| {
-            let restore = |record| turn.restore_session(durable, record, None);
+            let restore = |record| turn.restore_session(durable, record);
             page.iter().map(restore).collect::<Vec<_>>()
         });
         let left_out = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;

@@ -136,6 +136,19 @@ impl Turn<'_> {
         Some(ticket)
     }
 
+    /// The same for several, of which the last is awaited: they are in one batch. `None` also where
+    /// there are none.
+    pub(crate) fn keep_all_and_tell(
+        &mut self,
+        mut operations: Vec<Operation>,
+    ) -> Option<Arc<PublishTicket>> {
+        let last = operations.pop()?;
+        for operation in operations {
+            self.keep(operation);
+        }
+        self.keep_and_tell(last)
+    }
+
     /// Lets `ticket` wait for what this publish has to have stored, if it has.
     #[inline]
     pub(crate) fn await_store(&mut self, ticket: &mut Option<Arc<PublishTicket>>, matched: bool) {

@@ -9,13 +9,10 @@ use crate::broker::durable::{Durable, StoredClient};
 use crate::broker::registry::Parked;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
-use crate::broker::wills::KeptWill;
-use crate::mqtt::{ProtocolVersion, TopicFilter, Will};
+use crate::mqtt::{ProtocolVersion, TopicFilter};
 use crate::ports::auth::Identity;
 use crate::ports::clock::Tick;
-use crate::ports::store::{
-    Operation, RetainedRecord, SessionRecord, StoredSubscription, StoredWill,
-};
+use crate::ports::store::{Operation, RetainedRecord, SessionRecord, StoredSubscription};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::{Session, Subscription};
 
@@ -40,19 +37,17 @@ impl Turn<'_> {
         &mut self,
         durable: &Durable,
         record: &SessionRecord,
-        will: Option<&StoredWill>,
     ) -> Result<(), NotRestored> {
         if record.life.expiry_interval_secs == 0 {
             // It was to end with its connection, which ended with the broker.
             self.keep(Operation::EndSession(record.session));
             return Ok(());
         }
-        let client = self.restored_client(durable, record, will);
+        let client = self.restored_client(durable, record);
         let expires_at = self.restored_end(durable, record);
-        let will_at = will.map(|will| self.restored_will_at(durable, will));
         let client_id = Arc::clone(&record.client_id);
         let mailbox = Arc::clone(client.session.mailbox());
-        let parked = Parked { client: Box::new(client), expires_at, will_at };
+        let parked = Parked { client: Box::new(client), expires_at, will_at: None };
         let times = parked.times();
         if !self.broker.registry.restore(&client_id, Box::new(parked)) {
             return Err(NotRestored::TooManySessions);
@@ -66,12 +61,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn restored_client(
-        &self,
-        durable: &Durable,
-        record: &SessionRecord,
-        will: Option<&StoredWill>,
-    ) -> Client {
+    fn restored_client(&self, durable: &Durable, record: &SessionRecord) -> Client {
         let options = &self.broker.options;
         let identity =
             Identity { client_id: Arc::clone(&record.client_id), user_name: None, anonymous: true };
@@ -109,11 +99,10 @@ impl Turn<'_> {
         let incoming = record.incoming.iter();
         stored.incoming = incoming.map(|one| (one.packet_id, one.message)).collect();
         stored.has_will = record.has_will;
-        let will = will.and_then(|stored| self.restored_will(stored));
         Client {
             stored: Some(Box::new(stored)),
             subscription_serial: serial,
-            ..Client::new(session, Arc::new(card), record.life.expiry_interval_secs, will)
+            ..Client::new(session, Arc::new(card), record.life.expiry_interval_secs, None)
         }
     }
 
@@ -123,25 +112,6 @@ impl Turn<'_> {
             Some(at) => Some(durable.tick(at)),
             None => Durable::expires_at(record.life.expiry_interval_secs, self.now),
         }
-    }
-
-    fn restored_will_at(&self, durable: &Durable, will: &StoredWill) -> Tick {
-        match will.fires_at_millis {
-            Some(at) => durable.tick(at),
-            None => self.now.plus_secs(will.delay_interval_secs),
-        }
-    }
-
-    fn restored_will(&self, stored: &StoredWill) -> Option<Arc<KeptWill>> {
-        let message = &stored.message;
-        self.broker.will_budget.keep(&Will {
-            topic: message.topic.clone(),
-            payload: message.payload.clone(),
-            qos: message.qos,
-            retain: message.retain,
-            delay_interval_secs: stored.delay_interval_secs,
-            properties: message.properties.clone(),
-        })
     }
 
     /// Puts a retained message back.

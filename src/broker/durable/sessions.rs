@@ -129,18 +129,14 @@ impl Turn<'_> {
         subscriptions: impl Iterator<Item = (&'a TopicFilter, &'a Subscription)>,
     ) -> Option<Arc<PublishTicket>> {
         let session = client.stored.as_ref()?.session;
-        let mut operations: Vec<_> = subscriptions
+        let operations = subscriptions
             .map(|(filter, subscription)| {
                 let (options, id) = (subscription.options, subscription.id);
                 let subscription = StoredSubscription { filter: filter.clone(), options, id };
                 Operation::PutSubscription { session, subscription }
             })
             .collect();
-        let last = operations.pop()?;
-        for operation in operations {
-            self.keep(operation);
-        }
-        self.keep_and_tell(last)
+        self.keep_all_and_tell(operations)
     }
 
     /// Takes Subscriptions out of the store. `true` when UNSUBACK goes out later.
@@ -153,12 +149,9 @@ impl Turn<'_> {
         let Some(session) = client.stored.as_ref().map(|stored| stored.session) else {
             return false;
         };
-        let mut ticket = None;
-        for filter in filters {
-            let filter = filter.clone();
-            ticket = self.keep_and_tell(Operation::RemoveSubscription { session, filter });
-        }
-        let Some(ticket) = ticket else { return false };
+        let removals =
+            filters.map(|filter| Operation::RemoveSubscription { session, filter: filter.clone() });
+        let Some(ticket) = self.keep_all_and_tell(removals.collect()) else { return false };
         client.take_step(Step { ticket, then: Then::Unsuback(unsuback.clone()) });
         true
     }
