@@ -71,6 +71,17 @@ pub(crate) struct LastRoute {
     fanout: Arc<Fanout>,
 }
 
+impl LastRoute {
+    pub(crate) fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    fn is_of(&self, topic: &TopicName) -> bool {
+        // Mostly it is the same name in the same place.
+        std::ptr::eq(self.topic.as_str(), topic.as_str()) || self.topic == *topic
+    }
+}
+
 /// A mailbox with room set aside: nothing but success can follow.
 struct Reserved<'a> {
     target: &'a FanoutTarget,
@@ -210,9 +221,7 @@ impl Turn<'_> {
         last: &'a mut Option<LastRoute>,
     ) -> Option<&'a Fanout> {
         let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
-        let is_same = |last: &LastRoute| {
-            last.generation == generation && last.topic.as_str() == topic.as_str()
-        };
+        let is_same = |last: &LastRoute| last.generation == generation && last.is_of(topic);
         if last.as_ref().is_some_and(is_same) {
             self.shard.counters.route_hits.increment();
         } else {

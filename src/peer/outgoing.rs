@@ -9,7 +9,7 @@ use crate::runtime::Clock;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
@@ -24,6 +24,8 @@ pub(super) struct Outgoing<'a> {
     /// What was taken and is not written; the first of it may be written in part.
     batches: VecDeque<Bytes>,
     heard: BytesMut,
+    /// Whether others have had their turn since the lane had nothing.
+    has_gathered: bool,
     /// What was offered when the time began to be taken, and when that was.
     probe: Option<(Cursors, Duration)>,
     pub(super) round_trip: Option<Duration>,
@@ -39,6 +41,7 @@ impl<'a> Outgoing<'a> {
             clock,
             batches: VecDeque::new(),
             heard: BytesMut::with_capacity(HEARD_BYTES),
+            has_gathered: false,
             probe: None,
             round_trip: None,
             has_progress: false,
@@ -90,9 +93,13 @@ impl<'a> Outgoing<'a> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         loop {
             if self.batches.is_empty() {
+                if !self.has_gathered && self.lane.has_unsent() {
+                    return self.gather(cx);
+                }
                 match self.lane.take(TAKE_BYTES, cx.waker(), &mut self.batches) {
                     Taken::Batches => self.begin_probe(),
                     Taken::Nothing => {
+                        self.has_gathered = false;
                         return Pin::new(&mut self.stream)
                             .poll_flush(cx)
                             .map_err(LinkError::Broken);
@@ -104,6 +111,14 @@ impl<'a> Outgoing<'a> {
             let written = ready!(self.poll_write(cx)).map_err(LinkError::Broken)?;
             self.advance(written);
         }
+    }
+
+    /// Lets everybody have a turn for whom something has come from a socket: what they offer goes out
+    /// together. A write to a link costs as much as some hundred messages in it.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.has_gathered = true;
+        let others = pin!(tokio::task::yield_now());
+        others.poll(cx).map(Ok)
     }
 
     fn begin_probe(&mut self) {

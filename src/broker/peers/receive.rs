@@ -104,7 +104,8 @@ impl Turn<'_> {
             let seq = frame.seq;
             match batch.kind {
                 StreamKind::Data => {
-                    let publish = frame.publish()?;
+                    let last_topic = last_route.as_ref().map(LastRoute::topic);
+                    let publish = frame.publish_after(last_topic)?;
                     let qos = publish.qos;
                     let fate = self.receive_publish(peers, publish, &mut last_route);
                     note_outcome(outcomes, seq, qos, fate);

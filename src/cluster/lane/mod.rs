@@ -277,6 +277,13 @@ impl Lane {
         self.state.lock().control.bytes() <= self.options.control_bytes_max / 4
     }
 
+    /// Whether there is something to take.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        let state = self.state.lock();
+        state.control.has_unsent() || state.data.has_unsent()
+    }
+
     /// Moves batches that this connection has not sent to the end of `into`, about `bytes_max`
     /// bytes, control first. When there is nothing, the sender counts as idle.
     pub fn take(&self, bytes_max: usize, waker: &Waker, into: &mut VecDeque<Bytes>) -> Taken {

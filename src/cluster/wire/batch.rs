@@ -14,6 +14,7 @@ use crate::cluster::wire::WireError;
 use crate::cluster::wire::control::decode_control;
 use crate::cluster::wire::primitive::Reader;
 use crate::cluster::wire::publish::decode_publish;
+use crate::mqtt::TopicName;
 
 /// The first bytes of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -171,9 +172,21 @@ impl RawFrame<'_> {
     /// # Errors
     ///
     /// Says what is wrong with it.
+    pub fn publish(self) -> Result<PublishFrame, WireError> {
+        self.publish_after(None)
+    }
+
+    /// The same, behind a message of `last_topic`: one of the same topic shares its name.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it.
     #[inline]
-    pub fn publish(mut self) -> Result<PublishFrame, WireError> {
-        decode_publish(&mut self.body)
+    pub fn publish_after(
+        mut self,
+        last_topic: Option<&TopicName>,
+    ) -> Result<PublishFrame, WireError> {
+        decode_publish(&mut self.body, last_topic)
     }
 
     /// Reads it as a frame of the control stream.

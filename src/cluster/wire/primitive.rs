@@ -267,6 +267,19 @@ impl<'a> Reader<'a> {
         TopicName::parse(self.string()?).map_err(WireError::Topic)
     }
 
+    /// The same; when it is that of the frame before, it was checked then.
+    #[inline]
+    pub(super) fn topic_after(&mut self, last: Option<&TopicName>) -> Result<TopicName, WireError> {
+        let before = self.rest;
+        let len = usize::from(self.u16()?);
+        let bytes = self.take(len)?;
+        if let Some(last) = last.filter(|last| last.as_str().as_bytes() == bytes) {
+            return Ok(last.clone());
+        }
+        self.rest = before;
+        self.topic()
+    }
+
     pub(super) fn filter(&mut self) -> Result<TopicFilter, WireError> {
         TopicFilter::parse(&self.string()?).map_err(WireError::Topic)
     }

@@ -15,7 +15,7 @@ use crate::cluster::frame::PublishFrame;
 use crate::cluster::version::Version;
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{ENTRIES_MAX, Reader, Sink, varint_len};
-use crate::mqtt::{MessageProperties, QoS, TopicFilter};
+use crate::mqtt::{MessageProperties, QoS, TopicFilter, TopicName};
 use crate::ports::message::Message;
 
 /// A [`PublishFrame`] whose parts lie elsewhere.
@@ -178,14 +178,17 @@ pub fn encode_publish(parts: &PublishParts<'_>, out: &mut BytesMut) {
 
 /// Reads the body of a frame.
 #[inline]
-pub(super) fn decode_publish(reader: &mut Reader<'_>) -> Result<PublishFrame, WireError> {
+pub(super) fn decode_publish(
+    reader: &mut Reader<'_>,
+    last_topic: Option<&TopicName>,
+) -> Result<PublishFrame, WireError> {
     let flags = reader.u8()?;
     let publisher = reader.u64()?;
     let qos = QoS::from_bits(flags & QOS).ok_or(WireError::Value("QoS"))?;
     let message_id = if qos > QoS::AtMostOnce { reader.u64()? } else { 0 };
     let expires_at_millis = if flags & HAS_EXPIRY != 0 { Some(reader.u64()?) } else { None };
     let version = if flags & HAS_VERSION != 0 { Some(reader.version()?) } else { None };
-    let topic = reader.topic()?;
+    let topic = reader.topic_after(last_topic)?;
     let properties =
         if flags & HAS_PROPERTIES != 0 { Some(read_properties(reader)?) } else { None };
     let groups = if flags & HAS_GROUPS != 0 { read_groups(reader)? } else { SmallVec::new() };
