@@ -853,6 +853,10 @@ pub(crate) fn handle_publish(
         {
             Ok(())
         }
+        Published::Duplicate(id) if client.has_asked() || !turn.may_acknowledge() => {
+            client.answer_again(id);
+            Ok(())
+        }
         Published::Duplicate(id) => {
             client.session.answer_publish(qos, id, ReasonCode::Success, None, turn.outbox);
             turn.shard.counters.packets_sent.increment();

@@ -67,6 +67,11 @@ impl Waiting {
         self.publishes.is_empty() && self.subscribes.is_empty() && self.steps.is_empty()
     }
 
+    /// Whether the client waits on its present connection for an answer to a publish.
+    fn is_asked(&self) -> bool {
+        self.publishes.iter().any(|one| one.asked > 0)
+    }
+
     /// The client sends a QoS 2 message again that is waited for: it is answered behind the first
     /// one. `false` when it is not waited for.
     pub(crate) fn ask_again(&mut self, id: PacketId) -> bool {
@@ -94,6 +99,11 @@ impl Client {
         self.waiting.as_ref().is_some_and(|waiting| !waiting.publishes.is_empty())
     }
 
+    /// Whether an acknowledgement has to wait for others on this connection before it.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.is_asked())
+    }
+
     /// Whether as much waits for other brokers as may: the client is not read on.
     #[inline]
     #[must_use]
@@ -116,6 +126,15 @@ impl Client {
         reason: Option<&'static str>,
     ) {
         self.push_unanswered(qos, id, Answer::Known(reason_code, reason));
+    }
+
+    /// Answers a QoS 2 message that comes again and was taken, behind what the client has asked for on
+    /// this connection. What it has not asked for yet is behind it.
+    pub(crate) fn answer_again(&mut self, id: PacketId) {
+        let publishes = &mut self.waiting.get_or_insert_default().publishes;
+        let place = publishes.iter().rposition(|one| one.asked > 0).map_or(0, |place| place + 1);
+        let answer = Answer::Known(ReasonCode::Success, None);
+        publishes.insert(place, UnansweredPublish { id, qos: QoS::ExactlyOnce, answer, asked: 1 });
     }
 
     fn push_unanswered(&mut self, qos: QoS, id: PacketId, answer: Answer) {
