@@ -42,6 +42,14 @@ enum Answer {
     Pending(Arc<PublishTicket>),
 }
 
+/// What a publish has come to.
+enum Verdict {
+    /// Its publisher is told so.
+    Told(ReasonCode, Option<&'static str>),
+    /// Nothing that could be told would be true: the connection is to be closed for this reason.
+    Untold(ReasonCode, &'static str),
+}
+
 impl Waiting {
     /// Acknowledgements that wait.
     #[must_use]
@@ -147,30 +155,50 @@ impl Client {
     /// The client is away and its Session is to leave this broker: whether nothing is waited for any
     /// more. What was refused it sends again, as new.
     pub(crate) fn settle_unheard(&mut self, waker: &Waker) -> bool {
-        loop {
-            let waiting = self.waiting.as_mut();
-            let Some(first) = waiting.and_then(|waiting| waiting.publishes.pop_front()) else {
-                break;
+        let version = self.session.version();
+        while let Some(waiting) = &mut self.waiting {
+            let Some(first) = waiting.publishes.front() else {
+                self.waiting = None;
+                return true;
             };
-            if let Answer::Pending(ticket) = &first.answer {
-                match ticket.poll(waker) {
-                    None => {
-                        if let Some(waiting) = &mut self.waiting {
-                            waiting.publishes.push_front(first);
-                        }
-                        return false;
-                    }
-                    Some(
-                        RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown,
-                    ) => {
-                        self.forget_publish(first.id);
-                    }
-                    Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
-                }
-            }
+            let Some(verdict) = first.verdict(version, waker) else { return false };
+            let id = first.id;
+            waiting.publishes.pop_front();
+            self.note_unheard(id, &verdict);
         }
-        self.waiting = None;
         true
+    }
+
+    /// A publish has come to this, and the client does not hear of it. Should it not have been taken,
+    /// it comes again as new.
+    fn note_unheard(&mut self, id: PacketId, verdict: &Verdict) {
+        match verdict {
+            Verdict::Told(reason_code, _) if !reason_code.is_error() => {}
+            Verdict::Told(..) | Verdict::Untold(..) => self.forget_publish(id),
+        }
+    }
+}
+
+impl UnansweredPublish {
+    /// What it has come to; `waker` is called once that is known.
+    fn verdict(&self, version: ProtocolVersion, waker: &Waker) -> Option<Verdict> {
+        let ticket = match &self.answer {
+            Answer::Known(reason_code, reason) => {
+                return Some(Verdict::Told(*reason_code, *reason));
+            }
+            Answer::Pending(ticket) => ticket,
+        };
+        Some(match ticket.poll(waker)? {
+            RemoteOutcome::Enqueued => Verdict::Told(ReasonCode::Success, None),
+            RemoteOutcome::NoMatch => Verdict::Told(ReasonCode::NoMatchingSubscribers, None),
+            // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
+            RemoteOutcome::Full if version == ProtocolVersion::V5 => {
+                Verdict::Told(ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
+            }
+            RemoteOutcome::Full => Verdict::Untold(ReasonCode::QuotaExceeded, REFUSED_ELSEWHERE),
+            RemoteOutcome::Refused(reason_code) => Verdict::Untold(reason_code, REFUSED),
+            RemoteOutcome::Unknown => Verdict::Untold(ReasonCode::UnspecifiedError, ANSWER_LOST),
+        })
     }
 }
 
@@ -202,41 +230,30 @@ impl Turn<'_> {
         publishes: &mut VecDeque<UnansweredPublish>,
         waker: &Waker,
     ) -> Result<(), EndCause> {
+        let version = client.session.version();
         while let Some(first) = publishes.front() {
-            let (reason_code, reason) = match &first.answer {
-                Answer::Known(reason_code, reason) => (*reason_code, *reason),
-                Answer::Pending(ticket) => match ticket.poll(waker) {
-                    None => return Ok(()),
-                    Some(RemoteOutcome::Enqueued) => (ReasonCode::Success, None),
-                    Some(RemoteOutcome::NoMatch) => (ReasonCode::NoMatchingSubscribers, None),
-                    // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
-                    Some(RemoteOutcome::Full)
-                        if client.session.version() == ProtocolVersion::V5 =>
-                    {
-                        (ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
-                    }
-                    Some(RemoteOutcome::Full) => {
-                        give_up_first(client, publishes);
-                        return Err(EndCause::new(ReasonCode::QuotaExceeded, REFUSED_ELSEWHERE));
-                    }
-                    Some(RemoteOutcome::Refused(reason_code)) => {
-                        give_up_first(client, publishes);
-                        return Err(EndCause::new(reason_code, REFUSED));
-                    }
-                    Some(RemoteOutcome::Unknown) => {
-                        give_up_first(client, publishes);
-                        return Err(EndCause::new(ReasonCode::UnspecifiedError, ANSWER_LOST));
-                    }
-                },
-            };
-            if !self.wait_to_acknowledge(client, waker) {
+            let Some(verdict) = first.verdict(version, waker) else { return Ok(()) };
+            let is_told = matches!(verdict, Verdict::Told(..));
+            if is_told && !self.wait_to_acknowledge(client, waker) {
                 return Ok(());
             }
-            let Some(first) = publishes.pop_front() else { return Ok(()) };
-            let (qos, id) = (first.qos, first.id);
-            for _ in 0..first.asked {
-                client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
-                self.shard.counters.packets_sent.increment();
+            let (qos, id, asked) = (first.qos, first.id, first.asked);
+            publishes.pop_front();
+            if asked == 0 {
+                client.note_unheard(id, &verdict);
+                continue;
+            }
+            match verdict {
+                Verdict::Told(reason_code, reason) => {
+                    for _ in 0..asked {
+                        client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
+                        self.shard.counters.packets_sent.increment();
+                    }
+                }
+                Verdict::Untold(reason_code, reason) => {
+                    client.note_unheard(id, &verdict);
+                    return Err(EndCause::new(reason_code, reason));
+                }
             }
         }
         Ok(())
@@ -255,19 +272,12 @@ impl Turn<'_> {
     }
 }
 
-const REFUSED: &str = "the message could not be stored, or not by another broker";
-/// The first of what is not answered came to an end that no acknowledgement can tell. It comes again,
-/// as new.
-fn give_up_first(client: &mut Client, publishes: &mut VecDeque<UnansweredPublish>) {
-    if let Some(first) = publishes.pop_front() {
-        client.forget_publish(first.id);
-    }
-}
-
 /// Publishes of one client that other brokers have not answered for, and SUBSCRIBEs that they have not
 /// confirmed. More are not read until they have.
 const UNANSWERED_MAX: usize = 1_024;
 const UNCONFIRMED_MAX: usize = 64;
+
+const REFUSED: &str = "the message could not be stored, or not by another broker";
 
 const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
 
