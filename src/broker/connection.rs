@@ -672,10 +672,14 @@ impl Connection {
         }
     }
 
-    /// Whether a CONNECT waits for somebody's answer.
+    /// Whether a CONNECT waits for somebody's answer. That the client leaves is to be noticed
+    /// meanwhile: it would not hear of what comes of it.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Authenticating { .. } | Stage::Claiming { .. })
+        match &self.stage {
+            Stage::Authenticating { .. } | Stage::Entering { .. } | Stage::Claiming { .. } => true,
+            Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => false,
+        }
     }
 
     /// Whether the socket is to be read now.
