@@ -187,6 +187,10 @@ impl Endpoint {
         let was_reading = self.connection.is_reading();
         let outbox_max = if self.backlog.is_empty() { bounds.outbox_bytes } else { 0 };
         let progress = self.connection.advance(turn, bounds.deliveries, outbox_max, &self.waker);
+        if self.connection.is_waiting() && self.has_arrived_all {
+            self.connection.handle_lost(turn, "the client closed the connection");
+            return false;
+        }
         let reads_again = !was_reading && self.connection.is_reading();
         wants_turn || reads_again || progress == Progress::More
     }

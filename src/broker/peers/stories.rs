@@ -7,6 +7,7 @@ use crate::mqtt::{
     Disconnect, Packet, PacketId, Puback, Pubrel, QoS, ReasonCode, SubscriptionOptions,
 };
 
+mod again;
 mod barrier;
 mod gone;
 mod groups;

@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::Step;
+use crate::broker::peers::again::{LeftOut, LeftOuts};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
@@ -22,6 +24,8 @@ pub struct Waiting {
     pub(crate) subscribes: VecDeque<UnconfirmedSubscribe>,
     /// What the store is to have first.
     pub(crate) steps: VecDeque<Step>,
+    /// Who did not take messages of QoS 2 that were not answered.
+    pub(super) left_out: LeftOuts,
 }
 
 /// A PUBLISH whose acknowledgement has not been sent.
@@ -40,6 +44,22 @@ enum Answer {
     Known(ReasonCode, Option<&'static str>),
     /// Other brokers have not answered.
     Pending(Arc<PublishTicket>),
+}
+
+/// Who has not taken a publish that is not answered.
+enum Untaken {
+    /// Nobody has it, or it is not known who does not: it comes again as new.
+    ByAnybody,
+    /// These: it comes again for them.
+    By(Vec<LeftOut>),
+}
+
+/// What a publish has come to.
+enum Verdict {
+    /// Its publisher is told so.
+    Told(ReasonCode, Option<&'static str>),
+    /// Nothing that could be told would be true: the connection is to be closed for this reason.
+    Untold(ReasonCode, &'static str, Untaken),
 }
 
 impl Waiting {
@@ -64,7 +84,15 @@ impl Waiting {
     /// Whether nothing is waited for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.publishes.is_empty() && self.subscribes.is_empty() && self.steps.is_empty()
+        self.publishes.is_empty()
+            && self.subscribes.is_empty()
+            && self.steps.is_empty()
+            && self.left_out.is_empty()
+    }
+
+    /// Whether the client waits on its present connection for an answer to a publish.
+    fn is_asked(&self) -> bool {
+        self.publishes.iter().any(|one| one.asked > 0)
     }
 
     /// The client sends a QoS 2 message again that is waited for: it is answered behind the first
@@ -94,6 +122,11 @@ impl Client {
         self.waiting.as_ref().is_some_and(|waiting| !waiting.publishes.is_empty())
     }
 
+    /// Whether an acknowledgement has to wait for others on this connection before it.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.is_asked())
+    }
+
     /// Whether as much waits for other brokers as may: the client is not read on.
     #[inline]
     #[must_use]
@@ -118,6 +151,16 @@ impl Client {
         self.push_unanswered(qos, id, Answer::Known(reason_code, reason));
     }
 
+    /// Answers a QoS 2 message that comes again, with success or with what `ticket` comes to: behind what
+    /// the client has asked for on this connection. What it has not asked for yet is behind it.
+    pub(crate) fn answer_repeat(&mut self, id: PacketId, ticket: Option<Arc<PublishTicket>>) {
+        let publishes = &mut self.waiting.get_or_insert_default().publishes;
+        let place = publishes.iter().rposition(|one| one.asked > 0).map_or(0, |place| place + 1);
+        let answer = ticket.map_or(Answer::Known(ReasonCode::Success, None), Answer::Pending);
+        let qos = QoS::ExactlyOnce;
+        publishes.insert(place, UnansweredPublish { id, qos, answer, asked: 1 });
+    }
+
     fn push_unanswered(&mut self, qos: QoS, id: PacketId, answer: Answer) {
         let waiting = self.waiting.get_or_insert_default();
         waiting.publishes.push_back(UnansweredPublish { id, qos, answer, asked: 1 });
@@ -126,32 +169,83 @@ impl Client {
 
 impl Client {
     /// The client is away and its Session is to leave this broker: whether nothing is waited for any
-    /// more. What was refused it sends again, as new.
-    pub(crate) fn settle_unheard(&mut self, waker: &Waker) -> bool {
-        loop {
-            let waiting = self.waiting.as_mut();
-            let Some(first) = waiting.and_then(|waiting| waiting.publishes.pop_front()) else {
-                break;
-            };
-            if let Answer::Pending(ticket) = &first.answer {
-                match ticket.poll(waker) {
-                    None => {
-                        if let Some(waiting) = &mut self.waiting {
-                            waiting.publishes.push_front(first);
-                        }
-                        return false;
-                    }
-                    Some(
-                        RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown,
-                    ) => {
-                        self.forget_publish(first.id);
-                    }
-                    Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
+    /// more.
+    pub(crate) fn settle_unheard(&mut self, counters: &ShardCounters, waker: &Waker) -> bool {
+        let version = self.session.version();
+        let Some(mut waiting) = self.waiting.take() else { return true };
+        while let Some(first) = waiting.publishes.front()
+            && let Some(verdict) = first.verdict(version, waker)
+        {
+            let id = first.id;
+            waiting.publishes.pop_front();
+            self.note_unheard(&mut waiting.left_out, id, verdict, counters);
+        }
+        let is_settled = waiting.publishes.is_empty();
+        if is_settled {
+            waiting.subscribes.clear();
+            waiting.steps.clear();
+        }
+        if !waiting.is_empty() {
+            self.waiting = Some(waiting);
+        }
+        is_settled
+    }
+
+    /// A publish has come to this, and its client does not hear of it. What was not taken comes again:
+    /// for those who did not take it, or as new.
+    fn note_unheard(
+        &mut self,
+        left_outs: &mut LeftOuts,
+        id: PacketId,
+        verdict: Verdict,
+        counters: &ShardCounters,
+    ) {
+        match verdict {
+            Verdict::Told(reason_code, _) if !reason_code.is_error() => {}
+            Verdict::Told(..) | Verdict::Untold(.., Untaken::ByAnybody) => self.forget_publish(id),
+            Verdict::Untold(.., Untaken::By(left_out)) => {
+                if !left_outs.note(id, left_out) {
+                    counters.left_outs_forgotten.increment();
+                    self.forget_publish(id);
                 }
             }
         }
-        self.waiting = None;
-        true
+    }
+}
+
+impl UnansweredPublish {
+    /// What it has come to; `waker` is called once that is known.
+    fn verdict(&self, version: ProtocolVersion, waker: &Waker) -> Option<Verdict> {
+        let ticket = match &self.answer {
+            Answer::Known(reason_code, reason) => {
+                return Some(Verdict::Told(*reason_code, *reason));
+            }
+            Answer::Pending(ticket) => ticket,
+        };
+        Some(match ticket.poll(waker)? {
+            RemoteOutcome::Enqueued => Verdict::Told(ReasonCode::Success, None),
+            RemoteOutcome::NoMatch => Verdict::Told(ReasonCode::NoMatchingSubscribers, None),
+            // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
+            RemoteOutcome::Full if version == ProtocolVersion::V5 => {
+                Verdict::Told(ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
+            }
+            RemoteOutcome::Full => {
+                let reason_code = ReasonCode::QuotaExceeded;
+                Verdict::Untold(reason_code, REFUSED_ELSEWHERE, Untaken::ByAnybody)
+            }
+            RemoteOutcome::Refused(reason_code) => {
+                Verdict::Untold(reason_code, REFUSED, self.untaken(ticket))
+            }
+            RemoteOutcome::Unknown => {
+                Verdict::Untold(ReasonCode::UnspecifiedError, ANSWER_LOST, self.untaken(ticket))
+            }
+        })
+    }
+
+    /// A client that sends QoS 1 again sends it to all.
+    fn untaken(&self, ticket: &PublishTicket) -> Untaken {
+        let left_out = (self.qos == QoS::ExactlyOnce).then(|| ticket.take_left_out()).flatten();
+        left_out.map_or(Untaken::ByAnybody, Untaken::By)
     }
 }
 
@@ -168,7 +262,7 @@ impl Turn<'_> {
     ) -> Result<(), EndCause> {
         let Some(mut waiting) = client.waiting.take() else { return Ok(()) };
         let settled = self
-            .answer_publishes(client, &mut waiting.publishes, waker)
+            .answer_publishes(client, &mut waiting, waker)
             .and_then(|()| self.confirm_subscribes(client, &mut waiting.subscribes, waker))
             .and_then(|()| self.take_steps(client, &mut waiting.steps, waker));
         if !waiting.is_empty() {
@@ -180,44 +274,32 @@ impl Turn<'_> {
     fn answer_publishes(
         &mut self,
         client: &mut Client,
-        publishes: &mut VecDeque<UnansweredPublish>,
+        waiting: &mut Waiting,
         waker: &Waker,
     ) -> Result<(), EndCause> {
+        let Waiting { publishes, left_out, .. } = waiting;
+        let version = client.session.version();
         while let Some(first) = publishes.front() {
-            let (reason_code, reason) = match &first.answer {
-                Answer::Known(reason_code, reason) => (*reason_code, *reason),
-                Answer::Pending(ticket) => match ticket.poll(waker) {
-                    None => return Ok(()),
-                    Some(RemoteOutcome::Enqueued) => (ReasonCode::Success, None),
-                    Some(RemoteOutcome::NoMatch) => (ReasonCode::NoMatchingSubscribers, None),
-                    // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
-                    Some(RemoteOutcome::Full)
-                        if client.session.version() == ProtocolVersion::V5 =>
-                    {
-                        (ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
-                    }
-                    Some(RemoteOutcome::Full) => {
-                        give_up_first(client, publishes);
-                        return Err(EndCause::new(ReasonCode::QuotaExceeded, REFUSED_ELSEWHERE));
-                    }
-                    Some(RemoteOutcome::Refused(reason_code)) => {
-                        give_up_first(client, publishes);
-                        return Err(EndCause::new(reason_code, REFUSED));
-                    }
-                    Some(RemoteOutcome::Unknown) => {
-                        give_up_first(client, publishes);
-                        return Err(EndCause::new(ReasonCode::UnspecifiedError, ANSWER_LOST));
-                    }
-                },
-            };
-            if !self.wait_to_acknowledge(client, waker) {
+            let Some(verdict) = first.verdict(version, waker) else { return Ok(()) };
+            let is_told = matches!(verdict, Verdict::Told(..));
+            if is_told && !self.wait_to_acknowledge(client, waker) {
                 return Ok(());
             }
-            let Some(first) = publishes.pop_front() else { return Ok(()) };
-            let (qos, id) = (first.qos, first.id);
-            for _ in 0..first.asked {
-                client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
-                self.shard.counters.packets_sent.increment();
+            let (qos, id, asked) = (first.qos, first.id, first.asked);
+            publishes.pop_front();
+            let counters = &self.shard.counters;
+            match verdict {
+                verdict if asked == 0 => client.note_unheard(left_out, id, verdict, counters),
+                Verdict::Told(reason_code, reason) => {
+                    for _ in 0..asked {
+                        client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
+                        self.shard.counters.packets_sent.increment();
+                    }
+                }
+                Verdict::Untold(reason_code, reason, _) => {
+                    client.note_unheard(left_out, id, verdict, counters);
+                    return Err(EndCause::new(reason_code, reason));
+                }
             }
         }
         Ok(())
@@ -236,19 +318,12 @@ impl Turn<'_> {
     }
 }
 
-const REFUSED: &str = "the message could not be stored, or not by another broker";
-/// The first of what is not answered came to an end that no acknowledgement can tell. It comes again,
-/// as new.
-fn give_up_first(client: &mut Client, publishes: &mut VecDeque<UnansweredPublish>) {
-    if let Some(first) = publishes.pop_front() {
-        client.forget_publish(first.id);
-    }
-}
-
 /// Publishes of one client that other brokers have not answered for, and SUBSCRIBEs that they have not
 /// confirmed. More are not read until they have.
 const UNANSWERED_MAX: usize = 1_024;
 const UNCONFIRMED_MAX: usize = 64;
+
+const REFUSED: &str = "the message could not be stored, or not by another broker";
 
 const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
 

@@ -21,12 +21,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Driver, DriverOptions, Link, ShardContext};
 use crate::broker::card::Origin;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
+use crate::broker::peers::Peers;
 use crate::broker::{Broker, Guards, Seeds};
+use crate::cluster::identity::BootId;
+use crate::cluster::lane::LaneOptions;
+use crate::cluster::slot_table::SlotTable;
 use crate::mqtt::{
     Connect, ConnectProperties, Packet, PacketId, Pingresp, ProtocolVersion, Publish, QoS,
     Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use crate::ports::auth::{AuthBusy, AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
+use crate::ports::clock::Tick;
 use crate::runtime::Clock;
 
 /// A driven connection and its client.
@@ -428,6 +433,31 @@ async fn a_client_that_leaves_while_its_password_waits_is_gone_at_once() {
         assert!(!doorman.is_wanted(), "nobody waits for the answer");
         assert_eq!(stage.broker.counters().totals().connects_refused, 1);
     }
+}
+
+/// Story: the same while another broker was asked for the Client Identifier. A client that had given up
+/// long ago was let in, and its Session began anew: of its CONNACK it had read nothing, and took that
+/// Session at its next CONNECT for the one before. It did not subscribe again, and what it sent again
+/// came twice.
+#[tokio::test]
+async fn a_client_that_leaves_while_its_client_identifier_waits_is_gone_at_once() {
+    let peers = Peers::new(BootId(1), "here".into(), 1, LaneOptions::default());
+    peers.set_clock_offset(0);
+    peers.set_admitting(true);
+    let broker = Broker::new(BrokerOptions::default(), Guards::default(), SEEDS);
+    let broker = Arc::new(broker.with_peers(peers));
+    let context = Arc::new(ShardContext::new(&broker));
+    let elsewhere = SlotTable::new(1, |_| Some(BootId(2)));
+    context.run(&broker, Tick::ZERO, |turn| turn.set_slots(broker.peers().unwrap(), elsewhere));
+    let mut stage = Stage::on(Arc::clone(&broker), context, ConnectionOptions::default());
+    stage.send([encoded(&[connect()])]);
+    stage.settle();
+    assert_eq!(broker.peers().unwrap().ownership().counts().pending, 1, "broker 2 is asked");
+    assert_eq!(broker.counters().totals().connects_refused, 0);
+    stage.leave();
+    stage.settle();
+    assert_eq!(broker.counters().totals().connects_refused, 1);
+    assert_eq!(stage.received(), "");
 }
 
 #[tokio::test]
