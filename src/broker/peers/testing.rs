@@ -27,7 +27,7 @@ use crate::broker::{Broker, Guards, Seeds};
 use crate::cluster::frame::{ControlFrame, RetainedValue, StreamKind};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::lane::{Lane, LaneCounts, LaneOptions, Taken};
-use crate::cluster::slot_table::{SLOTS, SlotTable, slot_of};
+use crate::cluster::slots::{SLOTS, SlotMap};
 use crate::cluster::wire::{Batch, BatchHeader, FRAME_BYTES_MAX};
 use crate::mqtt::{
     Connect, ConnectProperties, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
@@ -41,7 +41,7 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     links: BTreeMap<(usize, usize), Link>,
     lines: Vec<Line>,
-    slots: SlotTable,
+    slots: Arc<SlotMap>,
     /// `None`: in a fixed order.
     chance: Option<Chance>,
     now: Tick,
@@ -58,7 +58,7 @@ struct Node {
 
 enum News {
     Dead(BootId),
-    Slots(SlotTable),
+    Slots(Arc<SlotMap>),
 }
 
 /// One direction between two brokers.
@@ -202,7 +202,7 @@ impl Cluster {
             nodes: (0..count).map(|number| Node::new(number, options.clone(), lanes)).collect(),
             links: BTreeMap::new(),
             lines: Vec::new(),
-            slots: SlotTable::new(0, |_| None),
+            slots: Arc::default(),
             chance,
             now: Tick::from_millis(1_000),
         };
@@ -252,9 +252,10 @@ impl Cluster {
     pub(crate) fn assign_slots(&mut self) {
         let live: Vec<_> = (0..self.nodes.len()).filter(|one| self.nodes[*one].is_alive).collect();
         let epoch = self.slots.epoch() + 1;
-        self.slots = SlotTable::new(epoch, |slot| Some(boot_id(live[slot % live.len()])));
+        let members = live.iter().map(|node| boot_id(*node)).collect();
+        self.slots = Arc::new(SlotMap::in_turn(epoch, members));
         for node in live {
-            self.nodes[node].news.push_back(News::Slots(self.slots.clone()));
+            self.nodes[node].news.push_back(News::Slots(Arc::clone(&self.slots)));
         }
     }
 
@@ -266,9 +267,9 @@ impl Cluster {
     /// So many of them.
     pub(crate) fn client_ids_at(&self, node: usize, count: usize) -> Vec<String> {
         let ids = (0..SLOTS).map(|number| format!("client-{number}"));
-        let ours = ids.filter(|id| self.slots.owner(id) == Some(boot_id(node)));
+        let ours = ids.filter(|id| self.slots.coordinator_of(id) == Some(boot_id(node)));
         let ours: Vec<_> = ours.take(count).collect();
-        assert_eq!(ours.len(), count, "slot {} has another owner", slot_of("client-0"));
+        assert_eq!(ours.len(), count, "more than {SLOTS} clients are asked for");
         ours
     }
 
@@ -502,7 +503,7 @@ impl Cluster {
         let Some(news) = self.nodes[node].news.pop_front() else { return };
         self.at(node, |turn, peers| match news {
             News::Dead(boot_id) => turn.remove_peer(peers, boot_id),
-            News::Slots(table) => turn.set_slots(peers, table),
+            News::Slots(map) => turn.set_slots(peers, map),
         });
     }
 

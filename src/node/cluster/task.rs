@@ -26,7 +26,6 @@ use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
 use crate::cluster::relay::Relay;
-use crate::cluster::slot_table::SlotTable;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
 use crate::gateway::mqtt::ShardContext;
@@ -366,8 +365,8 @@ impl ClusterTask {
     /// Client Identifiers have other coordinators.
     fn follow_slots(&mut self, map: Arc<SlotMap>) {
         let Some(peers) = self.broker.peers() else { return };
-        let table = SlotTable::new(map.epoch(), |index| map.owner_at(index));
-        self.context.run(&self.broker, self.clock.now(), |turn| turn.set_slots(peers, table));
+        let now = self.clock.now();
+        self.context.run(&self.broker, now, |turn| turn.set_slots(peers, Arc::clone(&map)));
         self.status.note_slots(map);
     }
 
