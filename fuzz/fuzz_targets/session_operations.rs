@@ -17,7 +17,7 @@ use mqttzoo::ports::clock::Tick;
 use mqttzoo::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use mqttzoo::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
 use mqttzoo::session::outbox::Outbox;
-use mqttzoo::session::session::{Delivered, LinkOptions, Received, Session};
+use mqttzoo::session::session::{Agreement, Delivered, Received, Session};
 
 fuzz_target!(|input: &[u8]| {
     let mut bytes = input.iter().copied();
@@ -302,8 +302,8 @@ impl Run {
     }
 }
 
-fn link(window_max: usize) -> LinkOptions {
-    LinkOptions {
+fn link(window_max: usize) -> Agreement {
+    Agreement {
         version: ProtocolVersion::V5,
         window_max,
         packet_bytes_max: usize::MAX,

@@ -300,7 +300,7 @@ impl Turn<'_> {
         granted: Vec<Granted>,
         since: Offer,
     ) {
-        let link = client.session.link_options();
+        let link = client.session.agreement();
         let suback = Suback {
             packet_id: answer.packet_id,
             reason_codes: answer.reason_codes,

@@ -84,7 +84,7 @@ pub struct Subscription {
 
 /// What was agreed with the client for one Network Connection.
 #[derive(Clone, Debug)]
-pub struct LinkOptions {
+pub struct Agreement {
     /// The version the client speaks.
     pub version: ProtocolVersion,
     /// QoS 1 and 2 messages the client takes at a time, our own bound included.
@@ -104,7 +104,7 @@ pub struct LinkOptions {
 
 #[derive(Debug)]
 struct Link {
-    options: LinkOptions,
+    options: Agreement,
     inbound_aliases: InboundAliases,
     outbound_aliases: Option<Box<OutboundAliases>>,
 }
@@ -178,7 +178,7 @@ impl Session {
             subscription_bytes: 0,
             in_flight: InFlight::new(),
             unreleased: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
-            link: Link::new(LinkOptions::unconnected()),
+            link: Link::new(Agreement::unconnected()),
             acknowledged_messages: 0,
             acknowledged_bytes: 0,
             stored: mailbox_is_stored.then(Box::default),
@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// A Network Connection takes the Session: unacknowledged messages will be sent again.
-    pub fn attach(&mut self, options: LinkOptions) {
+    pub fn attach(&mut self, options: Agreement) {
         self.link = Link::new(options);
         self.in_flight.start_resending();
         self.mailbox.attach();
@@ -196,7 +196,7 @@ impl Session {
     pub fn detach(&mut self) {
         self.settle_acknowledged();
         self.in_flight.detach_messages();
-        self.link = Link::new(LinkOptions::unconnected());
+        self.link = Link::new(Agreement::unconnected());
     }
 
     /// PUBLISH of the client.
@@ -549,7 +549,7 @@ impl Session {
 
     /// What was agreed for the present connection.
     #[must_use]
-    pub fn link_options(&self) -> &LinkOptions {
+    pub fn agreement(&self) -> &Agreement {
         &self.link.options
     }
 
@@ -566,7 +566,7 @@ impl Finished {
     }
 }
 
-impl LinkOptions {
+impl Agreement {
     fn unconnected() -> Self {
         Self {
             version: ProtocolVersion::V311,
@@ -581,7 +581,7 @@ impl LinkOptions {
 }
 
 impl Link {
-    fn new(options: LinkOptions) -> Self {
+    fn new(options: Agreement) -> Self {
         Self { options, inbound_aliases: InboundAliases::default(), outbound_aliases: None }
     }
 

@@ -18,7 +18,7 @@ use std::task::Waker;
 use bytes::{Bytes, BytesMut};
 
 use crate::cluster::frame::{Cursors, StreamKind};
-use crate::cluster::lane::outgoing::Outgoing;
+use crate::cluster::lane::outgoing::OutgoingStream;
 use crate::cluster::sync::Mutex;
 use crate::mqtt::QoS;
 
@@ -94,7 +94,7 @@ pub enum Taken {
 
 /// Which streams are to be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wanted {
+pub enum Streams {
     /// Both.
     All,
     /// Messages wait.
@@ -160,10 +160,10 @@ pub struct Lane {
 
 #[derive(Debug)]
 struct State {
-    control: Outgoing,
-    data: Outgoing,
+    control: OutgoingStream,
+    data: OutgoingStream,
     carrier: Carrier,
-    sender: Sender,
+    sender: SendingTask,
     /// The link, while it stands by.
     standby: Option<Waker>,
     /// The receiver may be dead: QoS 0 is not for it, and QoS 1 and 2 waits.
@@ -181,7 +181,7 @@ struct State {
 
 /// The task that sends.
 #[derive(Debug)]
-enum Sender {
+enum SendingTask {
     /// It works, or has been woken for it, or there is none yet.
     Working,
     /// It waits for an offer.
@@ -193,10 +193,10 @@ impl Lane {
     #[must_use]
     pub fn new(options: LaneOptions) -> Self {
         let state = State {
-            control: Outgoing::new(StreamKind::Control),
-            data: Outgoing::new(StreamKind::Data),
+            control: OutgoingStream::new(StreamKind::Control),
+            data: OutgoingStream::new(StreamKind::Data),
             carrier: Carrier::Link,
-            sender: Sender::Working,
+            sender: SendingTask::Working,
             standby: None,
             is_suspect: false,
             is_closed: false,
@@ -285,7 +285,7 @@ impl Lane {
             state.standby = Some(waker.clone());
             return Taken::Nothing;
         }
-        state.take(bytes_max, Wanted::All, waker, into)
+        state.take(bytes_max, Streams::All, waker, into)
     }
 
     /// The same for the relay, while it carries. [`Taken::Restart`]: begin again with what is not
@@ -293,7 +293,7 @@ impl Lane {
     pub fn take_relayed(
         &self,
         bytes_max: usize,
-        wanted: Wanted,
+        wanted: Streams,
         waker: &Waker,
         into: &mut VecDeque<Bytes>,
     ) -> Taken {
@@ -309,7 +309,8 @@ impl Lane {
     pub fn carry_by_relay(&self) {
         let mut state = self.state.lock();
         state.carrier = Carrier::Relay;
-        if let Sender::Idle(waker) = std::mem::replace(&mut state.sender, Sender::Working) {
+        if let SendingTask::Idle(waker) = std::mem::replace(&mut state.sender, SendingTask::Working)
+        {
             state.standby = Some(waker);
         }
     }
@@ -335,7 +336,7 @@ impl Lane {
         state.carrier = Carrier::Link;
         let again = state.control.send_again() + state.data.send_again();
         state.resent += again;
-        state.sender = Sender::Working;
+        state.sender = SendingTask::Working;
         state.standby.take()
     }
 
@@ -450,7 +451,7 @@ impl State {
     fn take(
         &mut self,
         bytes_max: usize,
-        wanted: Wanted,
+        wanted: Streams,
         waker: &Waker,
         into: &mut VecDeque<Bytes>,
     ) -> Taken {
@@ -461,11 +462,11 @@ impl State {
             return Taken::Restart;
         }
         let mut taken = self.control.take(bytes_max, into);
-        if wanted == Wanted::All && !self.is_suspect && taken < bytes_max {
+        if wanted == Streams::All && !self.is_suspect && taken < bytes_max {
             taken += self.data.take(bytes_max - taken, into);
         }
         if taken > 0 {
-            self.sender = Sender::Working;
+            self.sender = SendingTask::Working;
             return Taken::Batches;
         }
         self.go_idle(waker);
@@ -476,25 +477,25 @@ impl State {
         let again = self.control.rewind(received.control)? + self.data.rewind(received.data)?;
         self.resent += again;
         self.must_restart = false;
-        self.sender = Sender::Working;
+        self.sender = SendingTask::Working;
         Ok(())
     }
 
     #[inline]
     fn wake(&mut self) -> Option<Waker> {
-        if matches!(self.sender, Sender::Working) {
+        if matches!(self.sender, SendingTask::Working) {
             return None;
         }
-        match std::mem::replace(&mut self.sender, Sender::Working) {
-            Sender::Idle(waker) => Some(waker),
-            Sender::Working => None,
+        match std::mem::replace(&mut self.sender, SendingTask::Working) {
+            SendingTask::Idle(waker) => Some(waker),
+            SendingTask::Working => None,
         }
     }
 
     fn go_idle(&mut self, waker: &Waker) {
         match &mut self.sender {
-            Sender::Idle(kept) => kept.clone_from(waker),
-            Sender::Working => self.sender = Sender::Idle(waker.clone()),
+            SendingTask::Idle(kept) => kept.clone_from(waker),
+            SendingTask::Working => self.sender = SendingTask::Idle(waker.clone()),
         }
     }
 }

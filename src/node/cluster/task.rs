@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
 use super::phase::Phase;
-use super::registry::{Registry, RegistryNews};
+use super::registry::{RegistryNews, TopicRegistry};
 use super::relaying::LinkNews;
 use super::status::Status;
 use crate::admin::{Health, Standing};
@@ -48,7 +48,7 @@ pub(super) struct ClusterTask {
     pub(super) options: MembershipOptions,
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
-    pub(super) registry: Registry,
+    pub(super) registry: TopicRegistry,
     pub(super) relay: Relay,
     pub(super) link_news: Arc<LinkNews>,
     /// Whether other brokers are dialled.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::{
-    Bank, BankOptions, BankOutput, Funds, Holdings, Mark, Taken, decode_free, decode_lease,
+    Bank, BankOptions, BankOutput, Funds, Holdings, Mark, Spending, decode_free, decode_lease,
 };
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
@@ -529,7 +529,7 @@ impl World {
 
     fn take(&mut self, broker: usize, cost: Funds) -> bool {
         let now = self.now;
-        self.brokers[broker].bank.take(now, cost) == Taken::Taken
+        self.brokers[broker].bank.take(now, cost) == Spending::Taken
     }
 }
 
