@@ -21,8 +21,9 @@ use crate::mqtt::{
     Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
 };
 use crate::ports::auth::{Identity, RefusalReason};
+use crate::session::agreement::Agreement;
 use crate::session::mailbox::Mailbox;
-use crate::session::session::{Agreement, Session};
+use crate::session::session::Session;
 
 /// Why a CONNECT is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -422,8 +422,8 @@ impl Connection {
     /// Ends an open connection from our side: a client of 5.0 is told why [MQTT-4.13.2-1].
     fn close(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
         let Stage::Open(client) = &self.stage else { return };
-        let link = client.session.agreement();
-        if link.version == ProtocolVersion::V5 {
+        let agreement = client.session.agreement();
+        if agreement.version == ProtocolVersion::V5 {
             let disconnect = Disconnect {
                 reason_code: cause.reason_code,
                 session_expiry_interval_secs: None,
@@ -432,7 +432,7 @@ impl Connection {
                 server_reference: None,
             };
             let out = turn.outbox.buffer();
-            disconnect.encode_within(link.version, link.packet_bytes_max, out);
+            disconnect.encode_within(agreement.version, agreement.packet_bytes_max, out);
             turn.shard.counters.packets_sent.increment();
         }
         turn.shard.counters.disconnects_other.increment();
