@@ -15,9 +15,10 @@ use mqttzoo::mqtt::{
 };
 use mqttzoo::ports::clock::Tick;
 use mqttzoo::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
+use mqttzoo::session::agreement::Agreement;
 use mqttzoo::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
 use mqttzoo::session::outbox::Outbox;
-use mqttzoo::session::session::{Delivered, LinkOptions, Received, Session};
+use mqttzoo::session::session::{Delivered, Received, Session};
 
 fuzz_target!(|input: &[u8]| {
     let mut bytes = input.iter().copied();
@@ -302,8 +303,8 @@ impl Run {
     }
 }
 
-fn link(window_max: usize) -> LinkOptions {
-    LinkOptions {
+fn link(window_max: usize) -> Agreement {
+    Agreement {
         version: ProtocolVersion::V5,
         window_max,
         packet_bytes_max: usize::MAX,

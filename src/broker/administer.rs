@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::broker::registry::{Fate, Listed};
+use crate::broker::registry::{Listed, ParkedFate};
 use crate::broker::turn::Turn;
 use crate::mqtt::ReasonCode;
 use crate::ports::message::SessionKey;
@@ -83,7 +83,7 @@ impl Broker {
             let subscriptions = parked.client.session.subscriptions();
             let count = subscriptions.len();
             let filters = subscriptions.take(max).map(|(filter, _)| filter.as_str().to_owned());
-            Fate::Stays(ParkedSubscriptions { count, filters: filters.collect() })
+            ParkedFate::Stays(ParkedSubscriptions { count, filters: filters.collect() })
         });
         read.map(|(subscriptions, _)| subscriptions)
     }
@@ -136,9 +136,9 @@ impl Turn<'_> {
         }
         let decided = self.broker.registry.decide_parked(client_id, |parked| {
             if parked.client.session.key() != mailbox.key() {
-                return Fate::Stays(None);
+                return ParkedFate::Stays(None);
             }
-            Fate::Ends(Some([parked.expires_at, parked.will_at]))
+            ParkedFate::Ends(Some([parked.expires_at, parked.will_at]))
         });
         let Some((times, Some(client))) = decided else { return Ending::Moving };
         self.broker.timers.cancel(&listed.client_id, times.unwrap_or_default());

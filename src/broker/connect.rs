@@ -21,8 +21,9 @@ use crate::mqtt::{
     Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
 };
 use crate::ports::auth::{Identity, RefusalReason};
+use crate::session::agreement::Agreement;
 use crate::session::mailbox::Mailbox;
-use crate::session::session::{LinkOptions, Session};
+use crate::session::session::Session;
 
 /// Why a CONNECT is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -400,7 +401,7 @@ fn connack_properties(
 /// What a client asked for, brought within our bounds.
 struct Agreed {
     client_id: Arc<str>,
-    link: LinkOptions,
+    link: Agreement,
     keep_alive_secs: u16,
     session_expiry_secs: u32,
     is_expiry_shortened: bool,
@@ -419,7 +420,7 @@ impl Agreed {
             properties.receive_maximum.map_or(usize::from(u16::MAX), |max| max.get().into());
         let packet_bytes_max =
             properties.maximum_packet_size.map_or(usize::MAX, |max| max.get() as usize);
-        let link = LinkOptions {
+        let link = Agreement {
             version: connect.protocol_version,
             window_max: window.min(options.in_flight_max),
             packet_bytes_max,

@@ -17,11 +17,11 @@ use crate::broker::connect::{ConnectError, Former};
 use crate::broker::connection::entry::Newcomer;
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
-use crate::broker::held::{Held, Retried, Unanswered, give_up};
+use crate::broker::held::{HeldBack, HeldPublish, Retried, give_up};
 use crate::broker::options::ConnectionOptions;
 use crate::broker::peers::ownership::admission::Admission;
 use crate::broker::publish::{PublishOutcome, Refusal};
-use crate::broker::registry::Claim;
+use crate::broker::registry::SessionClaim;
 use crate::broker::sys_topics::is_reserved;
 use crate::broker::throttle::Throttle;
 use crate::broker::turn::Turn;
@@ -46,7 +46,7 @@ pub struct Connection {
     partial_since: Option<Tick>,
     throttle: Throttle,
     /// Publishes that wait for room in a queue.
-    held: Option<Box<Held>>,
+    held: Option<Box<HeldBack>>,
 }
 
 enum Stage {
@@ -57,7 +57,7 @@ enum Stage {
     /// The broker is to get the Client Identifier from others.
     Entering { newcomer: Box<Newcomer>, admission: Arc<Admission> },
     /// Another connection is to give the Session up.
-    Claiming { newcomer: Box<Newcomer>, claim: Arc<Claim> },
+    Claiming { newcomer: Box<Newcomer>, claim: Arc<SessionClaim> },
     /// Connected.
     Open(Box<Client>),
     /// Nothing more is read; what is in the outbox goes out.
@@ -225,7 +225,7 @@ impl Connection {
     }
 
     /// Holds a publish for which a queue has no room.
-    fn hold(&mut self, turn: &mut Turn<'_>, publish: Unanswered) {
+    fn hold(&mut self, turn: &mut Turn<'_>, publish: HeldPublish) {
         let Stage::Open(client) = &mut self.stage else { return };
         let hold_millis = self.options.publish_hold_millis;
         if hold_millis == 0 {
@@ -233,7 +233,7 @@ impl Connection {
             return self.close(turn, cause);
         }
         let gives_up_at = turn.now.plus_millis(hold_millis);
-        self.held = Some(Box::new(Held::new(turn, publish, gives_up_at)));
+        self.held = Some(Box::new(HeldBack::new(turn, publish, gives_up_at)));
     }
 
     /// Tries what is held again.
@@ -423,8 +423,8 @@ impl Connection {
     /// Ends an open connection from our side: a client of 5.0 is told why [MQTT-4.13.2-1].
     fn close(&mut self, turn: &mut Turn<'_>, cause: EndCause) {
         let Stage::Open(client) = &self.stage else { return };
-        let link = client.session.link_options();
-        if link.version == ProtocolVersion::V5 {
+        let agreement = client.session.agreement();
+        if agreement.version == ProtocolVersion::V5 {
             let disconnect = Disconnect {
                 reason_code: cause.reason_code,
                 session_expiry_interval_secs: None,
@@ -433,7 +433,7 @@ impl Connection {
                 server_reference: None,
             };
             let out = turn.outbox.buffer();
-            disconnect.encode_within(link.version, link.packet_bytes_max, out);
+            disconnect.encode_within(agreement.version, agreement.packet_bytes_max, out);
             turn.shard.counters.packets_sent.increment();
         }
         turn.shard.counters.disconnects_other.increment();
@@ -799,7 +799,7 @@ fn reason_for(reason_code: ReasonCode) -> &'static str {
 }
 
 /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
-fn withdraw(turn: &mut Turn<'_>, claim: &Arc<Claim>, identity: &Identity) {
+fn withdraw(turn: &mut Turn<'_>, claim: &Arc<SessionClaim>, identity: &Identity) {
     let granted = turn.broker.registry().withdraw(&identity.client_id, claim);
     if let Some(granted) = granted {
         turn.abandon_claim(&identity.client_id, granted.map_or(Former::None, Former::Kept));
@@ -822,7 +822,7 @@ pub(crate) enum Undone {
     /// The connection is to be closed.
     Ends(EndCause),
     /// The queue of a subscriber is full, and the client speaks a version that cannot say so.
-    Full(Unanswered),
+    Full(HeldPublish),
 }
 
 #[inline]
@@ -847,7 +847,7 @@ pub(crate) fn handle_publish(
         }
         Published::New(message, Some(id)) if may_publish(turn, client, &message) => {
             let message = Arc::new(turn.named(message));
-            answer_when_published(turn, client, Unanswered { message, id })
+            answer_when_published(turn, client, HeldPublish { message, id })
         }
         Published::New(message, Some(id)) => {
             answer(turn, client, (message.qos, id), ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
@@ -898,9 +898,9 @@ fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Messa
 pub(crate) fn answer_when_published(
     turn: &mut Turn<'_>,
     client: &mut Client,
-    publish: Unanswered,
+    publish: HeldPublish,
 ) -> Result<(), Undone> {
-    let Unanswered { message, id } = &publish;
+    let HeldPublish { message, id } = &publish;
     let outcome = turn.try_publish(message);
     let outcome = turn.keep_if_incoming(client, outcome, message, *id);
     let (reason_code, reason) = match outcome {

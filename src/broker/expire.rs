@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::registry::{Fate, Parked};
+use crate::broker::registry::{Parked, ParkedFate};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::ports::clock::Tick;
@@ -48,9 +48,9 @@ struct Due {
 }
 
 /// What is due of a parked Session: its will, taken out, or its end.
-fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Due>> {
+fn due(parked: &mut Parked, now: Tick) -> ParkedFate<Option<Due>> {
     if parked.expires_at.is_some_and(|at| at <= now) {
-        return Fate::Ends(None);
+        return ParkedFate::Ends(None);
     }
     if parked.will_at.is_some_and(|at| at <= now) {
         parked.will_at = None;
@@ -58,9 +58,9 @@ fn due(parked: &mut Parked, now: Tick) -> Fate<Option<Due>> {
         let stored_as = stored
             .as_mut()
             .and_then(|stored| std::mem::take(&mut stored.has_will).then_some(stored.session));
-        return Fate::Stays(parked.client.will.take().map(|will| Due { will, stored_as }));
+        return ParkedFate::Stays(parked.client.will.take().map(|will| Due { will, stored_as }));
     }
-    Fate::Stays(None)
+    ParkedFate::Stays(None)
 }
 
 /// Sessions, and retained messages, that one turn ends at most.

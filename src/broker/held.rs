@@ -21,16 +21,16 @@ use crate::session::session::Session;
 
 /// A message of QoS 1 or 2 whose publisher has no answer yet.
 #[derive(Debug)]
-pub(crate) struct Unanswered {
+pub(crate) struct HeldPublish {
     pub(crate) message: Arc<Message>,
     pub(crate) id: PacketId,
 }
 
 /// What one connection holds back: a bounded number of publishes, for a bounded time.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldBack {
     /// The one that found a queue full; none only during a try.
-    first: Option<Unanswered>,
+    first: Option<HeldPublish>,
     /// What was published behind it, in order.
     behind: VecDeque<Publish>,
     /// Payload bytes of those.
@@ -51,9 +51,9 @@ pub(crate) enum Retried {
     Ends(EndCause),
 }
 
-impl Held {
+impl HeldBack {
     /// Holds `first`, for whose next try there is time until `gives_up_at`.
-    pub(crate) fn new(turn: &Turn<'_>, first: Unanswered, gives_up_at: Tick) -> Self {
+    pub(crate) fn new(turn: &Turn<'_>, first: HeldPublish, gives_up_at: Tick) -> Self {
         turn.shard.counters.publishes_held.increment();
         Self {
             first: Some(first.detached()),
@@ -136,7 +136,7 @@ impl Held {
     }
 }
 
-impl Unanswered {
+impl HeldPublish {
     /// The same in buffers of its own: it outlives the turn in which it came.
     fn detached(self) -> Self {
         if !self.message.is_in_transit {
@@ -147,7 +147,7 @@ impl Unanswered {
 }
 
 /// A publish that cannot be answered: the connection is to end, and the message comes again as new.
-pub(crate) fn give_up(turn: &mut Turn<'_>, client: &mut Client, publish: &Unanswered) -> EndCause {
+pub(crate) fn give_up(turn: &mut Turn<'_>, client: &mut Client, publish: &HeldPublish) -> EndCause {
     let refusal = Refusal::QueueFull;
     note_refusal(turn, client, &publish.message, refusal);
     client.session.forget_publish(publish.id);

@@ -1,21 +1,23 @@
 //! Use case: a message is published.
 
+mod moving;
+mod offering;
+mod reserving;
+
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use crate::broker::durable::messages::Manner;
 use crate::broker::latest::Keeping;
-use crate::broker::peers::forward::{
-    PeerShares, is_own_business, share_with_group, share_with_subscribers,
-};
+use crate::broker::peers::forward::{PeerShares, is_own_business, share_with_subscribers};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
-use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
+use crate::broker::publish::offering::wanted;
+use crate::broker::publish::reserving::{Full, Reservations, release};
+use crate::broker::routes::{Fanout, FanoutTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
-use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher};
-use crate::session::mailbox::{Commit, Credit, Offer, Place, Room};
+use crate::ports::message::{Message, MessageId, Publisher};
+
+pub(crate) use offering::{delivery, manner};
 
 /// What came of a publish.
 #[must_use]
@@ -80,21 +82,6 @@ impl LastRoute {
         // Mostly it is the same name in the same place.
         std::ptr::eq(self.topic.as_str(), topic.as_str()) || self.topic == *topic
     }
-}
-
-/// A mailbox with room set aside: nothing but success can follow.
-struct Reserved<'a> {
-    target: &'a FanoutTarget,
-    qos: QoS,
-}
-
-/// One reservation for each target of a publish that may refuse.
-type Reservations<'a> = SmallVec<[Reserved<'a>; 4]>;
-
-/// The member of a Shared Subscription that gets a message.
-enum Chosen<'a> {
-    Here(Reserved<'a>),
-    There(&'a PeerTarget),
 }
 
 impl Turn<'_> {
@@ -388,301 +375,6 @@ impl Turn<'_> {
         PublishOutcome::Refused(Refusal::QueueFull)
     }
 
-    /// Sets room aside in every mailbox that may refuse, and chooses a member of every group.
-    fn reserve<'a>(
-        &mut self,
-        message: &Message,
-        fanout: &'a Fanout,
-        reservations: &mut Reservations<'a>,
-        shares: &mut PeerShares,
-    ) -> Result<(), Full> {
-        self.reserve_targets(message, &fanout.targets, reservations)?;
-        let bytes = message.charged_bytes();
-        for group in &fanout.groups {
-            match self.choose_anywhere(group, message, bytes) {
-                Some(Chosen::Here(chosen)) => reservations.push(chosen),
-                Some(Chosen::There(target)) => {
-                    share_with_group(shares, target, group.filter(), message.qos);
-                }
-                None if message.qos > QoS::AtMostOnce && group.has_qos() => return Err(Full),
-                None => self.shard.counters.deliveries_dropped.increment(),
-            }
-        }
-        Ok(())
-    }
-
-    fn reserve_targets<'a>(
-        &mut self,
-        message: &Message,
-        targets: &'a [FanoutTarget],
-        reservations: &mut Reservations<'a>,
-    ) -> Result<(), Full> {
-        let bytes = message.charged_bytes();
-        for target in targets {
-            let Some((target, qos)) = wanted(target, message) else { continue };
-            if qos == QoS::AtMostOnce {
-                continue;
-            }
-            match target.mailbox.reserve_if_rejecting(bytes, self.now) {
-                Room::Reserved => reservations.push(Reserved { target, qos }),
-                Room::Full => return Err(Full),
-                Room::NotNeeded => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// A member that can take the message at once: here, or at a broker that keeps up; else one that
-    /// has much to do; else one that is away.
-    fn choose_anywhere<'a>(
-        &self,
-        group: &'a FanoutGroup,
-        message: &Message,
-        bytes: usize,
-    ) -> Option<Chosen<'a>> {
-        let ready =
-            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
-                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
-                Member::Remote(target) => Some(Chosen::There(target)),
-            });
-        let attended = || {
-            group.everyone().find_map(|member| match member {
-                Member::Local(target) if target.mailbox.is_attended() => {
-                    self.take_place(target, message, bytes).map(Chosen::Here)
-                }
-                Member::Remote(target) if target.peer.lane().is_flowing() => {
-                    Some(Chosen::There(target))
-                }
-                Member::Local(_) | Member::Remote(_) => None,
-            })
-        };
-        ready.or_else(attended).or_else(|| {
-            group.everyone().find_map(|member| match member {
-                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
-                Member::Remote(target)
-                    if message.qos > QoS::AtMostOnce && !target.peer.lane().is_closed() =>
-                {
-                    Some(Chosen::There(target))
-                }
-                Member::Remote(_) => None,
-            })
-        })
-    }
-
-    /// A member of this broker that can take the message: one that has little to do, else one that is
-    /// there, if any is.
-    fn choose_here<'a>(
-        &self,
-        group: &'a FanoutGroup,
-        message: &Message,
-        bytes: usize,
-    ) -> Option<Reserved<'a>> {
-        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
-            let local = group.in_turn().filter_map(|member| match member {
-                Member::Local(target) => Some(target),
-                Member::Remote(_) => None,
-            });
-            let mut fit = local.filter(|target| is_fit(target));
-            fit.find_map(|target| self.take_place(target, message, bytes))
-        };
-        first_of(|target| target.mailbox.credit() != Credit::Short)
-            .or_else(|| first_of(|target| target.mailbox.is_attended()))
-            .or_else(|| first_of(|_| true))
-    }
-
-    /// Sets room aside for the message at one member.
-    fn take_place<'a>(
-        &self,
-        target: &'a FanoutTarget,
-        message: &Message,
-        bytes: usize,
-    ) -> Option<Reserved<'a>> {
-        let qos = message.qos.min(target.qos);
-        let is_taken = match qos {
-            QoS::AtMostOnce => target.mailbox.is_attended(),
-            QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                target.mailbox.reserve(bytes, self.now) == Room::Reserved
-            }
-        };
-        is_taken.then_some(Reserved { target, qos })
-    }
-
-    /// Hands the message out. `true` when anybody here wanted it.
-    fn commit(
-        &mut self,
-        message: &Arc<Message>,
-        fanout: &Fanout,
-        reservations: &Reservations<'_>,
-    ) -> bool {
-        self.commit_all(message, &fanout.targets, reservations)
-    }
-
-    fn commit_all(
-        &mut self,
-        message: &Arc<Message>,
-        targets: &[FanoutTarget],
-        reservations: &Reservations<'_>,
-    ) -> bool {
-        let mut detached = None;
-        let mut matched = false;
-        let mut reserved = reservations.iter().peekable();
-        for target in targets {
-            let Some((target, qos)) = wanted(target, message) else { continue };
-            matched = true;
-            // Reservations stand in the order of the targets.
-            if reserved.next_if(|reserved| std::ptr::eq(reserved.target, target)).is_some() {
-                self.commit_to(target, message, qos, &mut detached);
-            } else {
-                // Its policy is not to refuse: it always takes what it can.
-                let _always = self.offer(target, message, qos, &mut detached);
-            }
-        }
-        for Reserved { target, qos } in reserved {
-            matched = true;
-            if *qos == QoS::AtMostOnce {
-                let _always = self.offer(target, message, *qos, &mut detached);
-                continue;
-            }
-            self.commit_to(target, message, *qos, &mut detached);
-        }
-        matched
-    }
-
-    /// Hands the message to one target that has set room aside.
-    fn commit_to(
-        &mut self,
-        target: &FanoutTarget,
-        message: &Arc<Message>,
-        qos: QoS,
-        detached: &mut Option<Arc<Message>>,
-    ) {
-        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
-            Commit::Queued(wake) => self.shard.wake_later(wake),
-            Commit::Stored(place) => {
-                self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
-            }
-            Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
-        }
-    }
-
-    /// Who subscribed between the look at the routes and the change of the retained message may have
-    /// been replayed the former one: it gets this one as well. `routed` is brought up to date.
-    fn offer_to_newcomers(&mut self, message: &Arc<Message>, routed: &mut Arc<Fanout>) -> bool {
-        let Some(now) = self.fanout(&message.topic) else { return false };
-        if Arc::ptr_eq(&now, routed) {
-            return false;
-        }
-        let routed = std::mem::replace(routed, Arc::clone(&now));
-        let mut has_newcomers = false;
-        for target in &now.targets {
-            // Targets stand in the order of their keys.
-            let key = target.mailbox.key();
-            if routed.targets.binary_search_by_key(&key, |other| other.mailbox.key()).is_ok() {
-                continue;
-            }
-            let Some((target, qos)) = wanted(target, message) else { continue };
-            has_newcomers = true;
-            if !self.offer(target, message, qos, &mut None) {
-                // The publish has been accepted; this one queue has no room for it.
-                self.shard.counters.deliveries_dropped.increment();
-            }
-        }
-        has_newcomers
-    }
-
-    /// The routes changed while a message of QoS 1 or 2 was handed out. A Session may have moved to
-    /// another broker meanwhile, and what came to its former one by the older route came too late:
-    /// whoever is new gets it as well, and knows it again if it has it already.
-    #[inline]
-    fn follow_moves(
-        &mut self,
-        message: &Arc<Message>,
-        routed: &Arc<Fanout>,
-        generation: u64,
-        ticket: &mut Option<Arc<PublishTicket>>,
-    ) {
-        let now = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
-        let may_move = message.id != MessageId::NONE && self.broker.peers().is_some();
-        if may_move && now != generation {
-            self.offer_to_moved(message, routed, ticket);
-        }
-    }
-
-    #[cold]
-    fn offer_to_moved(
-        &mut self,
-        message: &Arc<Message>,
-        routed: &Arc<Fanout>,
-        ticket: &mut Option<Arc<PublishTicket>>,
-    ) {
-        let mut now = Arc::clone(routed);
-        let has_newcomers = self.offer_to_newcomers(message, &mut now);
-        if is_own_business(message.topic.as_str()) {
-            return;
-        }
-        let mut shares = PeerShares::new();
-        for target in &now.peers {
-            if !routed.peers.iter().any(|other| Arc::ptr_eq(&other.peer, &target.peer)) {
-                share_with_subscribers(&mut shares, target, message.qos);
-            }
-        }
-        self.forward(message, shares, None, has_newcomers, ticket);
-    }
-
-    /// Offers to one mailbox. `false` when its policy is to refuse the publish.
-    #[inline]
-    pub(crate) fn offer(
-        &mut self,
-        target: &FanoutTarget,
-        message: &Arc<Message>,
-        qos: QoS,
-        detached: &mut Option<Arc<Message>>,
-    ) -> bool {
-        self.offer_delivery(target, delivery(target, Arc::clone(message), qos), detached)
-    }
-
-    #[inline]
-    fn offer_delivery(
-        &mut self,
-        target: &FanoutTarget,
-        delivery: Delivery,
-        detached: &mut Option<Arc<Message>>,
-    ) -> bool {
-        let is_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.stored_as().is_some();
-        let kept = is_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
-        match target.mailbox.offer(delivery, self.now, detached) {
-            Offer::Queued(wake) => self.shard.wake_later(wake),
-            Offer::Stored(place) => self.keep_offered(target, Some(place), kept),
-            Offer::Displaced { wake, place, oldest, is_dead_letter } => {
-                self.shard.wake_later(wake);
-                self.keep_offered(target, place, kept);
-                self.forget_delivery(target.mailbox.stored_as(), &oldest);
-                self.shard.counters.deliveries_dropped.increment();
-                if is_dead_letter {
-                    self.shard.dead_letters.push(oldest);
-                }
-            }
-            Offer::Dropped(wake) => {
-                self.shard.wake_later(wake);
-                self.shard.counters.deliveries_dropped.increment();
-            }
-            Offer::NotKept => {}
-            Offer::Full => return false,
-        }
-        true
-    }
-
-    fn keep_offered(
-        &mut self,
-        target: &FanoutTarget,
-        place: Option<Place>,
-        kept: Option<(Arc<Message>, QoS)>,
-    ) {
-        if let (Some(place), Some((message, qos))) = (place, kept) {
-            self.keep_at(place, &target.mailbox, &message, manner(target, &message, qos));
-        }
-    }
-
     /// Keeps or deletes the retained message, under a version where other brokers must agree which
     /// one is the later.
     fn retain(&mut self, message: &Message) -> Result<Keeping, Refusal> {
@@ -745,18 +437,6 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
     }
 }
 
-/// A queue that may refuse has no room.
-struct Full;
-
-/// Gives back what was set aside.
-fn release(reservations: &Reservations<'_>, message: &Message) {
-    for Reserved { target, qos } in reservations {
-        if *qos > QoS::AtMostOnce {
-            target.mailbox.acknowledge(1, message.charged_bytes());
-        }
-    }
-}
-
 /// Whether a message is only to be sent to other brokers, as it is.
 #[inline]
 fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
@@ -764,90 +444,7 @@ fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
     is_passing && fanout.is_for_peers_only() && !is_own_business(message.topic.as_str())
 }
 
-/// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
-#[inline]
-fn wanted<'a>(target: &'a FanoutTarget, message: &Message) -> Option<(&'a FanoutTarget, QoS)> {
-    if target.no_local && target.mailbox.publisher() == message.publisher {
-        return None;
-    }
-    Some((target, message.qos.min(target.qos)))
-}
-
-/// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
-#[inline]
-pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -> Delivery {
-    Delivery {
-        retain: target.retain_as_published && message.retain,
-        message,
-        tag: target.tag.clone(),
-        qos,
-        sequence: 0,
-        progress: Progress::New,
-    }
-}
-
-/// How `target` gets it, for the store.
-pub(crate) fn manner(target: &FanoutTarget, message: &Message, qos: QoS) -> Manner {
-    let retain = target.retain_as_published && message.retain;
-    Manner { qos, retain, tag: target.tag.clone() }
-}
-
 /// How long a topic that is in use is known to be, to those who keep a register of them.
 const FRESH_MILLIS: u64 = 5 * 60 * 1_000;
 /// Where dead letters go; hidden from wildcards at the first level.
 const DEAD_LETTER_PREFIX: &str = "$dead-letter/";
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::broker::options::BrokerOptions;
-    use crate::broker::shard::Shard;
-    use crate::broker::stories::{Stage, payloads, subscribe};
-    use crate::mqtt::ProtocolVersion;
-    use crate::session::outbox::Outbox;
-
-    /// The Session of the member that was chosen ended on another shard before the message was in
-    /// its mailbox. The publisher was told that it had been taken, and nobody ever got it.
-    #[test]
-    fn what_a_member_was_chosen_for_when_its_session_ended_goes_to_another() {
-        let mut stage = Stage::new(BrokerOptions::default());
-        let mut members = ["one", "two"].map(|id| stage.connect(id, ProtocolVersion::V5, 0).0);
-        for member in &mut members {
-            stage.send(member, &subscribe("$share/g/t", QoS::AtLeastOnce));
-        }
-        let message = Arc::new(message("t"));
-        let mut outbox = Outbox::new();
-        let Stage { broker, shard, now } = &mut stage;
-        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
-        let fanout = turn.fanout(&message.topic).unwrap();
-        let mut reservations = Reservations::new();
-        assert!(turn.reserve(&message, &fanout, &mut reservations, &mut PeerShares::new()).is_ok());
-        let chosen = Arc::clone(reservations[0].target.mailbox.client_id());
-
-        let [one, two] = members;
-        let (mut ending, mut other) = if &*chosen == "one" { (one, two) } else { (two, one) };
-        let (mut elsewhere, mut its_outbox) = (Shard::new(broker), Outbox::new());
-        let its_turn =
-            &mut Turn { broker, shard: &mut elsewhere, now: *now, outbox: &mut its_outbox };
-        ending.connection.handle_lost(its_turn, "cut");
-
-        assert!(turn.commit(&message, &fanout, &reservations));
-        assert_eq!(payloads(&stage.poll(&mut other)), ["x"]);
-    }
-
-    fn message(topic: &str) -> Message {
-        Message {
-            topic: TopicName::parse(topic.into()).unwrap(),
-            payload: Bytes::from_static(b"x"),
-            properties: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
-            expires_at: None,
-            is_in_transit: false,
-        }
-    }
-}

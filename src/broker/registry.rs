@@ -32,7 +32,7 @@ enum Entry {
         /// `None` between a claim's grant and the moment its connection has the Session in hand.
         mailbox: Option<Arc<Mailbox>>,
         card: Option<Arc<ClientCard>>,
-        successor: Option<Arc<Claim>>,
+        successor: Option<Arc<SessionClaim>>,
     },
     Parked(Box<Parked>),
 }
@@ -49,7 +49,7 @@ pub struct Parked {
 }
 
 /// A connection's wish for a Session that another one owns.
-pub struct Claim(Mutex<ClaimState>);
+pub struct SessionClaim(Mutex<ClaimState>);
 
 enum ClaimState {
     Waiting(Waker),
@@ -66,7 +66,7 @@ pub enum Claimed {
     /// It was parked; the caller owns it now.
     Parked(Box<Parked>),
     /// Another connection owns it: ask the claim when woken, and wake the owner.
-    Waiting(Arc<Claim>, Option<Waker>),
+    Waiting(Arc<SessionClaim>, Option<Waker>),
     /// There are as many Sessions as there may be.
     Full,
 }
@@ -112,7 +112,7 @@ impl Parked {
     }
 }
 
-impl Claim {
+impl SessionClaim {
     /// What it has come to; `waker` is kept while it waits.
     pub fn poll(&self, waker: &Waker) -> ClaimProgress {
         let mut state = self.0.lock();
@@ -183,7 +183,7 @@ impl Registry {
             return Claimed::Free;
         };
         if let Entry::Owned { mailbox, successor, .. } = entry {
-            let claim = Arc::new(Claim(Mutex::new(ClaimState::Waiting(waker.clone()))));
+            let claim = Arc::new(SessionClaim(Mutex::new(ClaimState::Waiting(waker.clone()))));
             let earlier = successor.replace(Arc::clone(&claim));
             let owner = mailbox.as_ref().and_then(|mailbox| mailbox.notify(Notice::TakenOver));
             let waker = match earlier {
@@ -250,7 +250,11 @@ impl Registry {
 
     /// Takes a claim back whose connection has gone. When the Session was granted meanwhile it is
     /// returned, and the caller owns it.
-    pub fn withdraw(&self, client_id: &str, claim: &Arc<Claim>) -> Option<Option<Box<Client>>> {
+    pub fn withdraw(
+        &self,
+        client_id: &str,
+        claim: &Arc<SessionClaim>,
+    ) -> Option<Option<Box<Client>>> {
         let mut part = self.part(client_id).lock();
         if let Some(Entry::Owned { successor, .. }) = part.get_mut(client_id)
             && successor.as_ref().is_some_and(|waiting| Arc::ptr_eq(waiting, claim))
@@ -270,13 +274,13 @@ impl Registry {
     pub fn decide_parked<R>(
         &self,
         client_id: &str,
-        decide: impl FnOnce(&mut Parked) -> Fate<R>,
+        decide: impl FnOnce(&mut Parked) -> ParkedFate<R>,
     ) -> Option<(R, Option<Box<Client>>)> {
         let mut part = self.part(client_id).lock();
         let Some(Entry::Parked(parked)) = part.get_mut(client_id) else { return None };
         match decide(parked) {
-            Fate::Stays(result) => Some((result, None)),
-            Fate::Ends(result) => {
+            ParkedFate::Stays(result) => Some((result, None)),
+            ParkedFate::Ends(result) => {
                 let Some(Entry::Parked(parked)) = part.remove(client_id) else { return None };
                 self.places.give_back();
                 Some((result, Some(parked.client)))
@@ -319,7 +323,7 @@ impl Registry {
 }
 
 /// What becomes of a parked Session.
-pub enum Fate<R> {
+pub enum ParkedFate<R> {
     /// It goes on being parked.
     Stays(R),
     /// It ends.

@@ -300,17 +300,17 @@ impl Turn<'_> {
         granted: Vec<Granted>,
         since: Offer,
     ) {
-        let link = client.session.link_options();
+        let agreement = client.session.agreement();
         let suback = Suback {
             packet_id: answer.packet_id,
             reason_codes: answer.reason_codes,
             reason_string: answer
                 .refusal
-                .filter(|_| link.wants_problem_information)
+                .filter(|_| agreement.wants_problem_information)
                 .map(ReasonString::from),
             user_properties: Vec::new(),
         };
-        suback.encode_within(link.version, link.packet_bytes_max, self.outbox.buffer());
+        suback.encode_within(agreement.version, agreement.packet_bytes_max, self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
         for grant in granted {
             start_replay(client, &grant, since);

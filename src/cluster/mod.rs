@@ -20,7 +20,6 @@ pub mod member_record;
 pub mod membership;
 pub mod paths;
 pub mod relay;
-pub mod slot_table;
 pub mod slots;
 mod sync;
 pub mod tickets;

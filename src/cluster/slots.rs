@@ -199,10 +199,17 @@ impl SlotMap {
         self.members.get(usize::from(*place)).copied()
     }
 
-    /// The same for the slot with this index.
+    /// The broker that coordinates a Client Identifier; nobody while no broker is up.
     #[must_use]
-    pub fn owner_at(&self, index: usize) -> Option<BootId> {
-        self.owner(Slot(u16::try_from(index).ok()?))
+    pub fn coordinator_of(&self, client_id: &str) -> Option<BootId> {
+        self.owner(Slot::of(client_id))
+    }
+
+    /// All that coordinate any slot, each once, in order.
+    #[must_use]
+    pub fn coordinators(&self) -> Vec<BootId> {
+        let places: BTreeSet<u8> = self.owners.iter().copied().collect();
+        places.iter().filter_map(|place| self.members.get(usize::from(*place)).copied()).collect()
     }
 
     /// Those that serve or still have clients, in order.
@@ -232,6 +239,15 @@ impl SlotMap {
     #[must_use]
     pub fn slots_of(&self, boot_id: BootId) -> usize {
         Slot::all().filter(|slot| self.owner(*slot) == Some(boot_id)).count()
+    }
+
+    /// The map of an epoch in which these members, in order, have the slots in turn.
+    #[cfg(test)]
+    pub(crate) fn in_turn(epoch: i64, members: Vec<BootId>) -> Self {
+        let owners = (0..SLOTS).map(|slot| u8::try_from(slot % members.len()).unwrap()).collect();
+        let map = Self { epoch, members, owners, ..Self::default() };
+        assert!(map.is_consistent(), "the members are in order");
+        map
     }
 
     fn is_consistent(&self) -> bool {
@@ -325,6 +341,24 @@ mod tests {
         assert_eq!(map.owner(Slot::of("a")), None);
         assert_eq!(map.members(), [BootId(7)]);
         assert_eq!(SlotMap::decode(0, map.encode()), Ok(map));
+    }
+
+    #[test]
+    fn a_client_identifier_has_one_coordinator() {
+        let map = SlotMap::in_turn(3, vec![BootId(7), BootId(9)]);
+        for client_id in ["", "a", "sensor-17"] {
+            let is_even = Slot::of(client_id).index().is_multiple_of(2);
+            let coordinator = BootId(if is_even { 7 } else { 9 });
+            assert_eq!(map.coordinator_of(client_id), Some(coordinator));
+        }
+    }
+
+    #[test]
+    fn a_broker_that_drains_coordinates_nothing() {
+        let brokers = Brokers { draining: [BootId(7)].into(), ..up([3, 9]) };
+        let map = SlotMap::default().with(&brokers);
+        assert_eq!(map.members(), [BootId(3), BootId(7), BootId(9)]);
+        assert_eq!(map.coordinators(), [BootId(3), BootId(9)]);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use super::options::{Endpoint, ListenerOptions};
 use super::peer::TransportKind;
-use super::tls::{TlsError, TlsReloader};
+use super::tls::TlsReloader;
 use crate::runtime::port_owner::owner_of;
+use crate::runtime::tls::TlsError;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::fmt;

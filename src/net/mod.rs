@@ -35,6 +35,6 @@ pub use options::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
 };
 pub use peer::{Peer, PeerAddress, TransportKind};
-pub use tls::{TlsError, TlsReloader};
+pub use tls::TlsReloader;
 pub use transport::Transport;
 pub use websocket::WebSocketViolation;

@@ -1,14 +1,11 @@
 //! TLS of a listener: the files it is made of, and how they are changed while connections stand.
 
 use super::options::TlsOptions;
-use crate::runtime::pem::{PemError, certificates, private_key};
+use crate::runtime::pem::{certificates, private_key};
+use crate::runtime::tls::{TlsError, client_verifier, roots};
 use arc_swap::ArcSwap;
-use rustls::RootCertStore;
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use std::path::{Path, PathBuf};
+use rustls::crypto::aws_lc_rs;
 use std::sync::Arc;
 
 /// The TLS of one listener, from files that can be read again.
@@ -19,40 +16,6 @@ pub struct TlsReloader {
     options: TlsOptions,
     protocol: &'static [u8],
     current: ArcSwap<ServerConfig>,
-}
-
-/// Why TLS cannot be set up. Each names its file and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file is missing, or not what it should be.
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    /// Key and certificate are not a pair, or not what TLS can use.
-    #[error(
-        "the certificate {} and the key {} cannot be used together",
-        certificate.display(), key.display()
-    )]
-    Unusable {
-        /// The certificate.
-        certificate: PathBuf,
-        /// The key.
-        key: PathBuf,
-        /// What TLS said.
-        #[source]
-        source: rustls::Error,
-    },
-    /// A certificate of the CA file is not one.
-    #[error("the CA file {} has a certificate that cannot be used", path.display())]
-    ClientCa {
-        /// The CA file.
-        path: PathBuf,
-        /// What TLS said.
-        #[source]
-        source: rustls::Error,
-    },
-    /// The system has no random numbers, or the library lacks a cipher suite.
-    #[error("TLS is not available on this machine")]
-    Provider(#[source] rustls::Error),
 }
 
 impl TlsReloader {
@@ -94,7 +57,10 @@ fn load(options: &TlsOptions, protocol: &[u8]) -> Result<Arc<ServerConfig>, TlsE
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Provider)?;
     let builder = match &options.client_ca {
-        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+        Some(path) => {
+            let roots = roots("the CA file", path)?;
+            builder.with_client_cert_verifier(client_verifier(path, roots, provider)?)
+        }
         None => builder.with_no_client_auth(),
     };
     let unusable = |source| TlsError::Unusable {
@@ -111,25 +77,12 @@ fn load(options: &TlsOptions, protocol: &[u8]) -> Result<Arc<ServerConfig>, TlsE
     Ok(Arc::new(config))
 }
 
-fn client_verifier(
-    path: &Path,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let unusable = |source| TlsError::ClientCa { path: path.to_owned(), source };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("the CA file", path)? {
-        roots.add(certificate).map_err(unusable)?;
-    }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|error| unusable(rustls::Error::General(error.to_string())))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     use std::fs;
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A directory of certificates that goes away with the test.

@@ -2,7 +2,7 @@
 
 use crate::cluster::frame::Welcome;
 use crate::cluster::identity::BootId;
-use crate::peer::accepted::Place;
+use crate::peer::accepted::ReadRight;
 use crate::peer::error::{LinkError, chain};
 use crate::peer::handshake::{Caller, refused};
 use crate::peer::incoming::Incoming;
@@ -83,16 +83,16 @@ async fn serve(
         Err(error) => return refuse(ground, kind(&error), address, &chain(&error)),
     };
     let admitted = admit(&caller, address, ground).await;
-    let (answer, place) = match admitted {
-        Ok(Some((welcome, place))) => (welcome, Ok(place)),
+    let (answer, right) = match admitted {
+        Ok(Some((welcome, right))) => (welcome, Ok(right)),
         Ok(None) => return,
         Err(objection) => (refused(&objection.reason, objection.boot_id), Err(objection)),
     };
     let said = caller.answer(&mut stream, &answer, &ground.options.secret);
     let said = tokio::time::timeout(ground.options.handshake_timeout, said).await;
     drop(half_open);
-    let place = match place {
-        Ok(place) => place,
+    let right = match right {
+        Ok(right) => right,
         Err(objection) => {
             let reason = format!("{} dials: {}", caller.hello.name, objection.reason);
             return refuse(ground, objection.kind, address, &reason);
@@ -101,7 +101,7 @@ async fn serve(
     if !matches!(said, Ok(Ok(()))) {
         return;
     }
-    read(stream, &caller, shard, &place, ground).await;
+    read(stream, &caller, shard, &right, ground).await;
 }
 
 async fn ask(stream: TcpStream, ground: &Ground) -> Result<(LinkStream, Caller), LinkError> {
@@ -130,22 +130,22 @@ async fn admit<'a>(
     caller: &Caller,
     address: SocketAddr,
     ground: &'a Ground,
-) -> Result<Option<(Welcome, Place<'a>)>, Objection> {
+) -> Result<Option<(Welcome, ReadRight<'a>)>, Objection> {
     object(caller, ground)?;
     let now = ground.clock.now();
     let boot_id = caller.hello.boot_id;
-    let place = ground.accepted.announce(boot_id, address, now, ground.options.links_max);
+    let right = ground.accepted.announce(boot_id, address, now, ground.options.links_max);
     let objection = |kind, reason| Objection { kind, reason, boot_id: ground.boot_id() };
-    let mut place =
-        place.ok_or_else(|| objection(Refusal::TooMany, "too many peers are connected".into()))?;
-    if !place.take().await {
+    let mut right =
+        right.ok_or_else(|| objection(Refusal::TooMany, "too many peers are connected".into()))?;
+    if !right.take().await {
         return Ok(None);
     }
     // While it waited we may have become another.
     let wire = object(caller, ground)?;
     match ground.receiver.hello(&caller.hello) {
         Welcome::Accepted { received, .. } => {
-            Ok(Some((Welcome::Accepted { wire, received }, place)))
+            Ok(Some((Welcome::Accepted { wire, received }, right)))
         }
         Welcome::Refused { reason, boot_id } => {
             Err(Objection { kind: Refusal::NotWelcome, reason, boot_id })
@@ -186,7 +186,7 @@ async fn read(
     stream: LinkStream,
     caller: &Caller,
     shard: usize,
-    place: &Place<'_>,
+    right: &ReadRight<'_>,
     ground: &Ground,
 ) {
     let from = caller.hello.boot_id;
@@ -194,7 +194,7 @@ async fn read(
     let error = tokio::select! {
         // Once it is cut, no batch is handed on any more.
         biased;
-        () = place.cut() => return,
+        () = right.cut() => return,
         error = poll_fn(|cx| incoming.poll(cx)) => error,
     };
     let peer = &caller.hello.name;

@@ -31,7 +31,7 @@ pub(super) struct Accepted {
 
 /// The right to read what a peer sends, once [`Self::take`] has returned.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct ReadRight<'a> {
     all: &'a AcceptedLinks,
     boot_id: BootId,
     own: Arc<Accepted>,
@@ -47,7 +47,7 @@ impl AcceptedLinks {
         address: SocketAddr,
         since: Tick,
         links_max: usize,
-    ) -> Option<Place<'_>> {
+    ) -> Option<ReadRight<'_>> {
         let mut links = self.links.lock();
         if links.len() >= links_max && !links.contains_key(&boot_id) {
             return None;
@@ -59,7 +59,7 @@ impl AcceptedLinks {
         if let Some(before) = &before {
             before.cut.begin();
         }
-        Some(Place { all: self, boot_id, own, before })
+        Some(ReadRight { all: self, boot_id, own, before })
     }
 
     /// Ends what is read from one peer.
@@ -83,7 +83,7 @@ impl AcceptedLinks {
     }
 }
 
-impl Place<'_> {
+impl ReadRight<'_> {
     /// Waits for the end of the reader before. `false`: a later one is there already.
     pub(super) async fn take(&mut self) -> bool {
         if let Some(before) = self.before.take() {
@@ -99,7 +99,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for ReadRight<'_> {
     fn drop(&mut self) {
         let mut links = self.all.links.lock();
         if links.get(&self.boot_id).is_some_and(|present| Arc::ptr_eq(present, &self.own)) {

@@ -40,7 +40,7 @@ struct State {
 
 /// A link that stands. Dropped when it no longer does.
 #[derive(Debug)]
-pub(super) struct Standing<'a> {
+pub(super) struct StandingLink<'a> {
     link: &'a Link,
     ground: &'a Ground,
 }
@@ -75,7 +75,7 @@ impl Link {
     }
 
     /// The link stands from now on, until what is returned is dropped.
-    pub(super) fn stand<'a>(&'a self, ground: &'a Ground) -> Standing<'a> {
+    pub(super) fn stand<'a>(&'a self, ground: &'a Ground) -> StandingLink<'a> {
         let now = ground.clock.now();
         let mut state = self.state.lock();
         state.connected_since = Some(now);
@@ -86,7 +86,7 @@ impl Link {
             tracing::info!(peer = %self.name, %address, unsaid, "the link to a peer stands");
         }
         ground.receiver.link_changed(self.boot_id, true);
-        Standing { link: self, ground }
+        StandingLink { link: self, ground }
     }
 
     pub(super) fn measured(&self, round_trip: Duration) {
@@ -123,7 +123,7 @@ impl Link {
     }
 }
 
-impl Drop for Standing<'_> {
+impl Drop for StandingLink<'_> {
     fn drop(&mut self) {
         self.link.state.lock().connected_since = None;
         self.ground.receiver.link_changed(self.link.boot_id, false);

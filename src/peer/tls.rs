@@ -2,12 +2,11 @@
 
 use crate::peer::options::LinkTlsOptions;
 use crate::runtime::pem::{PemError, certificates, private_key};
+use crate::runtime::tls::{TlsError, client_verifier, roots};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::ServerName;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The TLS of all links, from files that can be read again.
@@ -29,36 +28,10 @@ pub(super) struct Configs {
 pub enum LinkTlsError {
     /// A file is missing, or not what it should be.
     #[error(transparent)]
-    Pem(#[from] PemError),
-    /// Key and certificate are not a pair, or not what TLS can use.
-    #[error(
-        "the link certificate {} and the key {} cannot be used together",
-        certificate.display(), key.display()
-    )]
-    Unusable {
-        /// The certificate.
-        certificate: PathBuf,
-        /// The key.
-        key: PathBuf,
-        /// What TLS said.
-        #[source]
-        source: rustls::Error,
-    },
-    /// A certificate of the CA file is not one.
-    #[error("the CA file {} has a certificate that cannot be used", path.display())]
-    Ca {
-        /// The CA file.
-        path: PathBuf,
-        /// What TLS said.
-        #[source]
-        source: rustls::Error,
-    },
+    Files(#[from] TlsError),
     /// The configured name is no name.
     #[error("{0:?} is no name that a certificate can be for")]
     ServerName(String),
-    /// The library lacks a cipher suite.
-    #[error("TLS is not available on this machine")]
-    Provider(#[source] rustls::Error),
 }
 
 impl LinkTls {
@@ -91,7 +64,7 @@ fn load(options: &LinkTlsOptions) -> Result<Configs, LinkTlsError> {
         ServerName::try_from(name.as_str()).map_err(unusable)?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = roots(options)?;
+    let roots = roots("the link CA file", &options.ca)?;
     Ok(Configs {
         server: server(options, roots.clone(), provider.clone())?,
         client: client(options, roots, provider)?,
@@ -102,13 +75,11 @@ fn server(
     options: &LinkTlsOptions,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<ServerConfig>, LinkTlsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
-        .build()
-        .map_err(|error| ca(options, rustls::Error::General(error.to_string())))?;
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = client_verifier(&options.ca, roots, provider.clone())?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(LinkTlsError::Provider)?
+        .map_err(TlsError::Provider)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain(options)?, private_key(&options.key)?)
         .map_err(|source| unusable(options, source))?;
@@ -120,10 +91,10 @@ fn client(
     options: &LinkTlsOptions,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<ClientConfig>, LinkTlsError> {
+) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(LinkTlsError::Provider)?
+        .map_err(TlsError::Provider)?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain(options)?, private_key(&options.key)?)
         .map_err(|source| unusable(options, source))?;
@@ -133,27 +104,15 @@ fn client(
     Ok(Arc::new(config))
 }
 
-fn roots(options: &LinkTlsOptions) -> Result<Arc<RootCertStore>, LinkTlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("the link CA file", &options.ca)? {
-        roots.add(certificate).map_err(|source| ca(options, source))?;
-    }
-    Ok(Arc::new(roots))
-}
-
 fn chain(
     options: &LinkTlsOptions,
 ) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, PemError> {
     certificates("the link certificate", &options.certificate)
 }
 
-fn ca(options: &LinkTlsOptions, source: rustls::Error) -> LinkTlsError {
-    LinkTlsError::Ca { path: options.ca.clone(), source }
-}
-
-fn unusable(options: &LinkTlsOptions, source: rustls::Error) -> LinkTlsError {
+fn unusable(options: &LinkTlsOptions, source: rustls::Error) -> TlsError {
     let LinkTlsOptions { certificate, key, .. } = options.clone();
-    LinkTlsError::Unusable { certificate, key, source }
+    TlsError::Unusable { certificate, key, source }
 }
 
 const PROTOCOL: &[u8] = b"mqttzoo-link";

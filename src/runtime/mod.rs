@@ -13,6 +13,7 @@ pub mod port_owner;
 pub mod shard;
 pub mod shutdown;
 pub mod tasks;
+pub mod tls;
 
 pub use background::Background;
 pub use clock::Clock;

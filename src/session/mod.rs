@@ -4,6 +4,7 @@
 //! registry when the client leaves, and to the next connection when it returns. What publishers
 //! share with it is its [`mailbox::Mailbox`], the queue of what waits for this client.
 
+pub mod agreement;
 pub mod handover;
 pub mod in_flight;
 pub mod mailbox;

@@ -13,15 +13,16 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::mqtt::{
-    Answer, PacketId, ProtocolVersion, Puback, Pubcomp, Publish, PublishHead, Pubrec, Pubrel, QoS,
-    ReasonCode, ReasonString, SubscriptionOptions, TopicError, TopicFilter, TopicName,
+    Answer, PacketId, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec, Pubrel, QoS, ReasonCode,
+    ReasonString, SubscriptionOptions, TopicError, TopicFilter, TopicName,
 };
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, SessionKey};
+use crate::session::agreement::{Agreement, NetworkConnection};
 use crate::session::in_flight::{Entry, InFlight};
 use crate::session::mailbox::Mailbox;
 use crate::session::outbox::Outbox;
-use crate::session::topic_alias::{AliasError, InboundAliases, OutboundAliases, TopicForm};
+use crate::session::topic_alias::AliasError;
 
 /// The state of one Session [MQTT-4.1.0-1]. It has one owner and is moved, never shared.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct Session {
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
     pub(super) unreleased: HashSet<PacketId, FixedState>,
-    link: Link,
+    connection: NetworkConnection,
     /// Acknowledged since the mailbox was last told, so that it is told once a turn.
     acknowledged_messages: usize,
     acknowledged_bytes: usize,
@@ -80,33 +81,6 @@ pub struct Subscription {
     pub id: Option<u32>,
     /// Tells it from an earlier one to the same filter, which it has replaced.
     pub serial: u32,
-}
-
-/// What was agreed with the client for one Network Connection.
-#[derive(Clone, Debug)]
-pub struct LinkOptions {
-    /// The version the client speaks.
-    pub version: ProtocolVersion,
-    /// QoS 1 and 2 messages the client takes at a time, our own bound included.
-    pub window_max: usize,
-    /// The largest packet the client takes.
-    pub packet_bytes_max: usize,
-    /// QoS 1 and 2 messages we take at a time; for clients of 3.1.1, which are not told, no bound
-    /// but that of Packet Identifiers.
-    pub receive_maximum: usize,
-    /// The highest Topic Alias we take.
-    pub topic_alias_maximum: u16,
-    /// The highest Topic Alias the client takes.
-    pub client_topic_alias_maximum: u16,
-    /// Whether the client wants Reason Strings on every packet [MQTT-3.1.2-29].
-    pub wants_problem_information: bool,
-}
-
-#[derive(Debug)]
-struct Link {
-    options: LinkOptions,
-    inbound_aliases: InboundAliases,
-    outbound_aliases: Option<Box<OutboundAliases>>,
 }
 
 /// What a PUBLISH of the client amounts to.
@@ -178,7 +152,7 @@ impl Session {
             subscription_bytes: 0,
             in_flight: InFlight::new(),
             unreleased: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
-            link: Link::new(LinkOptions::unconnected()),
+            connection: NetworkConnection::new(Agreement::unconnected()),
             acknowledged_messages: 0,
             acknowledged_bytes: 0,
             stored: mailbox_is_stored.then(Box::default),
@@ -186,8 +160,8 @@ impl Session {
     }
 
     /// A Network Connection takes the Session: unacknowledged messages will be sent again.
-    pub fn attach(&mut self, options: LinkOptions) {
-        self.link = Link::new(options);
+    pub fn attach(&mut self, agreement: Agreement) {
+        self.connection = NetworkConnection::new(agreement);
         self.in_flight.start_resending();
         self.mailbox.attach();
     }
@@ -196,7 +170,7 @@ impl Session {
     pub fn detach(&mut self) {
         self.settle_acknowledged();
         self.in_flight.detach_messages();
-        self.link = Link::new(LinkOptions::unconnected());
+        self.connection = NetworkConnection::new(Agreement::unconnected());
     }
 
     /// PUBLISH of the client.
@@ -213,7 +187,7 @@ impl Session {
         if let Some(id) = publish.packet_id
             && again.is_none()
         {
-            let receive_maximum = self.link.options.receive_maximum;
+            let receive_maximum = self.connection.agreement.receive_maximum;
             if self.unreleased.len() >= receive_maximum {
                 return Err(Violation::ReceiveMaximumExceeded(receive_maximum));
             }
@@ -245,15 +219,15 @@ impl Session {
         topic: ByteString,
         alias: Option<NonZeroU16>,
     ) -> Result<TopicName, Violation> {
-        let maximum = self.link.options.topic_alias_maximum;
+        let maximum = self.connection.agreement.topic_alias_maximum;
         match alias {
             None => Ok(TopicName::parse(topic)?),
             Some(alias) if topic.is_empty() => {
-                Ok(self.link.inbound_aliases.topic(alias, maximum)?.clone())
+                Ok(self.connection.inbound_aliases.topic(alias, maximum)?.clone())
             }
             Some(alias) => {
                 let topic = TopicName::parse(topic)?;
-                self.link.inbound_aliases.set(alias, maximum, &topic)?;
+                self.connection.inbound_aliases.set(alias, maximum, &topic)?;
                 Ok(topic)
             }
         }
@@ -404,12 +378,12 @@ impl Session {
         }
         let outcome = if delivery.progress == Progress::New && delivery.message.is_expired(now) {
             Delivered::Expired
-        } else if self.link.is_too_large(delivery) {
+        } else if self.connection.is_too_large(delivery) {
             Delivered::TooLarge
         } else {
             let packet_id = is_acknowledged.then(|| self.hold(delivery.clone()));
             let is_repeat = delivery.progress == Progress::Repeat;
-            self.link.send(now, delivery, packet_id, is_repeat, out);
+            self.connection.send(now, delivery, packet_id, is_repeat, out);
             return Delivered::Sent;
         };
         if is_acknowledged {
@@ -443,20 +417,21 @@ impl Session {
     /// applied to what has been sent once [MQTT-4.3.3-7], but what this connection does not take
     /// counts as sent and acknowledged [MQTT-3.1.2-25].
     pub fn resend(&mut self, now: Tick, out: &mut Outbox) -> Option<Resent> {
-        let Self { in_flight, link, .. } = self;
-        let (id, entry) = in_flight.next_resend(link.options.window_max)?;
+        let Self { in_flight, connection, .. } = self;
+        let (id, entry) = in_flight.next_resend(connection.agreement.window_max)?;
         match entry {
             Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => {
-                if link.is_too_large(delivery) {
+                if connection.is_too_large(delivery) {
                     let delivery = in_flight.give_up(id).ok()?;
                     self.note_acknowledged(&delivery);
                     return Some(Resent::TooLarge);
                 }
-                link.send(now, delivery, Some(id), true, out);
+                connection.send(now, delivery, Some(id), true, out);
                 Some(Resent::Publish)
             }
             Entry::AwaitsPubcomp | Entry::Acknowledged => {
-                Pubrel::new(id, ReasonCode::Success).encode(link.options.version, out.buffer());
+                Pubrel::new(id, ReasonCode::Success)
+                    .encode(connection.agreement.version, out.buffer());
                 Some(Resent::Pubrel)
             }
         }
@@ -513,19 +488,19 @@ impl Session {
 
     #[inline]
     fn answer(&self, answer: impl Answer, out: &mut Outbox) {
-        let link = &self.link.options;
-        answer.encode_within(link.version, link.packet_bytes_max, out.buffer());
+        let agreement = &self.connection.agreement;
+        answer.encode_within(agreement.version, agreement.packet_bytes_max, out.buffer());
     }
 
     fn reason_string(&self, reason: Option<&str>) -> Option<ReasonString> {
-        let is_wanted = self.link.options.wants_problem_information;
+        let is_wanted = self.connection.agreement.wants_problem_information;
         reason.filter(|_| is_wanted).map(ReasonString::from)
     }
 
     /// How many QoS 1 and 2 messages may be sent now.
     #[must_use]
     pub fn window(&self) -> usize {
-        self.in_flight.room(self.link.options.window_max)
+        self.in_flight.room(self.connection.agreement.window_max)
     }
 
     /// The mailbox of the Session.
@@ -554,14 +529,14 @@ impl Session {
 
     /// What was agreed for the present connection.
     #[must_use]
-    pub fn link_options(&self) -> &LinkOptions {
-        &self.link.options
+    pub fn agreement(&self) -> &Agreement {
+        &self.connection.agreement
     }
 
     /// The version the client speaks.
     #[must_use]
     pub fn version(&self) -> ProtocolVersion {
-        self.link.options.version
+        self.connection.agreement.version
     }
 }
 
@@ -571,107 +546,6 @@ impl Finished {
     }
 }
 
-impl LinkOptions {
-    fn unconnected() -> Self {
-        Self {
-            version: ProtocolVersion::V311,
-            window_max: 0,
-            packet_bytes_max: 0,
-            receive_maximum: 0,
-            topic_alias_maximum: 0,
-            client_topic_alias_maximum: 0,
-            wants_problem_information: false,
-        }
-    }
-}
-
-impl Link {
-    fn new(options: LinkOptions) -> Self {
-        Self { options, inbound_aliases: InboundAliases::default(), outbound_aliases: None }
-    }
-
-    /// Whether the client would not take this delivery [MQTT-3.1.2-24].
-    #[inline]
-    fn is_too_large(&self, delivery: &Delivery) -> bool {
-        if self.options.packet_bytes_max == usize::MAX {
-            return false;
-        }
-        let message = &delivery.message;
-        let head = head(delivery, None, false, message.expires_at.map(|_| 0));
-        head.encoded_len(self.options.version, message.payload.len())
-            > self.options.packet_bytes_max
-    }
-
-    #[inline]
-    fn send(
-        &mut self,
-        now: Tick,
-        delivery: &Delivery,
-        packet_id: Option<PacketId>,
-        dup: bool,
-        out: &mut Outbox,
-    ) {
-        let message = &*delivery.message;
-        let expiry = message.expiry_left_secs(now);
-        let mut head = head(delivery, packet_id, dup, expiry);
-        if self.options.client_topic_alias_maximum > 0 {
-            match self.topic_form(&head, &message.topic, message.payload.len()) {
-                TopicForm::Whole => {}
-                TopicForm::Introduce(alias) => head.topic_alias = Some(alias),
-                TopicForm::Alias(alias) => {
-                    head.topic_alias = Some(alias);
-                    head.topic = "";
-                }
-            }
-        }
-        head.encode(self.options.version, message.payload.len(), out.buffer());
-        out.push_payload(&message.payload);
-    }
-
-    fn topic_form(
-        &mut self,
-        head: &PublishHead<'_>,
-        topic: &TopicName,
-        payload_len: usize,
-    ) -> TopicForm {
-        let whole = head.encoded_len(self.options.version, payload_len);
-        if whole.saturating_add(ALIAS_BYTES) > self.options.packet_bytes_max {
-            return TopicForm::Whole;
-        }
-        if self.outbound_aliases.is_none() {
-            self.outbound_aliases = OutboundAliases::new(self.options.client_topic_alias_maximum);
-        }
-        self.outbound_aliases.as_mut().map_or(TopicForm::Whole, |aliases| aliases.form(topic))
-    }
-}
-
-#[inline]
-fn head(
-    delivery: &Delivery,
-    packet_id: Option<PacketId>,
-    dup: bool,
-    message_expiry_interval_secs: Option<u32>,
-) -> PublishHead<'_> {
-    let packet_id = match delivery.qos {
-        QoS::AtMostOnce => None,
-        // A size is asked for before there is an identifier; all are two bytes.
-        QoS::AtLeastOnce | QoS::ExactlyOnce => Some(packet_id.unwrap_or(PacketId::MIN)),
-    };
-    PublishHead {
-        dup,
-        qos: delivery.qos,
-        retain: delivery.retain,
-        topic: delivery.message.topic.as_str(),
-        packet_id,
-        topic_alias: None,
-        subscription_ids: delivery.subscription_ids(),
-        properties: delivery.message.properties.as_deref(),
-        message_expiry_interval_secs,
-    }
-}
-
 /// Messages in flight that may be slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 64;
 const UNKNOWN_ID: &str = "no message in flight has this packet identifier";
-/// What an alias adds to a packet, a longer Property Length included.
-const ALIAS_BYTES: usize = 5;

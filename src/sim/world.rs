@@ -1,28 +1,30 @@
 //! One run: virtual time, the links, who does what when.
 
+mod acting;
+mod carrying;
+mod judging;
+
 use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::chance::{Chance, mixed};
-use super::client::{Books, Phase, SimClient};
+use super::client::SimClient;
 use super::endpoint::{Endpoint, Ready, TurnBounds};
 use super::failure::{Checker, Complaint, Failure, Plant, complaint};
-use super::ledger::{Ledger, Publication};
+use super::ledger::Ledger;
 use super::pipe::Pipe;
-use super::profile::{
-    FIRST_RETAINED, FIRST_SHARED, LinkProfile, Profile, SESSION_EXPIRY_MAX_SECS, TOPICS,
-};
-use super::sessions::{Asked, EXPIRY_CHANGED, Sessions};
+use super::profile::{LinkProfile, Profile, SESSION_EXPIRY_MAX_SECS};
+use super::sessions::Sessions;
 use crate::broker::event::Event;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
-use crate::mqtt::{Packet, ProtocolVersion, QoS, ReasonCode};
+use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::session::mailbox::{MailboxOptions, Overflow};
 use crate::session::outbox::Outbox;
@@ -339,20 +341,6 @@ impl World {
         }
     }
 
-    /// Who is let go for its silence was silent for one and a half times the Keep Alive, no longer
-    /// and no shorter [MQTT-3.1.2-22].
-    fn judge_silence(&mut self, connection: usize) -> Result<(), Complaint> {
-        let (now, early) = (self.now, u64::from(self.plant == Plant::ShortKeepAlive));
-        let line = self.line(connection);
-        let due = line.endpoint.heard_at + u64::from(line.keep_alive_secs) * 1_500 + early;
-        self.sessions.count("silent clients let go");
-        if due == now {
-            return Ok(());
-        }
-        let words = format!("connection {connection} was let go at {now} ms instead of {due} ms");
-        complaint(Checker::KeepAlive, words)
-    }
-
     // Turns.
 
     fn run_ready(&mut self) -> Result<(), Complaint> {
@@ -406,93 +394,6 @@ impl World {
 
     // Links.
 
-    /// Opens a connection for `client`, which sends its CONNECT.
-    fn connect(&mut self, client: usize, clean_start: bool) -> usize {
-        let number = self.open_line(client);
-        let (now, profile) = (self.now, self.client(client).profile.clone());
-        self.sessions.note_asked(Asked {
-            client,
-            clean_start,
-            will_delay_secs: profile.will.map(|will| will.delay_secs),
-        });
-        self.client(client).connect(number, clean_start, now);
-        self.flush(client);
-        if profile.keep_alive_secs > 0 {
-            self.schedule_ping(number);
-        }
-        number
-    }
-
-    fn open_line(&mut self, client: usize) -> usize {
-        let number = self.connections.len();
-        let link = self.client(client).profile.link;
-        let now = Tick::from_millis(self.now);
-        self.connections.push(Line {
-            client,
-            endpoint: Endpoint::new(number, &self.ready, &self.options, now),
-            up: Pipe::new(usize::MAX),
-            down: Pipe::new(link.capacity),
-            link,
-            unread: VecDeque::new(),
-            keep_alive_secs: 0,
-        });
-        number
-    }
-
-    fn schedule_ping(&mut self, connection: usize) {
-        let client = self.line(connection).client;
-        let secs = self.client(client).profile.keep_alive_secs;
-        self.at(self.now + u64::from(secs) * 750, Happening::Ping { connection });
-    }
-
-    /// Sends what `client` has written.
-    fn flush(&mut self, client: usize) {
-        let out = self.client(client).out.split().freeze();
-        if let Some(connection) = self.client(client).connection {
-            self.send_up(connection, out);
-        }
-    }
-
-    fn send_up(&mut self, connection: usize, bytes: Bytes) {
-        for piece in self.pieces(bytes) {
-            let delay = self.delay(connection);
-            let wished = self.now + delay;
-            let at = self.line(connection).up.arrival(wished);
-            self.at(at, Happening::Up { connection, bytes: piece });
-        }
-    }
-
-    fn send_down(&mut self, connection: usize, bytes: Bytes) {
-        let now = self.now;
-        if bytes.is_empty() {
-            return;
-        }
-        self.line(connection).down.note_written(bytes.len());
-        for piece in self.pieces(bytes) {
-            let wished = now + self.delay(connection);
-            let at = self.line(connection).down.arrival(wished);
-            self.at(at, Happening::Down { connection, bytes: piece });
-        }
-    }
-
-    fn delay(&mut self, connection: usize) -> u64 {
-        let link = self.line(connection).link;
-        link.latency_millis + self.chance.below(link.jitter_millis + 1)
-    }
-
-    /// Cuts bytes at arbitrary places.
-    fn pieces(&mut self, mut bytes: Bytes) -> Vec<Bytes> {
-        let mut pieces = Vec::new();
-        while bytes.len() > 1 && pieces.len() < 3 && self.chance.one_in(4) {
-            let len = 1 + self.chance.place(bytes.len() - 1);
-            pieces.push(bytes.split_to(len));
-        }
-        if !bytes.is_empty() {
-            pieces.push(bytes);
-        }
-        pieces
-    }
-
     // What happens.
 
     fn happen(&mut self, happening: Happening) -> Result<(), Complaint> {
@@ -530,41 +431,6 @@ impl World {
         Ok(())
     }
 
-    fn arrive_down(&mut self, connection: usize, bytes: Bytes) -> Result<(), Complaint> {
-        let client = self.line(connection).client;
-        let is_current = self.client(client).connection == Some(connection);
-        let is_reading = self.client(client).is_reading;
-        let line = self.line(connection);
-        if line.down.is_cut {
-            return Ok(());
-        }
-        if is_current && !is_reading {
-            line.unread.push_back(bytes);
-            return Ok(());
-        }
-        line.down.note_taken(bytes.len());
-        line.endpoint.drained();
-        if is_current { self.client_reads(connection, &bytes) } else { Ok(()) }
-    }
-
-    fn client_reads(&mut self, connection: usize, bytes: &[u8]) -> Result<(), Complaint> {
-        let Self { connections, clients, ledger, sessions, plant, now, .. } = self;
-        let line = connections.get_mut(connection).expect("connections are numbered");
-        let client = clients.get_mut(line.client).expect("clients are numbered");
-        let mut books = Books {
-            ledger,
-            sessions,
-            plant: *plant,
-            now: *now,
-            written_at: 0,
-            is_probe: line.client == PROBE,
-        };
-        client.read(bytes, &mut books, |len| line.down.understood(len))?;
-        let client = line.client;
-        self.flush(client);
-        Ok(())
-    }
-
     fn ping(&mut self, connection: usize) {
         let client = self.line(connection).client;
         if self.client(client).connection != Some(connection) {
@@ -593,212 +459,7 @@ impl World {
         Ok(())
     }
 
-    /// A connection whose client was not heard for longer than it may must be gone.
-    fn look_for_silence(&mut self, connection: usize) -> Result<(), Complaint> {
-        let now = self.now;
-        let line = self.line(connection);
-        if !line.endpoint.is_open() {
-            return Ok(());
-        }
-        let due = line.endpoint.heard_at + u64::from(line.keep_alive_secs) * 1_500;
-        if due < now {
-            let words = format!("connection {connection} should have been let go at {due} ms");
-            return complaint(Checker::KeepAlive, words);
-        }
-        self.at(due + 1, Happening::Silence { connection });
-        Ok(())
-    }
-
     // What clients do.
-
-    fn act(&mut self, client: usize) {
-        let again = if self.is_calm { 300 } else { self.chance.between(30, 1_400) };
-        self.at(self.now + again, Happening::Act { client });
-        let is_late = |since| self.now > since + GREETING_MILLIS;
-        match self.clients.get(client).map(|client| client.phase) {
-            Some(Phase::Offline) => self.come_back(client),
-            Some(Phase::Greeting { since }) if is_late(since) => self.hang_up(client, false),
-            Some(Phase::Online) if self.is_calm => {
-                let (client, mut books) = self.with_books(client);
-                client.subscribe_all();
-                if client.online_since + PATIENCE_MILLIS <= books.now {
-                    client.resume_publishing(&mut books);
-                }
-            }
-            Some(Phase::Online) if !self.client(client).is_silent => self.misbehave(client),
-            Some(Phase::Online | Phase::Greeting { .. }) | None => {}
-        }
-        self.flush(client);
-    }
-
-    fn come_back(&mut self, client: usize) {
-        if !self.is_calm && self.chance.one_in(3) {
-            return;
-        }
-        let profile = &self.client(client).profile;
-        let (is_persistent, is_stable) = (profile.is_persistent, profile.is_stable);
-        let starts_anew = !is_stable && !self.is_calm && self.chance.one_in(12);
-        self.connect(client, !is_persistent || starts_anew);
-    }
-
-    /// One of the things that a client does while it is connected.
-    fn misbehave(&mut self, client: usize) {
-        let (sender, mut books) = self.with_books(client);
-        sender.resume_publishing(&mut books);
-        let connection = self.client(client).connection.unwrap_or(0);
-        match self.chance.below(100) {
-            0..=52 => self.publish_some(client),
-            53..=57 => {
-                let place = self.chance.place(8);
-                let (client, mut books) = self.with_books(client);
-                client.unsubscribe(place, &mut books);
-            }
-            58..=62 => self.client(client).subscribe_all(),
-            63..=66 => {
-                self.sessions.count("stopped reading");
-                self.client(client).is_reading = false;
-                let after = self.chance.between(100, 6_000);
-                self.at(self.now + after, Happening::Recover { connection });
-            }
-            67..=71 => {
-                self.sessions.count("stopped acknowledging");
-                self.client(client).is_acknowledging = false;
-                let after = self.chance.between(100, 6_000);
-                self.at(self.now + after, Happening::Recover { connection });
-            }
-            72..=75 => self.say_good_bye(client),
-            76..=81 => self.hang_up(client, true),
-            82..=85 => {
-                self.sessions.count("fell silent");
-                self.client(client).is_silent = true;
-                self.client(client).is_acknowledging = false;
-            }
-            86..=89 => self.take_over(client, 1),
-            90 => self.take_over(client, 4),
-            91 => self.knock(client),
-            _ => {}
-        }
-    }
-
-    fn with_books(&mut self, client: usize) -> (&mut SimClient, Books<'_>) {
-        let Self { clients, ledger, sessions, plant, now, .. } = self;
-        let client = clients.get_mut(client).expect("clients are numbered");
-        let books =
-            Books { ledger, sessions, plant: *plant, now: *now, written_at: 0, is_probe: false };
-        (client, books)
-    }
-
-    fn publish_some(&mut self, client: usize) {
-        for _ in 0..self.chance.between(1, 3) {
-            let publication = self.draw_publication(client);
-            let number = self.ledger.enter(publication);
-            let (client, mut books) = self.with_books(client);
-            client.publish(number, &mut books);
-        }
-    }
-
-    fn draw_publication(&mut self, client: usize) -> Publication {
-        let retained = client - 1;
-        // A retained topic has one publisher, so that the last message is known.
-        let topic = if retained < TOPICS.len() - FIRST_RETAINED && self.chance.one_in(2) {
-            FIRST_RETAINED + retained
-        } else if self.chance.one_in(3) {
-            self.chance.pick(&[FIRST_SHARED, FIRST_SHARED + 1, FIRST_SHARED + 2, FIRST_SHARED + 3])
-        } else {
-            self.chance.place(FIRST_SHARED)
-        };
-        let is_retained = topic >= FIRST_RETAINED;
-        let is_v5 = self.client(client).profile.version == ProtocolVersion::V5;
-        let qos = self.chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
-        let expires = is_v5 && !is_retained && self.chance.one_in(5);
-        let is_large = self.chance.one_in(30);
-        Publication {
-            publisher: client,
-            topic,
-            qos: if is_retained { qos.max(QoS::AtLeastOnce) } else { qos },
-            is_deletion: is_retained && self.chance.one_in(5),
-            expiry_secs: expires.then(|| self.chance.pick(&[1, 2, 5])),
-            payload_len: if is_large { 5_000 } else { 8 + self.chance.place(200) },
-            first_sent: None,
-            sends: 0,
-            acknowledged: None,
-            is_refused: false,
-        }
-    }
-
-    fn say_good_bye(&mut self, client: usize) {
-        let profile = self.client(client).profile.clone();
-        let is_v5 = profile.version == ProtocolVersion::V5;
-        let changes = is_v5 && profile.is_persistent && !profile.is_stable;
-        let expiry = (changes && self.chance.one_in(2)).then(|| {
-            let secs = self.chance.pick(&[0, 1, 3]);
-            (secs, format!("{EXPIRY_CHANGED}{secs}"))
-        });
-        let reason_code = if is_v5 && self.chance.one_in(3) {
-            ReasonCode::DisconnectWithWillMessage
-        } else {
-            ReasonCode::Success
-        };
-        self.client(client).say_good_bye(reason_code, expiry);
-        self.flush(client);
-        self.hang_up(client, false);
-    }
-
-    /// The client closes its connection, or it breaks.
-    fn hang_up(&mut self, client: usize, breaks: bool) {
-        let Some(connection) = self.client(client).connection else { return };
-        let now = self.now;
-        self.client(client).leave();
-        let line = self.line(connection);
-        let last = line.up.arrival(now + line.link.latency_millis);
-        match if breaks { self.chance.below(3) } else { 3 } {
-            0 => {
-                // The broker hears nothing any more.
-                self.sessions.count("half-open connections");
-                self.line(connection).up.is_cut = true;
-                self.line(connection).down.is_cut = true;
-            }
-            1 => {
-                // Some of what is under way is lost.
-                let from = self.chance.between(now, last);
-                self.line(connection).down.is_cut = true;
-                self.at(from, Happening::UpCut { connection });
-                self.at(last, Happening::UpEnd { connection });
-            }
-            2 => {
-                self.line(connection).up.is_cut = true;
-                self.at(now, Happening::UpEnd { connection });
-            }
-            _ => self.at(last, Happening::UpEnd { connection }),
-        }
-    }
-
-    /// More connections with the same Client Identifier, while the first one stays.
-    fn take_over(&mut self, client: usize, count: usize) {
-        self.sessions.count("own takeovers");
-        for _ in 0..count {
-            let former = self.client(client).connection;
-            let clean_start = !self.client(client).profile.is_persistent;
-            self.connect(client, clean_start);
-            if let Some(connection) = former
-                && self.chance.one_in(2)
-            {
-                let after = self.now + self.chance.between(1, 3_000);
-                self.at(after, Happening::UpEnd { connection });
-            }
-        }
-    }
-
-    /// Somebody who sends half a CONNECT, and nothing more.
-    fn knock(&mut self, client: usize) {
-        let connection = self.open_line(client);
-        self.sessions.note_asked(Asked { client, clean_start: true, will_delay_secs: None });
-        let connect = self.client(client).connect_packet(connection, true);
-        let mut bytes = BytesMut::new();
-        Packet::Connect(Box::new(connect)).encode(ProtocolVersion::V5, &mut bytes);
-        bytes.truncate(self.chance.place(bytes.len()));
-        self.send_up(connection, bytes.freeze());
-    }
 
     // The end.
 
@@ -830,27 +491,6 @@ impl World {
         complaint(Checker::Progress, self.undrained().unwrap_or_default())
     }
 
-    /// What has not come to an end.
-    fn undrained(&self) -> Option<String> {
-        let busy = self
-            .clients
-            .iter()
-            .take(CLIENTS + 1)
-            .find(|client| !client.is_online() || !client.is_done() || !client.is_subscribed());
-        if let Some(client) = busy {
-            let (done, phase) = (client.is_done(), client.phase);
-            return Some(format!("client {}: {phase:?}, has published: {done}", client.number));
-        }
-        let mut found = None;
-        self.broker.registry().for_each(|listed| {
-            let counts = listed.mailbox.map(|mailbox| mailbox.counts()).unwrap_or_default();
-            if counts.messages > 0 || counts.qos0_messages > 0 {
-                found = Some(format!("{} has {counts:?}", listed.client_id));
-            }
-        });
-        found
-    }
-
     /// Everybody leaves; every Session ends in its time.
     fn tear_down(&mut self) -> Result<(), Complaint> {
         self.events.retain(|_, happening| !matches!(happening, Happening::Act { .. }));
@@ -867,55 +507,6 @@ impl World {
         self.run_until(self.now + u64::from(SESSION_EXPIRY_MAX_SECS) * 1_000 + 10_000)?;
         self.hang_up(0, false);
         self.run_until(self.now + 10_000)
-    }
-
-    fn judge_bounds(&self) -> Result<(), Complaint> {
-        let queue = &self.queue;
-        let less = if self.plant == Plant::SmallerBound { queue.messages_max / 2 } else { 0 };
-        let mut found = None;
-        for client in 1..=CLIENTS {
-            let Some(listed) = self.broker.registry().find(&format!("client-{client}")) else {
-                continue;
-            };
-            let profile = self.clients.get(client).map(|client| &client.profile);
-            let is_bounded = listed.card.is_none_or(|card| card.session_expiry_secs > 0);
-            let Some(mailbox) = listed.mailbox.filter(|_| is_bounded) else { continue };
-            let counts = mailbox.counts();
-            // What is replayed to it comes on top, as far as its window goes.
-            let replayed = profile.is_some_and(Profile::is_replayed_to);
-            let is_over =
-                counts.messages > queue.messages_max - less || counts.bytes > queue.bytes_max;
-            if (is_over && !replayed) || counts.qos0_messages > queue.qos0_messages_max {
-                found = Some(format!("client {client}: {counts:?}, bounds {queue:?}"));
-            }
-        }
-        let (held, max) = (self.broker.queued_bytes(), self.broker.options().queued_bytes_max);
-        let (timers, sessions) = (self.broker.timers().len(), self.broker.registry().len());
-        match found {
-            Some(words) => complaint(Checker::Bound, words),
-            None if timers > 2 * sessions => {
-                complaint(Checker::Bound, format!("{timers} timers of {sessions} sessions"))
-            }
-            None if held > max => complaint(Checker::Bound, format!("{held} bytes in all queues")),
-            None => Ok(()),
-        }
-    }
-
-    fn judge_gauges(&mut self) -> Result<(), Complaint> {
-        self.shard.sweep_routes(&self.broker);
-        let broker = &self.broker;
-        let gauges = [
-            ("subscriptions", broker.subscription_count()),
-            ("index nodes", broker.index_node_count()),
-            ("sessions", broker.registry().len()),
-            ("timers", broker.timers().len()),
-            ("queued bytes", usize::try_from(broker.queued_bytes()).unwrap_or(usize::MAX)),
-            ("will bytes", usize::try_from(broker.will_bytes()).unwrap_or(usize::MAX)),
-        ];
-        match gauges.iter().find(|(_, value)| *value > 0) {
-            Some((name, value)) => complaint(Checker::Gauges, format!("{name}: {value}")),
-            None => Ok(()),
-        }
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct MovedSubscription {
 
 /// What has come of a Session.
 #[derive(Debug, Default)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedSession {
     pub(crate) session_expiry_secs: u32,
     pub(crate) subscriptions: Vec<MovedSubscription>,
     /// Whether these are all Subscriptions there are.
@@ -154,7 +154,7 @@ impl Parts {
     }
 }
 
-impl Received {
+impl ReceivedSession {
     /// Whether a Session begins with this part.
     pub(crate) fn begins_with(part: &Bytes) -> bool {
         part.first() == Some(&SESSION)

@@ -13,7 +13,7 @@ use crate::ports::clock::Tick;
 ///
 /// One that has our address has it from the tree, and may declare us dead.
 #[derive(Debug, Default)]
-pub(super) struct Strangers(Mutex<BTreeMap<BootId, Tick>>);
+pub(super) struct UnknownCallers(Mutex<BTreeMap<BootId, Tick>>);
 
 impl Peers {
     /// What each broker has said of its lease within `fresh_millis`, by when it came here and by the
@@ -29,24 +29,24 @@ impl Peers {
             let lease = if heard.has_lease { PeerLease::Committed } else { PeerLease::Uncommitted };
             is_fresh.then_some((peer.boot_id(), lease))
         });
-        let mut strangers = self.strangers.0.lock();
-        strangers.retain(|_, at| now.saturating_since(*at) <= fresh_millis);
-        let strangers =
-            strangers.keys().filter(|id| live.iter().all(|peer| peer.boot_id() != **id));
-        answers.chain(strangers.map(|boot_id| (*boot_id, PeerLease::Committed))).collect()
+        let mut unknown_callers = self.unknown_callers.0.lock();
+        unknown_callers.retain(|_, at| now.saturating_since(*at) <= fresh_millis);
+        let unknown_callers =
+            unknown_callers.keys().filter(|id| live.iter().all(|peer| peer.boot_id() != **id));
+        answers.chain(unknown_callers.map(|boot_id| (*boot_id, PeerLease::Committed))).collect()
     }
 
     /// A broker of this cluster has dialled that the tree has not shown us.
     pub fn note_stranger(&self, boot_id: BootId, now: Tick) {
-        let mut strangers = self.strangers.0.lock();
-        if strangers.len() < STRANGERS_MAX || strangers.contains_key(&boot_id) {
-            strangers.insert(boot_id, now);
+        let mut unknown_callers = self.unknown_callers.0.lock();
+        if unknown_callers.len() < UNKNOWN_CALLERS_MAX || unknown_callers.contains_key(&boot_id) {
+            unknown_callers.insert(boot_id, now);
         }
     }
 }
 
 /// As many as a cluster can have. One is enough to know that somebody has the ensemble.
-const STRANGERS_MAX: usize = 256;
+const UNKNOWN_CALLERS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

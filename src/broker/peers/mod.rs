@@ -38,7 +38,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::broker::Broker;
 use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
-use crate::broker::peers::leases::Strangers;
+use crate::broker::peers::leases::UnknownCallers;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
@@ -76,7 +76,7 @@ pub struct Peers {
     lease_until_millis: AtomicU64,
     /// Connections that have something to acknowledge once we may: one entry each.
     lease_waiting: Mutex<BTreeMap<SessionKey, Waker>>,
-    strangers: Strangers,
+    unknown_callers: UnknownCallers,
     lane_options: LaneOptions,
     /// Whether this broker is part of the cluster and takes clients.
     is_admitting: AtomicBool,
@@ -103,7 +103,7 @@ impl Peers {
             knows_time: AtomicBool::new(false),
             lease_until_millis: AtomicU64::new(u64::MAX),
             lease_waiting: Mutex::default(),
-            strangers: Strangers::default(),
+            unknown_callers: UnknownCallers::default(),
             lane_options,
             is_admitting: AtomicBool::new(false),
         }

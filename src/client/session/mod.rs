@@ -6,12 +6,14 @@
 //! same order, once the server says that it still has its half [MQTT-4.4.0-1].
 
 mod event;
+mod handshake;
 mod incoming;
 mod keep_alive;
 mod limits;
 mod outgoing;
 #[cfg(test)]
 mod properties;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +25,12 @@ pub use event::{
 use incoming::{Incoming, Novelty};
 use keep_alive::{Due, KeepAlive};
 use limits::ServerLimits;
-use outgoing::{Acknowledged, Outgoing, Request};
+use outgoing::{Acknowledged, Outgoing};
 
 use super::message::Message;
 use crate::mqtt::{
-    Connack, Connect, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion, Puback, Pubcomp,
-    Publish, Pubrec, Pubrel, QoS, ReasonCode, ReasonString, Suback, Subscribe, Unsuback,
-    Unsubscribe,
+    Connect, DecodeError, Disconnect, Packet, PacketId, ProtocolVersion, Puback, Pubcomp, Publish,
+    Pubrec, Pubrel, QoS, ReasonCode, ReasonString,
 };
 
 /// What a session is opened with.
@@ -203,29 +204,6 @@ impl Session {
         }
     }
 
-    fn handle_first_packet(&mut self, now: Tick, packet: Packet) {
-        match packet {
-            Packet::Connack(connack) => self.handle_connack(now, connack),
-            Packet::Auth(_) => self.refuse_authentication(),
-            Packet::Connect(_)
-            | Packet::Publish(_)
-            | Packet::Puback(_)
-            | Packet::Pubrec(_)
-            | Packet::Pubrel(_)
-            | Packet::Pubcomp(_)
-            | Packet::Subscribe(_)
-            | Packet::Suback(_)
-            | Packet::Unsubscribe(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingreq
-            | Packet::Pingresp
-            | Packet::Disconnect(_) => self.violated(
-                ReasonCode::ProtocolError,
-                format!("the server answered the CONNECT with {}", packet.name()),
-            ),
-        }
-    }
-
     fn handle_next_packet(&mut self, now: Tick, packet: Packet) {
         match packet {
             Packet::Publish(publish) => self.handle_publish(now, publish),
@@ -245,74 +223,6 @@ impl Session {
             | Packet::Pingreq => self
                 .violated(ReasonCode::ProtocolError, format!("the server sent {}", packet.name())),
         }
-    }
-
-    fn handle_connack(&mut self, now: Tick, connack: Box<Connack>) {
-        if connack.reason_code.is_error() {
-            self.handle_refusal(connack);
-            return;
-        }
-        if connack.session_present && self.connect.clean_start {
-            let words = "the server resumed a session that this client does not have";
-            self.violated(ReasonCode::ProtocolError, words.to_owned());
-            return;
-        }
-        let limits = ServerLimits::new(self.protocol_version(), &connack);
-        self.limits = Some(limits);
-        self.phase = Phase::Online;
-        let keep_alive_secs = connack.properties.server_keep_alive_secs;
-        self.keep_alive.start(now, keep_alive_secs.unwrap_or(self.connect.keep_alive_secs));
-        self.outgoing.start_connection(limits.receive_maximum, limits.topic_alias_maximum);
-        self.prepare_next_connect(&connack);
-
-        let is_resumed = connack.session_present;
-        self.outputs.push_back(Output::Connected(connack));
-        if is_resumed {
-            let releases: Vec<_> = self.outgoing.releases().collect();
-            for packet_id in releases {
-                self.send(now, Packet::Pubrel(Pubrel::new(packet_id, ReasonCode::Success)));
-            }
-            return;
-        }
-        self.incoming.discard();
-        for ticket in self.outgoing.discard() {
-            self.published(ticket, PublishOutcome::Acknowledged(ReasonCode::Success));
-        }
-    }
-
-    /// The next connection resumes the session if the server keeps it.
-    fn prepare_next_connect(&mut self, connack: &Connack) {
-        if let Some(client_id) = &connack.properties.assigned_client_id {
-            self.connect.client_id = client_id.clone();
-        }
-        let asked = self.connect.properties.session_expiry_interval_secs;
-        let granted = connack.properties.session_expiry_interval_secs.or(asked).unwrap_or(0);
-        if self.protocol_version().has_properties() && granted > 0 {
-            self.connect.clean_start = false;
-        }
-    }
-
-    fn handle_refusal(&mut self, connack: Box<Connack>) {
-        let is_version = connack.reason_code == ReasonCode::UnsupportedProtocolVersion;
-        if is_version && self.may_fall_back() {
-            self.fall_back();
-            return;
-        }
-        self.outputs.push_back(Output::Refused(connack));
-        self.close(CloseReason::Refused);
-    }
-
-    /// The one fall-back: the same CONNECT as 3.1.1.
-    fn fall_back(&mut self) {
-        self.falls_back = false;
-        self.connect.protocol_version = ProtocolVersion::V311;
-        self.close(CloseReason::FallBack);
-    }
-
-    /// Not with a password alone: before MQTT 5 it needs a user name.
-    fn may_fall_back(&self) -> bool {
-        let is_nameless = self.connect.password.is_some() && self.connect.user_name.is_none();
-        self.falls_back && !is_nameless && self.protocol_version() == ProtocolVersion::V5
     }
 
     fn handle_undecodable(&mut self, error: &DecodeError) {
@@ -396,83 +306,6 @@ impl Session {
             Acknowledged::Unknown => {}
             Acknowledged::Misplaced => self.misplaced("PUBCOMP", packet_id),
         }
-    }
-
-    fn handle_subscribe(&mut self, now: Tick, ticket: Ticket, wanted: Subscription) {
-        assert!(self.is_online(), "subscribe only while online");
-        let count = wanted.filters.len();
-        let packet_id = self.outgoing.request(Request::Subscribe(ticket, count));
-        let subscribe = Subscribe {
-            packet_id,
-            subscription_id: wanted
-                .subscription_id
-                .filter(|_| self.limits.is_some_and(|limits| limits.has_subscription_ids)),
-            user_properties: wanted.user_properties,
-            filters: wanted.filters,
-        };
-        self.send_request(now, packet_id, Packet::Subscribe(subscribe));
-    }
-
-    fn handle_unsubscribe(&mut self, now: Tick, ticket: Ticket, unwanted: Unsubscription) {
-        assert!(self.is_online(), "unsubscribe only while online");
-        let count = unwanted.filters.len();
-        let packet_id = self.outgoing.request(Request::Unsubscribe(ticket, count));
-        let unsubscribe = Unsubscribe {
-            packet_id,
-            user_properties: unwanted.user_properties,
-            filters: unwanted.filters,
-        };
-        self.send_request(now, packet_id, Packet::Unsubscribe(unsubscribe));
-    }
-
-    /// Sends a request, or answers it here if the server cannot take a packet of that size.
-    fn send_request(&mut self, now: Tick, packet_id: PacketId, packet: Packet) {
-        let len = packet.encoded_len(self.protocol_version());
-        if self.limits.is_none_or(|limits| limits.admits_len(len)) {
-            self.send(now, packet);
-            return;
-        }
-        let refusal = |count| Answer {
-            reason_codes: vec![ReasonCode::PacketTooLarge; count],
-            reason_string: None,
-        };
-        let output = match self.outgoing.answer(packet_id) {
-            Some(Request::Subscribe(ticket, count)) => Output::Subscribed(ticket, refusal(count)),
-            Some(Request::Unsubscribe(ticket, count)) => {
-                Output::Unsubscribed(ticket, refusal(count))
-            }
-            None => return,
-        };
-        self.outputs.push_back(output);
-    }
-
-    fn handle_suback(&mut self, suback: Suback) {
-        match self.outgoing.answer(suback.packet_id) {
-            Some(Request::Subscribe(ticket, count)) if count == suback.reason_codes.len() => {
-                let Suback { reason_codes, reason_string, .. } = suback;
-                let answer = Answer { reason_codes, reason_string };
-                self.outputs.push_back(Output::Subscribed(ticket, answer));
-            }
-            Some(_) | None => self.misplaced("SUBACK", suback.packet_id),
-        }
-    }
-
-    /// An UNSUBACK of 3.1.1 has no Reason Codes: each filter is then taken as unsubscribed.
-    fn handle_unsuback(&mut self, unsuback: Unsuback) {
-        let Unsuback { packet_id, mut reason_codes, reason_string, .. } = unsuback;
-        let Some(Request::Unsubscribe(ticket, count)) = self.outgoing.answer(packet_id) else {
-            self.misplaced("UNSUBACK", packet_id);
-            return;
-        };
-        if !self.protocol_version().has_properties() {
-            reason_codes = vec![ReasonCode::Success; count];
-        }
-        if reason_codes.len() != count {
-            self.misplaced("UNSUBACK", packet_id);
-            return;
-        }
-        let answer = Answer { reason_codes, reason_string };
-        self.outputs.push_back(Output::Unsubscribed(ticket, answer));
     }
 
     fn handle_server_disconnect(&mut self, disconnect: Box<Disconnect>) {

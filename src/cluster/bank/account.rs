@@ -24,7 +24,7 @@ use crate::ports::coordination::{Change, CoordinationError, CreateMode, Reply, R
 /// What came of a wish to spend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
-pub enum Taken {
+pub enum Spending {
     /// It is yours. Give it back when what it paid for is gone.
     Taken,
     /// There is no room in the lease. More is being asked for.
@@ -99,7 +99,7 @@ impl Account {
         }
     }
 
-    pub(super) fn take(&mut self, now: Tick, cost: Funds, readings: &mut BankReadings) -> Taken {
+    pub(super) fn take(&mut self, now: Tick, cost: Funds, readings: &mut BankReadings) -> Spending {
         let is_room = self.room().covers(cost);
         if is_room {
             self.used = self.used.plus(cost);
@@ -108,7 +108,7 @@ impl Account {
             self.wanted = self.wanted.max(cost);
         }
         self.ask_at(now);
-        if is_room { Taken::Taken } else { Taken::Short }
+        if is_room { Spending::Taken } else { Spending::Short }
     }
 
     pub(super) fn give_back(&mut self, now: Tick, cost: Funds) {

@@ -24,7 +24,7 @@ mod sizing;
 #[cfg(test)]
 mod tests;
 
-pub use account::Taken;
+pub use account::Spending;
 pub use content::{decode_free, decode_lease};
 pub use funds::Funds;
 pub use holdings::{Holdings, Mark};
@@ -119,7 +119,7 @@ impl Bank {
 
     /// Takes `cost` from the room in the lease, at once or not at all. More is asked for in the
     /// background when there is little left.
-    pub fn take(&mut self, now: Tick, cost: Funds) -> Taken {
+    pub fn take(&mut self, now: Tick, cost: Funds) -> Spending {
         self.account.take(now, cost, &mut self.readings)
     }
 
@@ -140,7 +140,7 @@ impl Bank {
         self.readings.evictions += 1;
     }
 
-    /// Whether more room may come although [`Self::take`] said [`Taken::Short`]: not when the bank
+    /// Whether more room may come although [`Self::take`] said [`Spending::Short`]: not when the bank
     /// had nothing left.
     #[must_use]
     pub fn has_prospect(&self) -> bool {

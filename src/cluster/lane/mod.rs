@@ -8,9 +8,15 @@
 //! take, exactly once; there is one lane for a boot id as long as both ends live, because its
 //! sequence numbers do not begin anew.
 
+mod counts;
+mod outcome;
 mod outgoing;
+mod state;
 #[cfg(test)]
 mod tests;
+
+pub use counts::LaneCounts;
+pub use outcome::{Offered, OfferedControl, Taken};
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -18,7 +24,7 @@ use std::task::Waker;
 use bytes::{Bytes, BytesMut};
 
 use crate::cluster::frame::{Cursors, StreamKind};
-use crate::cluster::lane::outgoing::Outgoing;
+use crate::cluster::lane::state::{SendingTask, State};
 use crate::cluster::sync::Mutex;
 use crate::mqtt::QoS;
 
@@ -39,62 +45,9 @@ impl Default for LaneOptions {
     }
 }
 
-/// What came of offering a message.
-#[must_use]
-#[derive(Debug)]
-pub enum Offered {
-    /// It is on its way.
-    Queued {
-        /// Its sequence number in the data stream.
-        seq: u64,
-        /// To be woken at the end of the turn.
-        wake: Option<Waker>,
-        /// Whether its publisher should be slowed: the receiver is behind.
-        is_congested: bool,
-    },
-    /// It was QoS 0, and the receiver is behind or in doubt.
-    Dropped,
-    /// The receiver is so far behind that nothing is taken any more.
-    Refused,
-    /// The receiver is gone for good.
-    Closed,
-}
-
-/// What came of offering a control frame.
-#[must_use]
-#[derive(Debug)]
-pub enum OfferedControl {
-    /// It is on its way.
-    Queued {
-        /// Its sequence number in the control stream.
-        seq: u64,
-        /// To be woken at the end of the turn.
-        wake: Option<Waker>,
-    },
-    /// The bound was reached. This frame and all control frames the receiver is not known to have
-    /// are gone; the link starts anew. Begin again, with a snapshot.
-    Broken(Option<Waker>),
-    /// The receiver is gone for good.
-    Closed,
-}
-
-/// What [`Lane::take`] found.
-#[must_use]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Taken {
-    /// Batches. Come again when they are written.
-    Batches,
-    /// Nothing: the waker is kept for the next offer.
-    Nothing,
-    /// What went out before does not fit to what comes now: close the connection and dial again.
-    Restart,
-    /// Close the connection for good.
-    Closed,
-}
-
 /// Which streams are to be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wanted {
+pub enum Streams {
     /// Both.
     All,
     /// Messages wait.
@@ -126,31 +79,6 @@ pub struct CursorError {
     pub next: u64,
 }
 
-/// Counts of one lane.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct LaneCounts {
-    /// The last sequence numbers given: how many frames there were, ever.
-    pub offered: Cursors,
-    /// What the receiver has, or what was given up.
-    pub gone: Cursors,
-    /// Bytes of messages the receiver is not known to have.
-    pub data_bytes: usize,
-    /// Bytes of control frames the receiver is not known to have.
-    pub control_bytes: usize,
-    /// All bytes of messages that were accepted, ever.
-    pub data_bytes_total: u64,
-    /// Messages of QoS 0 that were dropped.
-    pub dropped: u64,
-    /// Messages of QoS 1 and 2 that were refused.
-    pub refused: u64,
-    /// Frames that were sent once more by a new connection.
-    pub resent: u64,
-    /// Control frames that were not told, to be told later as part of others.
-    pub withheld: u64,
-    /// How often the control stream was cut.
-    pub cuts: u64,
-}
-
 /// The frames for one boot id that it has not received yet.
 #[derive(Debug)]
 pub struct Lane {
@@ -158,57 +86,11 @@ pub struct Lane {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    control: Outgoing,
-    data: Outgoing,
-    carrier: Carrier,
-    sender: Sender,
-    /// The link, while it stands by.
-    standby: Option<Waker>,
-    /// The receiver may be dead: QoS 0 is not for it, and QoS 1 and 2 waits.
-    is_suspect: bool,
-    is_closed: bool,
-    /// The control stream was cut, and the connection that stands knows nothing of it.
-    must_restart: bool,
-    data_bytes_total: u64,
-    dropped: u64,
-    refused: u64,
-    resent: u64,
-    withheld: u64,
-    cuts: u64,
-}
-
-/// The task that sends.
-#[derive(Debug)]
-enum Sender {
-    /// It works, or has been woken for it, or there is none yet.
-    Working,
-    /// It waits for an offer.
-    Idle(Waker),
-}
-
 impl Lane {
     /// A lane on which nothing was offered.
     #[must_use]
     pub fn new(options: LaneOptions) -> Self {
-        let state = State {
-            control: Outgoing::new(StreamKind::Control),
-            data: Outgoing::new(StreamKind::Data),
-            carrier: Carrier::Link,
-            sender: Sender::Working,
-            standby: None,
-            is_suspect: false,
-            is_closed: false,
-            must_restart: false,
-            data_bytes_total: 0,
-            dropped: 0,
-            refused: 0,
-            resent: 0,
-            withheld: 0,
-            cuts: 0,
-        };
-        Self { options, state: Mutex::new(state) }
+        Self { options, state: Mutex::new(State::new()) }
     }
 
     /// Offers a message. `encode` appends its one frame, with [`encode_publish`] or as bytes that
@@ -292,7 +174,7 @@ impl Lane {
             state.standby = Some(waker.clone());
             return Taken::Nothing;
         }
-        state.take(bytes_max, Wanted::All, waker, into)
+        state.take(bytes_max, Streams::All, waker, into)
     }
 
     /// The same for the relay, while it carries. [`Taken::Restart`]: begin again with what is not
@@ -300,7 +182,7 @@ impl Lane {
     pub fn take_relayed(
         &self,
         bytes_max: usize,
-        wanted: Wanted,
+        wanted: Streams,
         waker: &Waker,
         into: &mut VecDeque<Bytes>,
     ) -> Taken {
@@ -316,7 +198,8 @@ impl Lane {
     pub fn carry_by_relay(&self) {
         let mut state = self.state.lock();
         state.carrier = Carrier::Relay;
-        if let Sender::Idle(waker) = std::mem::replace(&mut state.sender, Sender::Working) {
+        if let SendingTask::Idle(waker) = std::mem::replace(&mut state.sender, SendingTask::Working)
+        {
             state.standby = Some(waker);
         }
     }
@@ -342,7 +225,7 @@ impl Lane {
         state.carrier = Carrier::Link;
         let again = state.control.send_again() + state.data.send_again();
         state.resent += again;
-        state.sender = Sender::Working;
+        state.sender = SendingTask::Working;
         state.standby.take()
     }
 
@@ -445,63 +328,6 @@ impl Lane {
             resent: state.resent,
             withheld: state.withheld,
             cuts: state.cuts,
-        }
-    }
-}
-
-impl State {
-    fn gone(&self) -> Cursors {
-        Cursors { control: self.control.gone(), data: self.data.gone() }
-    }
-
-    fn take(
-        &mut self,
-        bytes_max: usize,
-        wanted: Wanted,
-        waker: &Waker,
-        into: &mut VecDeque<Bytes>,
-    ) -> Taken {
-        if self.is_closed {
-            return Taken::Closed;
-        }
-        if self.must_restart {
-            return Taken::Restart;
-        }
-        let mut taken = self.control.take(bytes_max, into);
-        if wanted == Wanted::All && !self.is_suspect && taken < bytes_max {
-            taken += self.data.take(bytes_max - taken, into);
-        }
-        if taken > 0 {
-            self.sender = Sender::Working;
-            return Taken::Batches;
-        }
-        self.go_idle(waker);
-        Taken::Nothing
-    }
-
-    fn begin_behind(&mut self, received: Cursors) -> Result<(), CursorError> {
-        let again = self.control.rewind(received.control)? + self.data.rewind(received.data)?;
-        self.resent += again;
-        self.must_restart = false;
-        self.sender = Sender::Working;
-        Ok(())
-    }
-
-    #[inline]
-    fn wake(&mut self) -> Option<Waker> {
-        if matches!(self.sender, Sender::Working) {
-            return None;
-        }
-        match std::mem::replace(&mut self.sender, Sender::Working) {
-            Sender::Idle(waker) => Some(waker),
-            Sender::Working => None,
-        }
-    }
-
-    fn go_idle(&mut self, waker: &Waker) {
-        match &mut self.sender {
-            Sender::Idle(kept) => kept.clone_from(waker),
-            Sender::Working => self.sender = Sender::Idle(waker.clone()),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::cluster::wire::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader};
 /// Invariants: the segments and the open one have sequence numbers in a row, from `gone` + 1 to
 /// `next_seq` - 1; those before `handed_out` are on their way by the present connection.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingStream {
     kind: StreamKind,
     next_seq: u64,
     /// Up to here nothing can be sent again: it was received, or given up.
@@ -32,7 +32,7 @@ struct Segment {
     bytes: Bytes,
 }
 
-impl Outgoing {
+impl OutgoingStream {
     pub(super) fn new(kind: StreamKind) -> Self {
         Self {
             kind,

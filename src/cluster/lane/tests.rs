@@ -309,7 +309,7 @@ fn a_change_of_lane_sends_again_what_was_not_received_and_nothing_before_it() {
     assert!(take_all(&lane).is_empty(), "the link stands by");
     lane.rewind_relay(Cursors::default()).unwrap();
     let mut relayed = VecDeque::new();
-    let taken = lane.take_relayed(usize::MAX, Wanted::All, Waker::noop(), &mut relayed);
+    let taken = lane.take_relayed(usize::MAX, Streams::All, Waker::noop(), &mut relayed);
     assert_eq!(taken, Taken::Batches);
     assert_eq!(relayed.into_iter().map(|bytes| batch_of(bytes).first_seq).collect::<Vec<_>>(), [2]);
     // A link that comes back meanwhile was told of an older state, and stands by.
@@ -329,7 +329,7 @@ fn while_messages_wait_control_is_relayed() {
     let _queued = lane.offer_data(QoS::AtLeastOnce, frame(1, 100));
     let _queued = lane.offer_control(frame(1, 10));
     let mut relayed = VecDeque::new();
-    let mut take = || lane.take_relayed(usize::MAX, Wanted::Control, Waker::noop(), &mut relayed);
+    let mut take = || lane.take_relayed(usize::MAX, Streams::Control, Waker::noop(), &mut relayed);
     assert_eq!((take(), take()), (Taken::Batches, Taken::Nothing));
     let kinds: Vec<_> = relayed.into_iter().map(|bytes| batch_of(bytes).kind).collect();
     assert_eq!(kinds, [StreamKind::Control]);

@@ -49,7 +49,7 @@ use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, ChangeKind, CoordinationEvent, Reply, Ticket};
 
 use news::News;
-use peer::Peer;
+use peer::RelayPeer;
 use reading::{Reading, Znode};
 use survey::Survey;
 use writing::Writing;
@@ -57,7 +57,7 @@ use writing::Writing;
 /// All that one broker relays and that is relayed to it.
 pub struct Relay {
     options: RelayOptions,
-    peers: BTreeMap<BootId, Peer>,
+    peers: BTreeMap<BootId, RelayPeer>,
     reading: Reading,
     writing: Writing,
     survey: Survey,
@@ -141,7 +141,7 @@ impl Relay {
 
     /// A broker is there; `lane` has what is for it.
     pub fn meet(&mut self, now: Tick, boot_id: BootId, name: Arc<str>, lane: Arc<Lane>) {
-        self.peers.entry(boot_id).or_insert_with(|| Peer::new(now, boot_id, name, lane));
+        self.peers.entry(boot_id).or_insert_with(|| RelayPeer::new(now, boot_id, name, lane));
         self.look(now);
     }
 
@@ -219,7 +219,7 @@ impl Relay {
     /// By which lane frames go to a broker now.
     #[must_use]
     pub fn lane_in_use(&self, boot_id: BootId) -> LaneInUse {
-        self.peers.get(&boot_id).map_or(LaneInUse::None, Peer::lane_in_use)
+        self.peers.get(&boot_id).map_or(LaneInUse::None, RelayPeer::lane_in_use)
     }
 
     /// Figures for whoever watches.
@@ -310,7 +310,7 @@ impl Relay {
     }
 
     fn needs_ring(&self) -> bool {
-        let is_used = |peer: &Peer| peer.sender.is_carrying() || peer.receiver.has_read();
+        let is_used = |peer: &RelayPeer| peer.sender.is_carrying() || peer.receiver.has_read();
         self.peers.values().any(is_used)
     }
 }

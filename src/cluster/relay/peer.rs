@@ -5,19 +5,19 @@ use std::sync::Arc;
 use super::Relay;
 use super::choice::Facts;
 use super::output::{LaneInUse, RelayOutput};
-use super::receiver::Receiver;
-use super::sender::Sender;
+use super::receiver::PartReceiver;
+use super::sender::PartSender;
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Lane;
 use crate::ports::clock::Tick;
 
 /// One life of another broker.
-pub(super) struct Peer {
+pub(super) struct RelayPeer {
     pub(super) boot_id: BootId,
     pub(super) name: Arc<str>,
     pub(super) facts: Facts,
-    pub(super) sender: Sender,
-    pub(super) receiver: Receiver,
+    pub(super) sender: PartSender,
+    pub(super) receiver: PartReceiver,
     /// Whether its windows are read, and since when.
     pub(super) is_attended: bool,
     attended_since: Tick,
@@ -25,14 +25,14 @@ pub(super) struct Peer {
     pub(super) has_work: bool,
 }
 
-impl Peer {
+impl RelayPeer {
     pub(super) fn new(now: Tick, boot_id: BootId, name: Arc<str>, lane: Arc<Lane>) -> Self {
         Self {
             boot_id,
             name,
             facts: Facts::new(now),
-            sender: Sender::new(lane),
-            receiver: Receiver::default(),
+            sender: PartSender::new(lane),
+            receiver: PartReceiver::default(),
             is_attended: false,
             attended_since: now,
             has_work: false,

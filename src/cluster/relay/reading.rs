@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Relay;
 use super::options::WINDOWS;
 use super::output::{LaneInUse, RelayOutput};
-use super::peer::Peer;
+use super::peer::RelayPeer;
 use super::receiver::Joined;
 use crate::cluster::identity::BootId;
 use crate::cluster::paths::{RELAY, below};
@@ -57,12 +57,12 @@ impl Reading {
         self.wanted.insert(znode);
     }
 
-    pub(super) fn want_header(&mut self, peer: &Peer) {
+    pub(super) fn want_header(&mut self, peer: &RelayPeer) {
         self.want(Znode { name: Arc::clone(&peer.name), window: None });
     }
 
     /// Everything of a broker that concerns us.
-    pub(super) fn want_all(&mut self, peer: &Peer, is_reading: bool) {
+    pub(super) fn want_all(&mut self, peer: &RelayPeer, is_reading: bool) {
         if peer.sender.is_carrying() {
             self.want_header(peer);
         }

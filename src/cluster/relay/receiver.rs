@@ -12,7 +12,7 @@ use crate::cluster::wire::{
 /// Joins parts. Invariant: the parts of the present run up to `part` have been read, each once and in
 /// order.
 #[derive(Debug, Default)]
-pub(super) struct Receiver {
+pub(super) struct PartReceiver {
     pub(super) run: u64,
     pub(super) part: u64,
     /// What has been received of this broker, by whatever lane.
@@ -38,7 +38,7 @@ pub(super) enum Joined {
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Misfit;
 
-impl Receiver {
+impl PartReceiver {
     /// Whether anything was ever read, so that there is something to say of it.
     pub(super) fn has_read(&self) -> bool {
         self.run > 0
@@ -135,7 +135,7 @@ mod tests {
         part(run, number, RelayContent::Piece { offset, total, bytes: of.slice(from..to) })
     }
 
-    fn drain(receiver: &mut Receiver) -> Vec<u64> {
+    fn drain(receiver: &mut PartReceiver) -> Vec<u64> {
         let mut found = Vec::new();
         while let Some(joined) = receiver.next().unwrap() {
             found.push(match joined {
@@ -156,7 +156,7 @@ mod tests {
             piece(3, 3, &first, 5, len),
             piece(3, 4, &second, 0, len),
         ];
-        let mut receiver = Receiver::default();
+        let mut receiver = PartReceiver::default();
         let mut found = Vec::new();
         for index in [3, 2, 0, 2, 0, 1, 1, 3] {
             receiver.take(parts[index].clone());
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_later_run_begins_anew_and_an_earlier_one_is_over() {
         let batch = batch_bytes(1);
-        let mut receiver = Receiver::default();
+        let mut receiver = PartReceiver::default();
         receiver.take(beginning(1));
         receiver.take(piece(1, 2, &batch, 0, 5));
         assert_eq!(drain(&mut receiver), [0]);
@@ -191,7 +191,7 @@ mod tests {
             piece(1, 2, &batch.slice(..5), 0, 5),
         ];
         for misfit in misfits {
-            let mut receiver = Receiver::default();
+            let mut receiver = PartReceiver::default();
             if misfit.number > 1 {
                 receiver.take(beginning(1));
                 assert_eq!(drain(&mut receiver), [0]);

@@ -17,14 +17,14 @@ pub(super) struct Ring {
 
 #[derive(Debug, Default)]
 struct Window {
-    parts: Vec<Held>,
+    parts: Vec<HeldPart>,
     bytes: usize,
     /// Whether something was put into it since it was written.
     is_dirty: bool,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldPart {
     to: BootId,
     run: u64,
     number: u64,
@@ -40,7 +40,7 @@ impl Ring {
         debug_assert!(len <= window.room(), "whoever puts a part in asks for room first");
         window.bytes += len;
         window.is_dirty = true;
-        window.parts.push(Held { to: part.to, run: part.run, number: part.number, bytes });
+        window.parts.push(HeldPart { to: part.to, run: part.run, number: part.number, bytes });
         len
     }
 
@@ -91,7 +91,7 @@ impl Ring {
         self.windows.get_mut(number)
     }
 
-    fn retain(&mut self, is_kept: impl Fn(&Held) -> bool) {
+    fn retain(&mut self, is_kept: impl Fn(&HeldPart) -> bool) {
         for window in &mut self.windows {
             window.parts.retain(&is_kept);
             window.bytes = window.parts.iter().map(|held| held.bytes.len()).sum();

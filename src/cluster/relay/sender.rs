@@ -10,7 +10,7 @@ use super::options::{PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use super::output::RelayReadings;
 use crate::cluster::frame::{PublishFrame, StreamKind};
 use crate::cluster::identity::BootId;
-use crate::cluster::lane::{Lane, Taken, Wanted};
+use crate::cluster::lane::{Lane, Streams, Taken};
 use crate::cluster::wire::{
     BATCH_HEADER_BYTES, Batch, BatchHeader, PublishParts, RelayAck, RelayContent, RelayPart,
     encode_publish, relay_piece_len,
@@ -21,7 +21,7 @@ use crate::ports::clock::Tick;
 /// Cuts the batches of a lane. Invariant: the parts of the present run up to `sent` were put into the
 /// ring, and those up to `acked` have been read.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct PartSender {
     pub(super) lane: Arc<Lane>,
     stage: Stage,
     run: u64,
@@ -67,7 +67,7 @@ pub(super) struct Cutting<'a> {
     pub(super) readings: &'a mut RelayReadings,
 }
 
-impl Sender {
+impl PartSender {
     pub(super) fn new(lane: Arc<Lane>) -> Self {
         Self {
             lane,
@@ -222,7 +222,7 @@ impl Sender {
         if self.stage != Stage::Open {
             return None;
         }
-        let wanted = if self.held.is_empty() { Wanted::All } else { Wanted::Control };
+        let wanted = if self.held.is_empty() { Streams::All } else { Streams::Control };
         match self.lane.take_relayed(TAKE_BYTES, wanted, cutting.waker, &mut self.queue) {
             Taken::Batches => self.queue.pop_front(),
             Taken::Nothing | Taken::Closed => None,

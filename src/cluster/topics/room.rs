@@ -5,19 +5,25 @@ use std::sync::Arc;
 use super::Topics;
 use super::boots::Boot;
 use super::known::{Flags, Kind, cost_of};
-use crate::cluster::bank::{Bank, Taken};
+use crate::cluster::bank::{Bank, Spending};
 use crate::ports::Tick;
 
 impl Topics {
     /// Takes what a znode of so many bytes costs beyond what the topic is charged for.
-    pub(super) fn charge(&mut self, now: Tick, topic: &str, bytes: u32, bank: &mut Bank) -> Taken {
-        let Some(known) = self.table.get_mut(topic) else { return Taken::Short };
+    pub(super) fn charge(
+        &mut self,
+        now: Tick,
+        topic: &str,
+        bytes: u32,
+        bank: &mut Bank,
+    ) -> Spending {
+        let Some(known) = self.table.get_mut(topic) else { return Spending::Short };
         let missing = cost_of(bytes).saturating_minus(cost_of(known.charged));
-        if bank.take(now, missing) == Taken::Short {
-            return Taken::Short;
+        if bank.take(now, missing) == Spending::Short {
+            return Spending::Short;
         }
         known.charged = known.charged.max(bytes);
-        Taken::Taken
+        Spending::Taken
     }
 
     /// Brings what a topic is charged for in line with what was seen. Not while a write is under way

@@ -9,7 +9,7 @@ use super::path::TopicPath;
 use super::plan::{Draft, Plan};
 use super::reading::znode_bytes;
 use super::{Listing, Topics, TopicsOutput};
-use crate::cluster::bank::{Bank, Taken};
+use crate::cluster::bank::{Bank, Spending};
 use crate::ports::Tick;
 use crate::ports::coordination::{
     Change, CoordinationError, CreateMode, Reply, Request, Stat, Ticket,
@@ -225,7 +225,7 @@ impl Topics {
         bank: &mut Bank,
     ) {
         let bytes = znode_bytes(&name, draft.data.len());
-        if self.charge(now, &name, bytes, bank) == Taken::Short {
+        if self.charge(now, &name, bytes, bank) == Spending::Short {
             return self.handle_short(now, name, bank);
         }
         let path = path_of(&name);

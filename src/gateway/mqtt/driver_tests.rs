@@ -25,7 +25,7 @@ use crate::broker::peers::Peers;
 use crate::broker::{Broker, Guards, Seeds};
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::LaneOptions;
-use crate::cluster::slot_table::SlotTable;
+use crate::cluster::slots::SlotMap;
 use crate::mqtt::{
     Connect, ConnectProperties, Packet, PacketId, Pingresp, ProtocolVersion, Publish, QoS,
     Subscribe, SubscribeFilter, SubscriptionOptions,
@@ -447,7 +447,7 @@ async fn a_client_that_leaves_while_its_client_identifier_waits_is_gone_at_once(
     let broker = Broker::new(BrokerOptions::default(), Guards::default(), SEEDS);
     let broker = Arc::new(broker.with_peers(peers));
     let context = Arc::new(ShardContext::new(&broker));
-    let elsewhere = SlotTable::new(1, |_| Some(BootId(2)));
+    let elsewhere = Arc::new(SlotMap::in_turn(1, vec![BootId(2)]));
     context.run(&broker, Tick::ZERO, |turn| turn.set_slots(broker.peers().unwrap(), elsewhere));
     let mut stage = Stage::on(Arc::clone(&broker), context, ConnectionOptions::default());
     stage.send([encoded(&[connect()])]);

@@ -29,7 +29,7 @@ pub(super) use status::Status;
 
 use self::bell::Bell;
 use self::receiver::LinkReceiver;
-use self::registry::Registry;
+use self::registry::TopicRegistry;
 use self::relaying::LinkNews;
 use self::task::ClusterTask;
 use crate::admin::Health;
@@ -207,7 +207,7 @@ impl Reachable {
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
         let budget = registry::budget(config);
-        let registry = Registry::new(&options, cluster.boot_id, budget, seeds);
+        let registry = TopicRegistry::new(&options, cluster.boot_id, budget, seeds);
         let has_links = config.cluster.propagation == Propagation::Links;
         let relay = RelayOptions {
             name: Arc::clone(&options.name),

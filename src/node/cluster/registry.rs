@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::peers::topics::TopicNews;
-use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds, Taken};
+use crate::cluster::bank::{Bank, BankOptions, BankOutput, BankReadings, Funds, Spending};
 use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::membership::output::MembershipOptions;
@@ -16,7 +16,7 @@ use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Coordination, CoordinationEvent};
 
 /// What the tree keeps of topics, as far as this broker knows and pays.
-pub(super) struct Registry {
+pub(super) struct TopicRegistry {
     topics: Topics,
     bank: Bank,
 }
@@ -39,7 +39,7 @@ pub(super) enum RegistryNews {
     NoTtl,
 }
 
-impl Registry {
+impl TopicRegistry {
     pub(super) fn new(
         membership: &MembershipOptions,
         boot_id: BootId,
@@ -163,7 +163,7 @@ impl Registry {
 
     /// Takes `cost` from the room in this broker's lease, if there is room.
     pub(super) fn pay(&mut self, now: Tick, cost: Funds) -> bool {
-        self.bank.take(now, cost) == Taken::Taken
+        self.bank.take(now, cost) == Spending::Taken
     }
 
     /// What the relay has found goes into the books of the bank.
@@ -271,7 +271,7 @@ mod tests {
         }
 
         /// Everything that was asked is answered, and what follows from that.
-        fn settle(&self, registry: &mut Registry) {
+        fn settle(&self, registry: &mut TopicRegistry) {
             let _news = registry.carry_out(self);
             while let Some((ticket, request)) = { self.asked.lock().pop_front() } {
                 let outcome = self.tree.lock().apply(self.session, request, 0);
@@ -299,8 +299,8 @@ mod tests {
         }
     }
 
-    fn registry() -> Registry {
-        Registry::new(&membership(), BootId(1), BUDGET, SEEDS)
+    fn registry() -> TopicRegistry {
+        TopicRegistry::new(&membership(), BootId(1), BUDGET, SEEDS)
     }
 
     /// The registry and the bank of a new life counted their tickets from one again: the answer to

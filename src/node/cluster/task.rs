@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
 use super::phase::Phase;
-use super::registry::{Registry, RegistryNews};
+use super::registry::{RegistryNews, TopicRegistry};
 use super::relaying::LinkNews;
 use super::status::Status;
 use crate::admin::{Health, Standing};
@@ -26,7 +26,6 @@ use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
 use crate::cluster::relay::Relay;
-use crate::cluster::slot_table::SlotTable;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
 use crate::gateway::mqtt::ShardContext;
@@ -49,7 +48,7 @@ pub(super) struct ClusterTask {
     pub(super) options: MembershipOptions,
     pub(super) membership: Membership,
     pub(super) cluster_clock: ClusterClock,
-    pub(super) registry: Registry,
+    pub(super) registry: TopicRegistry,
     pub(super) relay: Relay,
     pub(super) link_news: Arc<LinkNews>,
     /// Whether other brokers are dialled.
@@ -367,8 +366,8 @@ impl ClusterTask {
     /// Client Identifiers have other coordinators.
     fn follow_slots(&mut self, map: Arc<SlotMap>) {
         let Some(peers) = self.broker.peers() else { return };
-        let table = SlotTable::new(map.epoch(), |index| map.owner_at(index));
-        self.context.run(&self.broker, self.clock.now(), |turn| turn.set_slots(peers, table));
+        let now = self.clock.now();
+        self.context.run(&self.broker, now, |turn| turn.set_slots(peers, Arc::clone(&map)));
         self.status.note_slots(map);
     }
 

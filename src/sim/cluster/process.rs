@@ -16,7 +16,6 @@ use crate::cluster::inbound::Inbound;
 use crate::cluster::lane::{Lane, LaneOptions};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
-use crate::cluster::slot_table::SlotTable;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::wire::Batch;
 use crate::mqtt::ReasonCode;
@@ -246,10 +245,7 @@ impl Process {
             Output::Heartbeat(heartbeat) => self.note_heartbeat(&heartbeat),
             Output::Leading(is_leading) => self.say(format!("leads: {is_leading}")),
             Output::Trouble(words) => self.say(words),
-            Output::Slots(map) => {
-                let table = SlotTable::new(map.epoch(), |index| map.owner_at(index));
-                self.turn(now, |turn, peers| turn.set_slots(peers, table));
-            }
+            Output::Slots(map) => self.turn(now, |turn, peers| turn.set_slots(peers, map)),
             Output::MemberChanged(_) | Output::NameTaken { .. } | Output::TtlMissing => {}
         }
     }

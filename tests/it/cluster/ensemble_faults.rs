@@ -1,49 +1,7 @@
 //! The ensemble fails, under load: nothing that was acknowledged is lost, and no client is let go.
 
-use mqttzoo::mqtt::QoS;
-
-use super::load::{Publisher, PublisherPlan, Subscriber, SubscriberPlan, all_go_on, finish_all};
+use super::on_all::Load;
 use super::{ClusterUnderTest, Plan};
-
-const NAMES: [&str; 3] = ["on broker 1", "on broker 2", "on broker 3"];
-
-/// A publisher and a subscriber on each of three brokers.
-struct Load {
-    publishers: Vec<Publisher>,
-    subscribers: Vec<Subscriber>,
-}
-
-impl Load {
-    fn start(cluster: &ClusterUnderTest) -> Self {
-        let subscriber = |broker: usize| {
-            cluster.subscribe(SubscriberPlan::to_all(NAMES[broker - 1], broker, QoS::ExactlyOnce))
-        };
-        let subscribers = [1, 2, 3].map(subscriber).into();
-        let publisher = |id: u32| {
-            let qos = if id == 2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-            cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[id as usize]) })
-        };
-        let load = Self { publishers: [1, 2, 3].map(publisher).into(), subscribers };
-        load.wait_for_more(50);
-        load
-    }
-
-    /// Every publisher goes on.
-    #[track_caller]
-    fn wait_for_more(&self, count: u64) {
-        all_go_on(&self.publishers, count);
-    }
-
-    /// All promises were kept, and nobody has lost a connection.
-    #[track_caller]
-    fn finish(self, cluster: &ClusterUnderTest) {
-        let acknowledged: u64 = finish_all(self.publishers).iter().sum();
-        cluster.settle();
-        for subscriber in &self.subscribers {
-            assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
-        }
-    }
-}
 
 /// Three brokers with a session timeout that leaves room for a machine that stands still for a second.
 fn three_brokers() -> Option<ClusterUnderTest> {

@@ -1,7 +1,8 @@
 //! The latest value of a topic is there for who comes late, on whichever broker.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::late::{self, first_messages, texts};
 use super::{ClusterUnderTest, Plan};
 use crate::conformance::Client;
 
@@ -13,38 +14,15 @@ fn keeping(brokers: usize, ttl_secs: u32) -> Option<ClusterUnderTest> {
 
 /// What a new subscription is sent, with RETAIN set.
 fn seen(client: &mut Client, filter: &str) -> Vec<(String, String)> {
-    client.subscribe(filter, 1).unwrap();
-    let marker = format!("marker/{}", client.fresh_id());
-    client.subscribe(&marker, 0).unwrap();
-    client.publish(&marker, "end", 0).unwrap();
-    let mut found = Vec::new();
-    loop {
-        let message = client.message().unwrap();
-        if message.topic == marker.as_bytes() {
-            break;
-        }
-        client.settle(&message).unwrap();
-        if message.retain {
-            found.push((String::from_utf8(message.topic.clone()).unwrap(), message.text()));
-        }
-    }
-    client.unsubscribe(&[filter, &marker]).unwrap();
-    found.sort();
-    found
+    let mut messages = first_messages(client, filter);
+    messages.retain(|message| message.retain);
+    texts(&messages)
 }
 
 /// Values come by watch: no answer promises when.
 #[track_caller]
 fn wait_for(client: &mut Client, filter: &str, expected: &[(&str, &str)]) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let found = seen(client, filter);
-        let shown: Vec<_> = found.iter().map(|(topic, text)| (&**topic, &**text)).collect();
-        if shown == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
-    }
+    late::wait_for(|| seen(client, filter), expected);
 }
 
 /// Nobody subscribes when it is published, and no link carries it: the tree of znodes does.

@@ -3,7 +3,8 @@
 
 use mqttzoo::mqtt::QoS;
 
-use super::load::{PublisherPlan, SubscriberPlan, all_go_on, finish_all};
+use super::load::{PublisherPlan, SubscriberPlan, finish_all};
+use super::on_all::{Load, check_nobody_died};
 use super::proxy::Cut;
 use super::{ClusterUnderTest, Plan};
 
@@ -11,30 +12,16 @@ use super::{ClusterUnderTest, Plan};
 fn check_cut(cut: Cut) {
     let plan = Plan { has_network: true, ..Plan::default() };
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
-    let subscribers = [("one", 1), ("two", 2), ("three", 3)].map(|(name, broker)| {
-        cluster.subscribe(SubscriberPlan::to_all(name, broker, QoS::ExactlyOnce))
-    });
-    let publishers =
-        [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce), (3, QoS::AtLeastOnce)].map(|(id, qos)| {
-            cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[id as usize]) })
-        });
-    all_go_on(&publishers, 50);
+    let load = Load::start(&cluster);
     for _ in 0..3 {
         cluster.cut(1, 2, cut);
         // The third one reaches both all the time.
-        publishers[2].wait_for_more(300);
+        load.publishers[2].wait_for_more(300);
         cluster.heal(1, 2);
-        all_go_on(&publishers, 50);
+        load.wait_for_more(50);
     }
-    let acknowledged: u64 = finish_all(publishers).iter().sum();
-    cluster.settle();
-    for subscriber in subscribers {
-        assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
-    }
-    for broker in 1..=3 {
-        let log = cluster.broker(broker).log();
-        assert!(!log.contains("was declared dead"), "{log}");
-    }
+    load.finish(&cluster);
+    check_nobody_died(&cluster);
 }
 
 #[test]
@@ -73,9 +60,8 @@ fn links_that_break_all_the_time_lose_and_double_nothing() {
     let plan = Plan { brokers: 2, has_network: true, ..Plan::default() };
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
     let subscriber = cluster.subscribe(SubscriberPlan::to_all("two", 2, QoS::ExactlyOnce));
-    let publishers = [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce)].map(|(id, qos)| {
-        cluster.publish(PublisherPlan { ..PublisherPlan::counted(id, 1, qos, 3_000) })
-    });
+    let publishers = [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce)]
+        .map(|(id, qos)| cluster.publish(PublisherPlan::counted(id, 1, qos, 3_000)));
     for round in 1..=20 {
         subscriber.wait_for_received(round * 200);
         cluster.cut(1, 2, Cut::Closed);

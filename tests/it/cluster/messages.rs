@@ -8,20 +8,15 @@ use mqttzoo::mqtt::QoS;
 
 use super::ClusterUnderTest;
 use super::checker::{Key, Receiver};
-use super::load::{PublisherPlan, SubscriberPlan, finish_all};
+use super::on_all::{NAMES, check_thousands, subscribe_on_all};
 use crate::conformance::{Publish, Version, ack, kind};
-
-const NAMES: [&str; 3] = ["on broker 1", "on broker 2", "on broker 3"];
 
 /// What the original lost 82 to 89 of: two publishers on two brokers, 200 messages each that are all
 /// on their way at once.
 #[test]
 fn two_publishers_on_two_brokers_reach_all_three_subscribers_with_400_of_400() {
     let Some(cluster) = ClusterUnderTest::start(3) else { return };
-    let receivers = [1, 2, 3].map(|broker| {
-        let plan = SubscriberPlan::to_all(NAMES[broker - 1], broker, QoS::AtMostOnce);
-        cluster.subscribe(plan)
-    });
+    let receivers = subscribe_on_all(&cluster, QoS::AtMostOnce);
     let at_once = Arc::new(Barrier::new(2));
     let publishers = [1_u32, 2].map(|id| {
         let mut client = cluster.client(id as usize, "publisher");
@@ -50,29 +45,16 @@ fn two_publishers_on_two_brokers_reach_all_three_subscribers_with_400_of_400() {
     }
 }
 
-/// Two publishers on two brokers with 2,000 messages each, a subscriber on each of three.
-#[track_caller]
-fn check_thousands(qos: QoS) {
-    let Some(cluster) = ClusterUnderTest::start(3) else { return };
-    let receivers = [1, 2, 3]
-        .map(|broker| cluster.subscribe(SubscriberPlan::to_all(NAMES[broker - 1], broker, qos)));
-    let publishers =
-        [1, 2].map(|id| cluster.publish(PublisherPlan::counted(id, id as usize, qos, 2_000)));
-    assert_eq!(finish_all(publishers), [2_000, 2_000]);
-    cluster.settle();
-    for receiver in receivers {
-        assert_eq!(receiver.received(), 4_000);
-    }
-}
-
 #[test]
 fn two_publishers_lose_none_of_2000_each_at_qos_1() {
-    check_thousands(QoS::AtLeastOnce);
+    let Some(cluster) = ClusterUnderTest::start(3) else { return };
+    check_thousands(&cluster, QoS::AtLeastOnce);
 }
 
 #[test]
 fn two_publishers_lose_and_double_none_of_2000_each_at_qos_2() {
-    check_thousands(QoS::ExactlyOnce);
+    let Some(cluster) = ClusterUnderTest::start(3) else { return };
+    check_thousands(&cluster, QoS::ExactlyOnce);
 }
 
 /// The promise of SUBACK: whoever has it gets what is published from then on, wherever that is.

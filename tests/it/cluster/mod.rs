@@ -2,7 +2,9 @@
 //! knows every message that was acknowledged and every one that came.
 
 mod checker;
+mod late;
 mod load;
+mod on_all;
 mod proxy;
 mod under_test;
 

@@ -4,7 +4,8 @@
 use mqttzoo::mqtt::QoS;
 
 use super::checker::Receiver;
-use super::load::{PublisherPlan, SubscriberPlan, all_go_on, finish_all};
+use super::load::{PublisherPlan, SubscriberPlan};
+use super::on_all::{Load, check_nobody_died, check_thousands};
 use super::proxy::Cut;
 use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Connect, Version, prop};
@@ -43,41 +44,21 @@ fn wait_for_lane(cluster: &ClusterUnderTest, one: usize, other: usize, wanted: &
 #[track_caller]
 fn check_cut(cut: Cut) {
     let Some(cluster) = start(3) else { return };
-    let subscribers = [("one", 1), ("two", 2), ("three", 3)].map(|(name, broker)| {
-        cluster.subscribe(SubscriberPlan::to_all(name, broker, QoS::ExactlyOnce))
-    });
-    let publishers = [
-        (1, 1, QoS::AtLeastOnce),
-        (2, 2, QoS::ExactlyOnce),
-        (3, 3, QoS::AtLeastOnce),
-        (4, 1, QoS::AtMostOnce),
-        (5, 2, QoS::AtMostOnce),
-    ]
-    .map(|(id, broker, qos)| {
-        cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &[broker]) })
-    });
-    all_go_on(&publishers, 50);
+    let load = Load::start_with(&cluster, &[(4, 1, QoS::AtMostOnce), (5, 2, QoS::AtMostOnce)]);
     for _ in 0..2 {
         wait_for_lane(&cluster, 1, 2, "link");
         cluster.cut(1, 2, cut);
         // Each of them is acknowledged only when the broker behind the cut has it.
-        all_go_on(&publishers, 200);
+        load.wait_for_more(200);
         wait_for_lane(&cluster, 1, 2, "relay");
         assert_eq!(lane(&cluster, 1, 3).as_deref(), Some("link"));
-        all_go_on(&publishers, 100);
+        load.wait_for_more(100);
         cluster.heal(1, 2);
         wait_for_lane(&cluster, 1, 2, "link");
-        all_go_on(&publishers, 50);
+        load.wait_for_more(50);
     }
-    let acknowledged: u64 = finish_all(publishers).iter().sum();
-    cluster.settle();
-    for subscriber in subscribers {
-        assert_eq!((subscriber.lost(), subscriber.received()), (0, acknowledged));
-    }
-    for broker in 1..=3 {
-        let log = cluster.broker(broker).log();
-        assert!(!log.contains("was declared dead"), "{log}");
-    }
+    load.finish(&cluster);
+    check_nobody_died(&cluster);
 }
 
 #[test]
@@ -126,30 +107,21 @@ fn a_broker_joins_by_relay() {
     subscriber.receive("t", "across", 1).unwrap();
 }
 
-/// Two publishers on two brokers with 2,000 messages each, a subscriber on each of three.
 #[track_caller]
-fn check_thousands(qos: QoS) {
+fn check_thousands_without_links(qos: QoS) {
     let Some(cluster) = start_without_links(3, &[]) else { return };
-    let receivers = [("one", 1), ("two", 2), ("three", 3)]
-        .map(|(name, broker)| cluster.subscribe(SubscriberPlan::to_all(name, broker, qos)));
-    let publishers =
-        [1, 2].map(|id| cluster.publish(PublisherPlan::counted(id, id as usize, qos, 2_000)));
-    assert_eq!(finish_all(publishers), [2_000, 2_000]);
-    cluster.settle();
-    for receiver in receivers {
-        assert_eq!(receiver.received(), 4_000);
-    }
+    check_thousands(&cluster, qos);
     wait_for_lane(&cluster, 1, 2, "relay");
 }
 
 #[test]
 fn without_links_none_of_2000_is_lost_at_qos_0() {
-    check_thousands(QoS::AtMostOnce);
+    check_thousands_without_links(QoS::AtMostOnce);
 }
 
 #[test]
 fn without_links_none_of_2000_is_lost_or_doubled_at_qos_2() {
-    check_thousands(QoS::ExactlyOnce);
+    check_thousands_without_links(QoS::ExactlyOnce);
 }
 
 /// Retained messages, groups and Sessions that move, with no link between any two brokers.

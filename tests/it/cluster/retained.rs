@@ -2,45 +2,25 @@
 
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use super::ClusterUnderTest;
+use super::late::{self, first_messages, texts};
 use crate::conformance::{Client, Publish, Version, prop};
 
 /// Subscribes and returns the retained messages that come with it.
 #[track_caller]
 fn retained(client: &mut Client, filter: &str) -> Vec<(String, String)> {
-    client.subscribe(filter, 1).unwrap();
-    let marker = format!("marker/{}", client.fresh_id());
-    client.subscribe(&marker, 0).unwrap();
-    client.publish(&marker, "end", 0).unwrap();
-    let mut found = Vec::new();
-    loop {
-        let message = client.message().unwrap();
-        if message.topic == marker.as_bytes() {
-            break;
-        }
+    let messages = first_messages(client, filter);
+    for message in &messages {
         assert!(message.retain, "{}", message.shown());
-        client.settle(&message).unwrap();
-        found.push((String::from_utf8(message.topic.clone()).unwrap(), message.text()));
     }
-    client.unsubscribe(&[filter, &marker]).unwrap();
-    found.sort();
-    found
+    texts(&messages)
 }
 
 /// Asks until the retained messages are these: for what no answer promises.
 #[track_caller]
 fn wait_for_retained(client: &mut Client, filter: &str, expected: &[(&str, &str)]) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let found = retained(client, filter);
-        let shown: Vec<_> = found.iter().map(|(topic, text)| (&**topic, &**text)).collect();
-        if shown == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{found:?} is retained, not {expected:?}");
-    }
+    late::wait_for(|| retained(client, filter), expected);
 }
 
 /// PUBACK of a retained message says that every broker has it.

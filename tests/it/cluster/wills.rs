@@ -1,17 +1,32 @@
 //! The will of a client reaches the subscribers of all brokers.
 
 use super::ClusterUnderTest;
-use crate::conformance::{Version, Will, prop};
+use crate::conformance::{Client, Version, Will, prop};
+
+/// Who wants every will.
+fn watcher(cluster: &ClusterUnderTest, broker: usize) -> Client {
+    let mut watcher = cluster.client(broker, "watcher");
+    watcher.subscribe("will/+", 1).unwrap();
+    watcher
+}
+
+/// The topics of the next wills, in order.
+fn told(watcher: &mut Client, count: usize) -> Vec<String> {
+    let topic = |_| {
+        let message = watcher.message().unwrap();
+        watcher.settle(&message).unwrap();
+        String::from_utf8(message.topic.clone()).unwrap()
+    };
+    let mut told: Vec<_> = (0..count).map(topic).collect();
+    told.sort();
+    told
+}
 
 /// The connection breaks, and subscribers on every broker are told, once.
 #[test]
 fn a_will_reaches_subscribers_on_every_broker() {
     let Some(cluster) = ClusterUnderTest::start(3) else { return };
-    let mut watchers = [1, 2, 3].map(|broker| {
-        let mut watcher = cluster.client(broker, "watcher");
-        watcher.subscribe("will/+", 1).unwrap();
-        watcher
-    });
+    let mut watchers = [1, 2, 3].map(|broker| watcher(&cluster, broker));
     for (version, qos) in [(Version::V4, 0), (Version::V5, 1), (Version::V5, 2)] {
         let s = cluster.stage(2, version);
         let will = Will::new("will/x", "gone").qos(qos);
@@ -27,11 +42,7 @@ fn a_will_reaches_subscribers_on_every_broker() {
 #[test]
 fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
     let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
-    let mut watchers = [1, 3].map(|broker| {
-        let mut watcher = cluster.client(broker, "watcher");
-        watcher.subscribe("will/+", 1).unwrap();
-        watcher
-    });
+    let mut watchers = [1, 3].map(|broker| watcher(&cluster, broker));
     let s = cluster.stage(2, Version::V5);
     // Enough that some of them belong to slots of each broker.
     let dying = (0..12).map(|number| {
@@ -44,15 +55,10 @@ fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
     cluster.broker(2).wait_for_metric("wills_secured", |secured| secured == 12);
     cluster.kill(2);
     for watcher in &mut watchers {
-        let mut told: Vec<_> = (0..12)
-            .map(|_| {
-                let message = watcher.message().unwrap();
-                watcher.settle(&message).unwrap();
-                String::from_utf8(message.topic.clone()).unwrap()
-            })
-            .collect();
-        told.sort();
-        assert_eq!(told, (0..12).map(|number| format!("will/{number:02}")).collect::<Vec<_>>());
+        assert_eq!(
+            told(watcher, 12),
+            (0..12).map(|number| format!("will/{number:02}")).collect::<Vec<_>>()
+        );
         watcher.quiet().unwrap();
     }
     drop(dying);
@@ -62,8 +68,7 @@ fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
 #[test]
 fn the_wills_of_a_broker_that_is_stopped_are_published_once() {
     let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
-    let mut watcher = cluster.client(1, "watcher");
-    watcher.subscribe("will/+", 1).unwrap();
+    let mut watcher = watcher(&cluster, 1);
     let s = cluster.stage(2, Version::V5);
     let clients: Vec<_> = (0..6)
         .map(|number| {
@@ -73,15 +78,10 @@ fn the_wills_of_a_broker_that_is_stopped_are_published_once() {
         .collect();
     cluster.broker(2).wait_for_metric("wills_secured", |secured| secured == 6);
     cluster.terminate(2);
-    let mut told: Vec<_> = (0..6)
-        .map(|_| {
-            let message = watcher.message().unwrap();
-            watcher.settle(&message).unwrap();
-            String::from_utf8(message.topic.clone()).unwrap()
-        })
-        .collect();
-    told.sort();
-    assert_eq!(told, (0..6).map(|number| format!("will/{number}")).collect::<Vec<_>>());
+    assert_eq!(
+        told(&mut watcher, 6),
+        (0..6).map(|number| format!("will/{number}")).collect::<Vec<_>>()
+    );
     // Long enough for its death to be known, and for whoever kept them to have acted on it.
     let wills = |broker: usize| cluster.broker(broker).metrics().value("wills_of_others");
     cluster.wait_until(1, "it keeps no wills", |_| wills(1) == 0 && wills(3) == 0);

@@ -87,7 +87,7 @@ impl State {
         let ungranted = self.pending.iter().filter(|(_, pending)| pending.token.is_none());
         let frames: Vec<_> = ungranted
             .filter_map(|(client_id, pending)| {
-                let coordinator = self.slots.as_ref()?.owner(client_id)?;
+                let coordinator = self.slots.as_ref()?.coordinator_of(client_id)?;
                 coordinators.contains(&coordinator).then(|| (coordinator, pending.frame(client_id)))
             })
             .collect();

@@ -13,7 +13,7 @@ use crate::broker::peers::Peers;
 use crate::broker::peers::handover::Parts;
 use crate::broker::peers::ownership::claims::NO_CLAIM;
 use crate::broker::peers::ownership::{State, Work};
-use crate::broker::registry::{Claim, ClaimProgress, Claimed, Parked, Released};
+use crate::broker::registry::{ClaimProgress, Claimed, Parked, Released, SessionClaim};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Revoke, Token};
 use crate::cluster::identity::BootId;
@@ -48,7 +48,7 @@ pub(super) enum Outgoing {
     #[default]
     Start,
     /// Its owner is to give it up.
-    Claiming(Arc<Claim>),
+    Claiming(Arc<SessionClaim>),
     /// Its Subscriptions are on their way.
     Offered { client: Box<Client>, parts: Parts },
     /// They are in effect there; what was routed here is to come.

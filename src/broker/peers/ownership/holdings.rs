@@ -1,6 +1,7 @@
 //! What this broker holds, as coordinators are told it: when slots move, when brokers come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::broker::peers::Peers;
 use crate::broker::peers::ownership::State;
@@ -8,24 +9,24 @@ use crate::broker::peers::ownership::imports::Import;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Held, Whereabouts};
 use crate::cluster::identity::BootId;
-use crate::cluster::slot_table::SlotTable;
+use crate::cluster::slots::SlotMap;
 
 impl State {
     /// The newest slot map. Every coordinator is told all that is held here of its slots, moved or
     /// not, and asked again for all that is wanted: what was said by an older map counts no more.
-    fn adopt(&mut self, peers: &Peers, table: SlotTable) {
-        if self.slots.as_ref().is_some_and(|known| known.epoch() >= table.epoch()) {
+    fn adopt(&mut self, peers: &Peers, map: Arc<SlotMap>) {
+        if self.slots.as_ref().is_some_and(|known| known.epoch() >= map.epoch()) {
             return;
         }
-        let coordinators = table.coordinators();
+        let coordinators = map.coordinators();
         let mut awaited: BTreeSet<BootId> = BTreeSet::new();
         if coordinators.contains(&self.me) {
             awaited.extend(peers.live().iter().map(|peer| peer.boot_id()));
             // Some of them we may not have met yet.
             awaited.extend(&coordinators);
         }
-        self.outbox.extend(self.coordinator.start_epoch(table.epoch(), awaited));
-        self.slots = Some(table);
+        self.outbox.extend(self.coordinator.start_epoch(map.epoch(), awaited));
+        self.slots = Some(map);
         self.forget_grants();
         self.report_to(&coordinators);
         self.claim_again(&coordinators);
@@ -45,8 +46,8 @@ impl State {
 
     /// Tells coordinators what is held here of their slots.
     fn report_to(&mut self, coordinators: &[BootId]) {
-        let Some(table) = self.slots.clone() else { return };
-        let epoch = table.epoch();
+        let Some(map) = self.slots.clone() else { return };
+        let epoch = map.epoch();
         let mut reports: BTreeMap<BootId, Vec<Held>> =
             coordinators.iter().map(|coordinator| (*coordinator, Vec::new())).collect();
         let here =
@@ -57,7 +58,7 @@ impl State {
         let going = self.exports.values().filter(|export| !export.is_frozen);
         let going = going.map(|export| (&export.client_id, export.former, Whereabouts::Going));
         for (client_id, token, whereabouts) in here.chain(coming).chain(going) {
-            let owner = table.owner(client_id);
+            let owner = map.coordinator_of(client_id);
             if let Some(report) = owner.and_then(|owner| reports.get_mut(&owner)) {
                 report.push(Held { client_id: client_id.to_string(), token, whereabouts });
             }
@@ -75,7 +76,7 @@ impl State {
     /// A broker has come that may have been told nothing.
     pub(super) fn introduce(&mut self, peer: BootId) {
         let is_coordinator =
-            self.slots.as_ref().is_some_and(|table| table.coordinators().contains(&peer));
+            self.slots.as_ref().is_some_and(|map| map.coordinators().contains(&peer));
         if is_coordinator {
             self.report_to(&[peer]);
             self.claim_again(&[peer]);
@@ -94,9 +95,9 @@ impl State {
 
 impl Turn<'_> {
     /// The slot map has changed. An older one than is known changes nothing.
-    pub fn set_slots(&mut self, peers: &Peers, table: SlotTable) {
-        self.shard.wake_later(peers.wills().set_slots(&table));
-        self.own(peers, |state| state.adopt(peers, table));
+    pub fn set_slots(&mut self, peers: &Peers, map: Arc<SlotMap>) {
+        self.shard.wake_later(peers.wills().set_slots(Arc::clone(&map)));
+        self.own(peers, |state| state.adopt(peers, map));
     }
 
     pub(crate) fn introduce_owner(&mut self, peers: &Peers, peer: BootId) {

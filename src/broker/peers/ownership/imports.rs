@@ -16,7 +16,7 @@ use crate::broker::complaints::Complaints;
 use crate::broker::disconnect::Client;
 use crate::broker::latest::Offer;
 use crate::broker::peers::Peers;
-use crate::broker::peers::handover::{MovedSubscription, Received};
+use crate::broker::peers::handover::{MovedSubscription, ReceivedSession};
 use crate::broker::peers::ownership::claims::NO_CLAIM;
 use crate::broker::peers::ownership::exports::WINDOW_PARTS;
 use crate::broker::peers::ownership::{State, Work};
@@ -53,7 +53,7 @@ pub(super) struct Import {
 /// What has come of a Session.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    received: Received,
+    received: ReceivedSession,
     /// Parts that came since more were asked for.
     parts: u32,
     /// The Session, once its Subscriptions are known.
@@ -167,7 +167,7 @@ impl Incoming {
     /// begins anew; what there was of it is returned.
     fn take(&mut self, part: Bytes, peers: &Peers) -> Option<Box<Client>> {
         let mut abandoned = None;
-        if Received::begins_with(&part) {
+        if ReceivedSession::begins_with(&part) {
             abandoned = std::mem::take(self).client;
         }
         self.parts += 1;

@@ -37,7 +37,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::coordinator::{Coordinator, Telling, Word};
 use crate::cluster::frame::{ControlFrame, Token};
 use crate::cluster::identity::BootId;
-use crate::cluster::slot_table::SlotTable;
+use crate::cluster::slots::SlotMap;
 
 /// The Client Identifiers of this broker, and of the slots it coordinates.
 pub struct Ownership {
@@ -51,7 +51,7 @@ pub struct Ownership {
 struct State {
     me: BootId,
     coordinator: Coordinator,
-    slots: Option<SlotTable>,
+    slots: Option<Arc<SlotMap>>,
     /// What is ours, whether a connection or nobody has the Session.
     held: HashMap<Arc<str>, Token, FixedState>,
     /// What connections of ours want.
@@ -137,7 +137,7 @@ impl Ownership {
             imports: state.imports.len(),
             exports: state.exports.len(),
             reports_awaited: state.coordinator.reports_awaited(),
-            epoch: state.slots.as_ref().map_or(0, SlotTable::epoch),
+            epoch: state.slots.as_ref().map_or(0, |map| map.epoch()),
         }
     }
 
@@ -233,7 +233,7 @@ impl State {
     }
 
     fn coordinator_of(&self, client_id: &str) -> Option<BootId> {
-        self.slots.as_ref()?.owner(client_id)
+        self.slots.as_ref()?.coordinator_of(client_id)
     }
 
     /// Whether this broker goes by the slot map under which it was given the token, and by that map
@@ -241,7 +241,7 @@ impl State {
     /// coordinates now has been told what came of it.
     fn goes_by(&self, from: BootId, client_id: &str, token: Token) -> bool {
         let Some(slots) = &self.slots else { return false };
-        slots.epoch() == token.epoch && slots.owner(client_id) == Some(from)
+        slots.epoch() == token.epoch && slots.coordinator_of(client_id) == Some(from)
     }
 
     fn tell_coordinator(&mut self, client_id: &str, frame: ControlFrame) {

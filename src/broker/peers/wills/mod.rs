@@ -29,7 +29,7 @@ use crate::broker::turn::Turn;
 use crate::broker::wills::{KeptWill, WillBudget};
 use crate::cluster::frame::{ControlFrame, WillFrame};
 use crate::cluster::identity::BootId;
-use crate::cluster::slot_table::SlotTable;
+use crate::cluster::slots::SlotMap;
 use crate::ports::clock::Tick;
 
 /// The wills of this broker's clients, and those that it keeps for others. Whoever changes something
@@ -107,9 +107,9 @@ impl Wills {
 
     /// Other brokers coordinate now.
     #[must_use]
-    pub(crate) fn set_slots(&self, table: &SlotTable) -> Option<Waker> {
+    pub(crate) fn set_slots(&self, map: Arc<SlotMap>) -> Option<Waker> {
         let mut state = self.state.lock();
-        state.own.set_slots(table.clone());
+        state.own.set_slots(map);
         state.task.take()
     }
 

@@ -6,15 +6,14 @@ use std::sync::{Arc, Weak};
 use crate::broker::wills::{KeptWill, will_bytes};
 use crate::cluster::frame::{ControlFrame, WillFrame};
 use crate::cluster::identity::BootId;
-use crate::cluster::slot_table::SlotTable;
-use crate::cluster::slots::Slot;
+use crate::cluster::slots::{Slot, SlotMap};
 
 /// All of them, by a number of ours.
 #[derive(Default)]
 pub(super) struct OwnWills {
     wills: BTreeMap<u64, Own>,
     next_number: u64,
-    slots: Option<SlotTable>,
+    slots: Option<Arc<SlotMap>>,
     /// Wills without a keeper, or whose keeper may be another one now.
     is_unassigned: bool,
     ways: BTreeMap<BootId, Way>,
@@ -80,9 +79,9 @@ impl OwnWills {
         }
     }
 
-    pub(super) fn set_slots(&mut self, table: SlotTable) {
-        if self.slots.as_ref().is_none_or(|known| known.epoch() < table.epoch()) {
-            self.slots = Some(table);
+    pub(super) fn set_slots(&mut self, map: Arc<SlotMap>) {
+        if self.slots.as_ref().is_none_or(|known| known.epoch() < map.epoch()) {
+            self.slots = Some(map);
             self.is_unassigned = true;
         }
     }
@@ -116,14 +115,14 @@ impl OwnWills {
         if !std::mem::take(&mut self.is_unassigned) {
             return;
         }
-        let Some(table) = &self.slots else { return };
-        let others: Vec<_> = table
+        let Some(map) = &self.slots else { return };
+        let others: Vec<_> = map
             .coordinators()
             .into_iter()
             .filter(|broker| *broker != me && is_live(*broker))
             .collect();
         for (number, own) in &mut self.wills {
-            let keeper = keeper_of(table, &own.client_id, &others);
+            let keeper = keeper_of(map, &own.client_id, &others);
             if keeper.is_none() || keeper == own.keeper {
                 continue;
             }
@@ -213,9 +212,10 @@ impl OwnWills {
 }
 
 /// The coordinator of the client's slot, or who comes after it, among these.
-fn keeper_of(table: &SlotTable, client_id: &str, others: &[BootId]) -> Option<BootId> {
-    let coordinator = table.owner(client_id).filter(|owner| others.contains(owner));
-    coordinator.or_else(|| Slot::of(client_id).highest_of(others))
+fn keeper_of(map: &SlotMap, client_id: &str, others: &[BootId]) -> Option<BootId> {
+    let slot = Slot::of(client_id);
+    let coordinator = map.owner(slot).filter(|owner| others.contains(owner));
+    coordinator.or_else(|| slot.highest_of(others))
 }
 
 /// Bytes of wills that one keeper has not confirmed.

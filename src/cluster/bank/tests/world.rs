@@ -1,20 +1,25 @@
 //! Many banks on one tree: chance, faults, and the checker of the books.
 
+mod books;
+mod broker;
+mod faults;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::{
-    Bank, BankOptions, BankOutput, Funds, Holdings, Mark, Taken, decode_free, decode_lease,
-};
+use books::{decode_node, encode_node};
+use broker::Broker;
+
+use super::super::{Bank, BankOptions, Funds, Holdings, Spending};
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
 use crate::cluster::paths::BANK;
 use crate::cluster::znodes::Tree;
 use crate::ports::Tick;
 use crate::ports::coordination::{
-    Change, CoordinationError, CoordinationEvent, CreateMode, Reply, Request, Ticket,
+    Change, CoordinationError, CoordinationEvent, CreateMode, Reply, Request,
 };
 
 /// A fault of the simulated world that shows that the checker can fail.
@@ -50,24 +55,6 @@ pub(super) struct World {
     left: Vec<i64>,
     pub(super) faults: u64,
     pub(super) restored: u64,
-}
-
-struct Broker {
-    name: Arc<str>,
-    boot_id: BootId,
-    bank: Bank,
-    holdings: Holdings,
-    session: i64,
-    is_connected: bool,
-    /// Submitted and not yet seen by the tree.
-    requests: VecDeque<(Ticket, Request)>,
-    /// What the tree has said and the broker not yet heard.
-    events: VecDeque<CoordinationEvent>,
-    /// What it has read of the znodes.
-    view: BTreeMap<String, (BootId, Funds)>,
-    unread: VecDeque<(String, Mark)>,
-    /// The tree as a server shows it that has not seen the last change of this broker.
-    lagging: Option<Box<Tree>>,
 }
 
 impl World {
@@ -196,72 +183,6 @@ impl World {
         }
     }
 
-    /// Both promises, from the tree alone.
-    fn audit(&mut self) -> Result<(), String> {
-        let (sum, books) = self.books();
-        if !BUDGET.covers(sum) {
-            return Err(format!("{sum} is more than the budget\n{books}"));
-        }
-        let leases = self.leases();
-        for (payer, held) in self.held() {
-            let lease = leases.get(&payer).copied().unwrap_or(held);
-            if !lease.covers(held) {
-                return Err(format!("{payer:?} has {held} under {lease}\n{books}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn books(&mut self) -> (Funds, String) {
-        let Ok(Reply::Data { data, .. }) = self.look(Request::Get(BANK.into())) else {
-            return (Funds::ZERO, String::new());
-        };
-        let free = decode_free(&data).unwrap();
-        let leases = self.leases();
-        let orphans = self.held().into_iter().filter(|(payer, _)| !leases.contains_key(payer));
-        let orphans = orphans.fold(Funds::ZERO, |sum, (_, cost)| sum.plus(cost));
-        let lent = leases.values().fold(Funds::ZERO, |sum, &lease| sum.plus(lease));
-        let books = format!("free {free}\nlent {lent}\norphans {orphans}");
-        (free.plus(lent).plus(orphans), books)
-    }
-
-    fn leases(&mut self) -> BTreeMap<BootId, Funds> {
-        let Ok(Reply::Children(names)) = self.look(Request::List(BANK.into())) else {
-            return BTreeMap::new();
-        };
-        let data = names.iter().map(|name| self.data(&format!("{BANK}/{name}")));
-        data.map(|data| decode_lease(&data).unwrap()).collect()
-    }
-
-    fn held(&mut self) -> BTreeMap<BootId, Funds> {
-        let mut held = BTreeMap::new();
-        for path in self.nodes() {
-            let (payer, cost) = decode_node(&self.data(&path));
-            let sum: &mut Funds = held.entry(payer).or_default();
-            *sum = sum.plus(cost);
-        }
-        held
-    }
-
-    fn nodes(&mut self) -> Vec<String> {
-        let Ok(Reply::Children(names)) = self.look(Request::List(NODES.into())) else {
-            return Vec::new();
-        };
-        names.iter().map(|name| format!("{NODES}/{name}")).collect()
-    }
-
-    fn data(&mut self, path: &str) -> Bytes {
-        match self.look(Request::Get(path.into())) {
-            Ok(Reply::Data { data, .. }) => data,
-            other => panic!("{path}: {other:?}"),
-        }
-    }
-
-    /// As somebody who stands outside.
-    fn look(&mut self, request: Request) -> Result<Reply, CoordinationError> {
-        self.tree.apply(self.observer, request, 0)
-    }
-
     fn draw(&mut self, bound: usize) -> usize {
         usize::try_from(self.chance.below(bound as u64)).unwrap()
     }
@@ -293,96 +214,6 @@ impl World {
         let nodes = self.nodes();
         broker.list(&nodes);
         broker
-    }
-
-    fn elect(&mut self, leader: usize) {
-        let session = self.brokers[leader].session;
-        let change = Change::Set { path: LOCK.into(), data: Bytes::new(), version: None };
-        let Ok(Reply::Changed(stat)) = self.tree.apply(session, Request::Change(change), 0) else {
-            return;
-        };
-        // The one before is not told: it finds out when its next write fails.
-        self.leader = leader;
-        let check = Change::Check { path: LOCK.into(), version: stat.version };
-        self.brokers[leader].bank.set_leading(self.now, Some(check));
-    }
-
-    fn fault(&mut self, broker: usize) {
-        match self.chance.below(8) {
-            0 | 1 => self.serve(broker, true),
-            6 => {
-                // The broker gives its session up before the ensemble does.
-                self.left.push(self.brokers[broker].session);
-                self.renew(broker);
-            }
-            7 => self.end_one_left(),
-            2 => {
-                self.tree.expire(self.brokers[broker].session);
-                self.gather_changes();
-            }
-            3 if !self.tree.is_open(self.brokers[broker].session) => self.renew(broker),
-            3 | 4 => self.crash(broker),
-            _ => self.elect(broker),
-        }
-        if self.plant == Plant::RefundByEach {
-            return;
-        }
-        if !self.tree.is_open(self.brokers[self.leader].session) {
-            let next = self.draw(self.brokers.len());
-            self.elect(next);
-        }
-    }
-
-    /// The process ends; another one of that name starts, perhaps before the ensemble has noticed.
-    fn crash(&mut self, broker: usize) {
-        let ended = self.brokers[broker].session;
-        let lease = self.leases().get(&self.brokers[broker].boot_id).copied();
-        let name = Arc::clone(&self.brokers[broker].name);
-        let fresh = self.started(name);
-        self.brokers[broker] = fresh;
-        if self.chance.below(2) == 0 || self.plant == Plant::RefundByEach {
-            self.tree.expire(ended);
-        } else {
-            self.left.push(ended);
-        }
-        if let (Plant::RefundByEach, Some(lease)) = (self.plant, lease) {
-            self.refund_by_each(lease);
-        }
-        if broker == self.leader {
-            let next = self.draw(self.brokers.len());
-            self.elect(next);
-        }
-        self.gather_changes();
-    }
-
-    fn end_one_left(&mut self) {
-        let Some(session) = self.left.pop() else { return };
-        self.tree.expire(session);
-        self.gather_changes();
-    }
-
-    fn refund_by_each(&mut self, lease: Funds) {
-        for broker in 0..self.brokers.len() {
-            let free = decode_free(&self.data(BANK)).unwrap().plus(lease);
-            let data = Bytes::from(format!("free/1 {free}"));
-            let change = Change::Set { path: BANK.into(), data, version: None };
-            let session = self.brokers[broker].session;
-            let _ = self.tree.apply(session, Request::Change(change), 0);
-        }
-    }
-
-    /// The session is over for good: the broker hears it and gets another.
-    fn renew(&mut self, broker: usize) {
-        let session = self.tree.open_session();
-        let nodes = self.nodes();
-        let broker = &mut self.brokers[broker];
-        broker.lose_requests();
-        broker.events.push_back(CoordinationEvent::Expired);
-        broker.events.push_back(CoordinationEvent::Connected { session, is_new: true });
-        broker.session = session;
-        broker.is_connected = true;
-        broker.lagging = None;
-        broker.list(&nodes);
     }
 
     /// The tree answers the next request of `broker`, or the connection ends around it.
@@ -529,44 +360,7 @@ impl World {
 
     fn take(&mut self, broker: usize, cost: Funds) -> bool {
         let now = self.now;
-        self.brokers[broker].bank.take(now, cost) == Taken::Taken
-    }
-}
-
-impl Broker {
-    fn gather_requests(&mut self) {
-        while let Some(BankOutput::Submit(ticket, request)) = self.bank.poll_output() {
-            self.requests.push_back((ticket, request));
-        }
-    }
-
-    fn lose_requests(&mut self) {
-        for (ticket, _) in self.requests.drain(..) {
-            let outcome = Err(CoordinationError::ConnectionLost);
-            self.events.push_back(CoordinationEvent::Answered { ticket, outcome });
-        }
-    }
-
-    /// Everything is to be read again, as after a reconnect.
-    fn list(&mut self, nodes: &[String]) {
-        self.holdings.note_listing();
-        let known: Vec<String> = self.view.keys().cloned().collect();
-        for path in nodes.iter().chain(&known) {
-            let mark = self.holdings.note_change();
-            self.unread.push_back((path.clone(), mark));
-        }
-        self.holdings.note_listed();
-    }
-
-    fn note(&mut self, path: String, found: Option<(BootId, Funds)>, mark: Mark) {
-        if let Some((payer, cost)) = self.view.remove(&path) {
-            self.holdings.remove(payer, cost);
-        }
-        if let Some((payer, cost)) = found {
-            self.holdings.add(payer, cost);
-            self.view.insert(path, (payer, cost));
-        }
-        self.holdings.note_read(mark);
+        self.brokers[broker].bank.take(now, cost) == Spending::Taken
     }
 }
 
@@ -577,13 +371,4 @@ fn is_new(change: &Change) -> bool {
 /// Whether a new session is about to be told of: until then the lease in mind is an old one.
 fn is_renewal(event: &CoordinationEvent) -> bool {
     matches!(event, CoordinationEvent::Connected { is_new: true, .. })
-}
-
-fn encode_node(payer: BootId, cost: Funds) -> Bytes {
-    Bytes::from(format!("{payer} {cost}"))
-}
-
-fn decode_node(data: &[u8]) -> (BootId, Funds) {
-    let (payer, cost) = std::str::from_utf8(data).unwrap().split_once(' ').unwrap();
-    (BootId::parse(payer).unwrap(), Funds::parse(cost).unwrap())
 }

@@ -1,24 +1,26 @@
 //! A few brokers with bank and registry on one tree, under virtual time.
 
+mod broker;
+mod looks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::{Record, Topics, TopicsOptions, TopicsOutput, ValueKind};
-use crate::cluster::bank::{Bank, BankOptions, BankOutput, Funds, decode_free, decode_lease};
-use crate::cluster::frame::{DigestQuestion, PartDigest, RetainedMessage, RetainedValue};
+pub(super) use broker::Broker;
+
+use super::super::{Topics, TopicsOptions, ValueKind};
+use crate::cluster::bank::{Bank, BankOptions, Funds};
+use crate::cluster::frame::{RetainedMessage, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::jitter::Jitter;
-use crate::cluster::paths::{BANK, TOPICS};
-use crate::cluster::tickets::Owner;
-use crate::cluster::topics::path::TopicPath;
-use crate::cluster::version::{Version, VersionClock};
+use crate::cluster::version::VersionClock;
 use crate::cluster::znodes::Tree;
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::Tick;
 use crate::ports::coordination::{
-    Change, CoordinationError, CoordinationEvent, CreateMode, Reply, Request, Stat, Ticket,
+    Change, CoordinationError, CoordinationEvent, CreateMode, Reply, Request,
 };
 
 /// Where the cluster clock stands when the world begins.
@@ -38,30 +40,6 @@ pub(super) struct World {
     last_boot: u128,
     /// Nothing gets through to this one.
     silent: Option<usize>,
-}
-
-pub(super) struct Broker {
-    pub(super) boot_id: BootId,
-    pub(super) bank: Bank,
-    pub(super) topics: Topics,
-    name: Arc<str>,
-    versions: VersionClock,
-    pub(super) session: i64,
-    /// The session it has heard of. What it submits is not carried over to a later one.
-    heard: i64,
-    pub(super) requests: VecDeque<(i64, Ticket, Request)>,
-    pub(super) events: VecDeque<CoordinationEvent>,
-    /// The broker's table of values: what it merged.
-    pub(super) values: BTreeMap<String, RetainedValue>,
-    pub(super) told: u64,
-    pub(super) fading: Vec<String>,
-    /// Told to have found no place in the tree.
-    pub(super) unwritten: Vec<String>,
-    asked: Vec<DigestQuestion>,
-    answered: Vec<(BootId, u64, Vec<PartDigest>)>,
-    /// Parts it has asked the tree for.
-    pub(super) lists: usize,
-    pub(super) has_no_ttl: bool,
 }
 
 impl World {
@@ -361,169 +339,6 @@ impl World {
         broker.topics.set_value(now, &value, ValueKind::Retained);
         broker.drain();
         value
-    }
-
-    /// What a subscriber that comes now to `broker` gets for `topic`.
-    pub(super) fn value(&self, broker: usize, topic: &str) -> Option<String> {
-        let message = self.brokers[broker].values.get(topic)?.message.as_ref()?;
-        let holds = message.expires_at_millis.is_none_or(|at| at > self.millis());
-        holds.then(|| String::from_utf8(message.payload.to_vec()).unwrap())
-    }
-
-    /// What the znode of `topic` holds.
-    pub(super) fn record(&mut self, topic: &str) -> Option<(Record, Stat)> {
-        let path = TopicPath::of(topic).unwrap().path();
-        match self.look(Request::Get(path)) {
-            Ok(Reply::Data { data, stat }) => Some((Record::decode(&data).unwrap(), stat)),
-            _ => None,
-        }
-    }
-
-    pub(super) fn look(&mut self, request: Request) -> Result<Reply, CoordinationError> {
-        self.tree.apply(self.observer, request, 0)
-    }
-
-    pub(super) fn children(&mut self, path: &str) -> Vec<String> {
-        match self.look(Request::List(path.into())) {
-            Ok(Reply::Children(names)) => names,
-            _ => Vec::new(),
-        }
-    }
-
-    /// The promises of the bank, from the tree alone: the sum, and what each has under its lease.
-    pub(super) fn audit(&mut self) -> Result<Funds, String> {
-        let Ok(Reply::Data { data, .. }) = self.look(Request::Get(BANK.into())) else {
-            return Ok(Funds::ZERO);
-        };
-        let free = decode_free(&data).unwrap();
-        let mut leases = BTreeMap::new();
-        for name in self.children(BANK) {
-            if let Ok(Reply::Data { data, .. }) = self.look(Request::Get(format!("{BANK}/{name}")))
-            {
-                leases.extend(decode_lease(&data));
-            }
-        }
-        let mut sum = leases.values().fold(free, |sum, &lease| sum.plus(lease));
-        for (payer, held) in self.held() {
-            match leases.get(&payer) {
-                Some(lease) if !lease.covers(held) => {
-                    return Err(format!("{payer:?} has {held} under {lease}"));
-                }
-                Some(_) => {}
-                None => sum = sum.plus(held),
-            }
-        }
-        if self.budget.covers(sum) { Ok(sum) } else { Err(format!("{sum} of {}", self.budget)) }
-    }
-
-    pub(super) fn held(&mut self) -> BTreeMap<BootId, Funds> {
-        let mut held = BTreeMap::new();
-        for part in self.children(TOPICS) {
-            for name in self.children(&format!("{TOPICS}/{part}")) {
-                let path = format!("{TOPICS}/{part}/{name}");
-                let Ok(Reply::Data { data, .. }) = self.look(Request::Get(path)) else { continue };
-                let payer = Record::decode(&data).unwrap().payer;
-                let bytes = u64::try_from(name.len() + data.len()).unwrap();
-                let sum: &mut Funds = held.entry(payer).or_default();
-                *sum = sum.plus(Funds { topics: 1, znode_bytes: bytes, relay_bytes: 0 });
-            }
-        }
-        held
-    }
-
-    pub(super) fn budget(&self) -> Funds {
-        self.budget
-    }
-
-    /// The most writes in any second.
-    pub(super) fn busiest_second(&self) -> usize {
-        let mut start = 0;
-        let mut most = 0;
-        for (end, at) in self.writes.iter().enumerate() {
-            while self.writes[start] + 1_000 <= *at {
-                start += 1;
-            }
-            most = most.max(end + 1 - start);
-        }
-        most
-    }
-}
-
-impl Broker {
-    pub(super) fn hear(&mut self, now: Tick, event: CoordinationEvent) {
-        if let CoordinationEvent::Connected { session, .. } = event {
-            self.heard = session;
-        }
-        if let CoordinationEvent::Answered { ticket, .. } = &event {
-            match Owner::of(*ticket).unwrap() {
-                Owner::Bank => self.bank.handle(now, &event, self.topics.holdings_mut()),
-                Owner::Topics => self.topics.handle(now, event, &mut self.bank),
-                owner @ (Owner::Membership | Owner::Clock | Owner::Relay) => {
-                    panic!("{owner:?} is not here")
-                }
-            }
-        } else {
-            self.bank.handle(now, &event, self.topics.holdings_mut());
-            self.topics.handle(now, event, &mut self.bank);
-        }
-        if self.bank.awaits_holdings() {
-            self.bank.handle_timeout(now, self.topics.holdings_mut());
-        }
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        while let Some(BankOutput::Submit(ticket, request)) = self.bank.poll_output() {
-            self.requests.push_back((self.heard, ticket, request));
-        }
-        while let Some(output) = self.topics.poll_output() {
-            match output {
-                TopicsOutput::Submit(ticket, request) => {
-                    let path = if let Request::List(path) = &request { path } else { "" };
-                    self.lists += usize::from(path.matches('/').count() == 2);
-                    self.requests.push_back((self.heard, ticket, request));
-                }
-                TopicsOutput::Value(value, _) => {
-                    self.told += 1;
-                    self.merge(value);
-                }
-                TopicsOutput::Fading(topic) => self.fading.push(topic.as_str().to_owned()),
-                TopicsOutput::NoTtl => self.has_no_ttl = true,
-                TopicsOutput::Compare(question) => self.asked.push(question),
-                TopicsOutput::Digests(to, number, parts) => {
-                    self.answered.push((to, number, parts));
-                }
-                TopicsOutput::Unwritten(topic) => self.unwritten.push(topic.to_string()),
-            }
-        }
-    }
-
-    /// The rule of the broker: the higher version wins.
-    pub(super) fn merge(&mut self, value: RetainedValue) {
-        assert!(self.versions.note(value.version, None));
-        let before = self.values.get(value.topic.as_str());
-        if before.is_none_or(|before| before.version < value.version) {
-            self.values.insert(value.topic.as_str().to_owned(), value);
-        }
-    }
-
-    pub(super) fn version(&self, topic: &str) -> Option<Version> {
-        Some(self.values.get(topic)?.version)
-    }
-
-    fn lose(&mut self, ticket: Ticket) {
-        let outcome = Err(CoordinationError::ConnectionLost);
-        self.events.push_back(CoordinationEvent::Answered { ticket, outcome });
-    }
-
-    fn lose_all(&mut self) {
-        for (_, ticket, _) in std::mem::take(&mut self.requests) {
-            self.lose(ticket);
-        }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 }
 

@@ -1,0 +1,97 @@
+//! One message for one mailbox.
+
+use std::sync::Arc;
+
+use crate::broker::durable::messages::Manner;
+use crate::broker::routes::FanoutTarget;
+use crate::broker::turn::Turn;
+use crate::mqtt::QoS;
+use crate::ports::message::{Delivery, Message, Progress};
+use crate::session::mailbox::{Offer, Place};
+
+impl Turn<'_> {
+    /// Offers to one mailbox. `false` when its policy is to refuse the publish.
+    #[inline]
+    pub(crate) fn offer(
+        &mut self,
+        target: &FanoutTarget,
+        message: &Arc<Message>,
+        qos: QoS,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
+        self.offer_delivery(target, delivery(target, Arc::clone(message), qos), detached)
+    }
+
+    #[inline]
+    pub(super) fn offer_delivery(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
+        let is_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.stored_as().is_some();
+        let kept = is_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
+        match target.mailbox.offer(delivery, self.now, detached) {
+            Offer::Queued(wake) => self.shard.wake_later(wake),
+            Offer::Stored(place) => self.keep_offered(target, Some(place), kept),
+            Offer::Displaced { wake, place, oldest, is_dead_letter } => {
+                self.shard.wake_later(wake);
+                self.keep_offered(target, place, kept);
+                self.forget_delivery(target.mailbox.stored_as(), &oldest);
+                self.shard.counters.deliveries_dropped.increment();
+                if is_dead_letter {
+                    self.shard.dead_letters.push(oldest);
+                }
+            }
+            Offer::Dropped(wake) => {
+                self.shard.wake_later(wake);
+                self.shard.counters.deliveries_dropped.increment();
+            }
+            Offer::NotKept => {}
+            Offer::Full => return false,
+        }
+        true
+    }
+
+    fn keep_offered(
+        &mut self,
+        target: &FanoutTarget,
+        place: Option<Place>,
+        kept: Option<(Arc<Message>, QoS)>,
+    ) {
+        if let (Some(place), Some((message, qos))) = (place, kept) {
+            self.keep_at(place, &target.mailbox, &message, manner(target, &message, qos));
+        }
+    }
+}
+
+/// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
+#[inline]
+pub(super) fn wanted<'a>(
+    target: &'a FanoutTarget,
+    message: &Message,
+) -> Option<(&'a FanoutTarget, QoS)> {
+    if target.no_local && target.mailbox.publisher() == message.publisher {
+        return None;
+    }
+    Some((target, message.qos.min(target.qos)))
+}
+
+/// The message as `target` gets it [MQTT-3.3.1-12, MQTT-3.3.1-13].
+#[inline]
+pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -> Delivery {
+    Delivery {
+        retain: target.retain_as_published && message.retain,
+        message,
+        tag: target.tag.clone(),
+        qos,
+        sequence: 0,
+        progress: Progress::New,
+    }
+}
+
+/// How `target` gets it, for the store.
+pub(crate) fn manner(target: &FanoutTarget, message: &Message, qos: QoS) -> Manner {
+    let retain = target.retain_as_published && message.retain;
+    Manner { qos, retain, tag: target.tag.clone() }
+}

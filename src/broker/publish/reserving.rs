@@ -1,0 +1,276 @@
+//! All or nothing: room is set aside in every queue that may refuse, and at one member of every group,
+//! before anybody has the message.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::broker::peers::forward::{PeerShares, share_with_group};
+use crate::broker::publish::offering::{delivery, manner, wanted};
+use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
+use crate::broker::turn::Turn;
+use crate::mqtt::QoS;
+use crate::ports::message::Message;
+use crate::session::mailbox::{Commit, Credit, Room};
+
+/// A mailbox with room set aside: nothing but success can follow.
+pub(super) struct Reserved<'a> {
+    target: &'a FanoutTarget,
+    qos: QoS,
+}
+
+/// One reservation for each target of a publish that may refuse.
+pub(super) type Reservations<'a> = SmallVec<[Reserved<'a>; 4]>;
+
+/// The member of a Shared Subscription that gets a message.
+enum Chosen<'a> {
+    Here(Reserved<'a>),
+    There(&'a PeerTarget),
+}
+
+/// A queue that may refuse has no room.
+pub(super) struct Full;
+
+impl Turn<'_> {
+    /// Sets room aside in every mailbox that may refuse, and chooses a member of every group.
+    pub(super) fn reserve<'a>(
+        &mut self,
+        message: &Message,
+        fanout: &'a Fanout,
+        reservations: &mut Reservations<'a>,
+        shares: &mut PeerShares,
+    ) -> Result<(), Full> {
+        self.reserve_targets(message, &fanout.targets, reservations)?;
+        let bytes = message.charged_bytes();
+        for group in &fanout.groups {
+            match self.choose_anywhere(group, message, bytes) {
+                Some(Chosen::Here(chosen)) => reservations.push(chosen),
+                Some(Chosen::There(target)) => {
+                    share_with_group(shares, target, group.filter(), message.qos);
+                }
+                None if message.qos > QoS::AtMostOnce && group.has_qos() => return Err(Full),
+                None => self.shard.counters.deliveries_dropped.increment(),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn reserve_targets<'a>(
+        &mut self,
+        message: &Message,
+        targets: &'a [FanoutTarget],
+        reservations: &mut Reservations<'a>,
+    ) -> Result<(), Full> {
+        let bytes = message.charged_bytes();
+        for target in targets {
+            let Some((target, qos)) = wanted(target, message) else { continue };
+            if qos == QoS::AtMostOnce {
+                continue;
+            }
+            match target.mailbox.reserve_if_rejecting(bytes, self.now) {
+                Room::Reserved => reservations.push(Reserved { target, qos }),
+                Room::Full => return Err(Full),
+                Room::NotNeeded => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A member that can take the message at once: here, or at a broker that keeps up; else one that
+    /// has much to do; else one that is away.
+    fn choose_anywhere<'a>(
+        &self,
+        group: &'a FanoutGroup,
+        message: &Message,
+        bytes: usize,
+    ) -> Option<Chosen<'a>> {
+        let ready =
+            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target) => Some(Chosen::There(target)),
+            });
+        let attended = || {
+            group.everyone().find_map(|member| match member {
+                Member::Local(target) if target.mailbox.is_attended() => {
+                    self.take_place(target, message, bytes).map(Chosen::Here)
+                }
+                Member::Remote(target) if target.peer.lane().is_flowing() => {
+                    Some(Chosen::There(target))
+                }
+                Member::Local(_) | Member::Remote(_) => None,
+            })
+        };
+        ready.or_else(attended).or_else(|| {
+            group.everyone().find_map(|member| match member {
+                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
+                Member::Remote(target)
+                    if message.qos > QoS::AtMostOnce && !target.peer.lane().is_closed() =>
+                {
+                    Some(Chosen::There(target))
+                }
+                Member::Remote(_) => None,
+            })
+        })
+    }
+
+    /// A member of this broker that can take the message: one that has little to do, else one that is
+    /// there, if any is.
+    pub(super) fn choose_here<'a>(
+        &self,
+        group: &'a FanoutGroup,
+        message: &Message,
+        bytes: usize,
+    ) -> Option<Reserved<'a>> {
+        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
+            let local = group.in_turn().filter_map(|member| match member {
+                Member::Local(target) => Some(target),
+                Member::Remote(_) => None,
+            });
+            let mut fit = local.filter(|target| is_fit(target));
+            fit.find_map(|target| self.take_place(target, message, bytes))
+        };
+        first_of(|target| target.mailbox.credit() != Credit::Short)
+            .or_else(|| first_of(|target| target.mailbox.is_attended()))
+            .or_else(|| first_of(|_| true))
+    }
+
+    /// Sets room aside for the message at one member.
+    fn take_place<'a>(
+        &self,
+        target: &'a FanoutTarget,
+        message: &Message,
+        bytes: usize,
+    ) -> Option<Reserved<'a>> {
+        let qos = message.qos.min(target.qos);
+        let is_taken = match qos {
+            QoS::AtMostOnce => target.mailbox.is_attended(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                target.mailbox.reserve(bytes, self.now) == Room::Reserved
+            }
+        };
+        is_taken.then_some(Reserved { target, qos })
+    }
+
+    /// Hands the message out. `true` when anybody here wanted it.
+    pub(super) fn commit(
+        &mut self,
+        message: &Arc<Message>,
+        fanout: &Fanout,
+        reservations: &Reservations<'_>,
+    ) -> bool {
+        self.commit_all(message, &fanout.targets, reservations)
+    }
+
+    pub(super) fn commit_all(
+        &mut self,
+        message: &Arc<Message>,
+        targets: &[FanoutTarget],
+        reservations: &Reservations<'_>,
+    ) -> bool {
+        let mut detached = None;
+        let mut matched = false;
+        let mut reserved = reservations.iter().peekable();
+        for target in targets {
+            let Some((target, qos)) = wanted(target, message) else { continue };
+            matched = true;
+            // Reservations stand in the order of the targets.
+            if reserved.next_if(|reserved| std::ptr::eq(reserved.target, target)).is_some() {
+                self.commit_to(target, message, qos, &mut detached);
+            } else {
+                // Its policy is not to refuse: it always takes what it can.
+                let _always = self.offer(target, message, qos, &mut detached);
+            }
+        }
+        for Reserved { target, qos } in reserved {
+            matched = true;
+            if *qos == QoS::AtMostOnce {
+                let _always = self.offer(target, message, *qos, &mut detached);
+                continue;
+            }
+            self.commit_to(target, message, *qos, &mut detached);
+        }
+        matched
+    }
+
+    /// Hands the message to one target that has set room aside.
+    fn commit_to(
+        &mut self,
+        target: &FanoutTarget,
+        message: &Arc<Message>,
+        qos: QoS,
+        detached: &mut Option<Arc<Message>>,
+    ) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
+            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Stored(place) => {
+                self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+            }
+            Commit::Closed(delivery) => self.pass_on(&delivery, target.mailbox.key()),
+        }
+    }
+}
+
+/// Gives back what was set aside.
+pub(super) fn release(reservations: &Reservations<'_>, message: &Message) {
+    for Reserved { target, qos } in reservations {
+        if *qos > QoS::AtMostOnce {
+            target.mailbox.acknowledge(1, message.charged_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::shard::Shard;
+    use crate::broker::stories::{Stage, payloads, subscribe};
+    use crate::mqtt::{ProtocolVersion, TopicName};
+    use crate::ports::message::{MessageId, Publisher};
+    use crate::session::outbox::Outbox;
+
+    /// The Session of the member that was chosen ended on another shard before the message was in
+    /// its mailbox. The publisher was told that it had been taken, and nobody ever got it.
+    #[test]
+    fn what_a_member_was_chosen_for_when_its_session_ended_goes_to_another() {
+        let mut stage = Stage::new(BrokerOptions::default());
+        let mut members = ["one", "two"].map(|id| stage.connect(id, ProtocolVersion::V5, 0).0);
+        for member in &mut members {
+            stage.send(member, &subscribe("$share/g/t", QoS::AtLeastOnce));
+        }
+        let message = Arc::new(message("t"));
+        let mut outbox = Outbox::new();
+        let Stage { broker, shard, now } = &mut stage;
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        let fanout = turn.fanout(&message.topic).unwrap();
+        let mut reservations = Reservations::new();
+        assert!(turn.reserve(&message, &fanout, &mut reservations, &mut PeerShares::new()).is_ok());
+        let chosen = Arc::clone(reservations[0].target.mailbox.client_id());
+
+        let [one, two] = members;
+        let (mut ending, mut other) = if &*chosen == "one" { (one, two) } else { (two, one) };
+        let (mut elsewhere, mut its_outbox) = (Shard::new(broker), Outbox::new());
+        let its_turn =
+            &mut Turn { broker, shard: &mut elsewhere, now: *now, outbox: &mut its_outbox };
+        ending.connection.handle_lost(its_turn, "cut");
+
+        assert!(turn.commit(&message, &fanout, &reservations));
+        assert_eq!(payloads(&stage.poll(&mut other)), ["x"]);
+    }
+
+    fn message(topic: &str) -> Message {
+        Message {
+            topic: TopicName::parse(topic.into()).unwrap(),
+            payload: Bytes::from_static(b"x"),
+            properties: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
+            expires_at: None,
+            is_in_transit: false,
+        }
+    }
+}
