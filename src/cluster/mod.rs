@@ -20,6 +20,7 @@ pub mod member_record;
 pub mod membership;
 pub mod paths;
 pub mod relay;
+pub mod slot_record;
 pub mod slot_table;
 pub mod slots;
 mod sync;

@@ -6,6 +6,7 @@ mod joining;
 mod leases;
 mod promises;
 mod silence;
+mod wiped;
 mod world;
 
 use expect_test::Expect;

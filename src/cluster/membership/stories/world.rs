@@ -37,6 +37,10 @@ pub(super) struct World {
     pub(super) unlinked: BTreeSet<(char, char)>,
     /// Which life has heard which.
     pub(super) heard: BTreeSet<(BootId, BootId)>,
+    /// Of the last slot map of each life.
+    pub(super) epochs: BTreeMap<BootId, i64>,
+    /// Whoever was dead by any of them.
+    pub(super) buried: BTreeSet<BootId>,
     pub(super) trace: String,
 }
 
@@ -79,6 +83,8 @@ impl World {
             next_pings: Tick::ZERO,
             unlinked: BTreeSet::new(),
             heard: BTreeSet::new(),
+            epochs: BTreeMap::new(),
+            buried: BTreeSet::new(),
             trace: String::new(),
         }
     }
@@ -302,7 +308,9 @@ impl World {
             std::mem::replace(&mut node.membership, membership(name, node.life, tickets, now));
         node.membership = membership(name, node.life, former.take_tickets(), now);
         let session = node.session;
-        node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
+        if node.is_connected {
+            node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
+        }
     }
 
     fn hear(&mut self, name: char, answers: &[&str]) {
