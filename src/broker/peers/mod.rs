@@ -16,6 +16,7 @@ pub mod peer;
 pub mod receive;
 pub mod recovery;
 pub mod retained;
+pub mod slot_news;
 pub mod ticket;
 mod tombstones;
 pub mod topics;
@@ -41,6 +42,7 @@ use crate::broker::peers::leases::Strangers;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
+use crate::broker::peers::slot_news::SlotNews;
 use crate::broker::peers::topics::TopicFeed;
 use crate::broker::peers::wills::Wills;
 use crate::broker::routes::Destination;
@@ -63,6 +65,7 @@ pub struct Peers {
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
+    slot_news: SlotNews,
     wills: Wills,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
@@ -94,6 +97,7 @@ impl Peers {
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
+            slot_news: SlotNews::default(),
             wills: Wills::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
@@ -163,6 +167,12 @@ impl Peers {
     #[must_use]
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// What brokers tell each other of slot maps.
+    #[must_use]
+    pub fn slot_news(&self) -> &SlotNews {
+        &self.slot_news
     }
 
     /// Wills that a second broker keeps.
@@ -243,9 +253,7 @@ impl Turn<'_> {
         }
         let key = SubscriberKey(peers.next_key.fetch_add(1, Ordering::Relaxed));
         let lane = Arc::new(Lane::new(peers.lane_options));
-        let name = Arc::clone(&member.name);
-        let peer =
-            Arc::new(Peer::new(member.boot_id, name, key, Arc::clone(&lane), peers.hash_seed));
+        let peer = Arc::new(Peer::new(member, key, Arc::clone(&lane), peers.hash_seed));
         {
             let mut live = peers.live.write();
             *live = live.iter().chain([&peer]).cloned().collect();

@@ -15,6 +15,7 @@ mod lives;
 mod moves;
 mod recovery;
 mod retained;
+mod slots;
 mod traffic;
 mod wills;
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::output::Output;
 use super::{Ending, Membership, RETRY_MILLIS};
 use crate::cluster::identity::BootId;
-use crate::cluster::slot_record::Home;
+use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::slots::SlotMap;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::Stat;
@@ -64,6 +64,46 @@ impl KnownSlots {
 }
 
 impl Membership {
+    /// The map that this broker goes by, for brokers that cannot read it.
+    #[must_use]
+    pub fn slot_record(&self) -> Option<SlotRecord> {
+        self.slots.as_ref().map(|known| SlotRecord::new(known.home, &known.map))
+    }
+
+    /// Another broker goes by this map, which it has read or was told. Whatever is later than the own
+    /// one is taken as if it had been read.
+    pub fn hear_slots(&mut self, now: Tick, record: &SlotRecord) {
+        debug_assert!(self.desk.is_drained(), "outputs of the previous input were not drained");
+        if self.ending == Ending::Over {
+            return;
+        }
+        let is_doubtful = now >= self.doubtful_at();
+        let Some(known) = &mut self.slots else { return };
+        let map = match record.map() {
+            Ok(map) => Arc::new(map),
+            Err(error) => {
+                return self
+                    .say_trouble(format!("cannot use a slot map of another broker: {error}"));
+            }
+        };
+        let is_later = map.epoch() > known.map.epoch();
+        if !is_later || known.weigh(record.home, &map) != Weight::Later {
+            return;
+        }
+        if record.home != known.home && is_doubtful {
+            self.give_up();
+            return;
+        }
+        // What was read last is still to be read again, and is what a write has to begin with.
+        let stat = known.stat;
+        let found = known.found.take().filter(|_| record.home != Home::of(stat));
+        if self.adopt(&map, record.home, stat)
+            && let Some(known) = &mut self.slots
+        {
+            known.found = found;
+        }
+    }
+
     /// Takes a map that was read. Returns whether to go on.
     pub(super) fn take_slots(&mut self, now: Tick, data: &Bytes, stat: Stat) -> bool {
         let home = Home::of(stat);

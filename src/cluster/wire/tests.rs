@@ -16,6 +16,7 @@ use crate::cluster::frame::{
     StreamKind, Token, Welcome, Whereabouts, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
+use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::version::Version;
 use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, UserProperty, Will};
 
@@ -198,10 +199,31 @@ fn malformed_control_frames_are_refused() {
         (b"\x06\xFF\xFF\x03", WireError::TooManyEntries(65_535)),
         (b"\x09\0\0\0\0\0\0\0\x01\0\0\x02", WireError::Value("truth value")),
         (b"\x02\0\0\0\0\0\0\0\x01\x01\x03\x01\0\x01a", WireError::Value("QoS")),
+        (b"\x2C\0\0\0\0\0\0\0", WireError::Truncated),
+        (b"\x2C\0\0\0\0\0\0\0\x01\0", WireError::TrailingBytes(1)),
+        (b"\x2D\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0", WireError::Truncated),
     ];
     for (body, expected) in rows {
         assert_eq!(read_one(StreamKind::Control, body), Err(*expected), "{body:?}");
     }
+}
+
+/// Version 2 of the wire: what these frames are, byte by byte.
+#[test]
+fn frames_about_slot_maps_are_written_like_this() {
+    let written = |frame: &ControlFrame| {
+        let mut bytes = BytesMut::new();
+        encode_control(frame, &mut bytes);
+        bytes.to_vec()
+    };
+    let wanted = ControlFrame::SlotsWanted { after: 0x0102 };
+    assert_eq!(written(&wanted), b"\x09\x2C\0\0\0\0\0\0\x01\x02");
+    let home = Home { czxid: 3, ctime_millis: 4 };
+    let record = SlotRecord { home, mzxid: 5, content: Bytes::from_static(b"map") };
+    assert_eq!(
+        written(&ControlFrame::Slots(record)),
+        b"\x1C\x2D\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05map"
+    );
 }
 
 #[test]
@@ -330,7 +352,8 @@ fn publish() -> impl Strategy<Value = PublishFrame> {
 }
 
 fn control() -> impl Strategy<Value = ControlFrame> {
-    prop_oneof![interest(), ownership(), outcomes(), retained(), wills(), digests(), ping()]
+    let told = prop_oneof![retained(), wills(), digests(), slots(), ping()];
+    prop_oneof![interest(), ownership(), outcomes(), told]
 }
 
 fn interest() -> impl Strategy<Value = ControlFrame> {
@@ -434,6 +457,16 @@ fn digests() -> impl Strategy<Value = ControlFrame> {
     let answer = (any::<u64>(), vec(part, 0..20))
         .prop_map(|(number, parts)| ControlFrame::Digests { number, parts });
     prop_oneof![question, answer]
+}
+
+fn slots() -> impl Strategy<Value = ControlFrame> {
+    let record = (any::<[i64; 3]>(), vec(any::<u8>(), 0..50)).prop_map(
+        |([czxid, ctime_millis, mzxid], content)| {
+            let home = Home { czxid, ctime_millis };
+            ControlFrame::Slots(SlotRecord { home, mzxid, content: content.into() })
+        },
+    );
+    prop_oneof![record, any::<i64>().prop_map(|after| ControlFrame::SlotsWanted { after })]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {

@@ -55,6 +55,7 @@ pub(super) struct Process {
     session: Option<i64>,
     awaited: Option<BTreeSet<BootId>>,
     ping_at: u64,
+    pub(super) slots_wanted_at: u64,
     has_let_go: bool,
     is_up: bool,
     pub(super) is_joined: bool,
@@ -111,6 +112,7 @@ impl Process {
             session: None,
             awaited: None,
             ping_at: start.now,
+            slots_wanted_at: start.now,
             has_let_go: false,
             is_up: false,
             is_joined: false,
@@ -170,7 +172,7 @@ impl Process {
         due.unwrap_or(now).max(now)
     }
 
-    fn tell(&mut self, now: u64, input: impl FnOnce(&mut Membership, Tick)) {
+    pub(super) fn tell(&mut self, now: u64, input: impl FnOnce(&mut Membership, Tick)) {
         input(&mut self.membership, Tick::from_millis(now));
         while let Some(output) = self.membership.poll_output() {
             self.carry_out(now, output);
@@ -242,6 +244,7 @@ impl Process {
             Output::Slots(map) => {
                 let table = SlotTable::new(map.epoch(), |index| map.owner_at(index));
                 self.turn(now, |turn, peers| turn.set_slots(peers, table));
+                self.note_own_slots();
             }
             Output::MemberChanged(_) | Output::NameTaken { .. } | Output::TtlMissing => {}
         }
@@ -310,6 +313,7 @@ impl Process {
     fn settle_phase(&mut self, now: u64) {
         // The task of the node is called for this by whoever has something to hand over.
         self.turn(now, |turn, peers| turn.poll_exports(peers, Waker::noop()));
+        self.spread_slots(now);
         self.admit_when_mapped();
         let Some(awaited) = &self.awaited else { return };
         let has_told = |boot_id: &BootId| {
@@ -381,7 +385,7 @@ impl Process {
 
     // Turns.
 
-    fn turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+    pub(super) fn turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
         run(&self.broker, &mut self.shard, &mut self.outbox, now, self.plant, work)
     }
 

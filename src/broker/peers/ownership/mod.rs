@@ -208,6 +208,8 @@ impl State {
             | ControlFrame::Will(_)
             | ControlFrame::DigestsWanted(_)
             | ControlFrame::Digests { .. }
+            | ControlFrame::SlotsWanted { .. }
+            | ControlFrame::Slots(_)
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }

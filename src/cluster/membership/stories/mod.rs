@@ -6,6 +6,7 @@ mod joining;
 mod leases;
 mod promises;
 mod silence;
+mod spreading;
 mod wiped;
 mod world;
 

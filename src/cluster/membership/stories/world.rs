@@ -371,6 +371,7 @@ impl World {
             self.now = next.max(self.now);
             self.end_sessions();
             self.exchange_pings();
+            self.spread_slots();
             let now = self.now;
             for node in self.nodes.values_mut().filter(|node| node.is_running()) {
                 if node.membership.next_timeout().is_some_and(|at| at <= now) {
