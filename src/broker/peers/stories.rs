@@ -8,6 +8,7 @@ use crate::mqtt::{
 };
 
 mod barrier;
+mod crowds;
 mod gone;
 mod groups;
 mod latest;
