@@ -10,6 +10,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::cluster::identity::{BootId, WireVersions};
+use crate::cluster::slot_record::SlotRecord;
 use crate::cluster::version::Version;
 use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, Will};
 
@@ -235,6 +236,14 @@ pub enum ControlFrame {
         /// What the sender's cluster clock shows, in milliseconds since 1970.
         cluster_millis: u64,
     },
+    /// The tree of znodes is out of my reach: have you read a later slot map than I? (From version 2
+    /// of the wire on.)
+    SlotsWanted {
+        /// Of the map that I go by.
+        after: i64,
+    },
+    /// I go by this slot map.
+    Slots(SlotRecord),
     /// Your [`Self::Ping`] shows something else than I have: tell me all again.
     InterestWanted,
     /// I am ready for more of the Session that you hand over for this claim: the first time after

@@ -58,8 +58,8 @@ pub struct WireVersions {
 }
 
 impl WireVersions {
-    /// Those of this program.
-    pub const OURS: Self = Self { oldest: 1, newest: 1 };
+    /// Those of this program. From version 2 on brokers tell each other slot maps.
+    pub const OURS: Self = Self { oldest: 1, newest: 2 };
 
     /// The newest version that both speak.
     #[must_use]

@@ -5,6 +5,8 @@
 //! hash with it is the highest, so only the slots of a broker that goes move, and only those that it
 //! gets move to one that comes.
 
+mod following;
+
 use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -48,6 +50,8 @@ impl Slot {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SlotMap {
     epoch: i64,
+    /// The part of the epoch that does not come from the tree it stands in.
+    base: i64,
     /// In order.
     members: Vec<BootId>,
     /// A place in `members` for each slot; empty when no broker is up.
@@ -92,19 +96,20 @@ pub struct Brokers {
 }
 
 impl SlotMap {
-    /// Reads the content of `/slots`. The epoch is its mzxid.
+    /// Reads the content of `/slots`. The epoch is its mzxid, and what the map says is to be added.
     ///
     /// # Errors
     ///
     /// The content is not that of a map. An empty znode is an empty map.
-    pub fn decode(epoch: i64, mut bytes: Bytes) -> Result<Self, SlotMapError> {
+    pub fn decode(mzxid: i64, mut bytes: Bytes) -> Result<Self, SlotMapError> {
         if bytes.is_empty() {
-            return Ok(Self { epoch, ..Self::default() });
+            return Ok(Self { epoch: mzxid, ..Self::default() });
         }
-        let format = bytes.get_u8();
-        if format != FORMAT {
-            return Err(SlotMapError::Format(format));
-        }
+        let base = match bytes.get_u8() {
+            FORMAT => 0,
+            FORMAT_WITH_BASE => take_base(&mut bytes)?,
+            other => return Err(SlotMapError::Format(other)),
+        };
         let ids = take_counted(&mut bytes, size_of::<u128>(), MEMBERS_MAX)?;
         let owners = take_counted(&mut bytes, 1, SLOTS)?;
         let deaths = take_counted(&mut bytes, DEATH_BYTES, DEAD_MAX)?;
@@ -112,7 +117,8 @@ impl SlotMap {
             return Err(SlotMapError::Length);
         }
         let map = Self {
-            epoch,
+            epoch: base.saturating_add(mzxid),
+            base,
             members: ids
                 .chunks_exact(size_of::<u128>())
                 .map(|mut id| BootId(id.get_u128()))
@@ -127,7 +133,13 @@ impl SlotMap {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(BYTES_MAX);
-        bytes.put_u8(FORMAT);
+        if self.base == 0 {
+            // As programs write and read it that know of no other trees.
+            bytes.put_u8(FORMAT);
+        } else {
+            bytes.put_u8(FORMAT_WITH_BASE);
+            bytes.put_i64(self.base);
+        }
         put_count(&mut bytes, self.members.len());
         self.members.iter().for_each(|id| bytes.put_u128(id.0));
         put_count(&mut bytes, self.owners.len());
@@ -157,7 +169,8 @@ impl SlotMap {
             u8::try_from(place).expect("there are at most 256 members")
         };
         let owners = Slot::all().filter_map(|slot| highest(slot, &up)).map(place).collect();
-        Self { epoch: 0, owners, dead: self.deaths_with(&brokers.dead, brokers.now_secs), members }
+        let dead = self.deaths_with(&brokers.dead, brokers.now_secs);
+        Self { epoch: 0, base: self.base, owners, dead, members }
     }
 
     /// The map in which these are dead too, which coordinate nothing.
@@ -186,7 +199,7 @@ impl SlotMap {
             && ids(self).is_subset(&ids(other))
     }
 
-    /// The transaction that made it: of two maps, the later has the higher.
+    /// From the transaction that made it: of two maps, the later has the higher.
     #[must_use]
     pub fn epoch(&self) -> i64 {
         self.epoch
@@ -291,6 +304,12 @@ fn take_counted(bytes: &mut Bytes, size: usize, most: usize) -> Result<Bytes, Sl
     Ok(bytes.split_to(count * size))
 }
 
+/// Only a map that has a base is written with one.
+fn take_base(bytes: &mut Bytes) -> Result<i64, SlotMapError> {
+    let base = bytes.try_get_i64().map_err(|_| SlotMapError::Length)?;
+    if base > 0 { Ok(base) } else { Err(SlotMapError::Contradiction) }
+}
+
 /// How many slots there are: a constant of the wire.
 pub const SLOTS: usize = 1_024;
 
@@ -298,6 +317,7 @@ pub const SLOTS: usize = 1_024;
 pub const MEMBERS_MAX: usize = 256;
 
 const FORMAT: u8 = 1;
+const FORMAT_WITH_BASE: u8 = 2;
 const DEATH_BYTES: usize = 20;
 const DEAD_KEPT_SECS: u32 = 24 * 60 * 60;
 
@@ -305,9 +325,10 @@ const DEAD_KEPT_SECS: u32 = 24 * 60 * 60;
 const DEAD_MAX: usize = 150;
 
 const BYTES_MAX: usize = 8 * 1_024;
+const HEAD_BYTES: usize = 9;
 const COUNTS_BYTES: usize = 6;
 const _: () = assert!(
-    1 + COUNTS_BYTES + MEMBERS_MAX * 16 + SLOTS + DEAD_MAX * DEATH_BYTES <= BYTES_MAX,
+    HEAD_BYTES + COUNTS_BYTES + MEMBERS_MAX * 16 + SLOTS + DEAD_MAX * DEATH_BYTES <= BYTES_MAX,
     "the largest map fits"
 );
 

@@ -27,6 +27,7 @@ pub(super) fn stat(stat: &zk::Stat) -> Stat {
     Stat {
         czxid: stat.czxid,
         mzxid: stat.mzxid,
+        ctime_millis: stat.ctime,
         mtime_millis: stat.mtime,
         version: stat.version,
         // The server marks a TTL node by its high bits; such a node has no owner.

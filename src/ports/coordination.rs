@@ -33,7 +33,9 @@ pub struct Stat {
     pub czxid: i64,
     /// The transaction that last changed its data.
     pub mzxid: i64,
-    /// When that was, by the clock of the server that led: milliseconds since 1970.
+    /// When it was created, by the clock of the server that led: milliseconds since 1970.
+    pub ctime_millis: i64,
+    /// When its data last changed, by the clock of the server that led: milliseconds since 1970.
     pub mtime_millis: i64,
     /// Goes up with each change of its data.
     pub version: i32,

@@ -148,8 +148,8 @@ fn an_address_that_has_a_new_owner_is_noticed() {
 
 #[test]
 fn there_has_to_be_a_common_wire_version() {
-    let words = "no common wire version: 1 to 1 here, 2 to 3 there";
-    check(|one, _| one.wire = WireVersions { oldest: 2, newest: 3 }, words, words);
+    let words = "no common wire version: 1 to 2 here, 3 to 4 there";
+    check(|one, _| one.wire = WireVersions { oldest: 3, newest: 4 }, words, words);
 }
 
 #[test]

@@ -54,6 +54,7 @@ mod tests {
 
     use super::*;
     use crate::broker::peers::peer::Peer;
+    use crate::cluster::identity::{Member, MemberState, WireVersions};
     use crate::cluster::lane::{Lane, LaneOptions};
     use crate::routing::SubscriberKey;
 
@@ -69,7 +70,15 @@ mod tests {
         let peers = Peers::new(BootId(1), "here".into(), 1, LaneOptions::default());
         peers.set_clock_offset(1_000_000);
         let lane = Arc::new(Lane::new(LaneOptions::default()));
-        let peer = Arc::new(Peer::new(THERE, "there".into(), SubscriberKey(9), lane, 1));
+        let member = Member {
+            name: "there".into(),
+            boot_id: THERE,
+            link_address: String::new(),
+            zone: String::new(),
+            wire: WireVersions::OURS,
+            state: MemberState::Up,
+        };
+        let peer = Arc::new(Peer::new(&member, SubscriberKey(9), lane, 1));
         *peers.live.write() = Arc::from([Arc::clone(&peer)]);
         (peers, peer)
     }

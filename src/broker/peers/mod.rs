@@ -17,6 +17,7 @@ pub mod peer;
 pub mod receive;
 pub mod recovery;
 pub mod retained;
+pub mod slot_news;
 pub mod ticket;
 mod tombstones;
 pub mod topics;
@@ -42,6 +43,7 @@ use crate::broker::peers::leases::UnknownCallers;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
+use crate::broker::peers::slot_news::SlotNews;
 use crate::broker::peers::topics::TopicFeed;
 use crate::broker::peers::wills::Wills;
 use crate::broker::routes::Destination;
@@ -64,6 +66,7 @@ pub struct Peers {
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
+    slot_news: SlotNews,
     wills: Wills,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
@@ -95,6 +98,7 @@ impl Peers {
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
+            slot_news: SlotNews::default(),
             wills: Wills::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
@@ -164,6 +168,12 @@ impl Peers {
     #[must_use]
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// What brokers tell each other of slot maps.
+    #[must_use]
+    pub fn slot_news(&self) -> &SlotNews {
+        &self.slot_news
     }
 
     /// Wills that a second broker keeps.
@@ -244,9 +254,7 @@ impl Turn<'_> {
         }
         let key = SubscriberKey(peers.next_key.fetch_add(1, Ordering::Relaxed));
         let lane = Arc::new(Lane::new(peers.lane_options));
-        let name = Arc::clone(&member.name);
-        let peer =
-            Arc::new(Peer::new(member.boot_id, name, key, Arc::clone(&lane), peers.hash_seed));
+        let peer = Arc::new(Peer::new(member, key, Arc::clone(&lane), peers.hash_seed));
         {
             let mut live = peers.live.write();
             *live = live.iter().chain([&peer]).cloned().collect();

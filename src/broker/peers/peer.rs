@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::broker::peers::ticket::PublishTicket;
 use crate::cluster::frame::{ControlFrame, Outcome};
-use crate::cluster::identity::BootId;
+use crate::cluster::identity::{BootId, Member, WireVersions};
 use crate::cluster::inbound::Inbound;
 use crate::cluster::interest::RemoteInterest;
 use crate::cluster::lane::{Lane, Offered, OfferedControl};
@@ -24,6 +24,8 @@ use crate::routing::SubscriberKey;
 pub struct Peer {
     boot_id: BootId,
     name: Arc<str>,
+    /// The version of the link protocol that both speak; 0 when there is none.
+    wire: u16,
     key: SubscriberKey,
     lane: Arc<Lane>,
     /// Messages of QoS 1 and 2 on their way there, in the order of their sequence numbers. Held
@@ -90,16 +92,11 @@ pub(crate) struct Withheld;
 impl Peer {
     /// A broker that has just been heard of. `key` is its place in the index.
     #[must_use]
-    pub fn new(
-        boot_id: BootId,
-        name: Arc<str>,
-        key: SubscriberKey,
-        lane: Arc<Lane>,
-        hash_seed: u64,
-    ) -> Self {
+    pub fn new(member: &Member, key: SubscriberKey, lane: Arc<Lane>, hash_seed: u64) -> Self {
         Self {
-            boot_id,
-            name,
+            boot_id: member.boot_id,
+            name: Arc::clone(&member.name),
+            wire: WireVersions::OURS.common(member.wire).unwrap_or_default(),
             key,
             lane,
             unanswered: Mutex::default(),
@@ -122,6 +119,12 @@ impl Peer {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The version of the link protocol to speak with it; 0 when there is none, and no link.
+    #[must_use]
+    pub fn wire(&self) -> u16 {
+        self.wire
     }
 
     /// Its place in the index.

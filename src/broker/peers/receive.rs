@@ -227,6 +227,8 @@ impl Turn<'_> {
             ControlFrame::Digests { number, parts } => {
                 self.shard.wake_later(peers.topics().note_digests(number, parts));
             }
+            ControlFrame::SlotsWanted { after } => self.tell_slots(peers, peer, after),
+            ControlFrame::Slots(record) => self.note_slots(peers, peer, record),
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)

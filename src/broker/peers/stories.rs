@@ -9,6 +9,7 @@ use crate::mqtt::{
 
 mod again;
 mod barrier;
+mod crowds;
 mod gone;
 mod groups;
 mod latest;
@@ -16,6 +17,7 @@ mod lives;
 mod moves;
 mod recovery;
 mod retained;
+mod slots;
 mod traffic;
 mod wills;
 

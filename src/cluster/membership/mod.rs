@@ -9,6 +9,7 @@
 //! is nothing, and then ask [`Membership::next_timeout`] when it wants to be woken.
 
 mod desk;
+mod known_slots;
 mod lease;
 mod lock;
 pub mod output;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use desk::{Asked, Desk};
+use known_slots::KnownSlots;
 use lease::Lease;
 use lock::Lock;
 use output::{MembershipOptions, Output, PeerLease};
@@ -39,7 +41,7 @@ use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{
-    Change, ChangeKind, CoordinationError, CoordinationEvent, CreateMode, Reply, Request, Stat,
+    Change, ChangeKind, CoordinationError, CoordinationEvent, CreateMode, Reply, Request,
 };
 
 /// One life of one broker in its cluster.
@@ -69,13 +71,6 @@ pub struct Membership {
     /// What was last said to be wrong: it is not said twice.
     trouble: String,
     ending: Ending,
-}
-
-/// The slot map that was read last.
-#[derive(Debug)]
-struct KnownSlots {
-    map: Arc<SlotMap>,
-    stat: Stat,
 }
 
 /// How far this life is from its end.
@@ -238,7 +233,7 @@ impl Membership {
         self.own_changes + self.roster.revision()
     }
 
-    /// The latest slot map.
+    /// The latest slot map, as far as this broker knows.
     #[must_use]
     pub fn slots(&self) -> Option<&Arc<SlotMap>> {
         self.slots.as_ref().map(|slots| &slots.map)
@@ -422,50 +417,6 @@ impl Membership {
                 self.fail(now, "cannot read the slot map", error);
             }
         }
-    }
-
-    /// Takes a map that was read. Returns whether to go on.
-    fn take_slots(&mut self, now: Tick, data: &Bytes, stat: Stat) -> bool {
-        let known = self.slots.as_ref();
-        if known.is_some_and(|known| known.stat == stat) {
-            return true;
-        }
-        if known
-            .is_some_and(|known| known.stat.czxid == stat.czxid && known.stat.mzxid > stat.mzxid)
-        {
-            // A server that lags behind. Nothing that it says is to be built on.
-            self.retry_at = Some(now.plus_millis(RETRY_MILLIS));
-            return false;
-        }
-        if known.is_some_and(|known| known.stat.czxid != stat.czxid) {
-            self.say_trouble("somebody has made the slot map anew".to_owned());
-        }
-        let map = match SlotMap::decode(stat.mzxid, data.clone()) {
-            Ok(map) => Arc::new(map),
-            Err(error) => {
-                self.say_trouble(format!("cannot use the slot map: {error}"));
-                self.retry_at = Some(now.plus_millis(RETRY_MILLIS));
-                return false;
-            }
-        };
-        let newly_dead: Vec<BootId> = self.slots.as_ref().map_or_else(Vec::new, |known| {
-            map.dead().filter(|boot_id| !known.map.is_dead(*boot_id)).collect()
-        });
-        self.strangers.bury(&map);
-        self.slots = Some(KnownSlots { map: Arc::clone(&map), stat });
-        self.desk.say(Output::Slots(Arc::clone(&map)));
-        for boot_id in newly_dead.into_iter().filter(|boot_id| *boot_id != self.own.boot_id) {
-            self.roster.bury(boot_id);
-            self.desk.say(Output::MemberDead(boot_id));
-        }
-        if map.is_dead(self.own.boot_id) {
-            self.end(match self.ending {
-                Ending::No | Ending::Over => Output::DeclaredDead,
-                Ending::Leaving => Output::Left,
-            });
-            return false;
-        }
-        true
     }
 
     fn handle_beat(&mut self, now: Tick, sent: Tick, outcome: &Outcome) {

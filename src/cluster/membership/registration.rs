@@ -250,7 +250,7 @@ impl Membership {
         let (Some(slots), Some(now_secs)) = (&self.slots, self.lease.ensemble_secs(now)) else {
             return;
         };
-        let map = slots.map.with(&Brokers {
+        let map = slots.ground(self.own.boot_id).with(&Brokers {
             dead: [self.own.boot_id].into(),
             now_secs,
             ..self.brokers()

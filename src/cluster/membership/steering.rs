@@ -30,7 +30,7 @@ impl Membership {
         if self.desk.is_asked(&Asked::Steer) || self.desk.is_asked(&Asked::Slots) {
             return;
         }
-        let (version, former) = (Some(slots.stat.version), Arc::clone(&slots.map));
+        let (version, former) = (Some(slots.stat.version), slots.ground(self.own.boot_id));
         let lock = self.lock.check();
         let map =
             if lock.is_some() { self.led(now, now_secs) } else { self.cleared(now, now_secs) };
@@ -53,15 +53,24 @@ impl Membership {
                 at => self.steer_at = at,
             }
         }
-        let map = &self.slots.as_ref()?.map;
-        let wanted = map.with(&brokers);
-        (!wanted.says_the_same(map)).then_some(wanted)
+        let slots = self.slots.as_ref()?;
+        let ground = slots.ground(self.own.boot_id);
+        let wanted = ground.with(&brokers);
+        (slots.is_displaced() || !wanted.says_the_same(&ground)).then_some(wanted)
     }
 
     /// The map without brokers that only this one knows of: they came and went, and so did whoever
     /// led, before they were in a map. Who leads now cannot declare them dead.
+    ///
+    /// Or a map that follows the one of before, in a tree whose map does not: who leads there may be a
+    /// newcomer that knows of none.
     fn cleared(&mut self, now: Tick, now_secs: u32) -> Option<SlotMap> {
-        let map = Arc::clone(&self.slots.as_ref()?.map);
+        let slots = self.slots.as_ref()?;
+        if slots.is_displaced() {
+            let brokers = Brokers { now_secs, ..self.brokers() };
+            return Some(slots.ground(self.own.boot_id).with(&brokers));
+        }
+        let map = Arc::clone(&slots.map);
         let mut orphans = self.gone();
         orphans.retain(|boot_id| !map.is_member(*boot_id));
         if orphans.is_empty() {
@@ -117,12 +126,13 @@ impl Membership {
             };
         }
         let Some(slots) = &self.slots else { return brokers };
-        for &boot_id in slots.map.members() {
+        let ground = slots.ground(self.own.boot_id);
+        for &boot_id in ground.members() {
             if brokers.up.contains(&boot_id) || brokers.draining.contains(&boot_id) {
                 continue;
             }
             // It was gone before this broker came, so that nobody can say how far it was.
-            if slots.map.slots_of(boot_id) > 0 {
+            if ground.slots_of(boot_id) > 0 {
                 brokers.up.insert(boot_id);
             } else {
                 brokers.draining.insert(boot_id);

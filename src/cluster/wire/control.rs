@@ -7,6 +7,7 @@ use crate::cluster::frame::{
     Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry, Outcome,
     PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
 };
+use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
 use crate::cluster::wire::publish::{read_properties, write_properties};
@@ -100,6 +101,13 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.boolean(*has_lease);
             sink.u64(*cluster_millis);
         }
+        ControlFrame::SlotsWanted { after } => sink.i64(*after),
+        ControlFrame::Slots(record) => {
+            sink.i64(record.home.czxid);
+            sink.i64(record.home.ctime_millis);
+            sink.i64(record.mzxid);
+            sink.bytes(&record.content);
+        }
         ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
             sink.u64(*claim);
         }
@@ -186,6 +194,12 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             ControlFrame::Settled { client_id: reader.owned_string()?, token: read_token(reader)? }
         }
         INTEREST_WANTED => ControlFrame::InterestWanted,
+        SLOTS_WANTED => ControlFrame::SlotsWanted { after: reader.i64()? },
+        SLOTS => ControlFrame::Slots(SlotRecord {
+            home: Home { czxid: reader.i64()?, ctime_millis: reader.i64()? },
+            mzxid: reader.i64()?,
+            content: reader.rest(),
+        }),
         HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
         HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
         MARK_WANTED => ControlFrame::MarkWanted { mark: reader.u64()? },
@@ -223,6 +237,8 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::Settled { .. } => SETTLED,
         ControlFrame::Ping { .. } => PING,
         ControlFrame::InterestWanted => INTEREST_WANTED,
+        ControlFrame::SlotsWanted { .. } => SLOTS_WANTED,
+        ControlFrame::Slots(_) => SLOTS,
         ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
         ControlFrame::HandoverDeclined { .. } => HANDOVER_DECLINED,
         ControlFrame::MarkWanted { .. } => MARK_WANTED,
@@ -405,6 +421,8 @@ const LATEST: u8 = 40;
 const WILL: u8 = 41;
 const DIGESTS_WANTED: u8 = 42;
 const DIGESTS: u8 = 43;
+const SLOTS_WANTED: u8 = 44;
+const SLOTS: u8 = 45;
 
 const HERE: u8 = 0;
 const COMING: u8 = 1;

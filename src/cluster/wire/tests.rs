@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::cluster::frame::{Cursors, PublishFrame, StreamKind, Welcome};
+use crate::cluster::frame::{ControlFrame, Cursors, PublishFrame, StreamKind, Welcome};
 use crate::cluster::identity::BootId;
+use crate::cluster::slot_record::{Home, SlotRecord};
 
 proptest! {
     #[test]
@@ -191,10 +192,31 @@ fn malformed_control_frames_are_refused() {
         (b"\x06\xFF\xFF\x03", WireError::TooManyEntries(65_535)),
         (b"\x09\0\0\0\0\0\0\0\x01\0\0\x02", WireError::Value("truth value")),
         (b"\x02\0\0\0\0\0\0\0\x01\x01\x03\x01\0\x01a", WireError::Value("QoS")),
+        (b"\x2C\0\0\0\0\0\0\0", WireError::Truncated),
+        (b"\x2C\0\0\0\0\0\0\0\x01\0", WireError::TrailingBytes(1)),
+        (b"\x2D\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0", WireError::Truncated),
     ];
     for (body, expected) in rows {
         assert_eq!(read_one(StreamKind::Control, body), Err(*expected), "{body:?}");
     }
+}
+
+/// Version 2 of the wire: what these frames are, byte by byte.
+#[test]
+fn frames_about_slot_maps_are_written_like_this() {
+    let written = |frame: &ControlFrame| {
+        let mut bytes = BytesMut::new();
+        encode_control(frame, &mut bytes);
+        bytes.to_vec()
+    };
+    let wanted = ControlFrame::SlotsWanted { after: 0x0102 };
+    assert_eq!(written(&wanted), b"\x09\x2C\0\0\0\0\0\0\x01\x02");
+    let home = Home { czxid: 3, ctime_millis: 4 };
+    let record = SlotRecord { home, mzxid: 5, content: Bytes::from_static(b"map") };
+    assert_eq!(
+        written(&ControlFrame::Slots(record)),
+        b"\x1C\x2D\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05map"
+    );
 }
 
 #[test]

@@ -250,6 +250,7 @@ impl Znode {
         let stat = Stat {
             czxid: at.zxid,
             mzxid: at.zxid,
+            ctime_millis: at.millis,
             mtime_millis: at.millis,
             version: 0,
             ephemeral_owner,

@@ -11,6 +11,7 @@ mod phase;
 mod receiver;
 mod registry;
 mod relaying;
+mod spreading;
 mod status;
 mod task;
 
@@ -245,6 +246,7 @@ impl Reachable {
             session: None,
             awaited: None,
             pinged_at: clock.now(),
+            slots_wanted_at: clock.now(),
             latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,

@@ -72,6 +72,8 @@ pub(super) struct ClusterTask {
     pub(super) awaited: Option<BTreeSet<BootId>>,
     /// When peers were last told that we are there.
     pub(super) pinged_at: Tick,
+    /// When others are asked next for a later slot map.
+    pub(super) slots_wanted_at: Tick,
     /// When latest values are taken next.
     pub(super) latest_at: Tick,
     /// Whether a living broker has our name.
@@ -98,6 +100,7 @@ impl ClusterTask {
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
             }
+            self.spread_slots(&waker);
             self.keep_relay();
             self.take_latest();
             self.keep_registry(&waker);
@@ -127,7 +130,7 @@ impl ClusterTask {
     }
 
     /// One input, and then everything that it gives rise to.
-    fn tell(&mut self, input: impl FnOnce(&mut Membership, Tick)) {
+    pub(super) fn tell(&mut self, input: impl FnOnce(&mut Membership, Tick)) {
         input(&mut self.membership, self.clock.now());
         while let Some(output) = self.membership.poll_output() {
             self.carry_out(output);
@@ -369,6 +372,7 @@ impl ClusterTask {
         let now = self.clock.now();
         self.context.run(&self.broker, now, |turn| turn.set_slots(peers, Arc::clone(&map)));
         self.status.note_slots(map);
+        self.note_own_slots();
     }
 
     fn meet(&mut self, member: &Member) {

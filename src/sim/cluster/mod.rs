@@ -17,6 +17,7 @@ mod faults;
 mod ledger;
 mod link;
 mod process;
+mod spreading;
 mod verdict;
 mod world;
 

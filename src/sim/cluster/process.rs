@@ -56,6 +56,7 @@ pub(super) struct Process {
     session: Option<i64>,
     awaited: Option<BTreeSet<BootId>>,
     pinged_at: u64,
+    pub(super) slots_wanted_at: u64,
     has_let_go: bool,
     is_up: bool,
     pub(super) is_joined: bool,
@@ -112,6 +113,7 @@ impl Process {
             session: None,
             awaited: None,
             pinged_at: start.now,
+            slots_wanted_at: start.now,
             has_let_go: false,
             is_up: false,
             is_joined: false,
@@ -175,7 +177,7 @@ impl Process {
         self.membership.ping_due(Tick::from_millis(self.pinged_at)).as_millis()
     }
 
-    fn tell(&mut self, now: u64, input: impl FnOnce(&mut Membership, Tick)) {
+    pub(super) fn tell(&mut self, now: u64, input: impl FnOnce(&mut Membership, Tick)) {
         input(&mut self.membership, Tick::from_millis(now));
         while let Some(output) = self.membership.poll_output() {
             self.carry_out(now, output);
@@ -245,7 +247,10 @@ impl Process {
             Output::Heartbeat(heartbeat) => self.note_heartbeat(&heartbeat),
             Output::Leading(is_leading) => self.say(format!("leads: {is_leading}")),
             Output::Trouble(words) => self.say(words),
-            Output::Slots(map) => self.turn(now, |turn, peers| turn.set_slots(peers, map)),
+            Output::Slots(map) => {
+                self.turn(now, |turn, peers| turn.set_slots(peers, map));
+                self.note_own_slots();
+            }
             Output::MemberChanged(_) | Output::NameTaken { .. } | Output::TtlMissing => {}
         }
     }
@@ -313,6 +318,7 @@ impl Process {
     fn settle_phase(&mut self, now: u64) {
         // The task of the node is called for this by whoever has something to hand over.
         self.turn(now, |turn, peers| turn.poll_exports(peers, Waker::noop()));
+        self.spread_slots(now);
         self.admit_when_mapped();
         let Some(awaited) = &self.awaited else { return };
         let has_told = |boot_id: &BootId| {
@@ -384,7 +390,7 @@ impl Process {
 
     // Turns.
 
-    fn turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+    pub(super) fn turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
         run(&self.broker, &mut self.shard, &mut self.outbox, now, self.plant, work)
     }
 

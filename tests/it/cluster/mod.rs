@@ -30,5 +30,6 @@ mod start_errors;
 mod starting;
 mod storm;
 mod wills;
+mod wiped;
 
 pub(crate) use under_test::{ClusterUnderTest, Plan, cluster_arguments};

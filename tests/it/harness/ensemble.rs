@@ -155,6 +155,14 @@ impl Ensemble {
         assert!(self.wait_until_serving(0..self.len()), "{}", self.log(0));
     }
 
+    /// All servers have new disks: what was in the tree is gone. None of them may run.
+    pub(crate) fn wipe(&mut self) {
+        for server in &self.servers {
+            assert!(server.running.is_none(), "it holds its files open");
+            let _written = fs::remove_dir_all(server.directory.join("version-2"));
+        }
+    }
+
     /// Stops a server in its tracks: its sockets stay open, and it says nothing.
     pub(crate) fn pause(&self, index: usize) {
         self.servers[index].signal(Signal::STOP);

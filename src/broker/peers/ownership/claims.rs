@@ -100,7 +100,7 @@ impl State {
         if !self.goes_by(from, &grant.client_id, grant.token) {
             return;
         }
-        let pending = self.pending.get_mut(&*grant.client_id);
+        let pending = self.pending.get_mut(&grant.client_id);
         let Some(pending) = pending.filter(|pending| pending.claim == grant.claim) else {
             return self.note_further_grant(from, grant);
         };
@@ -120,6 +120,8 @@ impl State {
             }
             (None, None) => self.complete(&client_id, grant.from.is_some()),
         }
+        // Parts of it may have come before.
+        self.due_imports.insert(grant.claim);
         self.wake_task();
     }
 
@@ -136,8 +138,7 @@ impl State {
     }
 
     pub(super) fn note_refusal(&mut self, from: BootId, claim: u64, reason: &str) {
-        let refused = self.pending.iter().find(|(_, pending)| pending.claim == claim);
-        let Some(client_id) = refused.map(|(client_id, _)| Arc::clone(client_id)) else { return };
+        let Some(client_id) = self.pending.client_of(claim).cloned() else { return };
         let has_begun = self.pending.get(&client_id).is_some_and(|one| one.token.is_some())
             && self.imports.get(&claim).is_some_and(Import::has_begun);
         // What has begun to come is not refused by one that was asked again.
@@ -204,17 +205,14 @@ impl State {
             return;
         }
         let client_id: Arc<str> = Arc::from(revoke.client_id.as_str());
-        let is_going = |export: &Export| export.client_id == client_id && export.has_heard(revoke);
-        if self.exports.values().any(is_going) {
+        if self.exports.have_heard(&client_id, revoke) {
             // It was told twice.
             return;
         }
         // What is on its way elsewhere may go another way, unless it is gone.
-        let mut exports = self.exports.values_mut();
-        let open = exports.find(|export| export.client_id == client_id && !export.is_frozen);
-        match open {
-            Some(export) => {
-                if export.redirect(revoke) {
+        match self.exports.open_of(&client_id) {
+            Some(number) => {
+                if self.exports.redirect(number, revoke) {
                     self.wake_task();
                 }
             }

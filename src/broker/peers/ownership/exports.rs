@@ -73,6 +73,25 @@ impl Export {
         }
     }
 
+    /// Where it stands among all that are expected.
+    pub(super) fn expected(&self, number: u64) -> (BootId, u64, u64) {
+        (self.to, self.claim, number)
+    }
+
+    /// Whether this is the order it goes by.
+    pub(super) fn goes_by(&self, token: Token) -> bool {
+        self.token == token
+    }
+
+    /// As it is. What it was told is told once.
+    pub(super) fn take_news(&mut self) -> Self {
+        let taken = self.clone();
+        self.is_redirected = false;
+        self.is_wanted = false;
+        self.is_declined = false;
+        taken
+    }
+
     /// Whether it goes by this order, or by a later one.
     pub(super) fn has_heard(&self, revoke: &Revoke) -> bool {
         revoke.token <= self.token
@@ -118,28 +137,20 @@ impl Outgoing {
 
 impl State {
     pub(super) fn note_wanted(&mut self, from: BootId, claim: u64) {
-        if let Some(export) = self.export_to(from, claim) {
-            export.is_wanted = true;
+        if self.exports.note(from, claim, |export| export.is_wanted = true) {
             self.wake_task();
         }
     }
 
     pub(super) fn note_declined(&mut self, from: BootId, claim: u64) {
-        if let Some(export) = self.export_to(from, claim) {
-            export.is_declined = true;
+        if self.exports.note(from, claim, |export| export.is_declined = true) {
             self.wake_task();
         }
     }
 
-    /// From here on it cannot be taken back. `false` when there is another order meanwhile.
-    fn freeze(&mut self, number: u64, token: Token) -> bool {
-        let export = self.exports.get_mut(&number).filter(|export| export.token == token);
-        export.map(|export| export.is_frozen = true).is_some()
-    }
-
     /// An export is over. An order that came meanwhile is about what is left.
     fn close_export(&mut self, number: u64, token: Token) {
-        let Some(export) = self.exports.remove(&number) else { return };
+        let Some(export) = self.exports.remove(number) else { return };
         if export.token == token {
             return;
         }
@@ -147,32 +158,23 @@ impl State {
         let id = client_id.to_string();
         self.part_with(&client_id, &Revoke { client_id: id, token, to, claim, wants_session });
     }
-
-    fn export_to(&mut self, to: BootId, claim: u64) -> Option<&mut Export> {
-        self.exports.values_mut().find(|export| export.to == to && export.claim == claim)
-    }
-
-    /// What each export is to do next; what it was told is told once.
-    fn take_exports(&mut self) -> Vec<(u64, Export)> {
-        self.exports
-            .iter_mut()
-            .map(|(number, export)| {
-                let taken = export.clone();
-                export.is_redirected = false;
-                export.is_wanted = false;
-                export.is_declined = false;
-                (*number, taken)
-            })
-            .collect()
-    }
 }
 
 impl Turn<'_> {
     pub(super) fn poll_outgoing(&mut self, peers: &Peers, work: &mut Work, waker: &Waker) {
-        for (number, export) in self.own(peers, State::take_exports) {
+        let also = std::mem::take(&mut work.passed).into_iter().chain(work.bells.take());
+        for (number, export) in self.own(peers, |state| state.exports.take_due(also)) {
+            let waker = work.bells.waker(number, waker);
             let outgoing = work.outgoing.remove(&number).unwrap_or_default();
-            let outgoing = self.advance_export(peers, number, &export, outgoing, waker);
+            let round = outgoing.round();
+            let outgoing = self.advance_export(peers, number, &export, outgoing, &waker);
+            if outgoing.as_ref().and_then(Outgoing::round) != round {
+                work.rounds.leave(round, number);
+            }
             if let Some(outgoing) = outgoing {
+                if outgoing.wants_round() {
+                    work.rounds.want(number);
+                }
                 work.outgoing.insert(number, outgoing);
             } else {
                 self.own(peers, |state| state.close_export(number, export.token));
@@ -316,7 +318,7 @@ impl Turn<'_> {
         export: &Export,
         mut client: Box<Client>,
     ) -> Option<Outgoing> {
-        if !self.own(peers, |state| state.freeze(number, export.token)) {
+        if !self.own(peers, |state| state.exports.freeze(number, export.token)) {
             return Some(Outgoing::Gathering { client, round: None });
         }
         self.withdraw_subscriptions(&client.session);

@@ -85,9 +85,11 @@ impl State {
 
     /// A broker is dead: nothing comes of what it was to send.
     fn bury(&mut self, dead: BootId) {
-        for import in self.imports.values_mut().filter(|import| import.from == dead) {
+        for (claim, import) in self.imports.iter_mut().filter(|(_, one)| one.from == dead) {
             import.is_lost = true;
+            self.due_imports.insert(*claim);
         }
+        self.exports.bury(dead);
         self.outbox.extend(self.coordinator.bury(dead));
         self.wake_task();
     }

@@ -67,14 +67,6 @@ pub(super) struct Incoming {
     has_failed: bool,
 }
 
-/// A Session that has come, while what came with it may still come by other ways.
-#[derive(Debug)]
-pub(super) struct Settling {
-    pub(super) mailbox: Arc<Mailbox>,
-    /// The question after which nothing does.
-    pub(super) round: Option<u64>,
-}
-
 /// What is new of an import.
 struct News {
     claim: u64,
@@ -131,6 +123,7 @@ impl State {
                 import.has_begun = true;
                 import.has_last |= is_last;
                 import.parts.push_back(state);
+                self.due_imports.insert(claim);
                 self.wake_task();
             }
             // Whoever sends it has been told otherwise, or will be.
@@ -140,25 +133,26 @@ impl State {
         }
     }
 
-    /// What is new of what is granted. The rest may go elsewhere after all.
-    fn take_news(&mut self) -> Vec<News> {
-        let pending = &self.pending;
-        let is_granted = |claim: u64, import: &Import| {
-            let pending = pending.get(&import.client_id).filter(|one| one.claim == claim);
-            pending.is_some_and(|pending| pending.token.is_some())
-        };
-        let news = self.imports.iter_mut().filter(|(claim, import)| {
-            (import.has_begun || import.is_lost) && is_granted(**claim, import)
-        });
-        news.map(|(claim, import)| News {
-            claim: *claim,
+    /// What is new of what is granted, and these. The rest may go elsewhere after all.
+    fn take_news(&mut self, also: impl IntoIterator<Item = u64>) -> Vec<News> {
+        let mut due = std::mem::take(&mut self.due_imports);
+        due.extend(also);
+        self.looks += due.len() as u64;
+        due.into_iter().filter_map(|claim| self.news_of(claim)).collect()
+    }
+
+    fn news_of(&mut self, claim: u64) -> Option<News> {
+        let import = self.imports.get_mut(&claim)?;
+        let pending = self.pending.get(&import.client_id).filter(|one| one.claim == claim)?;
+        let is_granted = pending.token.is_some();
+        (is_granted && (import.has_begun || import.is_lost)).then(|| News {
+            claim,
             client_id: Arc::clone(&import.client_id),
             from: import.from,
             parts: std::mem::take(&mut import.parts),
             has_last: import.has_last,
             is_lost: import.is_lost,
         })
-        .collect()
     }
 }
 
@@ -177,6 +171,11 @@ impl Incoming {
         abandoned
     }
 
+    /// The version of our interest that it waits for.
+    fn awaited_version(&self) -> Option<u64> {
+        (self.client.is_some() && !self.is_applied).then_some(self.version)
+    }
+
     /// Whether the sender waits for our word.
     fn is_due(&self) -> bool {
         match &self.client {
@@ -189,14 +188,24 @@ impl Incoming {
 
 impl Turn<'_> {
     pub(super) fn poll_imports(&mut self, peers: &Peers, work: &mut Work, waker: &Waker) {
-        for news in self.own(peers, State::take_news) {
+        let mut applied = BTreeSet::new();
+        while let Some(&(version, claim)) = work.applying.first()
+            && peers.interest().is_applied(version, waker)
+        {
+            work.applying.pop_first();
+            applied.insert(claim);
+        }
+        for news in self.own(peers, |state| state.take_news(applied)) {
             let incoming = work.incoming.entry(news.claim).or_default();
             if self.advance_import(peers, &news, incoming, waker) {
                 let incoming = work.incoming.remove(&news.claim).unwrap_or_default();
-                work.settling.extend(self.finish_import(peers, &news, incoming));
+                if let Some(mailbox) = self.finish_import(peers, &news, incoming) {
+                    work.rounds.arrive(mailbox);
+                }
+            } else if let Some(version) = incoming.awaited_version() {
+                work.applying.insert((version, news.claim));
             }
         }
-        Self::poll_settling(peers, work);
     }
 
     /// Goes on with an import. `true` when nothing more is to come.
@@ -299,15 +308,16 @@ impl Turn<'_> {
         version
     }
 
-    /// Parks what has come, or ends what has not come whole. The connection that waits goes on.
+    /// Parks what has come, or ends what has not come whole. The connection that waits goes on. What
+    /// came with the Session may still come by other ways.
     fn finish_import(
         &mut self,
         peers: &Peers,
         news: &News,
         incoming: Incoming,
-    ) -> Option<Settling> {
+    ) -> Option<Arc<Mailbox>> {
         let is_whole = news.has_last && !incoming.has_failed;
-        let settling = match incoming.client {
+        let arrived = match incoming.client {
             Some(mut client) if is_whole => {
                 self.shard.counters.sessions_moved_here.increment();
                 client.session.take_over(incoming.received.contents);
@@ -315,7 +325,7 @@ impl Turn<'_> {
                 let mailbox = Arc::clone(client.session.mailbox());
                 let place = self.own(peers, |state| state.take_place(news.claim, &news.client_id));
                 self.park_import(client, place);
-                Some(Settling { mailbox, round: None })
+                Some(mailbox)
             }
             Some(client) => {
                 self.shard.counters.sessions_lost_on_the_way.increment();
@@ -329,7 +339,7 @@ impl Turn<'_> {
             }
         };
         self.own(peers, |state| state.note_arrival(news.claim, &news.client_id));
-        settling
+        arrived
     }
 
     fn park_import(&mut self, client: Box<Client>, place: Option<Place>) {
@@ -356,20 +366,6 @@ impl Turn<'_> {
                 self.end_session(*client);
             }
         }
-    }
-
-    /// Lets go of the identifiers of what came with a Session, once none of it can come again.
-    fn poll_settling(peers: &Peers, work: &mut Work) {
-        let rounds: BTreeSet<_> = work.settling.iter().filter_map(|one| one.round).collect();
-        let passed: BTreeSet<_> =
-            rounds.into_iter().filter(|round| Self::has_passed(peers, *round)).collect();
-        work.settling.retain(|one| {
-            let has_passed = one.round.is_some_and(|round| passed.contains(&round));
-            if has_passed {
-                one.mailbox.forget_moved();
-            }
-            !has_passed
-        });
     }
 }
 

@@ -33,12 +33,12 @@ impl Turn<'_> {
             self.end_session(*client);
         }
         for (number, outgoing) in work.outgoing {
-            if let Some(export) = former.exports.get(&number) {
+            if let Some(export) = former.exports.get(number) {
                 self.end_outgoing(&export.client_id, outgoing);
             }
         }
-        for settling in work.settling {
-            settling.mailbox.forget_moved();
+        for mailbox in work.rounds.into_arrived() {
+            mailbox.forget_moved();
         }
     }
 

@@ -10,13 +10,17 @@
 //! [`Turn::poll_exports`] alone, and takes any other inside.
 
 pub mod admission;
+mod bells;
 pub(crate) mod claims;
 mod exports;
 mod holdings;
 mod imports;
+mod leaving;
 mod lives;
 mod marks;
+mod pending;
 mod recovery;
+mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -28,10 +32,13 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::broker::peers::Peers;
-use crate::broker::peers::ownership::claims::PendingClaim;
-use crate::broker::peers::ownership::exports::{Export, Outgoing};
-use crate::broker::peers::ownership::imports::{Import, Incoming, Settling};
+use crate::broker::peers::ownership::bells::Bells;
+use crate::broker::peers::ownership::exports::Outgoing;
+use crate::broker::peers::ownership::imports::{Import, Incoming};
+use crate::broker::peers::ownership::leaving::Exports;
 use crate::broker::peers::ownership::marks::MarkRound;
+use crate::broker::peers::ownership::pending::PendingClaims;
+use crate::broker::peers::ownership::rounds::Rounds;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
 use crate::cluster::coordinator::{Coordinator, Telling, Word};
@@ -55,13 +62,17 @@ struct State {
     /// What is ours, whether a connection or nobody has the Session.
     held: HashMap<Arc<str>, Token, FixedState>,
     /// What connections of ours want.
-    pending: HashMap<Arc<str>, PendingClaim, FixedState>,
+    pending: PendingClaims,
     /// Sessions on their way here, by the number of the claim.
     imports: BTreeMap<u64, Import>,
+    /// Those of them of which there is something new.
+    due_imports: BTreeSet<u64>,
     /// Sessions on their way elsewhere, by a number of ours.
-    exports: BTreeMap<u64, Export>,
+    exports: Exports,
     rounds: BTreeMap<u64, MarkRound>,
     next_number: u64,
+    /// How often an import was looked at.
+    looks: u64,
     /// What is to be told to other brokers, and to this one.
     outbox: VecDeque<Telling>,
     /// Whom to wake when the turn ends.
@@ -76,8 +87,13 @@ struct State {
 #[derive(Default)]
 struct Work {
     incoming: BTreeMap<u64, Incoming>,
+    /// Imports that wait until a version of our interest is in effect everywhere.
+    applying: BTreeSet<(u64, u64)>,
     outgoing: BTreeMap<u64, Outgoing>,
-    settling: Vec<Settling>,
+    rounds: Rounds,
+    /// Exports whose question has been answered.
+    passed: BTreeSet<u64>,
+    bells: Arc<Bells>,
 }
 
 impl State {
@@ -88,11 +104,13 @@ impl State {
             coordinator: Coordinator::new(hash_seed),
             slots: None,
             held: HashMap::with_hasher(hashing.clone()),
-            pending: HashMap::with_hasher(hashing),
+            pending: PendingClaims::new(hashing),
             imports: BTreeMap::new(),
-            exports: BTreeMap::new(),
+            due_imports: BTreeSet::new(),
+            exports: Exports::default(),
             rounds: BTreeMap::new(),
             next_number: 0,
+            looks: 0,
             outbox: VecDeque::new(),
             wakes: Vec::new(),
             unattended: Vec::new(),
@@ -114,6 +132,8 @@ pub struct OwnershipCounts {
     pub imports: usize,
     /// Sessions on their way elsewhere.
     pub exports: usize,
+    /// How often a Session on its way was looked at: a few times each, however many there are.
+    pub looks: u64,
     /// Brokers whose reports it waits for before it answers claims.
     pub reports_awaited: usize,
     /// Of the slot map it goes by; 0 before the first.
@@ -136,6 +156,7 @@ impl Ownership {
             pending: state.pending.len(),
             imports: state.imports.len(),
             exports: state.exports.len(),
+            looks: state.looks + state.exports.looks(),
             reports_awaited: state.coordinator.reports_awaited(),
             epoch: state.slots.as_ref().map_or(0, |map| map.epoch()),
         }
@@ -208,6 +229,8 @@ impl State {
             | ControlFrame::Will(_)
             | ControlFrame::DigestsWanted(_)
             | ControlFrame::Digests { .. }
+            | ControlFrame::SlotsWanted { .. }
+            | ControlFrame::Slots(_)
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }
@@ -291,21 +314,34 @@ impl Turn<'_> {
         let ownership = peers.ownership();
         let mut work = ownership.work.lock();
         ownership.state.lock().task = Some(waker.clone());
+        Self::poll_rounds(peers, &mut work);
         self.poll_imports(peers, &mut work, waker);
         self.poll_outgoing(peers, &mut work, waker);
         self.poll_marks(peers, &mut work);
     }
 
+    /// Goes on with whoever waited for answers that have come.
+    fn poll_rounds(peers: &Peers, work: &mut Work) {
+        for round in work.rounds.asked() {
+            if Self::has_passed(peers, round) {
+                let waiting = work.rounds.pass(round);
+                work.passed.extend(waiting.exports);
+                // None of what came with these can come again.
+                waiting.arrived.iter().for_each(|mailbox| mailbox.forget_moved());
+            }
+        }
+    }
+
     /// Puts one question to all peers for everybody who has come to where it matters.
     fn poll_marks(&mut self, peers: &Peers, work: &mut Work) {
-        let wants = work.outgoing.values().any(Outgoing::wants_round)
-            || work.settling.iter().any(|settling| settling.round.is_none());
-        let outgoing = work.outgoing.values().filter_map(Outgoing::round);
-        let awaited: BTreeSet<u64> =
-            outgoing.chain(work.settling.iter().filter_map(|one| one.round)).collect();
-        self.own(peers, |state| state.rounds.retain(|round, _| awaited.contains(round)));
+        let wants = work.rounds.is_due();
+        let rounds = &work.rounds;
+        let is_any_left = self.own(peers, |state| {
+            state.rounds.retain(|round, _| rounds.is_asked(*round));
+            !state.rounds.is_empty()
+        });
         let awaits_data = &peers.ownership().awaits_data;
-        awaits_data.store(wants || !awaited.is_empty(), Ordering::Release);
+        awaits_data.store(wants || is_any_left, Ordering::Release);
         if !wants {
             return;
         }
@@ -320,9 +356,10 @@ impl Turn<'_> {
             state.wake_task();
             mark
         });
-        work.outgoing.values_mut().for_each(|outgoing| outgoing.join_round(round));
-        for settling in &mut work.settling {
-            settling.round.get_or_insert(round);
+        for number in work.rounds.put(round) {
+            if let Some(outgoing) = work.outgoing.get_mut(&number) {
+                outgoing.join_round(round);
+            }
         }
     }
 

@@ -25,9 +25,10 @@ impl State {
 
     /// Parts of what `peer` hands over are lost: those Sessions do not come whole.
     fn lose_words_of(&mut self, peer: BootId) {
-        let begun = |one: &&mut super::Import| one.from == peer && one.has_begun();
-        for import in self.imports.values_mut().filter(begun) {
+        let imports = self.imports.iter_mut();
+        for (claim, import) in imports.filter(|(_, one)| one.from == peer && one.has_begun()) {
             import.is_lost = true;
+            self.due_imports.insert(*claim);
         }
         self.wake_task();
     }

@@ -27,6 +27,7 @@ fn event() -> impl Strategy<Value = String> {
         3 => names().prop_map(|name| format!("deliver {name}")),
         1 => (0..1_u8).prop_map(|_| "outage".to_owned()),
         2 => (0..1_u8).prop_map(|_| "restore".to_owned()),
+        1 => (0..1_u8).prop_map(|_| "wipe".to_owned()),
         1 => (-9_000..9_000_i32).prop_map(|ahead| format!("lead {ahead}")),
     ]
 }
@@ -47,5 +48,6 @@ proptest! {
         world.end_faults();
         world.play_line("run 30000");
         world.check_agreement();
+        world.check_nobody_returned();
     }
 }

@@ -357,10 +357,9 @@ fn an_ensemble_that_was_emptied_is_filled_again_and_nobody_dies() {
             wipe
                  8010 a1 does not lead any more
                  8010 a1 complains: somebody has made the slot map anew
-                 8010 a1 has slots [] dead []
                  8010 a1 suspects b1
-                 8010 a1 leads
                  8010 a1 has slots [a1:515 b1:509] dead []
+                 8010 a1 leads
                  8010 b1 complains: somebody has made the slot map anew
                  8010 b1 has slots [a1:515 b1:509] dead []
                  8010 a1 has b1 back

@@ -6,6 +6,8 @@ mod joining;
 mod leases;
 mod promises;
 mod silence;
+mod spreading;
+mod wiped;
 mod world;
 
 use expect_test::Expect;

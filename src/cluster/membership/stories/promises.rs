@@ -28,6 +28,7 @@ impl World {
     pub(super) fn act(&mut self, name: char, output: &Output) {
         if let Output::Slots(map) = output {
             self.nobody_dead_acknowledges(map);
+            self.nobody_goes_back(name, map);
         }
         if *output == Output::DeclaredDead {
             self.be_reborn(name);

@@ -38,6 +38,10 @@ pub(super) struct World {
     pub(super) unlinked: BTreeSet<(char, char)>,
     /// Which life has heard which.
     pub(super) heard: BTreeSet<(BootId, BootId)>,
+    /// Of the last slot map of each life.
+    pub(super) epochs: BTreeMap<BootId, i64>,
+    /// Whoever was dead by any of them.
+    pub(super) buried: BTreeSet<BootId>,
     pub(super) trace: String,
 }
 
@@ -82,6 +86,8 @@ impl World {
             said: BTreeMap::new(),
             unlinked: BTreeSet::new(),
             heard: BTreeSet::new(),
+            epochs: BTreeMap::new(),
+            buried: BTreeSet::new(),
             trace: String::new(),
         }
     }
@@ -306,7 +312,9 @@ impl World {
             std::mem::replace(&mut node.membership, membership(name, node.life, tickets, now));
         node.membership = membership(name, node.life, former.take_tickets(), now);
         let session = node.session;
-        node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
+        if node.is_connected {
+            node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
+        }
     }
 
     fn hear(&mut self, name: char, answers: &[&str]) {
@@ -368,6 +376,7 @@ impl World {
             self.now = next.max(self.now);
             self.end_sessions();
             self.exchange_pings();
+            self.spread_slots();
             let now = self.now;
             for node in self.nodes.values_mut().filter(|node| node.is_running()) {
                 if node.membership.next_timeout().is_some_and(|at| at <= now) {

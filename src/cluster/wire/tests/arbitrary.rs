@@ -15,6 +15,7 @@ use crate::cluster::frame::{
     StreamKind, Token, Welcome, Whereabouts, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
+use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::version::Version;
 use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, UserProperty, Will};
 
@@ -44,7 +45,8 @@ pub(super) fn publish() -> impl Strategy<Value = PublishFrame> {
 }
 
 pub(super) fn control() -> impl Strategy<Value = ControlFrame> {
-    prop_oneof![interest(), ownership(), outcomes(), retained(), wills(), digests(), ping()]
+    let told = prop_oneof![retained(), wills(), digests(), slots(), ping()];
+    prop_oneof![interest(), ownership(), outcomes(), told]
 }
 
 fn interest() -> impl Strategy<Value = ControlFrame> {
@@ -148,6 +150,16 @@ fn digests() -> impl Strategy<Value = ControlFrame> {
     let answer = (any::<u64>(), vec(part, 0..20))
         .prop_map(|(number, parts)| ControlFrame::Digests { number, parts });
     prop_oneof![question, answer]
+}
+
+fn slots() -> impl Strategy<Value = ControlFrame> {
+    let record = (any::<[i64; 3]>(), vec(any::<u8>(), 0..50)).prop_map(
+        |([czxid, ctime_millis, mzxid], content)| {
+            let home = Home { czxid, ctime_millis };
+            ControlFrame::Slots(SlotRecord { home, mzxid, content: content.into() })
+        },
+    );
+    prop_oneof![record, any::<i64>().prop_map(|after| ControlFrame::SlotsWanted { after })]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {
