@@ -98,7 +98,7 @@ impl Turn<'_> {
         let mut stored = StoredClient::new(record.session);
         let incoming = record.incoming.iter();
         stored.incoming = incoming.map(|one| (one.packet_id, one.message)).collect();
-        stored.has_will = record.has_will;
+        stored.has_will = record.will.is_some();
         Client {
             stored: Some(Box::new(stored)),
             subscription_serial: serial,
