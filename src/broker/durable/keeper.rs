@@ -24,10 +24,23 @@ pub(crate) struct Keeper {
     has_kept: bool,
     /// Handed over, in the order of their tickets.
     under_way: VecDeque<(Ticket, Vec<Awaiting>)>,
-    /// The store had no room for it. Until it has, operations are only collected.
-    returned: Option<(Batch, Vec<Awaiting>)>,
+    /// The store had no room for it. Until it has, what comes is added to it.
+    returned: Option<Returned>,
+    /// What has become too much in the meantime, and nobody has heard.
+    given_up: Option<Settled>,
+    /// Who is to hear of it.
+    waker: Option<Waker>,
+    /// Operations there were, ever.
+    pushed: u64,
     /// Numbers of messages that are drawn and not given.
     numbers: std::ops::Range<u64>,
+}
+
+/// A batch that waits for room.
+struct Returned {
+    batch: Batch,
+    awaiting: Vec<Awaiting>,
+    bytes: usize,
 }
 
 /// Who waits for a batch.
@@ -52,6 +65,8 @@ pub(crate) enum Awaiting {
 pub(crate) struct Settled {
     pub(crate) awaiting: Vec<Awaiting>,
     pub(crate) outcome: Result<Done, StoreError>,
+    /// Whether the store was never asked.
+    pub(crate) is_overflow: bool,
 }
 
 impl Keeper {
@@ -64,6 +79,9 @@ impl Keeper {
             has_kept: false,
             under_way: VecDeque::new(),
             returned: None,
+            given_up: None,
+            waker: None,
+            pushed: 0,
             numbers: 0..0,
         }
     }
@@ -74,7 +92,14 @@ impl Keeper {
     }
 
     pub(crate) fn push(&mut self, operation: Operation) {
+        self.pushed += 1;
         self.operations.push(operation);
+    }
+
+    /// Operations there were, ever: who has brought some is told from who has not.
+    #[inline]
+    pub(crate) fn pushed(&self) -> u64 {
+        self.pushed
     }
 
     pub(crate) fn await_batch(&mut self, awaiting: Awaiting) {
@@ -89,6 +114,7 @@ impl Keeper {
         make: impl FnOnce() -> StoredMessage,
     ) {
         self.has_kept = true;
+        self.pushed += 1;
         if let Some(Operation::Enqueue { message, pointers }) = self.operations.last_mut()
             && message.id == id
         {
@@ -125,8 +151,37 @@ impl Keeper {
     #[inline]
     pub(crate) fn flush(&mut self, now: Tick) {
         self.has_kept = false;
-        if self.returned.is_none() && !(self.operations.is_empty() && self.awaiting.is_empty()) {
-            self.hand_over(now);
+        if self.operations.is_empty() && self.awaiting.is_empty() {
+            return;
+        }
+        if self.returned.is_some() {
+            return self.add_to_returned();
+        }
+        self.hand_over(now);
+    }
+
+    /// Behind what waits for room, as far as there is any: then all of it is given up, as if the store
+    /// had. Only its place in the line is kept.
+    fn add_to_returned(&mut self) {
+        let Some(returned) = &mut self.returned else { return };
+        returned.bytes += self.operations.iter().map(Operation::charged_bytes).sum::<usize>();
+        returned.batch.operations.append(&mut self.operations);
+        returned.awaiting.append(&mut self.awaiting);
+        let count = returned.batch.operations.len();
+        if count <= RETURNED_OPERATIONS_MAX && returned.bytes <= RETURNED_BYTES_MAX {
+            return;
+        }
+        returned.bytes = 0;
+        returned.batch.operations = Vec::new();
+        let awaiting = std::mem::take(&mut returned.awaiting);
+        let given_up = self.given_up.get_or_insert_with(|| Settled {
+            awaiting: Vec::new(),
+            outcome: Err(StoreError::Transient(NO_ROOM.to_owned())),
+            is_overflow: true,
+        });
+        given_up.awaiting.extend(awaiting);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 
@@ -143,7 +198,10 @@ impl Keeper {
     fn submit(&mut self, batch: Batch, awaiting: Vec<Awaiting>) {
         match self.submitter.submit(batch) {
             Ok(ticket) => self.under_way.push_back((ticket, awaiting)),
-            Err(Full(batch)) => self.returned = Some((batch, awaiting)),
+            Err(Full(batch)) => {
+                let bytes = batch.charged_bytes();
+                self.returned = Some(Returned { batch, awaiting, bytes });
+            }
         }
     }
 
@@ -155,16 +213,24 @@ impl Keeper {
 
     /// The next answer, else `waker` is called when there is one, or room.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Settled> {
-        let completion = self.submitter.poll(waker);
-        if let Some((batch, awaiting)) = self.returned.take() {
+        if let Some(completion) = self.submitter.poll(waker) {
+            let (ticket, awaiting) = self.under_way.pop_front()?;
+            debug_assert_eq!(ticket, completion.ticket, "answers come in their order");
+            let outcome = completion.outcome;
+            return Some(Settled { awaiting, outcome, is_overflow: false });
+        }
+        self.waker = Some(waker.clone());
+        if let Some(Returned { batch, awaiting, .. }) = self.returned.take() {
             self.submit(batch, awaiting);
         }
-        let completion = completion?;
-        let (ticket, awaiting) = self.under_way.pop_front()?;
-        debug_assert_eq!(ticket, completion.ticket, "answers come in the order of their tickets");
-        Some(Settled { awaiting, outcome: completion.outcome })
+        self.given_up.take()
     }
 }
 
+/// Operations that a shard collects while the store has no room, and their bytes. More: they are given
+/// up, and those who wait for them are told.
+const RETURNED_OPERATIONS_MAX: usize = 32_768;
+const RETURNED_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+const NO_ROOM: &str = "the store has no room";
 /// Numbers of messages drawn at a time.
 const NUMBERS: u64 = 1 << 12;

@@ -104,6 +104,12 @@ impl Client {
         })
     }
 
+    /// Whether as much waits for the store as may: the client is not read on.
+    #[inline]
+    pub(crate) fn has_steps_at_bound(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.steps.len() >= STEPS_MAX)
+    }
+
     pub(crate) fn answer_later(&mut self, qos: QoS, id: PacketId, ticket: Arc<PublishTicket>) {
         self.push_unanswered(qos, id, Answer::Pending(ticket));
     }
@@ -249,6 +255,8 @@ fn give_up_first(client: &mut Client, publishes: &mut VecDeque<UnansweredPublish
 /// confirmed. More are not read until they have.
 const UNANSWERED_MAX: usize = 1_024;
 const UNCONFIRMED_MAX: usize = 64;
+/// Answers of one client that wait for the store: UNSUBACK, PUBREL, PUBCOMP.
+const STEPS_MAX: usize = 1_024;
 
 const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
 
