@@ -271,7 +271,7 @@ impl Turn<'_> {
         origin: Origin,
         options: &ConnectionOptions,
         (former, will): (Former, Option<Arc<KeptWill>>),
-    ) -> Box<Entrant> {
+    ) -> Entrant {
         let agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
             identity,
@@ -290,17 +290,17 @@ impl Turn<'_> {
         // What has ended is not to come back either.
         let is_awaited = had_stored || client.stored.is_some();
         let stored = if is_awaited { self.tell_when_kept() } else { None };
-        Box::new(Entrant { client, card, will, agreed, session_present, stored })
+        Entrant { client, card, will, agreed, session_present, stored }
     }
 
     /// Answers with CONNACK.
     pub(crate) fn let_in(
         &mut self,
         connect: &Connect,
-        entrant: Box<Entrant>,
+        entrant: Entrant,
         options: &ConnectionOptions,
     ) -> Box<Client> {
-        let Entrant { mut client, card, will, agreed, session_present, stored: _ } = *entrant;
+        let Entrant { mut client, card, will, agreed, session_present, stored: _ } = entrant;
         if agreed.is_expiry_shortened {
             self.shard.counters.session_expiries_shortened.increment();
         }

@@ -134,7 +134,9 @@ impl Intake {
         waiting.is_closed = true;
         let line = std::mem::take(&mut waiting.line);
         drop(waiting);
-        line.iter().for_each(|answers| answers.wake());
+        for answers in &line {
+            answers.wake();
+        }
         self.0.arrived.notify_all();
         self.0.notify.notify_one();
     }

@@ -161,7 +161,7 @@ impl Connection {
             return self.let_in(turn, &newcomer.connect, entrant);
         }
         newcomer.deadline = turn.now.plus_millis(turn.broker.options().store_wait_millis);
-        self.stage = Stage::Storing { newcomer, entrant };
+        self.stage = Stage::Storing { newcomer, entrant: Box::new(entrant) };
         self.poll_stored(turn, waker);
     }
 
@@ -177,7 +177,7 @@ impl Connection {
                 ConnectError::ShuttingDown
             }
             RemoteOutcome::Enqueued | RemoteOutcome::NoMatch => {
-                return self.let_in(turn, &newcomer.connect, entrant);
+                return self.let_in(turn, &newcomer.connect, *entrant);
             }
             RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown => {
                 ConnectError::Unstored
@@ -187,7 +187,7 @@ impl Connection {
         self.refuse(turn, &newcomer.connect, &error);
     }
 
-    fn let_in(&mut self, turn: &mut Turn<'_>, connect: &Connect, entrant: Box<Entrant>) {
+    fn let_in(&mut self, turn: &mut Turn<'_>, connect: &Connect, entrant: Entrant) {
         let client = turn.let_in(connect, entrant, &self.options);
         self.heard_at = turn.now;
         self.stage = Stage::Open(client);

@@ -234,3 +234,113 @@ const RETURNED_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 const NO_ROOM: &str = "the store has no room";
 /// Numbers of messages drawn at a time.
 const NUMBERS: u64 = 1 << 12;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ports::store::{
+        Completion, Epoch, OwnerId, SessionId, SessionRef, Store, StoreHealth,
+    };
+
+    /// A store that takes nothing before it is told to, and remembers what it took.
+    #[derive(Default)]
+    struct Narrow(Arc<Mutex<Room>>);
+
+    #[derive(Default)]
+    struct Room {
+        is_open: bool,
+        taken: Vec<Batch>,
+    }
+
+    struct Door(Arc<Mutex<Room>>);
+
+    impl Store for Narrow {
+        fn submitter(&self) -> Box<dyn Submitter> {
+            Box::new(Door(Arc::clone(&self.0)))
+        }
+
+        fn health(&self) -> StoreHealth {
+            StoreHealth::Good
+        }
+    }
+
+    impl Submitter for Door {
+        fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
+            let mut room = self.0.lock();
+            if !room.is_open {
+                return Err(Full(batch));
+            }
+            room.taken.push(batch);
+            Ok(Ticket(room.taken.len() as u64))
+        }
+
+        fn poll(&mut self, _waker: &Waker) -> Option<Completion> {
+            None
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn keeper() -> (Keeper, Arc<Mutex<Room>>) {
+        let store = Narrow::default();
+        let room = Arc::clone(&store.0);
+        (Keeper::new(Arc::new(Durable::new(Arc::new(store), OwnerId(1), 1, 0))), room)
+    }
+
+    fn end(id: u64) -> Operation {
+        Operation::EndSession(SessionRef { id: SessionId(id), epoch: Epoch::default() })
+    }
+
+    #[test]
+    fn what_comes_behind_a_batch_without_room_is_stored_with_it_and_in_order() {
+        let (mut keeper, room) = keeper();
+        for id in 1..=3 {
+            keeper.push(end(id));
+            keeper.flush(Tick::ZERO);
+        }
+        assert!(keeper.is_full());
+        assert!(keeper.poll(Waker::noop()).is_none());
+        room.lock().is_open = true;
+        assert!(keeper.poll(Waker::noop()).is_none());
+        assert!(!keeper.is_full());
+        let taken = std::mem::take(&mut room.lock().taken);
+        let operations: Vec<_> = taken.into_iter().map(|batch| batch.operations).collect();
+        assert_eq!(operations, [[end(1), end(2), end(3)]]);
+    }
+
+    #[test]
+    fn more_than_may_wait_for_room_is_given_up_and_those_who_wait_are_told() {
+        let (mut keeper, room) = keeper();
+        let woken = Arc::<Woken>::default();
+        assert!(keeper.poll(&Waker::from(Arc::clone(&woken))).is_none());
+        let ticket = Arc::new(PublishTicket::new(false));
+        keeper.push(end(0));
+        keeper.await_batch(Awaiting::Answer(ticket));
+        keeper.flush(Tick::ZERO);
+        (1..=RETURNED_OPERATIONS_MAX as u64).for_each(|id| keeper.push(end(id)));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        keeper.flush(Tick::ZERO);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        let given_up = keeper.poll(Waker::noop()).expect("they are told");
+        assert!(given_up.is_overflow && given_up.outcome.is_err());
+        assert_eq!(given_up.awaiting.len(), 1);
+        assert!(keeper.is_full(), "its place in the line is kept");
+        keeper.push(end(9));
+        keeper.flush(Tick::ZERO);
+        room.lock().is_open = true;
+        assert!(keeper.poll(Waker::noop()).is_none());
+        assert_eq!(room.lock().taken.pop().map(|batch| batch.operations), Some(vec![end(9)]));
+    }
+}
