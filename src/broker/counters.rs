@@ -133,6 +133,10 @@ counters! {
         reads_deferred_by_store,
         /// Batches that the store could not take.
         store_batches_failed,
+        /// Connections closed because the store did not answer in time for what they waited for.
+        store_waits_exceeded,
+        /// Operations that the store could not take and that were not kept to be tried again.
+        store_operations_forgotten,
         /// Batches that were given up because more waited for room in the store than may.
         store_batches_given_up,
         /// Pages of queues that were in the store alone and came back.

@@ -23,13 +23,17 @@ pub(crate) struct Keeper {
     /// Whether the publish that runs has something in `operations`.
     has_kept: bool,
     /// Handed over, in the order of their tickets.
-    under_way: VecDeque<(Ticket, Vec<Awaiting>)>,
+    under_way: VecDeque<UnderWay>,
     /// The store had no room for it. Until it has, what comes is added to it.
     returned: Option<Returned>,
     /// What has become too much in the meantime, and nobody has heard.
     given_up: Option<Settled>,
     /// Who is to hear of it.
     waker: Option<Waker>,
+    /// What the store failed to take, nobody waits for, and can be said at any later time.
+    unsaid: Vec<Operation>,
+    /// Operations of that kind for which there was no room.
+    forgotten: u64,
     /// Operations there were, ever.
     pushed: u64,
     /// Numbers of messages that are drawn and not given.
@@ -40,7 +44,17 @@ pub(crate) struct Keeper {
 struct Returned {
     batch: Batch,
     awaiting: Vec<Awaiting>,
+    since: Tick,
     bytes: usize,
+}
+
+/// A batch that waits for its answer.
+struct UnderWay {
+    ticket: Ticket,
+    awaiting: Vec<Awaiting>,
+    since: Tick,
+    /// What of it is to be said again if it fails.
+    lasting: Vec<Operation>,
 }
 
 /// Who waits for a batch.
@@ -81,6 +95,8 @@ impl Keeper {
             returned: None,
             given_up: None,
             waker: None,
+            unsaid: Vec::new(),
+            forgotten: 0,
             pushed: 0,
             numbers: 0..0,
         }
@@ -172,7 +188,7 @@ impl Keeper {
             return;
         }
         returned.bytes = 0;
-        returned.batch.operations = Vec::new();
+        let operations = std::mem::take(&mut returned.batch.operations);
         let awaiting = std::mem::take(&mut returned.awaiting);
         let given_up = self.given_up.get_or_insert_with(|| Settled {
             awaiting: Vec::new(),
@@ -180,6 +196,7 @@ impl Keeper {
             is_overflow: true,
         });
         given_up.awaiting.extend(awaiting);
+        self.say_later(operations.into_iter().filter(is_lasting).collect());
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -192,15 +209,18 @@ impl Keeper {
             operations: std::mem::take(&mut self.operations),
         };
         let awaiting = std::mem::take(&mut self.awaiting);
-        self.submit(batch, awaiting);
+        self.submit(batch, awaiting, now);
     }
 
-    fn submit(&mut self, batch: Batch, awaiting: Vec<Awaiting>) {
+    fn submit(&mut self, batch: Batch, awaiting: Vec<Awaiting>, since: Tick) {
+        let lasting = batch.operations.iter().filter(|it| is_lasting(it)).cloned().collect();
         match self.submitter.submit(batch) {
-            Ok(ticket) => self.under_way.push_back((ticket, awaiting)),
+            Ok(ticket) => {
+                self.under_way.push_back(UnderWay { ticket, awaiting, since, lasting });
+            }
             Err(Full(batch)) => {
                 let bytes = batch.charged_bytes();
-                self.returned = Some(Returned { batch, awaiting, bytes });
+                self.returned = Some(Returned { batch, awaiting, since, bytes });
             }
         }
     }
@@ -211,22 +231,54 @@ impl Keeper {
         self.returned.is_some()
     }
 
+    /// Since when the store owes an answer.
+    pub(crate) fn waits_since(&self) -> Option<Tick> {
+        let under_way = self.under_way.front().map(|first| first.since);
+        under_way.or_else(|| self.returned.as_ref().map(|returned| returned.since))
+    }
+
+    fn say_later(&mut self, mut operations: Vec<Operation>) {
+        let room = UNSAID_MAX.saturating_sub(self.unsaid.len());
+        let kept = operations.len().min(room);
+        self.forgotten += (operations.len() - kept) as u64;
+        self.unsaid.extend(operations.drain(..kept));
+    }
+
+    /// How many operations were forgotten since this was last asked.
+    pub(crate) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// The next answer, else `waker` is called when there is one, or room.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Settled> {
         if let Some(completion) = self.submitter.poll(waker) {
-            let (ticket, awaiting) = self.under_way.pop_front()?;
+            let UnderWay { ticket, awaiting, lasting, .. } = self.under_way.pop_front()?;
             debug_assert_eq!(ticket, completion.ticket, "answers come in their order");
             let outcome = completion.outcome;
+            match &outcome {
+                Ok(_) => self.operations.append(&mut self.unsaid),
+                Err(StoreError::Transient(_)) => self.say_later(lasting),
+                Err(StoreError::Fenced | StoreError::Broken(_)) => {}
+            }
             return Some(Settled { awaiting, outcome, is_overflow: false });
         }
         self.waker = Some(waker.clone());
-        if let Some(Returned { batch, awaiting, .. }) = self.returned.take() {
-            self.submit(batch, awaiting);
+        if let Some(Returned { batch, awaiting, since, .. }) = self.returned.take() {
+            self.submit(batch, awaiting, since);
         }
         self.given_up.take()
     }
 }
 
+/// Whether nobody waits for it, and it is true whenever it is said: Sessions that have ended do not
+/// come back, and no place is given twice.
+fn is_lasting(operation: &Operation) -> bool {
+    matches!(operation, Operation::EndSession(_) | Operation::Acknowledge { .. })
+}
+
+/// Operations kept to be said again. More are forgotten: what they would have removed is there again
+/// after the next start, and a message of QoS 1 comes once more.
+const UNSAID_MAX: usize = 65_536;
 /// Operations that a shard collects while the store has no room, and their bytes. More: they are given
 /// up, and those who wait for them are told.
 const RETURNED_OPERATIONS_MAX: usize = 32_768;

@@ -173,6 +173,13 @@ impl Turn<'_> {
         self.shard.keeper.as_ref().is_some_and(Keeper::is_full)
     }
 
+    /// Whether the store has not answered this shard for as long as anybody is to wait.
+    pub(crate) fn is_store_late(&self) -> bool {
+        let patience_millis = self.broker.options.store_wait_millis;
+        let since = self.shard.keeper.as_ref().and_then(Keeper::waits_since);
+        since.is_some_and(|since| self.now.saturating_since(since) >= patience_millis)
+    }
+
     /// Operations that this shard has had for the store, ever.
     #[inline]
     pub(crate) fn pushed_to_store(&self) -> u64 {
@@ -192,6 +199,9 @@ impl Turn<'_> {
     pub fn poll_store(&mut self, waker: &Waker) {
         while let Some(settled) = self.shard.keeper.as_mut().and_then(|keeper| keeper.poll(waker)) {
             self.settle(settled);
+        }
+        if let Some(keeper) = &mut self.shard.keeper {
+            self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
         }
     }
 
