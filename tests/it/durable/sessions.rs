@@ -165,6 +165,38 @@ fn a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile() 
     assert!(mortal.broker.metrics().value("queue_pages_read_total") > 4);
 }
 
+/// Between the first message that is not acknowledged and the last one all were. The places in between
+/// were counted, and the queue was full with two messages in it.
+#[test]
+fn a_queue_is_as_full_as_it_was() {
+    let mut mortal = Mortal::start(&["--queue-messages-max", "10"]);
+    let mut client = mortal.keeper("client");
+    client.subscribe("t/#", 1).unwrap();
+    let mut publisher = mortal.stage.client("publisher").unwrap();
+    for number in 0..10 {
+        publisher.publish("t/n", &number.to_string(), 1).unwrap();
+        let message = client.message().unwrap();
+        if (1..9).contains(&number) {
+            client.settle(&message).unwrap();
+        }
+    }
+    // Whatever the broker has heard before is in the store when it answers this.
+    client.subscribe("other", 1).unwrap();
+    mortal.die_and_rise();
+    let mut publisher = mortal.stage.client("publisher").unwrap();
+    for number in 10..18 {
+        publisher.publish("t/n", &number.to_string(), 1).unwrap();
+    }
+    let message = mortal.stage.message("t/n", "too many").qos(1, 99);
+    publisher.send(&message.bytes());
+    assert_eq!(publisher.expect_ack(kind::PUBACK, 99).unwrap().code, 0x97);
+    let mut client = mortal.keeper("client");
+    let expected = [0].into_iter().chain(9..18);
+    for (number, message) in expected.zip(take(&mut client, 10)) {
+        assert_eq!(message.payload, i32::to_string(&number).as_bytes());
+    }
+}
+
 #[test]
 fn without_a_database_nothing_comes_back_and_the_start_says_so() {
     let mut mortal = Mortal::start(&["--no-database"]);
