@@ -23,7 +23,7 @@ pub(crate) struct Keeper {
     /// Whether the publish that runs has something in `operations`.
     has_kept: bool,
     /// Handed over, in the order of their tickets.
-    under_way: VecDeque<UnderWay>,
+    under_way: VecDeque<(Ticket, Stake)>,
     /// The store had no room for it. Until it has, what comes is added to it.
     returned: Option<Returned>,
     /// What has become too much in the meantime, and nobody has heard.
@@ -43,15 +43,14 @@ pub(crate) struct Keeper {
 /// A batch that waits for room.
 struct Returned {
     batch: Batch,
-    awaiting: Vec<Awaiting>,
-    since: Tick,
     bytes: usize,
+    stake: Stake,
 }
 
-/// A batch that waits for its answer.
-struct UnderWay {
-    ticket: Ticket,
+/// What depends on a batch.
+struct Stake {
     awaiting: Vec<Awaiting>,
+    /// Since when it is the store's turn.
     since: Tick,
     /// What of it is to be said again if it fails.
     lasting: Vec<Operation>,
@@ -181,22 +180,24 @@ impl Keeper {
     fn add_to_returned(&mut self) {
         let Some(returned) = &mut self.returned else { return };
         returned.bytes += self.operations.iter().map(Operation::charged_bytes).sum::<usize>();
+        returned.stake.lasting.extend(lasting_of(&self.operations));
         returned.batch.operations.append(&mut self.operations);
-        returned.awaiting.append(&mut self.awaiting);
+        returned.stake.awaiting.append(&mut self.awaiting);
         let count = returned.batch.operations.len();
         if count <= RETURNED_OPERATIONS_MAX && returned.bytes <= RETURNED_BYTES_MAX {
             return;
         }
         returned.bytes = 0;
-        let operations = std::mem::take(&mut returned.batch.operations);
-        let awaiting = std::mem::take(&mut returned.awaiting);
+        returned.batch.operations = Vec::new();
+        let lasting = std::mem::take(&mut returned.stake.lasting);
+        let awaiting = std::mem::take(&mut returned.stake.awaiting);
         let given_up = self.given_up.get_or_insert_with(|| Settled {
             awaiting: Vec::new(),
             outcome: Err(StoreError::Transient(NO_ROOM.to_owned())),
             is_overflow: true,
         });
         given_up.awaiting.extend(awaiting);
-        self.say_later(operations.into_iter().filter(is_lasting).collect());
+        self.say_later(lasting);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -209,18 +210,16 @@ impl Keeper {
             operations: std::mem::take(&mut self.operations),
         };
         let awaiting = std::mem::take(&mut self.awaiting);
-        self.submit(batch, awaiting, now);
+        let lasting = lasting_of(&batch.operations).collect();
+        self.submit(batch, Stake { awaiting, since: now, lasting });
     }
 
-    fn submit(&mut self, batch: Batch, awaiting: Vec<Awaiting>, since: Tick) {
-        let lasting = batch.operations.iter().filter(|it| is_lasting(it)).cloned().collect();
+    fn submit(&mut self, batch: Batch, stake: Stake) {
         match self.submitter.submit(batch) {
-            Ok(ticket) => {
-                self.under_way.push_back(UnderWay { ticket, awaiting, since, lasting });
-            }
+            Ok(ticket) => self.under_way.push_back((ticket, stake)),
             Err(Full(batch)) => {
                 let bytes = batch.charged_bytes();
-                self.returned = Some(Returned { batch, awaiting, since, bytes });
+                self.returned = Some(Returned { batch, bytes, stake });
             }
         }
     }
@@ -233,8 +232,8 @@ impl Keeper {
 
     /// Since when the store owes an answer.
     pub(crate) fn waits_since(&self) -> Option<Tick> {
-        let under_way = self.under_way.front().map(|first| first.since);
-        under_way.or_else(|| self.returned.as_ref().map(|returned| returned.since))
+        let under_way = self.under_way.front().map(|(_, stake)| stake.since);
+        under_way.or_else(|| self.returned.as_ref().map(|returned| returned.stake.since))
     }
 
     fn say_later(&mut self, mut operations: Vec<Operation>) {
@@ -242,6 +241,12 @@ impl Keeper {
         let kept = operations.len().min(room);
         self.forgotten += (operations.len() - kept) as u64;
         self.unsaid.extend(operations.drain(..kept));
+    }
+
+    /// The store answers: what it has missed goes with the next batch, a part at a time.
+    fn say_again(&mut self) {
+        let count = self.unsaid.len().min(SAID_AGAIN_MAX);
+        self.operations.extend(self.unsaid.drain(..count));
     }
 
     /// How many operations were forgotten since this was last asked.
@@ -252,33 +257,38 @@ impl Keeper {
     /// The next answer, else `waker` is called when there is one, or room.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Settled> {
         if let Some(completion) = self.submitter.poll(waker) {
-            let UnderWay { ticket, awaiting, lasting, .. } = self.under_way.pop_front()?;
+            let (ticket, Stake { awaiting, lasting, .. }) = self.under_way.pop_front()?;
             debug_assert_eq!(ticket, completion.ticket, "answers come in their order");
             let outcome = completion.outcome;
             match &outcome {
-                Ok(_) => self.operations.append(&mut self.unsaid),
+                Ok(_) => self.say_again(),
                 Err(StoreError::Transient(_)) => self.say_later(lasting),
                 Err(StoreError::Fenced | StoreError::Broken(_)) => {}
             }
             return Some(Settled { awaiting, outcome, is_overflow: false });
         }
         self.waker = Some(waker.clone());
-        if let Some(Returned { batch, awaiting, since, .. }) = self.returned.take() {
-            self.submit(batch, awaiting, since);
+        if let Some(Returned { batch, stake, .. }) = self.returned.take() {
+            self.submit(batch, stake);
         }
         self.given_up.take()
     }
 }
 
-/// Whether nobody waits for it, and it is true whenever it is said: Sessions that have ended do not
-/// come back, and no place is given twice.
-fn is_lasting(operation: &Operation) -> bool {
-    matches!(operation, Operation::EndSession(_) | Operation::Acknowledge { .. })
+/// Those that nobody waits for and that are true whenever they are said: Sessions that have ended do
+/// not come back, and no place is given twice.
+fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
+    let is_lasting = |operation: &&Operation| {
+        matches!(operation, Operation::EndSession(_) | Operation::Acknowledge { .. })
+    };
+    operations.iter().filter(is_lasting).cloned()
 }
 
 /// Operations kept to be said again. More are forgotten: what they would have removed is there again
 /// after the next start, and a message of QoS 1 comes once more.
 const UNSAID_MAX: usize = 65_536;
+/// Those said again in one batch.
+const SAID_AGAIN_MAX: usize = 4_096;
 /// Operations that a shard collects while the store has no room, and their bytes. More: they are given
 /// up, and those who wait for them are told.
 const RETURNED_OPERATIONS_MAX: usize = 32_768;
