@@ -1,7 +1,8 @@
 //! Probes: whether the process serves, has started, and wants traffic.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::State;
@@ -11,12 +12,15 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::AdminContext;
+use crate::ports::store::{Store, StoreHealth};
 
 /// How far the broker is, which goes forward only, and what stands in its way at the moment.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Health {
     stage: AtomicU8,
     standing: Mutex<Standing>,
+    /// Asked whenever somebody asks us.
+    store: OnceLock<Arc<dyn Store>>,
 }
 
 /// What a broker that is one of several says of itself besides.
@@ -51,6 +55,21 @@ impl Health {
         *self.standing.lock() = standing;
     }
 
+    /// From now on the trouble that `store` has is told.
+    pub fn watch_store(&self, store: Arc<dyn Store>) {
+        let _only_one = self.store.set(store);
+    }
+
+    /// What is missing although traffic is welcome: who needs no store is served without it.
+    fn degraded(&self) -> Option<String> {
+        let store = self.store.get().map(|store| store.health());
+        let store = store.filter(|health| *health != StoreHealth::Good);
+        let store = store.map(|health| format!("the store is {health}"));
+        let standing = self.standing().degraded.map(str::to_owned);
+        let all: Vec<_> = standing.into_iter().chain(store).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     fn standing(&self) -> Standing {
         *self.standing.lock()
     }
@@ -75,6 +94,16 @@ impl Health {
     }
 }
 
+impl fmt::Debug for Health {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Health")
+            .field("stage", &self.stage)
+            .field("standing", &self.standing)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The process serves.
 pub(super) async fn livez() -> Json<serde_json::Value> {
     Json(json!({ "status": "ok" }))
@@ -91,7 +120,7 @@ pub(super) async fn startupz(State(context): State<Arc<AdminContext>>) -> Respon
 /// Traffic is welcome.
 pub(super) async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
     match context.health.unready() {
-        None => match context.health.standing().degraded {
+        None => match context.health.degraded() {
             Some(degraded) => Json(json!({ "status": "ok", "degraded": degraded })).into_response(),
             None => Json(json!({ "status": "ok" })).into_response(),
         },

@@ -14,6 +14,7 @@ use crate::broker::disconnect::Client;
 use crate::broker::durable::StoredClient;
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
+use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::sys_topics::is_reserved;
 use crate::broker::turn::Turn;
 use crate::broker::wills::{KeptWill, will_bytes};
@@ -79,6 +80,10 @@ pub enum ConnectError {
     /// The broker that knows who has the Session cannot say.
     #[error("{0}")]
     ClaimRefused(String),
+    /// The store does not answer, or refuses: what is there is not denied, and what is new is not
+    /// promised.
+    #[error("the store does not take this session at the moment")]
+    Unstored,
     /// Another connection with this Client Identifier came in meanwhile.
     #[error("another connection with this client identifier came in")]
     Superseded,
@@ -102,7 +107,8 @@ impl ConnectError {
             Self::NotJoined
             | Self::AuthenticationUnavailable
             | Self::Apart(_)
-            | Self::SessionElsewhere => ReasonCode::ServerUnavailable,
+            | Self::SessionElsewhere
+            | Self::Unstored => ReasonCode::ServerUnavailable,
             // It may come again at once.
             Self::Busy | Self::Superseded | Self::ClaimRefused(_) => ReasonCode::ServerBusy,
         }
@@ -117,6 +123,7 @@ impl ConnectError {
             Self::WillTooLarge(_) | Self::NoRoomForWill => Some(&counters.wills_exceeded),
             Self::Busy => Some(&counters.connects_waiting_exceeded),
             Self::WillTopic => Some(&counters.topic_levels_exceeded),
+            Self::Unstored => Some(&counters.connects_unstored),
             Self::ShuttingDown
             | Self::NotJoined
             | Self::AuthenticationMethod(_)
@@ -150,6 +157,18 @@ pub enum Former {
     None,
     /// It was parked, or another connection gave it up.
     Kept(Box<Client>),
+}
+
+/// A client that has its Session in hand, and no CONNACK.
+#[derive(Debug)]
+pub(crate) struct Entrant {
+    client: Box<Client>,
+    card: Arc<ClientCard>,
+    will: Option<Arc<KeptWill>>,
+    agreed: Agreed,
+    session_present: bool,
+    /// What CONNACK waits for.
+    pub(crate) stored: Option<Arc<PublishTicket>>,
 }
 
 impl Turn<'_> {
@@ -244,15 +263,16 @@ impl Turn<'_> {
         Arc::from(&*connect.client_id)
     }
 
-    /// Starts or resumes the Session and answers with CONNACK.
-    pub(crate) fn open(
+    /// Starts or resumes the Session, and has the store know of it. What the client had before stays
+    /// as it was until it is let in.
+    pub(crate) fn prepare(
         &mut self,
         connect: &Connect,
         identity: Identity,
         origin: Origin,
         options: &ConnectionOptions,
         (former, will): (Former, Option<Arc<KeptWill>>),
-    ) -> Box<Client> {
+    ) -> Entrant {
         let agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
             identity,
@@ -262,13 +282,32 @@ impl Turn<'_> {
             session_expiry_secs: agreed.session_expiry_secs,
             connected_at: self.now,
         });
+        let had_stored = match &former {
+            Former::Kept(client) => client.stored.is_some(),
+            Former::None => false,
+        };
+        let (mut client, session_present) = self.resume_or_start(connect, &card, &agreed, former);
+        self.keep_session(&mut client, agreed.session_expiry_secs, will.as_deref());
+        // What has ended is not to come back either.
+        let is_awaited = had_stored || client.stored.is_some();
+        let stored = if is_awaited { self.tell_when_kept() } else { None };
+        Entrant { client, card, will, agreed, session_present, stored }
+    }
+
+    /// Answers with CONNACK.
+    pub(crate) fn let_in(
+        &mut self,
+        connect: &Connect,
+        entrant: Entrant,
+        options: &ConnectionOptions,
+    ) -> Box<Client> {
+        let Entrant { mut client, card, will, agreed, session_present, stored: _ } = entrant;
         if agreed.is_expiry_shortened {
             self.shard.counters.session_expiries_shortened.increment();
         }
         if agreed.keep_alive_secs != connect.keep_alive_secs {
             self.shard.counters.keep_alives_shortened.increment();
         }
-        let (mut client, session_present) = self.resume_or_start(connect, &card, &agreed, former);
         client.session.attach(agreed.link.clone());
         if let Some(peers) = self.broker.peers() {
             let client_id = client.session.client_id();
@@ -278,10 +317,10 @@ impl Turn<'_> {
                 self.shard.wake_later(task);
             }
         }
+        // If it had another one, it is back before that was due [MQTT-3.1.3-9].
         client.will = will;
         client.session_expiry_secs = agreed.session_expiry_secs;
         client.card = Arc::clone(&card);
-        self.keep_session(&mut client);
         let client_id = Arc::clone(client.session.client_id());
         self.broker.registry.settle(&client_id, client.session.mailbox(), Arc::clone(&card));
         let agreed = Agreed { client_id, ..agreed };
@@ -289,6 +328,22 @@ impl Turn<'_> {
         self.shard.counters.connects_accepted.increment();
         self.shard.events.push(Event::Connected { card, session_present });
         client
+    }
+
+    /// Gives up what was prepared. A Session that was there is there again; of a new one nothing is
+    /// left, nor of the one it was to replace.
+    pub(crate) fn turn_away(&mut self, entrant: Entrant) {
+        let Entrant { mut client, session_present, .. } = entrant;
+        let client_id = Arc::clone(client.session.client_id());
+        if session_present {
+            if let Some(stored) = &mut client.stored {
+                // Nobody knows which one, or whether any.
+                stored.has_will = true;
+            }
+            return self.abandon_claim(&client_id, Former::Kept(client));
+        }
+        self.keep_end(&client);
+        self.abandon_claim(&client_id, Former::None);
     }
 
     fn resume_or_start(
@@ -299,11 +354,7 @@ impl Turn<'_> {
         former: Former,
     ) -> (Box<Client>, bool) {
         match former {
-            Former::Kept(mut client) if !connect.clean_start => {
-                // The client is back before its will was due [MQTT-3.1.3-9].
-                client.will = None;
-                return (client, true);
-            }
+            Former::Kept(client) if !connect.clean_start => return (client, true),
             Former::Kept(client) => self.end_session(*client),
             Former::None => {}
         }
@@ -399,6 +450,7 @@ fn connack_properties(
 }
 
 /// What a client asked for, brought within our bounds.
+#[derive(Debug)]
 struct Agreed {
     client_id: Arc<str>,
     link: Agreement,

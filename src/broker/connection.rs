@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::broker::card::Origin;
-use crate::broker::connect::{ConnectError, Former};
+use crate::broker::connect::{ConnectError, Entrant, Former};
 use crate::broker::connection::entry::Newcomer;
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
@@ -45,6 +45,8 @@ pub struct Connection {
     /// When the first byte of a packet came that is not whole.
     partial_since: Option<Tick>,
     throttle: Throttle,
+    /// Whether what was read last had something for the store.
+    burdens_store: bool,
     /// Publishes that wait for room in a queue.
     held: Option<Box<HeldBack>>,
 }
@@ -58,6 +60,8 @@ enum Stage {
     Entering { newcomer: Box<Newcomer>, admission: Arc<Admission> },
     /// Another connection is to give the Session up.
     Claiming { newcomer: Box<Newcomer>, claim: Arc<SessionClaim> },
+    /// The store is to have the Session, before the client is told that it has.
+    Storing { newcomer: Box<Newcomer>, entrant: Box<Entrant> },
     /// Connected.
     Open(Box<Client>),
     /// Nothing more is read; what is in the outbox goes out.
@@ -106,6 +110,7 @@ impl Connection {
             heard_at: now,
             partial_since: None,
             throttle: Throttle::new(options.publish_rate_max, now),
+            burdens_store: false,
             held: None,
             options,
         }
@@ -122,6 +127,7 @@ impl Connection {
     ) -> usize {
         let mut taken = 0;
         let mut is_blocked = false;
+        let pushed = turn.pushed_to_store();
         while taken < packets_max && self.is_reading() && !chunk.is_empty() {
             if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
                 *has_spoken = true;
@@ -145,6 +151,7 @@ impl Connection {
         if std::mem::take(&mut turn.shard.is_congested) {
             self.throttle.note_congestion();
         }
+        self.burdens_store = turn.pushed_to_store() != pushed;
         if taken > 0 {
             self.heard_at = turn.now;
             self.partial_since = None;
@@ -170,6 +177,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Storing { .. }
             | Stage::Closed => {}
         }
     }
@@ -404,6 +412,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Storing { .. }
             | Stage::Closed => {}
         }
     }
@@ -475,6 +484,10 @@ impl Connection {
                 withdraw(turn, &claim, &newcomer.identity);
                 self.give_up_waiting(turn, newcomer.identity.client_id, reason);
             }
+            Stage::Storing { newcomer, entrant } => {
+                turn.turn_away(*entrant);
+                self.give_up_waiting(turn, newcomer.identity.client_id, reason);
+            }
             Stage::Authenticating { connect, .. } => {
                 self.give_up_waiting(turn, Arc::from(&*connect.client_id), reason);
             }
@@ -504,6 +517,7 @@ impl Connection {
         self.poll_authentication(turn, waker);
         self.poll_admission(turn, waker);
         self.poll_claim(turn, waker);
+        self.poll_stored(turn, waker);
         if self.held.is_some() {
             self.retry_held(turn, waker);
         }
@@ -589,9 +603,10 @@ impl Connection {
                 };
                 self.give_up_greeting(turn, ReasonCode::KeepAliveTimeout, reason.to_owned());
             }
-            Stage::Authenticating { .. } | Stage::Entering { .. } | Stage::Claiming { .. } => {
-                self.refuse_late(turn);
-            }
+            Stage::Authenticating { .. }
+            | Stage::Entering { .. }
+            | Stage::Claiming { .. }
+            | Stage::Storing { .. } => self.refuse_late(turn),
             Stage::Open(_) => {
                 let counters = &turn.shard.counters;
                 let (counter, reason) = match self.partial_since {
@@ -621,6 +636,10 @@ impl Connection {
                 withdraw(turn, &claim, &newcomer.identity);
                 self.refuse(turn, &newcomer.connect, &ConnectError::Busy);
             }
+            Stage::Storing { newcomer, entrant } => {
+                turn.turn_away(*entrant);
+                self.refuse(turn, &newcomer.connect, &ConnectError::Unstored);
+            }
             Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => {}
         }
     }
@@ -635,6 +654,7 @@ impl Connection {
             | Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Storing { .. }
             | Stage::Closed => None,
         };
         self.patience_ends().into_iter().chain(retry_at).chain(late_at).min()
@@ -646,9 +666,9 @@ impl Connection {
             Stage::Greeting { deadline, .. } | Stage::Authenticating { deadline, .. } => {
                 Some(*deadline)
             }
-            Stage::Entering { newcomer, .. } | Stage::Claiming { newcomer, .. } => {
-                Some(newcomer.deadline)
-            }
+            Stage::Entering { newcomer, .. }
+            | Stage::Claiming { newcomer, .. }
+            | Stage::Storing { newcomer, .. } => Some(newcomer.deadline),
             Stage::Open(client) => {
                 let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
                 let silent =
@@ -669,6 +689,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Storing { .. }
             | Stage::Closed => false,
         }
     }
@@ -678,7 +699,10 @@ impl Connection {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         match &self.stage {
-            Stage::Authenticating { .. } | Stage::Entering { .. } | Stage::Claiming { .. } => true,
+            Stage::Authenticating { .. }
+            | Stage::Entering { .. }
+            | Stage::Claiming { .. }
+            | Stage::Storing { .. } => true,
             Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => false,
         }
     }
@@ -704,6 +728,13 @@ impl Connection {
             self.excuse(turn.now);
             return Err(None);
         }
+        if let Stage::Open(client) = &self.stage
+            && client.has_steps_at_bound()
+        {
+            turn.shard.counters.reads_deferred_by_store.increment();
+            self.excuse(turn.now);
+            return Err(None);
+        }
         if self.throttle.take_congestion() {
             turn.shard.counters.reads_deferred_by_peers.increment();
             self.excuse(turn.now);
@@ -714,7 +745,7 @@ impl Connection {
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
         }
-        if self.throttle.has_published() && turn.is_store_full() {
+        if self.burdens_store && turn.is_store_full() {
             turn.shard.counters.reads_deferred_by_store.increment();
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(STORE_RETRY_MILLIS)));

@@ -113,6 +113,8 @@ counters! {
         wills_exceeded,
         /// CONNECTs refused because too many waited for the authenticator or for a Session.
         connects_waiting_exceeded,
+        /// CONNECTs refused because the store did not take their Sessions in time.
+        connects_unstored,
         /// CONNECTs whose Session Expiry Interval was cut to its bound.
         session_expiries_shortened,
         /// CONNECTs whose Keep Alive was cut to its bound.
@@ -131,6 +133,12 @@ counters! {
         reads_deferred_by_store,
         /// Batches that the store could not take.
         store_batches_failed,
+        /// Connections closed because the store did not answer in time for what they waited for.
+        store_waits_exceeded,
+        /// Operations that the store could not take and that were not kept to be tried again.
+        store_operations_forgotten,
+        /// Batches that were given up because more waited for room in the store than may.
+        store_batches_given_up,
         /// Pages of queues that were in the store alone and came back.
         queue_pages_read,
         /// Publishes of clients of 3.1.1 that had to wait for room in a queue, or behind one that did.

@@ -131,6 +131,8 @@ impl Turn<'_> {
             Some(Box::new(parked))
         };
         let times = parked.as_ref().map_or([None, None], |parked| parked.times());
+        // Whoever claims the Session has more for the store, by way of another shard perhaps.
+        self.hand_over_kept();
         // Scheduled first: whoever claims the parked Session cancels what is scheduled.
         self.broker.timers.schedule(&client_id, times);
         match self.broker.registry.release(&client_id, parked) {
@@ -185,7 +187,7 @@ impl Turn<'_> {
             .will
             .as_ref()
             .map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
-        self.keep_parked(&mut client, expires_at);
+        self.keep_parked(&mut client, expires_at, will_at);
         let mailbox = Arc::clone(client.session.mailbox());
         let mut unsent = mailbox.detach();
         unsent.retain(|delivery| {

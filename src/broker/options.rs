@@ -54,6 +54,8 @@ pub struct BrokerOptions {
     pub cached_topic_bytes_max: usize,
     /// Whether a SUBACK waits for a broker that takes long.
     pub suback_barrier: SubackBarrier,
+    /// Milliseconds that CONNECT waits for the store. Then: CONNACK 0x88.
+    pub store_wait_millis: u64,
 }
 
 impl Default for BrokerOptions {
@@ -85,6 +87,7 @@ impl Default for BrokerOptions {
             cached_routes_max: 65_536,
             cached_topic_bytes_max: 8 * MIB,
             suback_barrier: SubackBarrier::default(),
+            store_wait_millis: 10_000,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
 mod latest;
+mod store;
 
 /// A broker on one shard, at a time that stands still.
 pub(super) struct Stage {
@@ -85,7 +86,7 @@ impl Stage {
         let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
         work(&mut actor.connection, turn);
         let _progress = actor.connection.advance(turn, 1_000, usize::MAX, Waker::noop());
-        shard.wake_all();
+        shard.end_turn(*now);
         decode(actor.version, &outbox)
     }
 }

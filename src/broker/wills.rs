@@ -50,6 +50,14 @@ impl WillBudget {
         Some(Arc::new(KeptWill { will, bytes, budget: Arc::clone(self), end: OnceLock::new() }))
     }
 
+    /// Keeps a will that an earlier process has accepted, whatever room there is: there are no more
+    /// of them than it had room for.
+    pub(crate) fn keep_again(self: &Arc<Self>, will: Will) -> Arc<KeptWill> {
+        let bytes = will_bytes(&will) as u64;
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Arc::new(KeptWill { will, bytes, budget: Arc::clone(self), end: OnceLock::new() })
+    }
+
     /// Bytes that are kept now.
     #[must_use]
     pub fn used(&self) -> u64 {

@@ -24,6 +24,10 @@ options! {
         /// Whether nothing outlives the process: Sessions and retained messages are kept in memory
         /// alone. When off, a broker that is alone keeps them in `data_dir`.
         no_database: bool as "BOOL" = false,
+        /// How long what must be stored waits for a store that does not answer, or has no room:
+        /// publishes, CONNECT of a Session that is kept. Then a CONNECT is refused with 0x88, and
+        /// any other connection is closed without an answer. Who needs no store never waits.
+        store_wait_secs: NonZeroU32 as "SECONDS" = above_zero(10),
         /// How many shards (threads that serve connections) there are. One per core when off.
         threads: Option<NonZeroUsize> as "N" = None,
         /// Seconds between two rounds of `$SYS` messages.

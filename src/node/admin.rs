@@ -10,6 +10,7 @@ use crate::gateway::mqtt::ShardContext;
 use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
 use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
 use crate::node::cluster::ClusterSource;
+use crate::node::store_source::StoreSource;
 use crate::runtime::{Clock, ShardHandle};
 
 impl Node {
@@ -76,6 +77,10 @@ impl Node {
         if let Some(status) = &self.cluster_status {
             let (status, broker) = (Arc::clone(status), Arc::clone(&self.broker));
             sources.push(Box::new(ClusterSource { status, broker, clock: self.clock }));
+        }
+        if let (Some(durable), Some(counters)) = (&self.durable, &self.store_counters) {
+            let (store, counters) = (Arc::clone(durable.store()), Arc::clone(counters));
+            sources.push(Box::new(StoreSource { store, counters }));
         }
         Exposition::new(sources)
     }

@@ -13,6 +13,7 @@ mod options;
 mod serve;
 mod signals;
 mod store;
+mod store_source;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use crate::node::store::OpenError;
 use crate::runtime::limits::{OpenFiles, raise_open_files};
 use crate::runtime::logging::{Logging, LoggingError};
 use crate::runtime::{Background, Clock, Shards, Shutdown};
+use crate::store::StoreCounters;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,7 @@ pub struct Node {
     clock: Clock,
     /// What outlives the process.
     durable: Option<Arc<Durable>>,
+    store_counters: Option<Arc<StoreCounters>>,
     logging: Logging,
     background: Background,
     shards: Shards,
@@ -161,7 +164,9 @@ impl Node {
         if let Some(cluster) = &cluster {
             broker = broker.with_peers(cluster.peers(seeds.hash));
         }
-        let durable = store::open(&config, &background, clock)?;
+        let opened = store::open(&config, &background, clock)?;
+        let store_counters = opened.as_ref().map(|opened| Arc::clone(&opened.counters));
+        let durable = opened.map(|opened| opened.durable);
         if let Some(durable) = &durable {
             broker = broker.with_store(Arc::clone(durable));
         }
@@ -173,6 +178,7 @@ impl Node {
             broker,
             clock,
             durable,
+            store_counters,
             logging,
             background,
             shards,
@@ -198,6 +204,9 @@ impl Node {
         let cluster = cluster.map(|cluster| cluster.listen(&node.ground())).transpose()?;
         node.cluster_status = cluster.as_ref().map(Reachable::status);
         node.ports = node.open()?;
+        if let Some(durable) = &node.durable {
+            node.health.watch_store(Arc::clone(durable.store()));
+        }
         node.ports.link = cluster.as_ref().map(Reachable::link_port);
         node.data_dir.write_ports(&node.ports)?;
         node.restore()?;

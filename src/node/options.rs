@@ -53,6 +53,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
     let queued_bytes_max =
         limits.queues_bytes_max.map_or_else(half_of_memory, |size| size.0 as u64);
     BrokerOptions {
+        store_wait_millis: u64::from(config.broker.store_wait_secs.get()) * 1_000,
         session_expiry_max_secs: limits.session_expiry_max_secs.get(),
         subscriptions_per_client_max: limits.subscriptions_per_client_max.get(),
         subscription_bytes_per_client_max: limits.subscription_bytes_per_client_max.0,

@@ -12,11 +12,17 @@ use super::{Node, StartError};
 use crate::config::{Request, load};
 use crate::runtime::Background;
 
+/// Sent to whoever writes beyond the largest size a file may have (`ulimit -f`).
+const FILE_SIZE: rustix::process::Signal = rustix::process::Signal::XFSZ;
+
 /// The signals a broker hears.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Heard, so that it does not end the process: a file that may not grow is trouble of the store,
+    /// which says so.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -26,6 +32,7 @@ impl Signals {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
                 hang_up: signal(SignalKind::hangup())?,
+                _file_size: signal(SignalKind::from_raw(FILE_SIZE.as_raw()))?,
             })
         })
     }

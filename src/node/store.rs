@@ -10,12 +10,13 @@ use crate::broker::durable::Durable;
 use crate::config::Config;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::TopicName;
+use crate::ports::clock::Tick;
 use crate::ports::store::{
-    Batch, Collected, Completion, Done, Epoch, Operation, OwnerId, Reply, RetainedRecord,
+    Batch, Collected, Completion, Done, Epoch, Full, Operation, OwnerId, Reply, RetainedRecord,
     SessionId, SessionRecord, Slots, Store, Submitter,
 };
 use crate::runtime::{Background, Clock, Shutdown};
-use crate::store::{SqliteOptions, SqliteStore};
+use crate::store::{SqliteOptions, SqliteStore, StoreCounters};
 
 /// Why a broker has no store.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,12 @@ pub enum OpenError {
     },
 }
 
+/// A store that answers.
+pub(super) struct Opened {
+    pub(super) durable: Arc<Durable>,
+    pub(super) counters: Arc<StoreCounters>,
+}
+
 /// The embedded store, where the configuration wants one.
 ///
 /// # Errors
@@ -45,14 +52,17 @@ pub(super) fn open(
     config: &Config,
     background: &Background,
     clock: Clock,
-) -> Result<Option<Arc<Durable>>, OpenError> {
+) -> Result<Option<Opened>, OpenError> {
     if config.broker.no_database || config.cluster.zookeeper.is_some() {
         return Ok(None);
     }
     let directory = config.broker.data_dir.clone();
     let shown = directory.display().to_string();
-    let options = SqliteOptions { directory, patience: PATIENCE, hook: None };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::start(options).map_err(OpenError::Thread)?);
+    let patience = Duration::from_secs(config.broker.store_wait_secs.get().into());
+    let options = SqliteOptions { directory, patience, hook: None };
+    let store = SqliteStore::start(options).map_err(OpenError::Thread)?;
+    let counters = store.counters();
+    let store: Arc<dyn Store> = Arc::new(store);
     let epoch_millis = clock.unix_millis().saturating_sub(clock.now().as_millis());
     let owner = OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()));
     let mut reader = Reader { submitter: store.submitter(), owner, clock };
@@ -62,7 +72,8 @@ pub(super) fn open(
         Ok(_) => return Err(unusable(shown, "it does not say who we are".to_owned())),
         Err(reason) => return Err(unusable(shown, reason)),
     };
-    Ok(Some(Arc::new(Durable::new(store, owner, registered.number, epoch_millis))))
+    let durable = Arc::new(Durable::new(store, owner, registered.number, epoch_millis));
+    Ok(Some(Opened { durable, counters }))
 }
 
 fn unusable(directory: String, reason: String) -> OpenError {
@@ -83,6 +94,16 @@ impl Restored {
     pub(super) fn is_any(&self) -> bool {
         self.sessions + self.retained + self.left_out > 0
     }
+
+    /// Lets nobody take a start that takes long for one that hangs.
+    fn tell(&self, told_at: &mut Tick, now: Tick) {
+        if now.saturating_since(*told_at) < TELL_MILLIS {
+            return;
+        }
+        *told_at = now;
+        let (sessions, retained) = (self.sessions, self.retained);
+        tracing::info!(sessions, retained, "what was stored is coming back");
+    }
 }
 
 /// Puts what an earlier process left into `broker`.
@@ -99,7 +120,7 @@ pub(super) async fn restore(
     let (submitter, owner) = (durable.store().submitter(), durable.owner());
     let mut reader = Reader { submitter, owner, clock };
     reader.take_all(durable.epoch()).await?;
-    let mut restored = Restored::default();
+    let (mut restored, mut told_at) = (Restored::default(), clock.now());
     let mut after = None;
     loop {
         let page = reader.sessions(after).await?;
@@ -112,6 +133,7 @@ pub(super) async fn restore(
         let left_out = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
         restored.sessions += page.len() as u64 - left_out;
         restored.left_out += left_out;
+        restored.tell(&mut told_at, clock.now());
     }
     let mut after = None;
     loop {
@@ -125,6 +147,7 @@ pub(super) async fn restore(
         let left_out = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
         restored.retained += page.len() as u64 - left_out;
         restored.left_out += left_out;
+        restored.tell(&mut told_at, clock.now());
     }
     Ok(restored)
 }
@@ -176,12 +199,18 @@ impl Reader {
     async fn ask(&mut self, operation: Operation) -> Result<Option<Reply>, String> {
         let now_millis = self.clock.unix_millis();
         let batch = Batch { owner: self.owner, now_millis, operations: vec![operation] };
-        if self.submitter.submit(batch).is_err() {
-            return Err("it takes nothing".to_owned());
-        }
-        let Completion { outcome, .. } = poll_fn(|cx| match self.submitter.poll(cx.waker()) {
-            Some(completion) => Poll::Ready(completion),
-            None => Poll::Pending,
+        let mut waiting = Some(batch);
+        let Completion { outcome, .. } = poll_fn(|cx| {
+            loop {
+                if let Some(completion) = self.submitter.poll(cx.waker()) {
+                    return Poll::Ready(completion);
+                }
+                let Some(batch) = waiting.take() else { return Poll::Pending };
+                if let Err(Full(batch)) = self.submitter.submit(batch) {
+                    waiting = Some(batch);
+                    return Poll::Pending;
+                }
+            }
         })
         .await;
         let Done { replies, .. } = outcome.map_err(|error| error.to_string())?;
@@ -214,6 +243,8 @@ impl Reader {
     }
 }
 
+/// How often a start that goes on says how far it is.
+const TELL_MILLIS: u64 = 5_000;
 /// How often the store is asked to remove what is of no use.
 const COLLECT_PERIOD: Duration = Duration::from_secs(5);
 /// What it removes of each kind at a time.
@@ -222,5 +253,3 @@ const COLLECTED_MAX: u32 = 1_000;
 const MEMORY_MILLIS: u64 = 10 * 60 * 1_000;
 /// Records read at a time.
 const PAGE_MAX: u32 = 512;
-/// How long the store tries what does not work at once.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -58,7 +58,8 @@ pub trait Submitter: Send {
     ///
     /// # Errors
     ///
-    /// There is no room, and the batch comes back.
+    /// There is no room, and the batch comes back. Until it is submitted again, or the submitter is
+    /// dropped, no other's is taken.
     fn submit(&mut self, batch: Batch) -> Result<Ticket, Full>;
 
     /// The next answer. When there is none, `waker` is called as soon as there is one, or room.

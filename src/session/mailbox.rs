@@ -326,7 +326,7 @@ impl Mailbox {
             Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
         }));
         if let Some(ends) = left {
-            state.messages = usize::try_from(ends.last + 1 - ends.first).unwrap_or(usize::MAX);
+            state.messages = usize::try_from(ends.count).unwrap_or(usize::MAX);
         }
         self
     }

@@ -12,6 +12,8 @@ pub struct StoreCounters {
     retries: AtomicU64,
     fenced: AtomicU64,
     full: AtomicU64,
+    degraded: AtomicU64,
+    stalls: AtomicU64,
 }
 
 impl StoreCounters {
@@ -57,6 +59,18 @@ impl StoreCounters {
         self.full.load(Ordering::Relaxed)
     }
 
+    /// Times it was good and then was not.
+    #[must_use]
+    pub fn degraded(&self) -> u64 {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Transactions that took so long that the store was said not to answer.
+    #[must_use]
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+
     pub(super) fn note_stored(&self, operations: usize, fenced: usize) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.operations.fetch_add(operations as u64, Ordering::Relaxed);
@@ -77,5 +91,13 @@ impl StoreCounters {
 
     pub(super) fn note_full(&self) {
         self.full.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_degraded(&self) {
+        self.degraded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a ticket is answered once, in its submitter's order, also when the store closes; what
 //! one submitter has not fetched counts against its bound, so that nothing here grows without one; a
-//! submitter that found no room is woken when there is.
+//! submitter that found no room is woken when there is, and until it has come back nobody goes before
+//! it: what two submitters have of one Session stays in its order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -63,8 +64,19 @@ struct Waiting {
     jobs: VecDeque<Job>,
     bytes: usize,
     is_closed: bool,
-    /// Submitters that found no room.
-    blocked: Vec<Arc<Answers>>,
+    /// Submitters that found no room, in the order in which they came.
+    line: VecDeque<Arc<Answers>>,
+}
+
+/// What a wait came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Arrival {
+    /// There is something to do.
+    Batches,
+    /// Nothing came in time.
+    None,
+    /// Nothing is to be done any more.
+    Closed,
 }
 
 /// A batch that waits for its answer.
@@ -120,18 +132,30 @@ impl Intake {
     pub(super) fn close(&self) {
         let mut waiting = self.0.waiting.lock();
         waiting.is_closed = true;
+        let line = std::mem::take(&mut waiting.line);
         drop(waiting);
+        for answers in &line {
+            answers.wake();
+        }
         self.0.arrived.notify_all();
         self.0.notify.notify_one();
     }
 
-    /// Waits for something to do; `false` when nothing is to be done any more.
-    pub(super) fn wait(&self) -> bool {
+    /// Waits for something to do, for as long as `patience` where there is a bound.
+    pub(super) fn wait(&self, patience: Option<Duration>) -> Arrival {
         let mut waiting = self.0.waiting.lock();
-        while waiting.jobs.is_empty() && !waiting.is_closed {
-            self.0.arrived.wait(&mut waiting);
+        let is_idle = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.is_closed;
+        match patience {
+            None => self.0.arrived.wait_while(&mut waiting, is_idle),
+            Some(patience) => {
+                let _timed_out = self.0.arrived.wait_while_for(&mut waiting, is_idle, patience);
+            }
         }
-        !waiting.jobs.is_empty()
+        match (waiting.jobs.is_empty(), waiting.is_closed) {
+            (false, _) => Arrival::Batches,
+            (true, false) => Arrival::None,
+            (true, true) => Arrival::Closed,
+        }
     }
 
     /// The same for a task.
@@ -189,9 +213,9 @@ impl Intake {
             group.extend(waiting.jobs.pop_front());
         }
         waiting.bytes -= group.iter().map(|job| job.bytes).sum::<usize>();
-        let blocked = std::mem::take(&mut waiting.blocked);
+        let first = waiting.line.front().cloned();
         drop(waiting);
-        for answers in &blocked {
+        if let Some(answers) = first {
             answers.wake();
         }
         group
@@ -230,22 +254,43 @@ impl Intake {
         }
         let is_full = waiting.jobs.len() >= limits.batches_max
             || (waiting.bytes + job.bytes > limits.bytes_max && !waiting.jobs.is_empty());
-        if is_full {
-            let is_known = |known: &Arc<Answers>| Arc::ptr_eq(known, &job.answers);
-            if !waiting.blocked.iter().any(is_known) {
-                waiting.blocked.push(job.answers);
-            }
+        if is_full || waiting.is_behind(&job.answers) {
+            waiting.queue_up(&job.answers);
             return Err(job.batch);
         }
+        let next = waiting.leave_line(&job.answers);
         waiting.bytes += job.bytes;
         waiting.jobs.push_back(job);
         let is_first = waiting.jobs.len() == 1;
         drop(waiting);
+        if let Some(next) = next {
+            next.wake();
+        }
         if is_first {
             self.0.arrived.notify_all();
             self.0.notify.notify_one();
         }
         Ok(())
+    }
+}
+
+impl Waiting {
+    /// Whether somebody else was there before.
+    fn is_behind(&self, answers: &Arc<Answers>) -> bool {
+        self.line.front().is_some_and(|first| !Arc::ptr_eq(first, answers))
+    }
+
+    fn queue_up(&mut self, answers: &Arc<Answers>) {
+        if !self.line.iter().any(|known| Arc::ptr_eq(known, answers)) {
+            self.line.push_back(Arc::clone(answers));
+        }
+    }
+
+    /// Takes it out of the line; who is to be woken because he is the first now.
+    fn leave_line(&mut self, answers: &Arc<Answers>) -> Option<Arc<Answers>> {
+        let place = self.line.iter().position(|known| Arc::ptr_eq(known, answers))?;
+        self.line.remove(place);
+        self.line.front().filter(|_| place == 0).cloned()
     }
 }
 
@@ -262,6 +307,7 @@ impl Submitter for Door {
     fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
         if self.unanswered >= self.intake.0.limits.unanswered_max {
             self.intake.0.counters.note_full();
+            self.intake.0.waiting.lock().queue_up(&self.answers);
             return Err(Full(batch));
         }
         let ticket = Ticket(self.last + 1);
@@ -288,6 +334,16 @@ impl Submitter for Door {
         };
         self.unanswered -= 1;
         Some(completion)
+    }
+}
+
+impl Drop for Door {
+    /// Nobody waits for one that does not come back.
+    fn drop(&mut self) {
+        let next = self.intake.0.waiting.lock().leave_line(&self.answers);
+        if let Some(next) = next {
+            next.wake();
+        }
     }
 }
 
@@ -323,8 +379,9 @@ mod tests {
                 door.submit(batch()).unwrap();
             }
         }
-        assert!(intake.wait());
+        assert_eq!(intake.wait(None), Arrival::Batches);
         answer_all(&intake);
+        assert_eq!(intake.wait(Some(Duration::ZERO)), Arrival::None);
         for door in &mut doors {
             let mut tickets = Vec::new();
             while let Some(completion) = door.poll(Waker::noop()) {
@@ -348,6 +405,29 @@ mod tests {
         assert_eq!(other.submit(back).unwrap(), Ticket(1), "the number was not used up");
     }
 
+    /// A shard had taken a Subscription of a client into a batch that came back. The client went on
+    /// at another shard, and its UNSUBSCRIBE was stored first.
+    #[test]
+    fn nobody_goes_before_one_that_found_no_room() {
+        let intake = intake(1);
+        let (mut one, mut other, mut third) = (intake.door(), intake.door(), intake.door());
+        third.submit(batch()).unwrap();
+        assert!(one.submit(batch()).is_err());
+        let (waker, woken) = counting_waker();
+        let (next_waker, next_woken) = counting_waker();
+        assert!(one.poll(&waker).is_none() && other.poll(&next_waker).is_none());
+        answer_all(&intake);
+        assert!(other.submit(batch()).is_err(), "there is room, for the other one");
+        assert_eq!((woken.count(), next_woken.count()), (1, 0));
+        assert!(one.submit(batch()).is_ok());
+        assert_eq!(next_woken.count(), 1);
+        assert!(other.submit(batch()).is_err(), "there is no room again");
+        answer_all(&intake);
+        assert!(third.submit(batch()).is_err());
+        drop(other);
+        assert!(third.submit(batch()).is_ok(), "who has gone holds nobody up");
+    }
+
     #[test]
     fn answers_that_are_not_fetched_count() {
         let intake = intake(8);
@@ -367,9 +447,9 @@ mod tests {
         let mut door = intake.door();
         door.submit(batch()).unwrap();
         intake.close();
-        assert!(intake.wait(), "what waits is carried out");
+        assert_eq!(intake.wait(None), Arrival::Batches, "what waits is carried out");
         answer_all(&intake);
-        assert!(!intake.wait());
+        assert_eq!(intake.wait(None), Arrival::Closed);
         door.submit(batch()).unwrap();
         let outcomes: Vec<_> =
             std::iter::from_fn(|| door.poll(Waker::noop())).map(|it| it.outcome.is_ok()).collect();

@@ -10,6 +10,7 @@
 
 mod backoff;
 mod codec;
+mod condition;
 mod counters;
 mod intake;
 mod key;

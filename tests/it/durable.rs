@@ -2,6 +2,8 @@
 
 mod killed_under_load;
 mod sessions;
+mod trouble;
+mod wills;
 
 use crate::conformance::{Client, Publish, Stage, Version, ack, kind};
 use crate::harness::{Broker, free_port};

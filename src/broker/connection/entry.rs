@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::connect::{ConnectError, Former};
+use crate::broker::connect::{ConnectError, Entrant, Former};
 use crate::broker::connection::{Connection, Stage};
 use crate::broker::peers::ownership::admission::{Admission, Admitted};
 use crate::broker::peers::ownership::claims::Asked;
+use crate::broker::peers::ticket::RemoteOutcome;
 use crate::broker::registry::{ClaimProgress, Claimed};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
@@ -152,9 +153,42 @@ impl Connection {
             turn.abandon_claim(&newcomer.identity.client_id, former);
             return self.refuse(turn, &newcomer.connect, &ConnectError::Apart(NO_LEASE));
         }
-        let Newcomer { connect, identity, will, .. } = *newcomer;
-        let origin = self.origin.clone();
-        let client = turn.open(&connect, identity, origin, &self.options, (former, will));
+        let mut newcomer = newcomer;
+        let (identity, origin) = (newcomer.identity.clone(), self.origin.clone());
+        let before = (former, newcomer.will.take());
+        let entrant = turn.prepare(&newcomer.connect, identity, origin, &self.options, before);
+        if entrant.stored.is_none() {
+            return self.let_in(turn, &newcomer.connect, entrant);
+        }
+        newcomer.deadline = turn.now.plus_millis(turn.broker.options().store_wait_millis);
+        self.stage = Stage::Storing { newcomer, entrant: Box::new(entrant) };
+        self.poll_stored(turn, waker);
+    }
+
+    pub(super) fn poll_stored(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
+        let Stage::Storing { entrant, .. } = &self.stage else { return };
+        let Some(outcome) = entrant.stored.as_ref().and_then(|ticket| ticket.poll(waker)) else {
+            return;
+        };
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        let Stage::Storing { newcomer, entrant } = stage else { return };
+        let error = match outcome {
+            RemoteOutcome::Enqueued | RemoteOutcome::NoMatch if turn.broker.is_draining() => {
+                ConnectError::ShuttingDown
+            }
+            RemoteOutcome::Enqueued | RemoteOutcome::NoMatch => {
+                return self.let_in(turn, &newcomer.connect, *entrant);
+            }
+            RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown => {
+                ConnectError::Unstored
+            }
+        };
+        turn.turn_away(*entrant);
+        self.refuse(turn, &newcomer.connect, &error);
+    }
+
+    fn let_in(&mut self, turn: &mut Turn<'_>, connect: &Connect, entrant: Entrant) {
+        let client = turn.let_in(connect, entrant, &self.options);
         self.heard_at = turn.now;
         self.stage = Stage::Open(client);
     }

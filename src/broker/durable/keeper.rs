@@ -23,11 +23,37 @@ pub(crate) struct Keeper {
     /// Whether the publish that runs has something in `operations`.
     has_kept: bool,
     /// Handed over, in the order of their tickets.
-    under_way: VecDeque<(Ticket, Vec<Awaiting>)>,
-    /// The store had no room for it. Until it has, operations are only collected.
-    returned: Option<(Batch, Vec<Awaiting>)>,
+    under_way: VecDeque<(Ticket, Stake)>,
+    /// The store had no room for it. Until it has, what comes is added to it.
+    returned: Option<Returned>,
+    /// What has become too much in the meantime, and nobody has heard.
+    given_up: Option<Settled>,
+    /// Who is to hear of it.
+    waker: Option<Waker>,
+    /// What the store failed to take, nobody waits for, and can be said at any later time.
+    unsaid: Vec<Operation>,
+    /// Operations of that kind for which there was no room.
+    forgotten: u64,
+    /// Operations there were, ever.
+    pushed: u64,
     /// Numbers of messages that are drawn and not given.
     numbers: std::ops::Range<u64>,
+}
+
+/// A batch that waits for room.
+struct Returned {
+    batch: Batch,
+    bytes: usize,
+    stake: Stake,
+}
+
+/// What depends on a batch.
+struct Stake {
+    awaiting: Vec<Awaiting>,
+    /// Since when it is the store's turn.
+    since: Tick,
+    /// What of it is to be said again if it fails.
+    lasting: Vec<Operation>,
 }
 
 /// Who waits for a batch.
@@ -52,6 +78,8 @@ pub(crate) enum Awaiting {
 pub(crate) struct Settled {
     pub(crate) awaiting: Vec<Awaiting>,
     pub(crate) outcome: Result<Done, StoreError>,
+    /// Whether the store was never asked.
+    pub(crate) is_overflow: bool,
 }
 
 impl Keeper {
@@ -64,6 +92,11 @@ impl Keeper {
             has_kept: false,
             under_way: VecDeque::new(),
             returned: None,
+            given_up: None,
+            waker: None,
+            unsaid: Vec::new(),
+            forgotten: 0,
+            pushed: 0,
             numbers: 0..0,
         }
     }
@@ -74,7 +107,14 @@ impl Keeper {
     }
 
     pub(crate) fn push(&mut self, operation: Operation) {
+        self.pushed += 1;
         self.operations.push(operation);
+    }
+
+    /// Operations there were, ever: who has brought some is told from who has not.
+    #[inline]
+    pub(crate) fn pushed(&self) -> u64 {
+        self.pushed
     }
 
     pub(crate) fn await_batch(&mut self, awaiting: Awaiting) {
@@ -89,6 +129,7 @@ impl Keeper {
         make: impl FnOnce() -> StoredMessage,
     ) {
         self.has_kept = true;
+        self.pushed += 1;
         if let Some(Operation::Enqueue { message, pointers }) = self.operations.last_mut()
             && message.id == id
         {
@@ -125,8 +166,40 @@ impl Keeper {
     #[inline]
     pub(crate) fn flush(&mut self, now: Tick) {
         self.has_kept = false;
-        if self.returned.is_none() && !(self.operations.is_empty() && self.awaiting.is_empty()) {
-            self.hand_over(now);
+        if self.operations.is_empty() && self.awaiting.is_empty() {
+            return;
+        }
+        if self.returned.is_some() {
+            return self.add_to_returned();
+        }
+        self.hand_over(now);
+    }
+
+    /// Behind what waits for room, as far as there is any: then all of it is given up, as if the store
+    /// had. Only its place in the line is kept.
+    fn add_to_returned(&mut self) {
+        let Some(returned) = &mut self.returned else { return };
+        returned.bytes += self.operations.iter().map(Operation::charged_bytes).sum::<usize>();
+        returned.stake.lasting.extend(lasting_of(&self.operations));
+        returned.batch.operations.append(&mut self.operations);
+        returned.stake.awaiting.append(&mut self.awaiting);
+        let count = returned.batch.operations.len();
+        if count <= RETURNED_OPERATIONS_MAX && returned.bytes <= RETURNED_BYTES_MAX {
+            return;
+        }
+        returned.bytes = 0;
+        returned.batch.operations = Vec::new();
+        let lasting = std::mem::take(&mut returned.stake.lasting);
+        let awaiting = std::mem::take(&mut returned.stake.awaiting);
+        let given_up = self.given_up.get_or_insert_with(|| Settled {
+            awaiting: Vec::new(),
+            outcome: Err(StoreError::Transient(NO_ROOM.to_owned())),
+            is_overflow: true,
+        });
+        given_up.awaiting.extend(awaiting);
+        self.say_later(lasting);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 
@@ -137,13 +210,17 @@ impl Keeper {
             operations: std::mem::take(&mut self.operations),
         };
         let awaiting = std::mem::take(&mut self.awaiting);
-        self.submit(batch, awaiting);
+        let lasting = lasting_of(&batch.operations).collect();
+        self.submit(batch, Stake { awaiting, since: now, lasting });
     }
 
-    fn submit(&mut self, batch: Batch, awaiting: Vec<Awaiting>) {
+    fn submit(&mut self, batch: Batch, stake: Stake) {
         match self.submitter.submit(batch) {
-            Ok(ticket) => self.under_way.push_back((ticket, awaiting)),
-            Err(Full(batch)) => self.returned = Some((batch, awaiting)),
+            Ok(ticket) => self.under_way.push_back((ticket, stake)),
+            Err(Full(batch)) => {
+                let bytes = batch.charged_bytes();
+                self.returned = Some(Returned { batch, bytes, stake });
+            }
         }
     }
 
@@ -153,18 +230,179 @@ impl Keeper {
         self.returned.is_some()
     }
 
+    /// Since when the store owes an answer.
+    pub(crate) fn waits_since(&self) -> Option<Tick> {
+        let under_way = self.under_way.front().map(|(_, stake)| stake.since);
+        under_way.or_else(|| self.returned.as_ref().map(|returned| returned.stake.since))
+    }
+
+    fn say_later(&mut self, mut operations: Vec<Operation>) {
+        let room = UNSAID_MAX.saturating_sub(self.unsaid.len());
+        let kept = operations.len().min(room);
+        self.forgotten += (operations.len() - kept) as u64;
+        self.unsaid.extend(operations.drain(..kept));
+    }
+
+    /// The store answers: what it has missed goes with the next batch, a part at a time.
+    fn say_again(&mut self) {
+        let count = self.unsaid.len().min(SAID_AGAIN_MAX);
+        self.operations.extend(self.unsaid.drain(..count));
+    }
+
+    /// How many operations were forgotten since this was last asked.
+    pub(crate) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// The next answer, else `waker` is called when there is one, or room.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Settled> {
-        let completion = self.submitter.poll(waker);
-        if let Some((batch, awaiting)) = self.returned.take() {
-            self.submit(batch, awaiting);
+        if let Some(completion) = self.submitter.poll(waker) {
+            let (ticket, Stake { awaiting, lasting, .. }) = self.under_way.pop_front()?;
+            debug_assert_eq!(ticket, completion.ticket, "answers come in their order");
+            let outcome = completion.outcome;
+            match &outcome {
+                Ok(_) => self.say_again(),
+                Err(StoreError::Transient(_)) => self.say_later(lasting),
+                Err(StoreError::Fenced | StoreError::Broken(_)) => {}
+            }
+            return Some(Settled { awaiting, outcome, is_overflow: false });
         }
-        let completion = completion?;
-        let (ticket, awaiting) = self.under_way.pop_front()?;
-        debug_assert_eq!(ticket, completion.ticket, "answers come in the order of their tickets");
-        Some(Settled { awaiting, outcome: completion.outcome })
+        self.waker = Some(waker.clone());
+        if let Some(Returned { batch, stake, .. }) = self.returned.take() {
+            self.submit(batch, stake);
+        }
+        self.given_up.take()
     }
 }
 
+/// Those that nobody waits for and that are true whenever they are said: Sessions that have ended do
+/// not come back, and no place is given twice.
+fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
+    let is_lasting = |operation: &&Operation| {
+        matches!(operation, Operation::EndSession(_) | Operation::Acknowledge { .. })
+    };
+    operations.iter().filter(is_lasting).cloned()
+}
+
+/// Operations kept to be said again. More are forgotten: what they would have removed is there again
+/// after the next start, and a message of QoS 1 comes once more.
+const UNSAID_MAX: usize = 65_536;
+/// Those said again in one batch.
+const SAID_AGAIN_MAX: usize = 4_096;
+/// Operations that a shard collects while the store has no room, and their bytes. More: they are given
+/// up, and those who wait for them are told.
+const RETURNED_OPERATIONS_MAX: usize = 32_768;
+const RETURNED_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+const NO_ROOM: &str = "the store has no room";
 /// Numbers of messages drawn at a time.
 const NUMBERS: u64 = 1 << 12;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ports::store::{
+        Completion, Epoch, OwnerId, SessionId, SessionRef, Store, StoreHealth,
+    };
+
+    /// A store that takes nothing before it is told to, and remembers what it took.
+    #[derive(Default)]
+    struct Narrow(Arc<Mutex<Room>>);
+
+    #[derive(Default)]
+    struct Room {
+        is_open: bool,
+        taken: Vec<Batch>,
+    }
+
+    struct Door(Arc<Mutex<Room>>);
+
+    impl Store for Narrow {
+        fn submitter(&self) -> Box<dyn Submitter> {
+            Box::new(Door(Arc::clone(&self.0)))
+        }
+
+        fn health(&self) -> StoreHealth {
+            StoreHealth::Good
+        }
+    }
+
+    impl Submitter for Door {
+        fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
+            let mut room = self.0.lock();
+            if !room.is_open {
+                return Err(Full(batch));
+            }
+            room.taken.push(batch);
+            Ok(Ticket(room.taken.len() as u64))
+        }
+
+        fn poll(&mut self, _waker: &Waker) -> Option<Completion> {
+            None
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn keeper() -> (Keeper, Arc<Mutex<Room>>) {
+        let store = Narrow::default();
+        let room = Arc::clone(&store.0);
+        (Keeper::new(Arc::new(Durable::new(Arc::new(store), OwnerId(1), 1, 0))), room)
+    }
+
+    fn end(id: u64) -> Operation {
+        Operation::EndSession(SessionRef { id: SessionId(id), epoch: Epoch::default() })
+    }
+
+    #[test]
+    fn what_comes_behind_a_batch_without_room_is_stored_with_it_and_in_order() {
+        let (mut keeper, room) = keeper();
+        for id in 1..=3 {
+            keeper.push(end(id));
+            keeper.flush(Tick::ZERO);
+        }
+        assert!(keeper.is_full());
+        assert!(keeper.poll(Waker::noop()).is_none());
+        room.lock().is_open = true;
+        assert!(keeper.poll(Waker::noop()).is_none());
+        assert!(!keeper.is_full());
+        let taken = std::mem::take(&mut room.lock().taken);
+        let operations: Vec<_> = taken.into_iter().map(|batch| batch.operations).collect();
+        assert_eq!(operations, [[end(1), end(2), end(3)]]);
+    }
+
+    #[test]
+    fn more_than_may_wait_for_room_is_given_up_and_those_who_wait_are_told() {
+        let (mut keeper, room) = keeper();
+        let woken = Arc::<Woken>::default();
+        assert!(keeper.poll(&Waker::from(Arc::clone(&woken))).is_none());
+        let ticket = Arc::new(PublishTicket::new(false));
+        keeper.push(end(0));
+        keeper.await_batch(Awaiting::Answer(ticket));
+        keeper.flush(Tick::ZERO);
+        (1..=RETURNED_OPERATIONS_MAX as u64).for_each(|id| keeper.push(end(id)));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        keeper.flush(Tick::ZERO);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        let given_up = keeper.poll(Waker::noop()).expect("they are told");
+        assert!(given_up.is_overflow && given_up.outcome.is_err());
+        assert_eq!(given_up.awaiting.len(), 1);
+        assert!(keeper.is_full(), "its place in the line is kept");
+        keeper.push(end(9));
+        keeper.flush(Tick::ZERO);
+        room.lock().is_open = true;
+        assert!(keeper.poll(Waker::noop()).is_none());
+        assert_eq!(room.lock().taken.pop().map(|batch| batch.operations), Some(vec![end(9)]));
+    }
+}

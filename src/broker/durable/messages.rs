@@ -8,6 +8,7 @@ use crate::broker::durable::Durable;
 use crate::broker::durable::keeper::Awaiting;
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, TopicName, Will};
+use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag};
 use crate::ports::store::{
     Operation, Pointer, QueuedMessage, QueuedState, RetainedRecord, RetainedVersion, SessionRef,
@@ -114,7 +115,12 @@ impl Durable {
         }
     }
 
-    pub(super) fn stored_will(will: &Will, id: MessageId) -> StoredWill {
+    pub(super) fn stored_will(
+        &self,
+        will: &Will,
+        id: MessageId,
+        fires_at: Option<Tick>,
+    ) -> StoredWill {
         StoredWill {
             message: StoredMessage {
                 id,
@@ -127,7 +133,19 @@ impl Durable {
                 expires_at_millis: None,
             },
             delay_interval_secs: will.delay_interval_secs,
-            fires_at_millis: None,
+            fires_at_millis: fires_at.map(|at| self.unix_millis(at)),
+        }
+    }
+
+    pub(super) fn will(stored: &StoredWill) -> Will {
+        let message = &stored.message;
+        Will {
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            qos: message.qos,
+            retain: message.retain,
+            delay_interval_secs: stored.delay_interval_secs,
+            properties: message.properties.clone(),
         }
     }
 }

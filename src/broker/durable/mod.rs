@@ -127,8 +127,14 @@ impl Turn<'_> {
 
     /// The same for somebody who waits. `None` where there is no store.
     pub(crate) fn keep_and_tell(&mut self, operation: Operation) -> Option<Arc<PublishTicket>> {
+        self.shard.keeper.as_mut()?.push(operation);
+        self.tell_when_kept()
+    }
+
+    /// What is answered when all is stored that this turn has had stored so far. `None` where there
+    /// is no store.
+    pub(crate) fn tell_when_kept(&mut self) -> Option<Arc<PublishTicket>> {
         let keeper = self.shard.keeper.as_mut()?;
-        keeper.push(operation);
         let ticket = Arc::new(PublishTicket::new(false));
         ticket.expect_another();
         keeper.await_batch(Awaiting::Answer(Arc::clone(&ticket)));
@@ -167,17 +173,44 @@ impl Turn<'_> {
         self.shard.keeper.as_ref().is_some_and(Keeper::is_full)
     }
 
+    /// Whether the store has not answered this shard for as long as anybody is to wait.
+    pub(crate) fn is_store_late(&self) -> bool {
+        let patience_millis = self.broker.options.store_wait_millis;
+        let since = self.shard.keeper.as_ref().and_then(Keeper::waits_since);
+        since.is_some_and(|since| self.now.saturating_since(since) >= patience_millis)
+    }
+
+    /// Operations that this shard has had for the store, ever.
+    #[inline]
+    pub(crate) fn pushed_to_store(&self) -> u64 {
+        self.shard.keeper.as_ref().map_or(0, Keeper::pushed)
+    }
+
+    /// Hands over what this turn has for the store, before anybody else can have a say in it.
+    pub(crate) fn hand_over_kept(&mut self) {
+        let now = self.now;
+        if let Some(keeper) = &mut self.shard.keeper {
+            keeper.flush(now);
+        }
+    }
+
     /// Takes the answers of the store, and hands over what it had no room for; `waker` is called
     /// when there is more.
     pub fn poll_store(&mut self, waker: &Waker) {
         while let Some(settled) = self.shard.keeper.as_mut().and_then(|keeper| keeper.poll(waker)) {
             self.settle(settled);
         }
+        if let Some(keeper) = &mut self.shard.keeper {
+            self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
+        }
     }
 
     fn settle(&mut self, settled: Settled) {
-        let Settled { awaiting, outcome } = settled;
+        let Settled { awaiting, outcome, is_overflow } = settled;
         let is_stored = outcome.is_ok();
+        if is_overflow {
+            self.shard.counters.store_batches_given_up.increment();
+        }
         if !is_stored {
             self.shard.counters.store_batches_failed.increment();
         }

@@ -12,7 +12,9 @@ use crate::broker::turn::Turn;
 use crate::mqtt::{ProtocolVersion, TopicFilter};
 use crate::ports::auth::Identity;
 use crate::ports::clock::Tick;
-use crate::ports::store::{Operation, RetainedRecord, SessionRecord, StoredSubscription};
+use crate::ports::store::{
+    Operation, RetainedRecord, SessionRecord, StoredSubscription, StoredWill,
+};
 use crate::session::mailbox::Mailbox;
 use crate::session::session::{Session, Subscription};
 
@@ -38,16 +40,18 @@ impl Turn<'_> {
         durable: &Durable,
         record: &SessionRecord,
     ) -> Result<(), NotRestored> {
-        if record.life.expiry_interval_secs == 0 {
+        if record.life.expiry_interval_secs == 0 && record.will.is_none() {
             // It was to end with its connection, which ended with the broker.
             self.keep(Operation::EndSession(record.session));
             return Ok(());
         }
         let client = self.restored_client(durable, record);
         let expires_at = self.restored_end(durable, record);
+        let will_at =
+            record.will.as_deref().map(|will| self.restored_will_at(durable, record, will));
         let client_id = Arc::clone(&record.client_id);
         let mailbox = Arc::clone(client.session.mailbox());
-        let parked = Parked { client: Box::new(client), expires_at, will_at: None };
+        let parked = Parked { client: Box::new(client), expires_at, will_at };
         let times = parked.times();
         if !self.broker.registry.restore(&client_id, Box::new(parked)) {
             return Err(NotRestored::TooManySessions);
@@ -98,11 +102,13 @@ impl Turn<'_> {
         let mut stored = StoredClient::new(record.session);
         let incoming = record.incoming.iter();
         stored.incoming = incoming.map(|one| (one.packet_id, one.message)).collect();
-        stored.has_will = record.has_will;
+        stored.has_will = record.will.is_some();
+        let will = record.will.as_deref().map(Durable::will);
+        let will = will.map(|will| self.broker.will_budget.keep_again(will));
         Client {
             stored: Some(Box::new(stored)),
             subscription_serial: serial,
-            ..Client::new(session, Arc::new(card), record.life.expiry_interval_secs, None)
+            ..Client::new(session, Arc::new(card), record.life.expiry_interval_secs, will)
         }
     }
 
@@ -112,6 +118,18 @@ impl Turn<'_> {
             Some(at) => Some(durable.tick(at)),
             None => Durable::expires_at(record.life.expiry_interval_secs, self.now),
         }
+    }
+
+    /// When a will is published: a client that was connected is gone since now [MQTT-3.1.2-8].
+    fn restored_will_at(
+        &self,
+        durable: &Durable,
+        record: &SessionRecord,
+        will: &StoredWill,
+    ) -> Tick {
+        let delay = will.delay_interval_secs.min(record.life.expiry_interval_secs);
+        let at = will.fires_at_millis.map(|at| durable.tick(at));
+        at.unwrap_or_else(|| self.now.plus_secs(delay))
     }
 
     /// Puts a retained message back.

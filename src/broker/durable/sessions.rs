@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::broker::disconnect::{Client, EndCause, NEVER_SECS};
+use crate::broker::durable::keeper::Keeper;
 use crate::broker::durable::{Durable, Page};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::PublishOutcome;
 use crate::broker::turn::Turn;
+use crate::broker::wills::KeptWill;
 use crate::cluster::slots::Slot;
-use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuback};
+use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuback, Will};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
@@ -64,6 +66,15 @@ impl Durable {
     }
 }
 
+impl Keeper {
+    /// The Session has this will, which is published at `fires_at` if its client is away.
+    fn put_will(&mut self, session: SessionRef, will: &Will, fires_at: Option<Tick>) {
+        let id = self.draw_message_id();
+        let will = Arc::new(self.durable().stored_will(will, id, fires_at));
+        self.push(Operation::PutWill { session, will });
+    }
+}
+
 impl Turn<'_> {
     /// The name in the store of a Session that begins, when it is to be stored.
     pub(crate) fn name_session(&self, expiry_secs: u32) -> Option<SessionRef> {
@@ -71,27 +82,30 @@ impl Turn<'_> {
         Some(keeper.durable().draw_session())
     }
 
-    /// A client is connected to its Session: from now on the Session does not end by time, and has
-    /// this will.
-    pub(crate) fn keep_session(&mut self, client: &mut Client) {
-        self.keep_life(client, None);
+    /// A client comes to its Session: from now on the Session does not end by time, and has this
+    /// will.
+    pub(crate) fn keep_session(
+        &mut self,
+        client: &mut Client,
+        expiry_secs: u32,
+        will: Option<&KeptWill>,
+    ) {
+        self.keep_life(client, expiry_secs, None);
         let Some(stored) = &mut client.stored else { return };
         let session = stored.session;
-        let had_will = std::mem::replace(&mut stored.has_will, client.will.is_some());
+        let had_will = std::mem::replace(&mut stored.has_will, will.is_some());
         let Some(keeper) = &mut self.shard.keeper else { return };
-        if let Some(will) = &client.will {
-            let id = keeper.draw_message_id();
-            let will = Arc::new(Durable::stored_will(will, id));
-            keeper.push(Operation::PutWill { session, will });
+        if let Some(will) = will {
+            keeper.put_will(session, will, None);
         } else if had_will {
             keeper.push(Operation::RemoveWill(session));
         }
     }
 
     /// How long the Session lasts: until its client is gone for long, or until `expires_at`.
-    pub(crate) fn keep_life(&mut self, client: &Client, expires_at: Option<Tick>) {
+    fn keep_life(&mut self, client: &Client, expiry_secs: u32, expires_at: Option<Tick>) {
         let (Some(stored), Some(keeper)) = (&client.stored, &mut self.shard.keeper) else { return };
-        let life = keeper.durable().life(client.session_expiry_secs, expires_at);
+        let life = keeper.durable().life(expiry_secs, expires_at);
         keeper.push(Operation::PutSession {
             session: stored.session,
             client_id: Arc::clone(client.session.client_id()),
@@ -100,10 +114,20 @@ impl Turn<'_> {
         });
     }
 
-    /// A client is away: its Session lasts until `expires_at`, and its will may be gone.
-    pub(crate) fn keep_parked(&mut self, client: &mut Client, expires_at: Option<Tick>) {
-        self.keep_life(client, expires_at);
+    /// A client is away: its Session lasts until `expires_at`, and its will, unless that is gone, is
+    /// published at `will_at`.
+    pub(crate) fn keep_parked(
+        &mut self,
+        client: &mut Client,
+        expires_at: Option<Tick>,
+        will_at: Option<Tick>,
+    ) {
+        self.keep_life(client, client.session_expiry_secs, expires_at);
         self.keep_will_gone(client);
+        let (Some(stored), Some(keeper)) = (&client.stored, &mut self.shard.keeper) else { return };
+        if let Some(will) = &client.will {
+            keeper.put_will(stored.session, will, will_at);
+        }
     }
 
     /// The will has been published, or is not wanted any more.

@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
-use crate::broker::durable::Step;
+use crate::broker::durable::{STORE_TROUBLE, Step};
 use crate::broker::peers::again::{LeftOut, LeftOuts};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
@@ -26,6 +26,8 @@ pub struct Waiting {
     pub(crate) steps: VecDeque<Step>,
     /// Who did not take messages of QoS 2 that were not answered.
     pub(super) left_out: LeftOuts,
+    /// When the store has kept the client waiting for too long, unless there is progress.
+    gives_up_at: Option<Tick>,
 }
 
 /// A PUBLISH whose acknowledgement has not been sent.
@@ -78,7 +80,8 @@ impl Waiting {
     /// When something is to be done although nobody answers.
     #[must_use]
     pub fn due_at(&self) -> Option<Tick> {
-        self.subscribes.front().and_then(UnconfirmedSubscribe::late_at)
+        let late_at = self.subscribes.front().and_then(UnconfirmedSubscribe::late_at);
+        late_at.into_iter().chain(self.gives_up_at).min()
     }
 
     /// Whether nothing is waited for.
@@ -91,8 +94,17 @@ impl Waiting {
     }
 
     /// Whether the client waits on its present connection for an answer to a publish.
-    fn is_asked(&self) -> bool {
+    fn owes_publish_answer(&self) -> bool {
         self.publishes.iter().any(|one| one.asked > 0)
+    }
+
+    fn len(&self) -> usize {
+        self.publishes.len() + self.subscribes.len() + self.steps.len()
+    }
+
+    /// Whether the client knows that it waits for something.
+    fn is_asked(&self) -> bool {
+        self.owes_publish_answer() || !self.subscribes.is_empty() || !self.steps.is_empty()
     }
 
     /// The client sends a QoS 2 message again that is waited for: it is answered behind the first
@@ -108,6 +120,8 @@ impl Waiting {
 
     /// The connection is gone: what it did not hear of QoS 1 it asks anew.
     pub(crate) fn detach(&mut self) {
+        self.gives_up_at = None;
+        self.subscribes.clear();
         self.publishes.retain(|one| one.qos == QoS::ExactlyOnce);
         for one in &mut self.publishes {
             one.asked = 0;
@@ -124,7 +138,7 @@ impl Client {
 
     /// Whether an acknowledgement has to wait for others on this connection before it.
     pub(crate) fn has_asked(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| waiting.is_asked())
+        self.waiting.as_ref().is_some_and(|waiting| waiting.owes_publish_answer())
     }
 
     /// Whether as much waits for other brokers as may: the client is not read on.
@@ -135,6 +149,12 @@ impl Client {
             waiting.publish_count() >= UNANSWERED_MAX
                 || waiting.subscribe_count() >= UNCONFIRMED_MAX
         })
+    }
+
+    /// Whether as much waits for the store as may: the client is not read on.
+    #[inline]
+    pub(crate) fn has_steps_at_bound(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.steps.len() >= STEPS_MAX)
     }
 
     pub(crate) fn answer_later(&mut self, qos: QoS, id: PacketId, ticket: Arc<PublishTicket>) {
@@ -261,14 +281,39 @@ impl Turn<'_> {
         waker: &Waker,
     ) -> Result<(), EndCause> {
         let Some(mut waiting) = client.waiting.take() else { return Ok(()) };
+        let before = waiting.len();
         let settled = self
             .answer_publishes(client, &mut waiting, waker)
             .and_then(|()| self.confirm_subscribes(client, &mut waiting.subscribes, waker))
             .and_then(|()| self.take_steps(client, &mut waiting.steps, waker));
-        if !waiting.is_empty() {
-            client.waiting = Some(waiting);
+        if waiting.is_empty() {
+            return settled;
+        }
+        let has_progressed = waiting.len() < before;
+        let is_too_long = settled.is_ok() && self.is_kept_too_long(&mut waiting, has_progressed);
+        client.waiting = Some(waiting);
+        if is_too_long {
+            self.shard.counters.store_waits_exceeded.increment();
+            return Err(EndCause::new(ReasonCode::ServerBusy, STORE_TROUBLE));
         }
         settled
+    }
+
+    /// Whether a client has waited for the store for as long as it may. What it waits for goes on.
+    fn is_kept_too_long(&self, waiting: &mut Waiting, has_progressed: bool) -> bool {
+        if self.shard.keeper.is_none() || !waiting.is_asked() {
+            waiting.gives_up_at = None;
+            return false;
+        }
+        let is_due = waiting.gives_up_at.is_some_and(|at| at <= self.now) && !has_progressed;
+        if is_due && self.is_store_late() {
+            return true;
+        }
+        if is_due || has_progressed || waiting.gives_up_at.is_none() {
+            let patience_millis = self.broker.options.store_wait_millis;
+            waiting.gives_up_at = Some(self.now.plus_millis(patience_millis));
+        }
+        false
     }
 
     fn answer_publishes(
@@ -322,6 +367,8 @@ impl Turn<'_> {
 /// confirmed. More are not read until they have.
 const UNANSWERED_MAX: usize = 1_024;
 const UNCONFIRMED_MAX: usize = 64;
+/// Answers of one client that wait for the store: UNSUBACK, PUBREL, PUBCOMP.
+const STEPS_MAX: usize = 1_024;
 
 const REFUSED: &str = "the message could not be stored, or not by another broker";
 

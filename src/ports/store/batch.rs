@@ -249,7 +249,9 @@ impl Batch {
 }
 
 impl Operation {
-    fn charged_bytes(&self) -> usize {
+    /// Bytes it is charged for.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
         OPERATION_BYTES
             + match self {
                 Self::Enqueue { message, pointers } => {

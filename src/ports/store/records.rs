@@ -116,13 +116,15 @@ pub struct QueuedMessage {
     pub message: Option<Arc<StoredMessage>>,
 }
 
-/// The ends of a queue: there are at most `last - first + 1` in it.
+/// The ends of a queue, and how much is in it: places in between may be empty.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QueueEnds {
     /// The lowest sequence.
     pub first: u64,
     /// The highest one.
     pub last: u64,
+    /// Messages in it.
+    pub count: u64,
 }
 
 /// How far a QoS 2 message from the client is.
@@ -163,8 +165,8 @@ pub struct SessionRecord {
     pub client_id: Arc<str>,
     /// How long it lasts.
     pub life: SessionLife,
-    /// Whether it has a will; it is asked for when it is due.
-    pub has_will: bool,
+    /// Its will.
+    pub will: Option<Arc<StoredWill>>,
     /// Its Subscriptions, in no particular order.
     pub subscriptions: Vec<StoredSubscription>,
     /// Its QoS 2 messages that are not released, by Packet Identifier.

@@ -127,14 +127,15 @@ impl Session {
             .iter()
             .filter(|(_, place)| !matches!(place.state, PlaceState::Done(_)))
             .map(|(sequence, _)| *sequence);
+        let count = live.clone().count() as u64;
         let first = live.next();
         let last = live.next_back().or(first);
-        let ends = |(first, last)| QueueEnds { first, last };
+        let ends = |(first, last)| QueueEnds { first, last, count };
         SessionRecord {
             session: SessionRef { id, epoch: self.epoch },
             client_id: Arc::clone(&self.client_id),
             life: self.life,
-            has_will: self.will.is_some(),
+            will: self.will.clone(),
             subscriptions: self.subscriptions.values().cloned().collect(),
             incoming: self.incoming.values().copied().collect(),
             queue: first.zip(last).map(ends),

@@ -44,7 +44,7 @@ impl Group<'_> {
         Ok(found)
     }
 
-    /// Adds Subscriptions and packets.
+    /// Adds Subscriptions, packets and wills.
     async fn complete(&self, sessions: &mut [SessionRecord]) -> Result<(), Failure> {
         let keys: Vec<i64> = sessions.iter().map(|record| uid(record.session.id)).collect();
         let mut places: BTreeMap<i64, &mut SessionRecord> =
@@ -57,6 +57,11 @@ impl Group<'_> {
         for row in self.query(INCOMING, &[&keys]).await? {
             if let Some(record) = places.get_mut(&row.try_get(0)?) {
                 record.incoming.push(incoming(&row)?);
+            }
+        }
+        for row in self.query(WILLS, &[&keys]).await? {
+            if let Some(record) = places.get_mut(&row.try_get(0)?) {
+                record.will = Some(Arc::new(will(&row, 1)?));
             }
         }
         Ok(())
@@ -115,6 +120,7 @@ impl Group<'_> {
 
 fn session(row: &Row) -> Result<SessionRecord, Failure> {
     let broken = || RowError("session");
+    let count: i64 = row.try_get(6)?;
     let ends = row.try_get::<_, Option<i64>>(7)?.zip(row.try_get::<_, Option<i64>>(8)?);
     let epoch = epoch_of(row.try_get(3)?).ok_or_else(broken)?;
     let id = SessionId(row.try_get::<_, i64>(0)?.cast_unsigned());
@@ -126,12 +132,13 @@ fn session(row: &Row) -> Result<SessionRecord, Failure> {
             expiry_interval_secs: u32::try_from(interval).map_err(|_| broken())?,
             expires_at_millis: row.try_get::<_, Option<i64>>(5)?.map(millis_of),
         },
-        has_will: row.try_get(6)?,
+        will: None,
         subscriptions: Vec::new(),
         incoming: Vec::new(),
         queue: ends.map(|(first, last)| QueueEnds {
             first: first.cast_unsigned(),
             last: last.cast_unsigned(),
+            count: count.cast_unsigned(),
         }),
         next_sequence: row.try_get::<_, Option<i64>>(9)?.map_or(1, |last| last.cast_unsigned() + 1),
     })
@@ -175,15 +182,19 @@ fn queued(row: &Row) -> Result<QueuedMessage, Failure> {
 }
 
 fn due_will(row: &Row) -> Result<DueWill, Failure> {
-    let broken = || RowError("will");
-    let epoch = epoch_of(row.try_get(1)?).ok_or_else(broken)?;
+    let epoch = epoch_of(row.try_get(1)?).ok_or(RowError("will"))?;
     let id = SessionId(row.try_get::<_, i64>(0)?.cast_unsigned());
-    let will = StoredWill {
-        message: message_row(row, 4)?.message()?,
-        delay_interval_secs: u32::try_from(row.try_get::<_, i64>(2)?).map_err(|_| broken())?,
-        fires_at_millis: row.try_get::<_, Option<i64>>(3)?.map(millis_of),
-    };
-    Ok(DueWill { session: SessionRef { id, epoch }, will: Arc::new(will) })
+    Ok(DueWill { session: SessionRef { id, epoch }, will: Arc::new(will(row, 2)?) })
+}
+
+/// A will whose columns begin at `first`.
+fn will(row: &Row, first: usize) -> Result<StoredWill, Failure> {
+    let delay = u32::try_from(row.try_get::<_, i64>(first)?).map_err(|_| RowError("will"))?;
+    Ok(StoredWill {
+        message: message_row(row, first + 2)?.message()?,
+        delay_interval_secs: delay,
+        fires_at_millis: row.try_get::<_, Option<i64>>(first + 1)?.map(millis_of),
+    })
 }
 
 fn retained(row: &Row) -> Result<RetainedRecord, Failure> {
@@ -221,13 +232,13 @@ fn message_row(row: &Row, first: usize) -> Result<MessageRow, Failure> {
 }
 
 const ONE_SESSION: &str = "SELECT uid, client_key, client_id, epoch, expiry_interval, expires_at,
-    EXISTS (SELECT 1 FROM will WHERE session = uid),
+    (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid)
     FROM session WHERE uid = $1";
 const LIST_SESSIONS: &str = "SELECT uid, client_key, client_id, epoch, expiry_interval, expires_at,
-    EXISTS (SELECT 1 FROM will WHERE session = uid),
+    (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid)
@@ -236,6 +247,9 @@ const SUBSCRIPTIONS: &str = "SELECT session, filter_key, filter, options, subscr
     FROM subscription WHERE session = ANY($1::bigint[])";
 const INCOMING: &str = "SELECT session, packet_id, message_id, state
     FROM incoming WHERE session = ANY($1::bigint[]) ORDER BY session, packet_id";
+const WILLS: &str = "SELECT session, delay, fires_at,
+    id, publisher, flags, expires_at, topic, properties, payload
+    FROM will WHERE session = ANY($1::bigint[])";
 const READ_QUEUE: &str = "SELECT sequence, state, flags, tag,
         id, publisher, message_flags, expires_at, topic, properties, payload
     FROM (SELECT p.sequence, p.state, p.flags, p.tag,

@@ -20,10 +20,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::ports::store::{Store, StoreHealth, Submitter};
 use crate::runtime::Clock;
+use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Intake, IntakeLimits};
 pub use worker::{Hook, Step};
@@ -43,7 +42,7 @@ pub struct SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     intake: Intake,
-    health: Arc<Mutex<StoreHealth>>,
+    condition: Arc<Condition>,
     counters: Arc<StoreCounters>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,16 +57,17 @@ impl SqliteStore {
     pub fn start(options: SqliteOptions) -> io::Result<Self> {
         let counters = Arc::<StoreCounters>::default();
         let intake = Intake::new(IntakeLimits::default(), Arc::clone(&counters));
-        let health = Arc::<Mutex<StoreHealth>>::default();
+        let clock = Clock::start();
+        let condition = Arc::new(Condition::new(clock, Arc::clone(&counters)));
         let worker = worker::Worker::new(
             options,
-            Clock::start(),
+            clock,
             intake.clone(),
-            Arc::clone(&health),
+            Arc::clone(&condition),
             Arc::clone(&counters),
         );
         let thread = thread::Builder::new().name("store".to_owned()).spawn(|| worker.run())?;
-        Ok(Self { intake, health, counters, thread: Some(thread) })
+        Ok(Self { intake, condition, counters, thread: Some(thread) })
     }
 
     /// What it counts.
@@ -83,7 +83,7 @@ impl Store for SqliteStore {
     }
 
     fn health(&self) -> StoreHealth {
-        self.health.lock().clone()
+        self.condition.health()
     }
 }
 

@@ -46,7 +46,7 @@ impl Group<'_> {
         Ok(found)
     }
 
-    /// Adds Subscriptions and packets to the Sessions that `which` selects.
+    /// Adds Subscriptions, packets and wills to the Sessions that `which` selects.
     fn complete(
         &self,
         sessions: &mut [SessionRecord],
@@ -72,6 +72,16 @@ impl Group<'_> {
         for (session, incoming) in self.rows(&sql, params, incoming)? {
             if let Some(record) = places.get_mut(&session) {
                 record.incoming.push(incoming);
+            }
+        }
+        let sql = format!(
+            "SELECT w.session, w.delay, w.fires_at,
+                w.id, w.publisher, w.flags, w.expires_at, w.topic, w.properties, w.payload
+             FROM session s JOIN will w ON w.session = s.uid WHERE {which}"
+        );
+        for (session, will) in self.rows(&sql, params, |row| Ok((row.get(0)?, will(row, 1)?)))? {
+            if let Some(record) = places.get_mut(&session) {
+                record.will = Some(Arc::new(will));
             }
         }
         Ok(())
@@ -154,6 +164,7 @@ impl Group<'_> {
 
 fn session(row: &Row<'_>) -> Result<SessionRecord, Failure> {
     let broken = || RowError("session");
+    let count: i64 = row.get(6)?;
     let ends = row.get::<_, Option<i64>>(7)?.zip(row.get::<_, Option<i64>>(8)?);
     let epoch = epoch_of(&row.get::<_, Vec<u8>>(3)?).ok_or_else(broken)?;
     let id = SessionId(row.get::<_, i64>(0)?.cast_unsigned());
@@ -164,12 +175,13 @@ fn session(row: &Row<'_>) -> Result<SessionRecord, Failure> {
             expiry_interval_secs: row.get(4)?,
             expires_at_millis: row.get::<_, Option<i64>>(5)?.map(millis_of),
         },
-        has_will: row.get(6)?,
+        will: None,
         subscriptions: Vec::new(),
         incoming: Vec::new(),
         queue: ends.map(|(first, last)| QueueEnds {
             first: first.cast_unsigned(),
             last: last.cast_unsigned(),
+            count: count.cast_unsigned(),
         }),
         next_sequence: row.get::<_, Option<i64>>(9)?.map_or(1, |last| last.cast_unsigned() + 1),
     })
@@ -214,12 +226,16 @@ fn queued(row: &Row<'_>) -> Result<QueuedMessage, Failure> {
 fn due_will(row: &Row<'_>) -> Result<DueWill, Failure> {
     let epoch = epoch_of(&row.get::<_, Vec<u8>>(1)?).ok_or(RowError("session"))?;
     let id = SessionId(row.get::<_, i64>(0)?.cast_unsigned());
-    let will = StoredWill {
-        message: message_row(row, 4)?.message()?,
-        delay_interval_secs: row.get(2)?,
-        fires_at_millis: row.get::<_, Option<i64>>(3)?.map(millis_of),
-    };
-    Ok(DueWill { session: SessionRef { id, epoch }, will: Arc::new(will) })
+    Ok(DueWill { session: SessionRef { id, epoch }, will: Arc::new(will(row, 2)?) })
+}
+
+/// A will whose columns begin at `first`.
+fn will(row: &Row<'_>, first: usize) -> Result<StoredWill, Failure> {
+    Ok(StoredWill {
+        message: message_row(row, first + 2)?.message()?,
+        delay_interval_secs: row.get(first)?,
+        fires_at_millis: row.get::<_, Option<i64>>(first + 1)?.map(millis_of),
+    })
 }
 
 fn retained(row: &Row<'_>) -> Result<RetainedRecord, Failure> {
@@ -248,7 +264,7 @@ fn message_row(row: &Row<'_>, first: usize) -> Result<MessageRow, Failure> {
 }
 
 const SESSION: &str = "uid, client_key, client_id, epoch, expiry_interval, expires_at,
-    EXISTS (SELECT 1 FROM will WHERE session = uid),
+    (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid)";

@@ -1,8 +1,8 @@
 //! The thread that owns the file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::SqliteOptions;
@@ -11,8 +11,9 @@ use super::open::Place;
 use crate::ports::store::{Batch, StoreHealth};
 use crate::runtime::Clock;
 use crate::store::backoff::Backoff;
+use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
-use crate::store::intake::{Intake, Job};
+use crate::store::intake::{Arrival, Intake, Job};
 use crate::store::retry::{Failure, Outcomes};
 
 /// A moment at which the process may end.
@@ -38,7 +39,7 @@ pub(super) struct Worker {
     place: Place,
     clock: Clock,
     intake: Intake,
-    health: Arc<Mutex<StoreHealth>>,
+    condition: Arc<Condition>,
     counters: Arc<StoreCounters>,
     connection: Option<Connection>,
     /// Behind which message the search for those that nobody needs goes on.
@@ -50,24 +51,54 @@ impl Worker {
         options: SqliteOptions,
         clock: Clock,
         intake: Intake,
-        health: Arc<Mutex<StoreHealth>>,
+        condition: Arc<Condition>,
         counters: Arc<StoreCounters>,
     ) -> Self {
         let place = Place::new(options.directory.clone());
         let (connection, sweep_place) = (None, i64::MIN);
-        Self { options, place, clock, intake, health, counters, connection, sweep_place }
+        Self { options, place, clock, intake, condition, counters, connection, sweep_place }
     }
 
     pub(super) fn run(mut self) {
         // A file that cannot be opened now may be when there is something to write.
         let _known = self.with_patience(|_connection, _steps| Ok(()));
-        while self.intake.wait() {
-            let group = self.intake.take_group();
-            let outcomes = self.carry_out(&group);
-            self.intake.answer(group, outcomes);
-            self.step(Step::Answered);
+        loop {
+            // Whether trouble is over is not left to the next who has something to store.
+            let patience = (!self.condition.is_good()).then_some(PROBE_PAUSE);
+            match self.intake.wait(patience) {
+                Arrival::Batches => self.serve(),
+                Arrival::None => self.probe(),
+                Arrival::Closed => break,
+            }
         }
         self.close();
+    }
+
+    fn serve(&mut self) {
+        let group = self.intake.take_group();
+        let outcomes = self.carry_out(&group);
+        self.intake.answer(group, outcomes);
+        self.step(Step::Answered);
+    }
+
+    /// Writes something that means nothing.
+    fn probe(&mut self) {
+        let tried = self.try_once(&mut |connection: &mut Connection, _: &mut dyn FnMut(Step)| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let number: i32 =
+                transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            transaction.pragma_update(None, "user_version", number.wrapping_add(1))?;
+            transaction.commit()?;
+            Ok(())
+        });
+        match tried {
+            Ok(()) => self.condition.set(StoreHealth::Good),
+            Err(failure) => {
+                self.connection = None;
+                self.condition.set(StoreHealth::Degraded(failure.to_string()));
+            }
+        }
     }
 
     /// All of a group in one transaction; if it is refused, each batch in one of its own.
@@ -121,7 +152,7 @@ impl Worker {
         loop {
             let failure = match self.try_once(&mut work) {
                 Ok(done) => {
-                    self.set_health(StoreHealth::Good);
+                    self.condition.set(StoreHealth::Good);
                     return Ok(done);
                 }
                 Err(failure) => failure,
@@ -133,7 +164,7 @@ impl Worker {
                     self.repair(why);
                 }
                 Failure::Damaged(why) | Failure::Transient(why) => {
-                    self.set_health(StoreHealth::Degraded(why.clone()));
+                    self.condition.set(StoreHealth::Degraded(why.clone()));
                     // After a failed flush nobody knows what the system kept of the log.
                     self.connection = None;
                     let pause = backoff.next().filter(|_| !self.intake.is_closed());
@@ -146,6 +177,16 @@ impl Worker {
     }
 
     fn try_once<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection, &mut dyn FnMut(Step)) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.condition.begin();
+        let tried = self.work_once(work);
+        self.condition.end();
+        tried
+    }
+
+    fn work_once<T>(
         &mut self,
         work: &mut impl FnMut(&mut Connection, &mut dyn FnMut(Step)) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -171,20 +212,6 @@ impl Worker {
         }
     }
 
-    fn set_health(&self, health: StoreHealth) {
-        let mut known = self.health.lock();
-        if *known == health {
-            return;
-        }
-        match &health {
-            StoreHealth::Good => tracing::info!("the store is good again"),
-            StoreHealth::Degraded(why) | StoreHealth::Broken(why) => {
-                tracing::error!(why, "the store is degraded: what must be stored waits");
-            }
-        }
-        *known = health;
-    }
-
     fn step(&mut self, step: Step) {
         if let Some(hook) = &mut self.options.hook {
             hook(step);
@@ -199,5 +226,7 @@ impl Worker {
     }
 }
 
+/// How long after a failure the store is tried although nobody asks for anything.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// How often one group may find the file damaged.
 const REPAIRS_MAX: u32 = 1;

@@ -117,16 +117,17 @@ fn a_session_is_read_back(store: &dyn Store) {
         Operation::PutIncoming { session: ours, packet_id: packet(65_535), message: message(5) },
         enqueue(&message(6), vec![pointer(ours, 3)]),
         enqueue(&message(7), vec![pointer(ours, 4)]),
+        enqueue(&message(8), vec![pointer(ours, 9)]),
     ]);
     let found = take(&mut broker, "c", 1).expect("it was put");
     assert_eq!((found.session, &*found.client_id, found.life), (ours, "c", life));
-    assert!(found.has_will);
+    assert_eq!(found.will, Some(will(9, None)));
     assert_eq!(found.subscriptions, [subscription("$share/g/c"), subscription("a/#")]);
     let (packet_id, message) = (packet(65_535), MessageId(5));
     let incoming = IncomingRecord { packet_id, message, state: PacketState::Routing };
     assert_eq!(found.incoming, [incoming]);
-    assert_eq!(found.queue, Some(QueueEnds { first: 3, last: 4 }));
-    assert_eq!(found.next_sequence, 5);
+    assert_eq!(found.queue, Some(QueueEnds { first: 3, last: 9, count: 3 }));
+    assert_eq!(found.next_sequence, 10);
     assert_eq!(sessions(&mut broker), [found]);
     broker.must([Operation::RemoveWill(ours), Operation::EndSession(ours)]);
     assert_eq!(take(&mut broker, "c", 1), None);
@@ -166,8 +167,8 @@ fn a_newer_claim_fences_the_older(store: &dyn Store) {
         assert_eq!(done.fenced.len(), 1, "{write:?}");
     }
     let found = take(&mut other, "c", 2).unwrap();
-    assert_eq!(found.queue, Some(QueueEnds { first: 1, last: 1 }));
-    assert!(found.subscriptions.is_empty() && found.incoming.is_empty() && !found.has_will);
+    assert_eq!(found.queue, Some(QueueEnds { first: 1, last: 1, count: 1 }));
+    assert!(found.subscriptions.is_empty() && found.incoming.is_empty() && found.will.is_none());
     assert_eq!(take(&mut one, "c", 3).unwrap().session, session(1, 3), "and back");
 }
 
@@ -456,7 +457,10 @@ fn a_will_is_due_when_its_time_has_come(store: &dyn Store) {
     assert_eq!(due(&mut other), []);
     broker.must([Operation::RemoveWill(session(3, 1)), Operation::EndSession(session(1, 1))]);
     assert_eq!(due(&mut broker), []);
-    assert!(sessions(&mut broker)[0].has_will && !sessions(&mut broker)[1].has_will);
+    let wills: Vec<_> = sessions(&mut broker).into_iter().map(|it| it.will).collect();
+    assert_eq!(wills, [Some(will(2, None)), None]);
+    broker.must([Operation::PutWill { session: session(2, 1), will: will(5, Some(7)) }]);
+    assert_eq!(sessions(&mut broker)[0].will, Some(will(5, Some(7))), "it is due now");
 }
 
 fn cursors_only_go_up(store: &dyn Store) {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mqttzoo::ports::store::{Operation, Reply, Store, StoreError, StoreHealth};
 use mqttzoo::runtime::Background;
-use mqttzoo::store::{SqliteOptions, SqliteStore};
+use mqttzoo::store::{Hook, SqliteOptions, SqliteStore, Step};
 use rusqlite::Connection;
 
 use super::client::Client;
@@ -52,6 +53,53 @@ fn patience_has_an_end_and_the_store_goes_on() {
     other.execute_batch("ROLLBACK").unwrap();
     broker.must([put_session(session(1, 1), "c")]);
     assert_eq!(store.health(), StoreHealth::Good);
+    drop(store);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// Health said *degraded* until somebody had something to store, and nobody had.
+#[test]
+fn a_store_finds_out_by_itself_that_trouble_is_over() {
+    let directory = fresh_dir("store-probe");
+    let patience = Duration::from_millis(1);
+    let options = SqliteOptions { directory: directory.clone(), patience, hook: None };
+    let store = SqliteStore::start(options).unwrap();
+    let mut broker = Client::registered(&store, 1);
+    let other = Connection::open(directory.join("store.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(broker.run([put_session(session(1, 1), "c")]).is_err());
+    assert!(matches!(store.health(), StoreHealth::Degraded(_)));
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_until(|| store.health() == StoreHealth::Good);
+    assert_eq!(store.counters().degraded(), 1);
+    drop(store);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// A disk that hangs reports no error: nothing comes back at all.
+#[test]
+fn a_store_that_hangs_says_so() {
+    let directory = fresh_dir("store-hangs");
+    let (go_on, wait) = mpsc::channel::<()>();
+    let mut transactions = 0;
+    let hook = move |step: Step| {
+        transactions += u32::from(step == Step::Begun);
+        if step == Step::Begun && transactions == 2 {
+            let _gone = wait.recv();
+        }
+    };
+    let (patience, hook) = (Duration::from_secs(30), Some(Box::new(hook) as Hook));
+    let options = SqliteOptions { directory: directory.clone(), patience, hook };
+    let store = SqliteStore::start(options).unwrap();
+    let mut broker = Client::registered(&store, 1);
+    let batch = broker.batch([put_session(session(1, 1), "c")]);
+    broker.submit(batch);
+    wait_until(|| store.health() != StoreHealth::Good);
+    let StoreHealth::Degraded(why) = store.health() else { panic!("{:?}", store.health()) };
+    assert!(why.contains("not answered"), "{why}");
+    go_on.send(()).unwrap();
+    assert!(broker.next().outcome.is_ok());
+    wait_until(|| store.health() == StoreHealth::Good && store.counters().stalls() == 1);
     drop(store);
     fs::remove_dir_all(directory).unwrap();
 }

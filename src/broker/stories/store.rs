@@ -1,0 +1,266 @@
+//! Stories of a store that takes its time, or fails.
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::mqtt::{Pubrec, Pubrel, Unsubscribe};
+use crate::ports::store::{
+    Batch, Completion, Done, Full, Operation, OwnerId, Store, StoreError, StoreHealth, Submitter,
+    Ticket,
+};
+
+/// A store that takes everything and answers as it is told to.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    answers: Answers,
+    taken: Vec<Batch>,
+    answered: usize,
+}
+
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+enum Answers {
+    #[default]
+    Good,
+    None,
+    Failure,
+}
+
+impl Store for Slow {
+    fn submitter(&self) -> Box<dyn Submitter> {
+        Box::new(self.clone())
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth::Good
+    }
+}
+
+impl Submitter for Slow {
+    fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
+        let mut state = self.0.lock();
+        state.taken.push(batch);
+        Ok(Ticket(state.taken.len() as u64))
+    }
+
+    fn poll(&mut self, _waker: &Waker) -> Option<Completion> {
+        let mut state = self.0.lock();
+        if state.answers == Answers::None || state.answered == state.taken.len() {
+            return None;
+        }
+        state.answered += 1;
+        let outcome = match state.answers {
+            Answers::Failure => Err(StoreError::Transient("it fails".to_owned())),
+            Answers::Good | Answers::None => Ok(Done::default()),
+        };
+        Some(Completion { ticket: Ticket(state.answered as u64), outcome })
+    }
+}
+
+impl Slow {
+    fn answer(&self, answers: Answers) {
+        self.0.lock().answers = answers;
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        self.0.lock().taken.iter().flat_map(|batch| batch.operations.clone()).collect()
+    }
+
+    fn count(&self, is_wanted: impl Fn(&Operation) -> bool) -> usize {
+        self.operations().iter().filter(|operation| is_wanted(operation)).count()
+    }
+}
+
+fn stage() -> (Stage, Slow) {
+    let (store, options) = (Slow::default(), BrokerOptions::default());
+    let durable = Durable::new(Arc::new(store.clone()), OwnerId(1), 1, 0);
+    let seeds = Seeds { hash: 7, instance: 8 };
+    let broker = Broker::new(options, Guards::default(), seeds).with_store(Arc::new(durable));
+    let shard = Shard::new(&broker);
+    (Stage { broker, shard, now: Tick::ZERO }, store)
+}
+
+impl Stage {
+    /// The store's answers come in.
+    fn hear_store(&mut self) {
+        let Self { broker, shard, now } = self;
+        let mut outbox = Outbox::new();
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        turn.poll_store(Waker::noop());
+        shard.end_turn(*now);
+    }
+
+    /// A client whose Session is kept, and what it was sent when the store had answered.
+    fn keep(&mut self, id: &str) -> (Actor, Vec<Packet>) {
+        let (mut client, early) = self.connect(id, ProtocolVersion::V5, 600);
+        assert_eq!(early, [], "CONNACK waits");
+        self.hear_store();
+        let answers = self.poll(&mut client);
+        (client, answers)
+    }
+
+    /// Time passes until what waits for the store has waited long enough.
+    fn lose_patience(&mut self, actor: &mut Actor) -> Vec<Packet> {
+        self.now = self.now.plus_millis(self.broker.options().store_wait_millis);
+        assert!(actor.connection.deadline().is_some_and(|at| at <= self.now), "it is woken");
+        self.turn(actor, Connection::handle_timeout)
+    }
+
+    fn sleeper(&mut self, filter: &str) {
+        let (mut sleeper, _connack) = self.keep("sleeper");
+        self.send(&mut sleeper, &subscribe(filter, QoS::ExactlyOnce));
+        self.hear_store();
+        assert!(matches!(*self.poll(&mut sleeper), [Packet::Suback(_)]));
+        self.lose(sleeper);
+        self.hear_store();
+    }
+}
+
+fn reason_of(answers: &[Packet]) -> ReasonCode {
+    match answers {
+        [Packet::Connack(connack)] => connack.reason_code,
+        [Packet::Disconnect(disconnect)] => disconnect.reason_code,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_present(answers: &[Packet]) -> bool {
+    let [Packet::Connack(connack)] = answers else { panic!("{answers:?}") };
+    assert_eq!(connack.reason_code, ReasonCode::Success);
+    connack.session_present
+}
+
+/// A SUBSCRIBE waited for the store when its connection broke. Its SUBACK was sent on the next one,
+/// or the next one was closed for its failure.
+#[test]
+fn a_suback_that_waits_for_the_store_ends_with_its_connection() {
+    for outcome in [Answers::Good, Answers::Failure] {
+        let (mut stage, store) = stage();
+        let (mut client, _connack) = stage.keep("client");
+        store.answer(Answers::None);
+        assert_eq!(stage.send(&mut client, &subscribe("a", QoS::AtLeastOnce)), []);
+        stage.lose(client);
+        store.answer(outcome);
+        stage.hear_store();
+        store.answer(Answers::Good);
+        let (mut client, answers) = stage.keep("client");
+        assert!(is_present(&answers));
+        assert_eq!(stage.poll(&mut client), []);
+    }
+}
+
+#[test]
+fn a_publish_waits_for_a_silent_store_within_a_bound() {
+    let (mut stage, store) = stage();
+    stage.sleeper("a");
+    let (mut publisher, _connack) = stage.connect("publisher", ProtocolVersion::V5, 0);
+    store.answer(Answers::None);
+    assert_eq!(stage.send(&mut publisher, &publish("a", "x", QoS::AtLeastOnce, 1)), []);
+    let answers = stage.lose_patience(&mut publisher);
+    assert_eq!(reason_of(&answers), ReasonCode::ServerBusy);
+    assert!(publisher.connection.is_closed());
+}
+
+/// Nobody knows what became of it: the publisher asks again, and it is there once.
+#[test]
+fn a_message_of_qos_2_that_waited_too_long_is_there_once() {
+    let (mut stage, store) = stage();
+    stage.sleeper("a");
+    let (mut publisher, _connack) = stage.keep("publisher");
+    store.answer(Answers::None);
+    let Packet::Publish(message) = publish("a", "x", QoS::ExactlyOnce, 1) else { panic!() };
+    assert_eq!(stage.send(&mut publisher, &Packet::Publish(message.clone())), []);
+    let answers = stage.lose_patience(&mut publisher);
+    assert_eq!(reason_of(&answers), ReasonCode::ServerBusy);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    let (mut publisher, answers) = stage.keep("publisher");
+    assert!(is_present(&answers));
+    let again = Packet::Publish(Publish { dup: true, ..message });
+    let answers = stage.send(&mut publisher, &again);
+    assert!(matches!(&*answers, [Packet::Pubrec(Pubrec { .. })]), "{answers:?}");
+    let is_enqueue = |operation: &Operation| matches!(operation, Operation::Enqueue { .. });
+    assert_eq!(store.count(is_enqueue), 1);
+    let pubrel = Pubrel::new(PacketId::MIN, ReasonCode::Success);
+    assert_eq!(stage.send(&mut publisher, &Packet::Pubrel(pubrel)), [], "PUBCOMP waits");
+}
+
+#[test]
+fn connect_waits_for_a_silent_store_within_a_bound() {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    store.answer(Answers::None);
+    for _ in 0..2 {
+        let (mut client, answers) = stage.connect("client", ProtocolVersion::V5, 600);
+        assert_eq!(answers, []);
+        let answers = stage.lose_patience(&mut client);
+        assert_eq!(reason_of(&answers), ReasonCode::ServerUnavailable);
+    }
+    store.answer(Answers::Good);
+    stage.hear_store();
+    let (_client, answers) = stage.keep("client");
+    assert!(is_present(&answers), "it was there all the time");
+}
+
+/// A client of a Session that is not kept does not wait, but for the end of one that was.
+#[test]
+fn a_clean_start_waits_until_the_former_session_has_ended() {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    store.answer(Answers::None);
+    let (_other, answers) = stage.connect("other", ProtocolVersion::V5, 0);
+    assert!(!is_present(&answers));
+    let (mut client, answers) = stage.connect("client", ProtocolVersion::V5, 0);
+    assert_eq!(answers, []);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    assert!(!is_present(&stage.poll(&mut client)));
+}
+
+/// The store failed when a Session ended. When the broker was started anew the Session was there.
+#[test]
+fn what_nobody_waits_for_is_told_again_to_a_store_that_failed() {
+    let (mut stage, store) = stage();
+    let (mut client, _connack) = stage.keep("client");
+    store.answer(Answers::Failure);
+    let good_bye = Disconnect {
+        reason_code: ReasonCode::Success,
+        session_expiry_interval_secs: Some(0),
+        reason_string: None,
+        user_properties: Vec::new(),
+        server_reference: None,
+    };
+    stage.send(&mut client, &Packet::Disconnect(Box::new(good_bye)));
+    stage.hear_store();
+    let is_end = |operation: &Operation| matches!(operation, Operation::EndSession(_));
+    assert_eq!(store.count(is_end), 1);
+    store.answer(Answers::Good);
+    stage.keep("other");
+    assert_eq!(store.count(is_end), 2);
+    stage.hear_store();
+    stage.keep("third");
+    assert_eq!(store.count(is_end), 2);
+}
+
+/// UNSUBACK waits for the store, and no longer than anything else.
+#[test]
+fn an_unsubscribe_waits_for_a_silent_store_within_a_bound() {
+    let (mut stage, store) = stage();
+    let (mut client, _connack) = stage.keep("client");
+    stage.send(&mut client, &subscribe("a", QoS::AtLeastOnce));
+    stage.hear_store();
+    assert!(matches!(*stage.poll(&mut client), [Packet::Suback(_)]));
+    store.answer(Answers::None);
+    let unsubscribe = Unsubscribe {
+        packet_id: PacketId::MIN,
+        user_properties: Vec::new(),
+        filters: vec!["a".into()],
+    };
+    assert_eq!(stage.send(&mut client, &Packet::Unsubscribe(unsubscribe)), []);
+    let answers = stage.lose_patience(&mut client);
+    assert_eq!(reason_of(&answers), ReasonCode::ServerBusy);
+}
