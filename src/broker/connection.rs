@@ -192,6 +192,7 @@ impl Connection {
             Packet::Puback(puback) => client.session.handle_puback(&puback),
             Packet::Pubrec(pubrec) => turn.handle_pubrec(client, &pubrec),
             Packet::Pubrel(pubrel) => {
+                let _never_repeated = client.take_left_out(pubrel.packet_id);
                 turn.handle_pubrel(client, pubrel);
                 true
             }
@@ -832,7 +833,6 @@ pub(crate) fn handle_publish(
 ) -> Result<(), Undone> {
     turn.shard.counters.publishes_received.increment();
     turn.shard.counters.publish_bytes_received.add(publish.payload.len() as u64);
-    let qos = publish.qos;
     let published = client.session.handle_publish(turn.now, publish).map_err(|violation| {
         turn.shard.counters.violations.increment();
         if violation.reason_code() == ReasonCode::ReceiveMaximumExceeded {
@@ -852,21 +852,37 @@ pub(crate) fn handle_publish(
         Published::New(message, Some(id)) => {
             answer(turn, client, (message.qos, id), ReasonCode::NotAuthorized, Some(NOT_AUTHORIZED))
         }
-        Published::Duplicate(id)
-            if client.waiting.as_mut().is_some_and(|one| one.ask_again(id)) =>
-        {
-            Ok(())
-        }
-        Published::Duplicate(id) if client.has_asked() || !turn.may_acknowledge() => {
-            client.answer_again(id);
-            Ok(())
-        }
-        Published::Duplicate(id) => {
-            client.session.answer_publish(qos, id, ReasonCode::Success, None, turn.outbox);
-            turn.shard.counters.packets_sent.increment();
-            Ok(())
-        }
+        Published::Duplicate(message, id) => handle_repeat(turn, client, message, id),
     }
+}
+
+/// A message of QoS 2 comes again that was taken before.
+fn handle_repeat(
+    turn: &mut Turn<'_>,
+    client: &mut Client,
+    message: Message,
+    id: PacketId,
+) -> Result<(), Undone> {
+    if client.waiting.as_mut().is_some_and(|waiting| waiting.ask_again(id)) {
+        return Ok(());
+    }
+    if let (Some(peers), Some(left_out)) = (turn.broker.peers(), client.take_left_out(id)) {
+        if !may_publish(turn, client, &message) {
+            let code = ReasonCode::NotAuthorized;
+            return answer(turn, client, (message.qos, id), code, Some(NOT_AUTHORIZED));
+        }
+        let message = Arc::new(turn.named(message));
+        let ticket = turn.publish_again(peers, &message, &left_out);
+        client.answer_repeat(id, Some(ticket));
+        return Ok(());
+    }
+    if client.has_asked() || !turn.may_acknowledge() {
+        client.answer_repeat(id, None);
+        return Ok(());
+    }
+    client.session.answer_publish(QoS::ExactlyOnce, id, ReasonCode::Success, None, turn.outbox);
+    turn.shard.counters.packets_sent.increment();
+    Ok(())
 }
 
 #[inline]

@@ -150,6 +150,11 @@ counters! {
         peer_publishes_dropped,
         /// Messages of QoS 1 and 2 for which there was no room at all on the way to another broker.
         peer_publishes_refused,
+        /// QoS 2 messages that came again for those who had not taken them.
+        peer_publishes_repeated,
+        /// QoS 2 messages that some took and others did not, and of which it was not remembered who:
+        /// there were too many in one Session, and when they come again they go to all.
+        left_outs_forgotten,
         /// Messages of QoS 1 and 2 that no member of a Shared Subscription at any broker had room for.
         shared_publishes_exhausted,
         /// Turns in which a client was not read because other brokers had to answer first.

@@ -114,8 +114,8 @@ struct Link {
 pub enum Published {
     /// A message to route; QoS 1 and 2 are then answered with [`Session::answer_publish`].
     New(Message, Option<PacketId>),
-    /// A QoS 2 message that was taken before: only to be answered.
-    Duplicate(PacketId),
+    /// A QoS 2 message that was taken before: only to be answered, unless somebody did not take it.
+    Duplicate(Message, PacketId),
 }
 
 /// What became of a delivery.
@@ -207,10 +207,12 @@ impl Session {
     #[inline]
     pub fn handle_publish(&mut self, now: Tick, publish: Publish) -> Result<Published, Violation> {
         let topic = self.resolve_topic(publish.topic, publish.topic_alias)?;
-        if let Some(id) = publish.packet_id {
-            if publish.qos == QoS::ExactlyOnce && self.unreleased.contains(&id) {
-                return Ok(Published::Duplicate(id));
-            }
+        let again = publish
+            .packet_id
+            .filter(|id| publish.qos == QoS::ExactlyOnce && self.unreleased.contains(id));
+        if let Some(id) = publish.packet_id
+            && again.is_none()
+        {
             let receive_maximum = self.link.options.receive_maximum;
             if self.unreleased.len() >= receive_maximum {
                 return Err(Violation::ReceiveMaximumExceeded(receive_maximum));
@@ -231,7 +233,10 @@ impl Session {
             expires_at: expiry.map(|secs| now.plus_secs(secs)),
             is_in_transit: true,
         };
-        Ok(Published::New(message, publish.packet_id))
+        Ok(match again {
+            Some(id) => Published::Duplicate(message, id),
+            None => Published::New(message, publish.packet_id),
+        })
     }
 
     #[inline]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::peers::Peers;
+use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::peer::{Peer, SharedPart};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::PeerTarget;
@@ -46,6 +47,16 @@ impl<'a> Errand<'a> {
     /// For a member of each of these groups, and nobody else: as many as one frame has room for.
     pub(super) fn to_groups(qos: QoS, groups: &'a [TopicFilter]) -> Self {
         Self { qos, version: None, is_for_subscribers: false, groups }
+    }
+
+    /// What `peer` does not have if it is not told.
+    fn left_out(&self, peer: &Peer) -> LeftOut {
+        LeftOut {
+            peer: Some(peer.boot_id()),
+            is_for_subscribers: self.is_for_subscribers,
+            groups: self.groups.iter().cloned().collect(),
+            version: self.version,
+        }
     }
 }
 
@@ -216,7 +227,7 @@ impl Turn<'_> {
             lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
-            self.note_full(ticket);
+            self.note_full(ticket, errand.left_out(peer));
         }
         if let (Offered::Closed, Some(shared)) = (&offered, &shared) {
             self.pass_on_shared(peer, shared, ticket);
@@ -225,9 +236,9 @@ impl Turn<'_> {
     }
 
     /// Whoever was to get a message has no room for it, and does not have it.
-    pub(super) fn note_full(&mut self, ticket: &PublishTicket) {
+    pub(super) fn note_full(&mut self, ticket: &PublishTicket, left_out: LeftOut) {
         ticket.expect_another();
-        let waker = ticket.answer(RemoteOutcome::Full);
+        let waker = ticket.leave_out(RemoteOutcome::Full, left_out);
         self.shard.wake_later(waker);
     }
 

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
+use crate::broker::peers::again::{LeftOut, LeftOuts};
 use crate::mqtt::{
     DecodeError, MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions, TopicError,
     TopicFilter, TopicName,
@@ -59,6 +60,8 @@ pub(crate) struct Received {
     /// Whether these are all Subscriptions there are.
     pub(crate) has_all_subscriptions: bool,
     pub(crate) contents: Contents,
+    /// Who did not take messages that the client published.
+    pub(crate) left_out: LeftOuts,
 }
 
 /// Parts to be sent, in order.
@@ -95,8 +98,15 @@ impl Parts {
     }
 
     /// The rest of it.
-    pub(crate) fn of_contents(contents: &Contents, peers: &Peers) -> Self {
+    pub(crate) fn of_contents(contents: &Contents, left_out: &LeftOuts, peers: &Peers) -> Self {
         let mut parts = Self::default();
+        for (id, left_out) in left_out.iter() {
+            parts.put(|out| {
+                out.put_u8(LEFT_OUT);
+                out.put_u16(id.get());
+                left_out.encode(out);
+            });
+        }
         for id in &contents.unreleased {
             parts.put(|out| {
                 out.put_u8(UNRELEASED);
@@ -172,6 +182,7 @@ impl Received {
                 },
             }),
             SUBSCRIBED => self.has_all_subscriptions = true,
+            LEFT_OUT => self.left_out.add(packet_id(part)?, LeftOut::decode(part)?),
             UNRELEASED => self.contents.unreleased.push(packet_id(part)?),
             FIRST_ID => self.contents.first_id = packet_id(part)?,
             AWAITS_PUBACK => in_flight.push(Entry::AwaitsPuback(delivery(part, peers)?)),
@@ -314,12 +325,12 @@ fn options_of_bits(bits: u8) -> Result<SubscriptionOptions, HandoverError> {
     })
 }
 
-fn put_string(text: &str, out: &mut BytesMut) {
+pub(super) fn put_string(text: &str, out: &mut BytesMut) {
     out.put_u16(u16::try_from(text.len()).expect("a topic has at most 65,535 bytes"));
     out.put_slice(text.as_bytes());
 }
 
-fn string(part: &mut Bytes) -> Result<ByteString, HandoverError> {
+pub(super) fn string(part: &mut Bytes) -> Result<ByteString, HandoverError> {
     let len = usize::from(part.try_get_u16()?);
     ByteString::try_from(take(part, len)?).map_err(|_| HandoverError::Value("string"))
 }
@@ -354,6 +365,7 @@ const AWAITS_PUBREC: u8 = 7;
 const AWAITS_PUBCOMP: u8 = 8;
 const ACKNOWLEDGED: u8 = 9;
 const QUEUED: u8 = 10;
+const LEFT_OUT: u8 = 11;
 
 const QOS: u8 = 0b11;
 const RETAIN: u8 = 1 << 4;

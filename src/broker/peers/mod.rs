@@ -3,6 +3,7 @@
 //! To the rest of the broker a peer is one more subscriber in the index. A publish goes once to each
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
+pub(crate) mod again;
 pub mod credit;
 pub mod forward;
 pub(crate) mod handover;

@@ -4,6 +4,7 @@
 use std::slice;
 use std::sync::Arc;
 
+use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::forward::Errand;
 use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
@@ -21,13 +22,18 @@ impl Turn<'_> {
     pub(crate) fn handle_outcomes(&mut self, peer: &Arc<Peer>, outcomes: &[Outcome]) {
         for outcome in outcomes {
             for answered in peer.take_answered(outcome) {
-                let fate = match &outcome.fate {
-                    Fate::Enqueued => RemoteOutcome::Enqueued,
-                    Fate::NoMatch => RemoteOutcome::NoMatch,
-                    Fate::Refused(reason_code) => RemoteOutcome::Refused(*reason_code),
-                    Fate::GroupsMoved(groups) => self.handle_moved(peer, &answered, groups),
+                let ticket = &answered.ticket;
+                let waker = match &outcome.fate {
+                    Fate::Enqueued => ticket.answer(RemoteOutcome::Enqueued),
+                    Fate::NoMatch => ticket.answer(RemoteOutcome::NoMatch),
+                    Fate::Refused(reason_code) => {
+                        let refused = RemoteOutcome::Refused(*reason_code);
+                        ticket.leave_out(refused, LeftOut::of_answer(peer, &answered))
+                    }
+                    Fate::GroupsMoved(groups) => {
+                        ticket.answer(self.handle_moved(peer, &answered, groups))
+                    }
                 };
-                let waker = answered.ticket.answer(fate);
                 self.shard.wake_later(waker);
             }
         }
@@ -75,7 +81,7 @@ impl Turn<'_> {
         self.offer_elsewhere(&shared.message, &shared.groups, ticket, &tried);
     }
 
-    fn offer_elsewhere(
+    pub(super) fn offer_elsewhere(
         &mut self,
         message: &Arc<Message>,
         groups: &[TopicFilter],
@@ -93,7 +99,7 @@ impl Turn<'_> {
             }
             if group.has_qos() {
                 self.shard.counters.shared_publishes_exhausted.increment();
-                self.note_full(ticket);
+                self.note_full(ticket, LeftOut::of_group(filter));
             } else {
                 self.shard.counters.deliveries_dropped.increment();
             }

@@ -11,6 +11,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Fate, Outcome, PublishFrame, StreamKind};
 use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
+use crate::cluster::version::Version;
 use crate::cluster::wire::{Batch, ENTRIES_MAX, WireError};
 use crate::mqtt::QoS;
 use crate::ports::message::{Message, MessageId, Publisher};
@@ -141,13 +142,7 @@ impl Turn<'_> {
         if let Some(version) = version
             && !is_own_business(message.topic.as_str())
         {
-            let is_offered = frame.is_for_subscribers;
-            let audience = if is_offered { Audience::Subscribers } else { Audience::Nobody };
-            if message.retain {
-                self.merge_retained(peers, &message, version);
-            } else {
-                self.merge_latest_message(peers, &message, version, audience);
-            }
+            self.merge_versioned(peers, &message, version, frame.is_for_subscribers);
         }
         let mut moved = Vec::new();
         let receivers = (frame.is_for_subscribers, &*frame.groups);
@@ -157,6 +152,22 @@ impl Turn<'_> {
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
             PublishOutcome::NoMatchingSubscribers => Fate::NoMatch,
             PublishOutcome::Accepted | PublishOutcome::Pending(_) => Fate::Enqueued,
+        }
+    }
+
+    /// Keeps what a message says is to be kept.
+    pub(super) fn merge_versioned(
+        &mut self,
+        peers: &Peers,
+        message: &Message,
+        version: Version,
+        is_offered: bool,
+    ) {
+        let audience = if is_offered { Audience::Subscribers } else { Audience::Nobody };
+        if message.retain {
+            self.merge_retained(peers, message, version);
+        } else {
+            self.merge_latest_message(peers, message, version, audience);
         }
     }
 

@@ -4,11 +4,13 @@
 //! bound nothing is told that can be told later: changes of interest, and that others' interest is in
 //! effect. It comes, as it is then, once the receiver has caught up. Beyond the second one all is given
 //! up, and receiver and sender begin again as far as they can: neither knows then what came of the
-//! messages between them, so whoever published one is let go without an answer.
+//! messages between them, so whoever published one is let go without an answer. What it sends again goes
+//! to the broker whose answer is lost, and of QoS 2 to no other.
 
 use std::sync::Arc;
 
 use crate::broker::peers::Peers;
+use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::ticket::RemoteOutcome;
 use crate::broker::turn::Turn;
@@ -39,7 +41,8 @@ impl Turn<'_> {
             self.tell(peer, &ControlFrame::RetainedWanted { after: None });
         }
         for unanswered in peer.take_unanswered() {
-            let waker = unanswered.ticket.answer(RemoteOutcome::Unknown);
+            let left_out = LeftOut::of_answer(peer, &unanswered);
+            let waker = unanswered.ticket.leave_out(RemoteOutcome::Unknown, left_out);
             self.shard.wake_later(waker);
         }
         self.lose_words_of(peers, peer.boot_id());

@@ -4,6 +4,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::broker::peers::again::LeftOut;
 use crate::mqtt::ReasonCode;
 
 /// Waits for every broker that a message of QoS 1 or 2 was sent to. Shared by the publisher's
@@ -16,6 +17,10 @@ struct State {
     /// Answers still to come.
     left: u32,
     outcome: RemoteOutcome,
+    /// Who did not take their part, as far as they are known.
+    left_out: Vec<LeftOut>,
+    /// Whether somebody did not who is not among those.
+    has_unnamed: bool,
     waker: Option<Waker>,
 }
 
@@ -42,7 +47,8 @@ impl PublishTicket {
     #[must_use]
     pub fn new(matched_here: bool) -> Self {
         let outcome = if matched_here { RemoteOutcome::Enqueued } else { RemoteOutcome::NoMatch };
-        Self(Mutex::new(State { left: 1, outcome, waker: None }))
+        let (left_out, has_unnamed) = (Vec::new(), false);
+        Self(Mutex::new(State { left: 1, outcome, left_out, has_unnamed, waker: None }))
     }
 
     /// One more broker is to answer.
@@ -60,10 +66,22 @@ impl PublishTicket {
     /// One broker has answered, or is dead. Whoever is to be woken.
     pub fn answer(&self, outcome: RemoteOutcome) -> Option<Waker> {
         let mut state = self.0.lock();
-        debug_assert!(state.left > 0, "more brokers answer than were asked");
-        state.left = state.left.saturating_sub(1);
-        state.outcome = state.outcome.and(outcome);
-        if state.left == 0 { state.waker.take() } else { None }
+        state.has_unnamed |= !outcome.is_success();
+        state.note(outcome)
+    }
+
+    /// The same of one that has not taken its part.
+    pub fn leave_out(&self, outcome: RemoteOutcome, left_out: LeftOut) -> Option<Waker> {
+        let mut state = self.0.lock();
+        state.left_out.push(left_out);
+        state.note(outcome)
+    }
+
+    /// Who has not taken its part, once all have answered; `None` when that is not known of everybody.
+    #[must_use]
+    pub fn take_left_out(&self) -> Option<Vec<LeftOut>> {
+        let mut state = self.0.lock();
+        (!state.has_unnamed).then(|| std::mem::take(&mut state.left_out))
     }
 
     /// The outcome, once all have answered; else `waker` is kept.
@@ -77,7 +95,24 @@ impl PublishTicket {
     }
 }
 
+impl State {
+    fn note(&mut self, outcome: RemoteOutcome) -> Option<Waker> {
+        debug_assert!(self.left > 0, "more brokers answer than were asked");
+        self.left = self.left.saturating_sub(1);
+        self.outcome = self.outcome.and(outcome);
+        if self.left == 0 { self.waker.take() } else { None }
+    }
+}
+
 impl RemoteOutcome {
+    /// Whether everybody who was asked has what it wants.
+    fn is_success(self) -> bool {
+        match self {
+            Self::NoMatch | Self::Enqueued => true,
+            Self::Full | Self::Unknown | Self::Refused(_) => false,
+        }
+    }
+
     /// What two brokers' answers amount to.
     fn and(self, other: Self) -> Self {
         match (self, other) {

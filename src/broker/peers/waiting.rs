@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::Step;
+use crate::broker::peers::again::{LeftOut, LeftOuts};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
@@ -22,6 +24,8 @@ pub struct Waiting {
     pub(crate) subscribes: VecDeque<UnconfirmedSubscribe>,
     /// What the store is to have first.
     pub(crate) steps: VecDeque<Step>,
+    /// Who did not take messages of QoS 2 that were not answered.
+    pub(super) left_out: LeftOuts,
 }
 
 /// A PUBLISH whose acknowledgement has not been sent.
@@ -42,12 +46,20 @@ enum Answer {
     Pending(Arc<PublishTicket>),
 }
 
+/// Who has not taken a publish that is not answered.
+enum Untaken {
+    /// Nobody has it, or it is not known who does not: it comes again as new.
+    ByAnybody,
+    /// These: it comes again for them.
+    By(Vec<LeftOut>),
+}
+
 /// What a publish has come to.
 enum Verdict {
     /// Its publisher is told so.
     Told(ReasonCode, Option<&'static str>),
     /// Nothing that could be told would be true: the connection is to be closed for this reason.
-    Untold(ReasonCode, &'static str),
+    Untold(ReasonCode, &'static str, Untaken),
 }
 
 impl Waiting {
@@ -72,7 +84,10 @@ impl Waiting {
     /// Whether nothing is waited for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.publishes.is_empty() && self.subscribes.is_empty() && self.steps.is_empty()
+        self.publishes.is_empty()
+            && self.subscribes.is_empty()
+            && self.steps.is_empty()
+            && self.left_out.is_empty()
     }
 
     /// Whether the client waits on its present connection for an answer to a publish.
@@ -136,13 +151,14 @@ impl Client {
         self.push_unanswered(qos, id, Answer::Known(reason_code, reason));
     }
 
-    /// Answers a QoS 2 message that comes again and was taken, behind what the client has asked for on
-    /// this connection. What it has not asked for yet is behind it.
-    pub(crate) fn answer_again(&mut self, id: PacketId) {
+    /// Answers a QoS 2 message that comes again, with success or with what `ticket` comes to: behind what
+    /// the client has asked for on this connection. What it has not asked for yet is behind it.
+    pub(crate) fn answer_repeat(&mut self, id: PacketId, ticket: Option<Arc<PublishTicket>>) {
         let publishes = &mut self.waiting.get_or_insert_default().publishes;
         let place = publishes.iter().rposition(|one| one.asked > 0).map_or(0, |place| place + 1);
-        let answer = Answer::Known(ReasonCode::Success, None);
-        publishes.insert(place, UnansweredPublish { id, qos: QoS::ExactlyOnce, answer, asked: 1 });
+        let answer = ticket.map_or(Answer::Known(ReasonCode::Success, None), Answer::Pending);
+        let qos = QoS::ExactlyOnce;
+        publishes.insert(place, UnansweredPublish { id, qos, answer, asked: 1 });
     }
 
     fn push_unanswered(&mut self, qos: QoS, id: PacketId, answer: Answer) {
@@ -153,28 +169,46 @@ impl Client {
 
 impl Client {
     /// The client is away and its Session is to leave this broker: whether nothing is waited for any
-    /// more. What was refused it sends again, as new.
-    pub(crate) fn settle_unheard(&mut self, waker: &Waker) -> bool {
+    /// more.
+    pub(crate) fn settle_unheard(&mut self, counters: &ShardCounters, waker: &Waker) -> bool {
         let version = self.session.version();
-        while let Some(waiting) = &mut self.waiting {
-            let Some(first) = waiting.publishes.front() else {
-                self.waiting = None;
-                return true;
-            };
-            let Some(verdict) = first.verdict(version, waker) else { return false };
+        let Some(mut waiting) = self.waiting.take() else { return true };
+        while let Some(first) = waiting.publishes.front()
+            && let Some(verdict) = first.verdict(version, waker)
+        {
             let id = first.id;
             waiting.publishes.pop_front();
-            self.note_unheard(id, &verdict);
+            self.note_unheard(&mut waiting.left_out, id, verdict, counters);
         }
-        true
+        let is_settled = waiting.publishes.is_empty();
+        if is_settled {
+            waiting.subscribes.clear();
+            waiting.steps.clear();
+        }
+        if !waiting.is_empty() {
+            self.waiting = Some(waiting);
+        }
+        is_settled
     }
 
-    /// A publish has come to this, and the client does not hear of it. Should it not have been taken,
-    /// it comes again as new.
-    fn note_unheard(&mut self, id: PacketId, verdict: &Verdict) {
+    /// A publish has come to this, and its client does not hear of it. What was not taken comes again:
+    /// for those who did not take it, or as new.
+    fn note_unheard(
+        &mut self,
+        left_outs: &mut LeftOuts,
+        id: PacketId,
+        verdict: Verdict,
+        counters: &ShardCounters,
+    ) {
         match verdict {
             Verdict::Told(reason_code, _) if !reason_code.is_error() => {}
-            Verdict::Told(..) | Verdict::Untold(..) => self.forget_publish(id),
+            Verdict::Told(..) | Verdict::Untold(.., Untaken::ByAnybody) => self.forget_publish(id),
+            Verdict::Untold(.., Untaken::By(left_out)) => {
+                if !left_outs.note(id, left_out) {
+                    counters.left_outs_forgotten.increment();
+                    self.forget_publish(id);
+                }
+            }
         }
     }
 }
@@ -195,10 +229,23 @@ impl UnansweredPublish {
             RemoteOutcome::Full if version == ProtocolVersion::V5 => {
                 Verdict::Told(ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
             }
-            RemoteOutcome::Full => Verdict::Untold(ReasonCode::QuotaExceeded, REFUSED_ELSEWHERE),
-            RemoteOutcome::Refused(reason_code) => Verdict::Untold(reason_code, REFUSED),
-            RemoteOutcome::Unknown => Verdict::Untold(ReasonCode::UnspecifiedError, ANSWER_LOST),
+            RemoteOutcome::Full => {
+                let reason_code = ReasonCode::QuotaExceeded;
+                Verdict::Untold(reason_code, REFUSED_ELSEWHERE, Untaken::ByAnybody)
+            }
+            RemoteOutcome::Refused(reason_code) => {
+                Verdict::Untold(reason_code, REFUSED, self.untaken(ticket))
+            }
+            RemoteOutcome::Unknown => {
+                Verdict::Untold(ReasonCode::UnspecifiedError, ANSWER_LOST, self.untaken(ticket))
+            }
         })
+    }
+
+    /// A client that sends QoS 1 again sends it to all.
+    fn untaken(&self, ticket: &PublishTicket) -> Untaken {
+        let left_out = (self.qos == QoS::ExactlyOnce).then(|| ticket.take_left_out()).flatten();
+        left_out.map_or(Untaken::ByAnybody, Untaken::By)
     }
 }
 
@@ -215,7 +262,7 @@ impl Turn<'_> {
     ) -> Result<(), EndCause> {
         let Some(mut waiting) = client.waiting.take() else { return Ok(()) };
         let settled = self
-            .answer_publishes(client, &mut waiting.publishes, waker)
+            .answer_publishes(client, &mut waiting, waker)
             .and_then(|()| self.confirm_subscribes(client, &mut waiting.subscribes, waker))
             .and_then(|()| self.take_steps(client, &mut waiting.steps, waker));
         if !waiting.is_empty() {
@@ -227,9 +274,10 @@ impl Turn<'_> {
     fn answer_publishes(
         &mut self,
         client: &mut Client,
-        publishes: &mut VecDeque<UnansweredPublish>,
+        waiting: &mut Waiting,
         waker: &Waker,
     ) -> Result<(), EndCause> {
+        let Waiting { publishes, left_out, .. } = waiting;
         let version = client.session.version();
         while let Some(first) = publishes.front() {
             let Some(verdict) = first.verdict(version, waker) else { return Ok(()) };
@@ -239,19 +287,17 @@ impl Turn<'_> {
             }
             let (qos, id, asked) = (first.qos, first.id, first.asked);
             publishes.pop_front();
-            if asked == 0 {
-                client.note_unheard(id, &verdict);
-                continue;
-            }
+            let counters = &self.shard.counters;
             match verdict {
+                verdict if asked == 0 => client.note_unheard(left_out, id, verdict, counters),
                 Verdict::Told(reason_code, reason) => {
                     for _ in 0..asked {
                         client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
                         self.shard.counters.packets_sent.increment();
                     }
                 }
-                Verdict::Untold(reason_code, reason) => {
-                    client.note_unheard(id, &verdict);
+                Verdict::Untold(reason_code, reason, _) => {
+                    client.note_unheard(left_out, id, verdict, counters);
                     return Err(EndCause::new(reason_code, reason));
                 }
             }

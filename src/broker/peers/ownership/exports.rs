@@ -219,7 +219,7 @@ impl Turn<'_> {
             Outgoing::Gathering { mut client, round: Some(round) }
                 if Self::has_passed(peers, round) =>
             {
-                if !client.settle_unheard(waker) {
+                if !client.settle_unheard(&self.shard.counters, waker) {
                     return Some(Outgoing::Gathering { client, round: Some(round) });
                 }
                 self.freeze(peers, number, export, client)
@@ -321,8 +321,9 @@ impl Turn<'_> {
         }
         self.withdraw_subscriptions(&client.session);
         let contents = client.session.hand_over();
+        let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
         self.let_go(&export.client_id);
-        self.send_rest(peers, export, Parts::of_contents(&contents, peers))
+        self.send_rest(peers, export, Parts::of_contents(&contents, &left_out, peers))
     }
 
     /// The registry has nothing of the Client Identifier any more, but for who waits for it.

@@ -311,6 +311,7 @@ impl Turn<'_> {
             Some(mut client) if is_whole => {
                 self.shard.counters.sessions_moved_here.increment();
                 client.session.take_over(incoming.received.contents);
+                client.remember_left_outs(incoming.received.left_out, &self.shard.counters);
                 let mailbox = Arc::clone(client.session.mailbox());
                 let place = self.own(peers, |state| state.take_place(news.claim, &news.client_id));
                 self.park_import(client, place);

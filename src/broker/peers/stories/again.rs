@@ -1,10 +1,13 @@
-//! Messages of QoS 2 that their publishers send again.
+//! Messages of QoS 2 that their publishers send again: because nobody told them what came of them, or
+//! nothing true could be told.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::broker::options::BrokerOptions;
-use crate::mqtt::{Pubcomp, Publish, Pubrec};
+use crate::broker::peers::again::{LeftOut, LeftOuts};
+use crate::cluster::lane::LaneOptions;
+use crate::mqtt::{Pubcomp, Publish, Pubrec, TopicFilter};
 use crate::ports::clock::Tick;
 use crate::session::mailbox::MailboxOptions;
 
@@ -114,4 +117,212 @@ fn a_message_that_nobody_had_room_for_is_new_when_its_publisher_did_not_hear_so(
     sent(&mut cluster, writer, "t", "two", 2);
     assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
     assert_eq!(payloads(&cluster.received(member)), ["two"]);
+}
+
+/// Messages until the way to broker 2 is full, with the last of them.
+const MESSAGES: u16 = 5;
+
+fn body(number: u16) -> String {
+    format!("{number}{}", "x".repeat(1_000))
+}
+
+fn numbers(packets: &[Packet]) -> Vec<u16> {
+    payloads(packets).iter().map(|body| body.trim_end_matches('x').parse().unwrap()).collect()
+}
+
+fn repeated(cluster: &Cluster, node: usize) -> u64 {
+    cluster.broker(node).counters().totals().peer_publishes_repeated
+}
+
+/// A publisher at broker 0 whose last message broker 2 did not take, a subscriber at each broker, and
+/// one at broker 2 alone that is in a group.
+fn with_a_broker_left_out() -> (Cluster, LineId, [LineId; 4]) {
+    let lanes = LaneOptions { data_bytes_max: 1_000, ..LaneOptions::default() };
+    let mut cluster = Cluster::with_lanes(3, lanes);
+    let readers = [0, 1, 2, 2].map(|node| {
+        let count = cluster.broker(node).registry().len();
+        open(&mut cluster, node, &format!("reader-{node}-{count}"), 0)
+    });
+    for reader in &readers[..3] {
+        subscribed(&mut cluster, *reader, "t", QoS::ExactlyOnce);
+    }
+    subscribed(&mut cluster, readers[3], "$share/g/t", QoS::ExactlyOnce);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    cluster.hold(0, 2);
+    for number in 1..=MESSAGES {
+        sent(&mut cluster, writer, "t", &body(number), number);
+    }
+    assert!(cluster.received(writer).is_empty(), "broker 2 has answered nothing");
+    cluster.release(0, 2);
+    cluster.pump();
+    let answers = cluster.received(writer);
+    assert_eq!(count(&answers, is_pubrec), usize::from(MESSAGES) - 1);
+    assert!(cluster.is_closed(writer), "nothing true can be said of the last one");
+    (cluster, writer, readers)
+}
+
+fn check_all_have_it(cluster: &mut Cluster, node: usize, readers: [LineId; 4]) {
+    let writer = open(cluster, node, "writer", 600);
+    for _ in 0..2 {
+        sent(cluster, writer, "t", &body(MESSAGES), MESSAGES);
+        assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+    }
+    assert_eq!(repeated(cluster, node), 1, "whoever is known to have it is not asked");
+    let all: Vec<_> = (1..=MESSAGES).collect();
+    for reader in readers {
+        assert_eq!(numbers(&cluster.received(reader)), all);
+    }
+}
+
+/// The way to one broker was full, the others had the message. Neither success nor a refusal could be
+/// told, the publisher's connection was closed, and the message that it sent again was a new one to the
+/// broker: who had it got it twice.
+#[test]
+fn who_was_left_out_gets_a_message_that_is_sent_again_and_nobody_else() {
+    let (mut cluster, _closed, readers) = with_a_broker_left_out();
+    check_all_have_it(&mut cluster, 0, readers);
+}
+
+/// The same where the Session of the publisher has moved, be it to the broker that was left out.
+#[test]
+fn who_was_left_out_gets_a_message_that_is_sent_again_at_another_broker() {
+    for node in [1, 2] {
+        let (mut cluster, _closed, readers) = with_a_broker_left_out();
+        check_all_have_it(&mut cluster, node, readers);
+    }
+}
+
+/// What is remembered goes with the Packet Identifier that PUBREL frees, and with the Session.
+#[test]
+fn a_packet_identifier_that_is_used_again_is_for_all() {
+    for is_released in [true, false] {
+        let (mut cluster, _closed, readers) = with_a_broker_left_out();
+        for reader in readers {
+            cluster.received(reader);
+        }
+        if !is_released {
+            let anew = open(&mut cluster, 0, "writer", 0);
+            cluster.lose(anew);
+        }
+        let writer = open(&mut cluster, 0, "writer", 600);
+        if is_released {
+            let id = PacketId::new(MESSAGES).unwrap();
+            cluster.send(writer, &Packet::Pubrel(Pubrel::new(id, ReasonCode::Success)));
+        }
+        sent(&mut cluster, writer, "t", &body(9), MESSAGES);
+        assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+        assert_eq!(readers.map(|one| numbers(&cluster.received(one))), [[9]; 4]);
+        assert_eq!(repeated(&cluster, 0), 0);
+    }
+}
+
+#[test]
+fn whose_queue_was_full_gets_a_message_that_is_sent_again_and_nobody_else() {
+    let mut cluster = narrow_cluster(2);
+    let near = open(&mut cluster, 0, "near", 0);
+    let far = open(&mut cluster, 1, "far", 600);
+    for reader in [near, far] {
+        subscribed(&mut cluster, reader, "t", QoS::ExactlyOnce);
+    }
+    cluster.lose(far);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "one", 1);
+    sent(&mut cluster, writer, "t", "two", 2);
+    assert!(cluster.is_closed(writer));
+    let (far, got) = emptied(&mut cluster, 1, "far");
+    assert_eq!(got, ["one"]);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "two", 2);
+    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+    assert_eq!(payloads(&cluster.received(far)), ["two"]);
+    assert_eq!(payloads(&cluster.received(near)), ["one", "two"]);
+}
+
+/// The members of a group had no room, and a subscriber beside them had: only they are tried again.
+#[test]
+fn a_group_that_was_full_gets_a_message_that_is_sent_again_and_nobody_else() {
+    let mut cluster = narrow_cluster(2);
+    let reader = open(&mut cluster, 1, "reader", 0);
+    subscribed(&mut cluster, reader, "t", QoS::ExactlyOnce);
+    let member = open(&mut cluster, 1, "member", 600);
+    subscribed(&mut cluster, member, "$share/g/t", QoS::ExactlyOnce);
+    cluster.lose(member);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "one", 1);
+    sent(&mut cluster, writer, "t", "two", 2);
+    assert!(cluster.is_closed(writer));
+    let (member, got) = emptied(&mut cluster, 1, "member");
+    assert_eq!(got, ["one"]);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "two", 2);
+    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+    assert_eq!(payloads(&cluster.received(member)), ["two"]);
+    assert_eq!(payloads(&cluster.received(reader)), ["one", "two"]);
+}
+
+/// The answer of one broker is lost, and with it whether it has the message. The others have it.
+#[test]
+fn a_message_whose_answer_is_lost_comes_again_to_nobody_who_has_answered() {
+    let lanes = LaneOptions { control_bytes_max: 200, ..LaneOptions::default() };
+    let mut cluster = Cluster::with_lanes(3, lanes);
+    let readers = [0, 1, 2].map(|node| open(&mut cluster, node, &format!("reader-{node}"), 0));
+    for reader in readers {
+        subscribed(&mut cluster, reader, "t", QoS::ExactlyOnce);
+    }
+    let noisy = open(&mut cluster, 1, "noisy", 0);
+    subscribed(&mut cluster, noisy, "noise", QoS::AtLeastOnce);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    let other = open(&mut cluster, 0, "other", 0);
+    cluster.hold(1, 0);
+    sent(&mut cluster, writer, "t", "one", 1);
+    for number in 1..=100 {
+        cluster.send(other, &publish("noise", "x", QoS::AtLeastOnce, number));
+        cluster.pump();
+    }
+    assert_eq!(cluster.lane(1, 0).cuts, 1);
+    cluster.release(1, 0);
+    cluster.pump();
+    assert!(cluster.is_closed(writer), "nobody knows what came of it at broker 1");
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "one", 1);
+    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+    let got = readers.map(|reader| payloads(&cluster.received(reader)).len());
+    assert_eq!(got, [1, 2, 1]);
+}
+
+/// It comes to its end while the client is away, which is not let go for it when it is back.
+#[test]
+fn who_is_back_before_it_has_asked_stays() {
+    let mut cluster = narrow_cluster(2);
+    let near = open(&mut cluster, 0, "near", 0);
+    let far = open(&mut cluster, 1, "far", 600);
+    for reader in [near, far] {
+        subscribed(&mut cluster, reader, "t", QoS::ExactlyOnce);
+    }
+    cluster.lose(far);
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "one", 1);
+    cluster.hold(1, 0);
+    sent(&mut cluster, writer, "t", "two", 2);
+    cluster.lose(writer);
+    cluster.release(1, 0);
+    let (far, _one) = emptied(&mut cluster, 1, "far");
+    let writer = open(&mut cluster, 0, "writer", 600);
+    sent(&mut cluster, writer, "t", "two", 2);
+    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+    assert_eq!(payloads(&cluster.received(far)), ["two"]);
+    assert_eq!(payloads(&cluster.received(near)), ["one", "two"]);
+}
+
+/// More is not remembered than there is room for. What is forgotten goes to all, and is counted.
+#[test]
+fn what_is_remembered_of_one_session_is_bounded() {
+    let mut left_outs = LeftOuts::default();
+    let left_out = || vec![LeftOut::of_group(&TopicFilter::parse("$share/g/t").unwrap())];
+    let mut id = PacketId::MIN;
+    while left_outs.note(id, left_out()) {
+        id = id.next();
+    }
+    assert_eq!(id.get(), 1_025);
+    assert!(left_outs.note(PacketId::MIN, left_out()), "it is known already");
 }
