@@ -903,7 +903,7 @@ fn handle_repeat(
             return answer(turn, client, (message.qos, id), code, Some(NOT_AUTHORIZED));
         }
         let message = Arc::new(turn.named(message));
-        let ticket = turn.publish_again(peers, &message, left_out);
+        let ticket = turn.publish_again(peers, &message, &left_out);
         client.answer_repeat(id, Some(ticket));
         return Ok(());
     }

@@ -135,7 +135,7 @@ impl Turn<'_> {
         &mut self,
         peers: &Peers,
         message: &Arc<Message>,
-        left_out: Vec<LeftOut>,
+        left_out: &[LeftOut],
     ) -> Arc<PublishTicket> {
         self.shard.counters.peer_publishes_repeated.increment();
         // Somebody has it.
@@ -151,7 +151,7 @@ impl Turn<'_> {
         &mut self,
         peers: &Peers,
         message: &Arc<Message>,
-        left_out: LeftOut,
+        left_out: &LeftOut,
         ticket: &Arc<PublishTicket>,
     ) {
         self.offer_elsewhere(message, &left_out.groups, ticket, &[]);
@@ -177,7 +177,7 @@ impl Turn<'_> {
         &mut self,
         peers: &Peers,
         message: &Arc<Message>,
-        left_out: LeftOut,
+        left_out: &LeftOut,
         ticket: &PublishTicket,
     ) {
         let is_for_subscribers = left_out.is_for_subscribers;
@@ -190,7 +190,8 @@ impl Turn<'_> {
         if let PublishOutcome::Refused(refusal) = outcome {
             ticket.expect_another();
             let refused = RemoteOutcome::Refused(refusal.reason_code());
-            let left_out = LeftOut { groups: SmallVec::new(), version: None, ..left_out };
+            let (peer, groups, version) = (left_out.peer, SmallVec::new(), None);
+            let left_out = LeftOut { peer, is_for_subscribers, groups, version };
             let waker = ticket.leave_out(refused, left_out);
             self.shard.wake_later(waker);
         }
