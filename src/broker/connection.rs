@@ -777,6 +777,13 @@ impl Connection {
         matches!(self.stage, Stage::Closed)
     }
 
+    /// Whether the client has all it needs to be let in but the store's word: it takes no place from
+    /// those who have not.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        matches!(self.stage, Stage::Open(_) | Stage::Storing { .. })
+    }
+
     /// Whether a CONNECT has been accepted and the connection lasts.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -121,14 +121,14 @@ impl<S: Link> Driver<S> {
         let options = Arc::clone(&self.options);
         let now = options.clock.now();
         let turn = &mut Turn { broker: &options.broker, shard, now, outbox };
-        let was_open = self.connection.is_open();
+        let was_admitted = self.connection.is_admitted();
         if self.timer_at.is_some_and(|at| at <= now) {
             // It has gone off: whatever this turn waits for arms it again.
             self.timer_at = None;
             self.connection.handle_timeout(turn);
         }
         let wants_turn = self.work(cx, turn, read_buffer);
-        if !was_open && self.connection.is_open() {
+        if !was_admitted && self.connection.is_admitted() {
             // Before the client can hear of it: its place among the half open is free by then.
             self.stream.mark_established();
         }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Mortal, take};
-use crate::conformance::{Stage, Target, Version};
+use crate::conformance::{Client, Outcome, Publish, Stage, Target, Version, ack, kind};
 
 const DEATHS: usize = 8;
 
@@ -17,7 +17,7 @@ fn publish_through(target: &Target, unique: &str, is_over: &AtomicBool, acked: &
     let mut stage = Stage::new(target.clone(), Version::V5);
     unique.clone_into(&mut stage.unique);
     let connect = stage.connect("publisher").kept();
-    let mut number = 0_u64;
+    let (mut number, mut has_pubrec) = (0_u64, false);
     while !is_over.load(Ordering::Relaxed) {
         let Ok(mut client) = stage.enter(&connect) else {
             thread::yield_now();
@@ -27,13 +27,27 @@ fn publish_through(target: &Target, unique: &str, is_over: &AtomicBool, acked: &
         while !is_over.load(Ordering::Relaxed) {
             let id = u16::try_from(number % 60_000).unwrap() + 1;
             let message = stage.message("t/n", number.to_string()).qos(2, id);
-            if client.complete(&message).is_err() {
+            if complete(&mut client, &message, &mut has_pubrec).is_err() {
                 break;
             }
             number += 1;
             acked.store(number, Ordering::Relaxed);
         }
     }
+}
+
+/// Goes on with the handshake where it was: who has PUBREC sends PUBREL, and PUBLISH no more
+/// [MQTT-4.3.3-6]. A PUBLISH behind a PUBREL whose PUBCOMP died with the broker is another message.
+fn complete(client: &mut Client, message: &Publish, has_pubrec: &mut bool) -> Outcome {
+    if !*has_pubrec {
+        client.send(&message.bytes());
+        client.expect_ack(kind::PUBREC, message.id)?;
+        *has_pubrec = true;
+    }
+    client.send(&ack(kind::PUBREL, message.id));
+    client.expect_ack(kind::PUBCOMP, message.id)?;
+    *has_pubrec = false;
+    Ok(())
 }
 
 #[test]

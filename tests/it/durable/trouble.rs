@@ -119,6 +119,26 @@ fn a_store_that_is_locked_is_told_and_keeps_only_those_who_need_it() {
     assert_eq!(take_until(&mut sleeper, b"kept", b"unanswered"), [b"kept".to_vec()]);
 }
 
+/// Clients that waited for the store were half open, and nobody else came in.
+#[test]
+fn who_waits_for_the_store_keeps_nobody_out() {
+    let arguments = ["--admin-port", "0", "--store-wait-secs", "20", "--half-open-max", "2"];
+    let mortal = Mortal::start(&arguments);
+    let lock = Lock::on(&mortal);
+    let mut waiting = Vec::new();
+    for (count, name) in (1..).zip(["a", "b", "c", "d"]) {
+        waiting.push(begin(&mortal, name, Version::V5));
+        mortal.broker.wait_for_metric("connections", |open| open == count);
+        mortal.broker.wait_for_metric("connections_half_open", |half_open| half_open == 0);
+    }
+    mortal.broker.wait_for_metric("store_retries_total", |retries| retries > 0);
+    carry_on(&mortal);
+    lock.let_go();
+    for client in &mut waiting {
+        assert_eq!(connack(client), (0, false));
+    }
+}
+
 #[test]
 fn who_waits_for_the_store_goes_on_when_it_answers() {
     let mortal = start("20");
