@@ -7,6 +7,7 @@
 //! Nothing here reads the globals of the process but [`Surroundings::of_this_process`]: the same
 //! surroundings give the same configuration, as long as the file stays the same.
 
+mod database;
 mod docs;
 mod draft;
 mod environment;
@@ -26,6 +27,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use database::{ConnectionString, Database, Secret, SslMode};
 pub use error::{ConfigError, Origin, Warning};
 pub use flags::Passwd;
 pub use limits::{Limits, OverflowPolicy};
@@ -57,6 +59,8 @@ pub struct Config {
     pub admin: Admin,
     /// Several brokers that are one.
     pub cluster: Cluster,
+    /// PostgreSQL.
+    pub database: Database,
     /// Topics that keep their latest value.
     pub last_value: LastValue,
     /// How the broker stops.
@@ -70,16 +74,38 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 9] {
-        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
-            self;
-        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
+    fn sections(&self) -> [&dyn Section; 10] {
+        let Self {
+            broker,
+            listen,
+            auth,
+            log,
+            admin,
+            database,
+            cluster,
+            last_value,
+            drain,
+            limits,
+            ..
+        } = self;
+        [broker, listen, auth, log, admin, database, cluster, last_value, drain, limits]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
-        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
-            self;
-        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
+        let Self {
+            broker,
+            listen,
+            auth,
+            log,
+            admin,
+            database,
+            cluster,
+            last_value,
+            drain,
+            limits,
+            ..
+        } = self;
+        [broker, listen, auth, log, admin, database, cluster, last_value, drain, limits]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.
@@ -91,6 +117,7 @@ impl Config {
             ));
         }
         self.check_cluster()?;
+        self.database.check(self.broker.no_database)?;
         let limits = &self.limits;
         for (name, packet_bytes_max) in self
             .listeners

@@ -1,7 +1,10 @@
 //! What outlives the broker: it is killed, started again on the same directory, and asked.
 
 mod killed_under_load;
+mod postgres;
 mod sessions;
+
+use std::cell::RefCell;
 
 use crate::conformance::{Client, Publish, Stage, Version, ack, kind};
 use crate::harness::{Broker, free_port};
@@ -16,7 +19,10 @@ impl Mortal {
     /// One that has stored nothing.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let port = free_port().to_string();
-        let broker = Broker::start(&[&["--port", &port], arguments].concat());
+        let database = DATABASE.with_borrow(Clone::clone);
+        let database = database.iter().flat_map(|database| ["--db", database]);
+        let place: Vec<_> = ["--port", &port].into_iter().chain(database).collect();
+        let broker = Broker::start(&[&place, arguments].concat());
         let stage = broker.stage(Version::V5);
         Self { broker, stage }
     }
@@ -37,6 +43,11 @@ impl Mortal {
     pub(crate) fn keeper(&self, name: &str) -> Client {
         self.stage.enter(&self.stage.connect(name).kept()).unwrap()
     }
+}
+
+thread_local! {
+    /// What the brokers of this test keep things in; in their directories where there is nothing.
+    static DATABASE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Takes so many messages and completes their handshakes, whatever comes in between.

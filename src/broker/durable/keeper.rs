@@ -118,7 +118,7 @@ impl Keeper {
             self.numbers = first..first + NUMBERS;
         }
         let number = self.numbers.next().unwrap_or_default();
-        message_id(self.durable.start, number)
+        message_id(self.durable.start(), number)
     }
 
     /// Ends a turn: hands over what it has collected.

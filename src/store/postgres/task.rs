@@ -100,7 +100,11 @@ impl Task {
 
     async fn try_once(&mut self, batches: &[&Batch]) -> Result<Outcomes, Failure> {
         if self.link.is_none() {
-            self.link = Some(Link::open(&self.options, &self.tasks).await?);
+            let opened = Link::open(&self.options, &self.tasks).await;
+            if let Err(Failure::Refused(why)) = &opened {
+                self.set_health(StoreHealth::Broken(why.clone()));
+            }
+            self.link = Some(opened?);
         }
         let link = self.link.as_ref().expect("it was opened");
         if batches.is_empty() {
@@ -123,7 +127,8 @@ impl Task {
         match &health {
             StoreHealth::Good => tracing::info!("the store is good again"),
             StoreHealth::Degraded(why) | StoreHealth::Broken(why) => {
-                tracing::error!(why, "the store is degraded: what must be stored waits");
+                let place = self.options.place();
+                tracing::error!(why, place, "the store is degraded: what must be stored waits");
             }
         }
         *known = health;

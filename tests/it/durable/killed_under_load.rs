@@ -13,7 +13,12 @@ const DEATHS: usize = 8;
 
 /// Publishes numbers in a row, each until it is acknowledged, through every death; returns how many
 /// were.
-fn publish_through(target: &Target, unique: &str, is_over: &AtomicBool, acked: &AtomicU64) {
+pub(super) fn publish_through(
+    target: &Target,
+    unique: &str,
+    is_over: &AtomicBool,
+    acked: &AtomicU64,
+) {
     let mut stage = Stage::new(target.clone(), Version::V5);
     unique.clone_into(&mut stage.unique);
     let connect = stage.connect("publisher").kept();
@@ -37,7 +42,7 @@ fn publish_through(target: &Target, unique: &str, is_over: &AtomicBool, acked: &
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_and_qos_2_comes_once() {
+pub(super) fn nothing_acknowledged_is_lost_and_qos_2_comes_once() {
     let mut mortal = Mortal::start(&[]);
     {
         let mut sleeper = mortal.keeper("sleeper");

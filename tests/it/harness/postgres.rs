@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, thread};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::guardian::Guardian;
 use super::{free_port, fresh_dir};
 
@@ -83,10 +85,10 @@ impl Postgres {
 
     /// Kills it, and what it has started.
     pub(crate) fn kill(&mut self) {
+        self.thaw();
         let Some((mut server, mut guardian)) = self.running.take() else { return };
         // Immediate: no checkpoint, as after a crash. It takes its own processes along.
-        let id = rustix::process::Pid::from_child(&server);
-        let _gone = rustix::process::kill_process(id, rustix::process::Signal::QUIT);
+        let _gone = kill_process(Pid::from_child(&server), Signal::QUIT);
         let _gone = server.wait();
         guardian.dismiss();
     }
@@ -94,6 +96,28 @@ impl Postgres {
     /// Starts it again on what it wrote before.
     pub(crate) fn start_again(&mut self) {
         assert!(self.spawn(), "it had come up before");
+    }
+
+    /// Stops all of its processes where they are, until it is thawed.
+    pub(crate) fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    /// The server first, so that it starts nothing meanwhile.
+    fn signal_all(&self, signal: Signal) {
+        let Some((server, _)) = &self.running else { return };
+        let _gone = kill_process(Pid::from_child(server), signal);
+        let id = server.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let child = Pid::from_raw(child.parse().expect("a process")).expect("it is no zero");
+            let _gone = kill_process(child, signal);
+        }
     }
 
     fn spawn(&mut self) -> bool {
