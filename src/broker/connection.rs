@@ -842,6 +842,7 @@ pub(crate) fn handle_publish(
             Ok(())
         }
         Published::New(message, Some(id)) if may_publish(turn, client, &message) => {
+            turn.tell_of_publish(client, &message);
             let message = Arc::new(turn.named(message));
             answer_when_published(turn, client, Unanswered { message, id })
         }
@@ -864,6 +865,7 @@ pub(crate) fn handle_publish(
 #[inline]
 fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Message) {
     if may_publish(turn, client, &message) {
+        turn.tell_of_publish(client, &message);
         // There is nobody to tell; the counters have it.
         let _outcome = turn.publish(message);
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::broker::latest::LatestOptions;
+use crate::broker::telling::Telling;
 use crate::session::mailbox::{MailboxOptions, Overflow};
 
 /// What a SUBACK does when another broker takes long to apply the filters.
@@ -54,6 +55,8 @@ pub struct BrokerOptions {
     pub cached_topic_bytes_max: usize,
     /// Whether a SUBACK waits for a broker that takes long.
     pub suback_barrier: SubackBarrier,
+    /// What is told beside connects, disconnects and refusals.
+    pub telling: Telling,
 }
 
 impl Default for BrokerOptions {
@@ -85,6 +88,7 @@ impl Default for BrokerOptions {
             cached_routes_max: 65_536,
             cached_topic_bytes_max: 8 * MIB,
             suback_barrier: SubackBarrier::default(),
+            telling: Telling::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Nothing here reads the globals of the process but [`Surroundings::of_this_process`]: the same
 //! surroundings give the same configuration, as long as the file stays the same.
 
+mod activity;
 mod database;
 mod docs;
 mod draft;
@@ -27,6 +28,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use activity::{Activity, ActivityLog};
 pub use database::{ConnectionString, Database, Secret, SslMode};
 pub use error::{ConfigError, Origin, Warning};
 pub use flags::Passwd;
@@ -61,6 +63,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// PostgreSQL.
     pub database: Database,
+    /// What is written down of clients.
+    pub activity: Activity,
     /// Topics that keep their latest value.
     pub last_value: LastValue,
     /// How the broker stops.
@@ -74,7 +78,7 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 10] {
+    fn sections(&self) -> [&dyn Section; 11] {
         let Self {
             broker,
             listen,
@@ -82,16 +86,17 @@ impl Config {
             log,
             admin,
             database,
+            activity,
             cluster,
             last_value,
             drain,
             limits,
             ..
         } = self;
-        [broker, listen, auth, log, admin, database, cluster, last_value, drain, limits]
+        [broker, listen, auth, log, admin, database, activity, cluster, last_value, drain, limits]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 11] {
         let Self {
             broker,
             listen,
@@ -99,13 +104,14 @@ impl Config {
             log,
             admin,
             database,
+            activity,
             cluster,
             last_value,
             drain,
             limits,
             ..
         } = self;
-        [broker, listen, auth, log, admin, database, cluster, last_value, drain, limits]
+        [broker, listen, auth, log, admin, database, activity, cluster, last_value, drain, limits]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.

@@ -119,6 +119,7 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "POLICY" => ("disconnect", "'disconnect'"),
                 "BARRIER" => ("bounded", "'bounded'"),
                 "MODE" => ("require", "'require'"),
+                "PLACE" => ("file", "'file'"),
                 _ => ("/some/where", "'/some/where'"),
             };
             let (name, variable) = (format!("--{}={text}", row.flag()), row.variable());

@@ -9,6 +9,7 @@ use crate::broker::turn::Turn;
 use crate::gateway::mqtt::ShardContext;
 use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
 use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
+use crate::node::activity::ActivitySource;
 use crate::node::cluster::ClusterSource;
 use crate::runtime::{Clock, ShardHandle};
 
@@ -73,6 +74,9 @@ impl Node {
                 contexts: Arc::clone(&self.contexts),
             }),
         ];
+        if let Some(log) = self.activity.clone() {
+            sources.push(Box::new(ActivitySource(log)));
+        }
         if let Some(status) = &self.cluster_status {
             let (status, broker) = (Arc::clone(status), Arc::clone(&self.broker));
             sources.push(Box::new(ClusterSource { status, broker, clock: self.clock }));

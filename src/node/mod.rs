@@ -3,6 +3,7 @@
 //! [`Node::start`] reads like a list: the order in which things come up. [`Node::run`] is what goes on
 //! until a signal, [`Node::stop`] the order in which they go down.
 
+mod activity;
 mod admin;
 mod cluster;
 mod data_dir;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::activity::ActivityLog;
 use crate::admin::{Access, AdminBindError, Health, Standing, TokenError};
 use crate::auth::FileError;
 use crate::broker::options::ConnectionOptions;
@@ -84,6 +86,8 @@ pub struct Node {
     clock: Clock,
     /// What outlives the process.
     kept: Option<Kept>,
+    /// What is written down of clients.
+    activity: Option<ActivityLog>,
     logging: Logging,
     background: Background,
     shards: Shards,
@@ -162,18 +166,20 @@ impl Node {
             broker = broker.with_peers(cluster.peers(seeds.hash));
         }
         let database = database::options(&config).map_err(OpenError::from)?;
+        let activity = activity::start(&config, database.as_ref(), clock, &background.handle());
         let kept = store::open(&config, database, &background, clock)?;
         if let Some(Kept { durable, .. }) = &kept {
             broker = broker.with_store(Arc::clone(durable));
         }
         let broker = Arc::new(broker);
         let contexts: Arc<[_]> =
-            (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
+            (0..threads).map(|_| shard_context(&broker, activity.as_ref())).collect();
         let connections_max = options::connections_max(&config, open_files);
         let mut node = Self {
             broker,
             clock,
             kept,
+            activity,
             logging,
             background,
             shards,
@@ -379,10 +385,17 @@ impl Node {
         if let Some(Kept { durable, .. }) = self.kept.as_ref().filter(|_| self.waiting.is_empty()) {
             self.background.block_on(store::flush(durable, self.clock, STORE_TIMEOUT));
         }
+        if let Some(activity) = &self.activity {
+            self.background.block_on(activity.finish(STOP_TIMEOUT));
+        }
         self.background.stop(STOP_TIMEOUT);
         tracing::info!("mqttzoo has stopped");
         drop(self.logging);
     }
+}
+
+fn shard_context(broker: &Broker, activity: Option<&ActivityLog>) -> Arc<ShardContext> {
+    Arc::new(ShardContext::new(broker).observed(activity.map(activity::observer)))
 }
 
 fn accept(

@@ -11,6 +11,7 @@ use crate::broker::durable::Durable;
 use crate::config::Config;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::TopicName;
+use crate::node::activity;
 use crate::node::database::DatabaseError;
 use crate::ports::store::{
     Batch, Collected, Completion, Done, Epoch, Operation, OwnerId, Reply, RetainedRecord,
@@ -55,9 +56,10 @@ pub(super) fn open(
     if config.cluster.zookeeper.is_some() {
         if let Some(database) = database {
             tracing::warn!(
-                "Sessions, queues and retained messages of a cluster are in memory as yet: nothing \
-                 of them is kept in PostgreSQL at {}",
-                database.place()
+                "Sessions, queues and retained messages of a cluster are in memory as yet: \
+                 PostgreSQL at {} keeps {}",
+                database.place(),
+                activity::kept_in_database(config),
             );
         }
         return Ok(None);
