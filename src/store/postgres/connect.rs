@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio_postgres::{Client, Statement};
 
 use super::PostgresOptions;
+use super::promise::Promise;
 use super::sole::keep_others_out;
 use crate::runtime::background::BackgroundHandle;
 use crate::store::migrations::{self, POSTGRES};
@@ -37,6 +38,7 @@ impl PostgresOptions {
 /// A connection and the statements that it knows.
 pub(super) struct Link {
     pub(super) client: Client,
+    pub(super) promise: Promise,
     statements: Mutex<BTreeMap<&'static str, Statement>>,
 }
 
@@ -53,7 +55,8 @@ impl Link {
         if let Some(owner) = options.sole_owner {
             keep_others_out(&client, owner).await?;
         }
-        Ok(Self { client, statements: Mutex::default() })
+        let promise = Promise::of(&client).await?;
+        Ok(Self { client, promise, statements: Mutex::default() })
     }
 
     /// The prepared form of a statement.

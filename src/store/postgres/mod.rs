@@ -11,6 +11,7 @@ mod flush;
 mod group;
 mod options;
 mod pending;
+mod promise;
 mod read;
 mod sessions;
 mod sole;

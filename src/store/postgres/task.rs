@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::PostgresOptions;
 use super::connect::Link;
 use super::group::Group;
+use super::promise::Promise;
 use crate::ports::store::{Batch, StoreError, StoreHealth};
 use crate::runtime::background::BackgroundHandle;
 use crate::store::backoff::Backoff;
@@ -21,6 +22,8 @@ pub(super) struct Task {
     health: Arc<Mutex<StoreHealth>>,
     counters: Arc<StoreCounters>,
     link: Option<Link>,
+    /// What was said of its commits.
+    told: Option<Promise>,
     /// Behind which message the search for those that nobody needs goes on.
     sweep_place: i64,
 }
@@ -33,8 +36,8 @@ impl Task {
         health: Arc<Mutex<StoreHealth>>,
         counters: Arc<StoreCounters>,
     ) -> Self {
-        let (link, sweep_place) = (None, i64::MIN);
-        Self { options, tasks, intake, health, counters, link, sweep_place }
+        let (link, told, sweep_place) = (None, None, i64::MIN);
+        Self { options, tasks, intake, health, counters, link, told, sweep_place }
     }
 
     pub(super) async fn run(mut self) {
@@ -104,7 +107,9 @@ impl Task {
             if let Err(Failure::Refused(why)) = &opened {
                 self.set_health(StoreHealth::Broken(why.clone()));
             }
-            self.link = Some(opened?);
+            let opened = opened?;
+            self.tell(opened.promise);
+            self.link = Some(opened);
         }
         let link = self.link.as_ref().expect("it was opened");
         if batches.is_empty() {
@@ -117,6 +122,19 @@ impl Task {
         }
         self.sweep_place = group.commit().await?;
         Ok(outcomes)
+    }
+
+    /// Says what a commit is worth, when that is not what it was.
+    fn tell(&mut self, promise: Promise) {
+        if self.told.replace(promise) == Some(promise) {
+            return;
+        }
+        let place = self.options.place();
+        if promise.is_broken() {
+            tracing::warn!("PostgreSQL at {place}: {promise}");
+        } else {
+            tracing::info!("PostgreSQL at {place}: {promise}");
+        }
     }
 
     fn set_health(&self, health: StoreHealth) {

@@ -142,6 +142,7 @@ fn a_broker_waits_for_a_database_that_is_not_there_yet() {
     server.start_again();
     broker.wait_for_log("keeps Sessions in PostgreSQL at 127.0.0.1/postgres");
     broker.wait_for_log("outlive this process");
+    broker.wait_for_log("and not a failover: there is no synchronous standby");
     broker.wait_until("ready", |broker| broker.ask_admin("GET", "/readyz").unwrap().0 == 200);
     assert_eq!(broker.count_in_log("accepts connections"), 1);
 
@@ -164,4 +165,15 @@ fn a_database_is_for_one_broker() {
     assert_eq!(second.count_in_log("accepts connections"), 0);
     first.kill();
     second.wait_for_log("accepts connections");
+}
+
+#[test]
+fn a_broker_of_a_cluster_says_what_it_keeps() {
+    let (ensemble, port) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());
+    let cluster = ["--zookeeper", &ensemble, "--link-port", "0"];
+    let database = ["--db-host", "127.0.0.1", "--db-port", &port];
+    let mut broker = Broker::start(&[cluster, database].concat());
+    broker.wait_for_log("of a cluster are in memory as yet: PostgreSQL at 127.0.0.1/mqttzoo keeps");
+    broker.wait_for_log("the activity log is not written");
+    assert!(broker.terminate().success());
 }
