@@ -39,6 +39,8 @@ pub(super) struct Driver {
 enum End {
     /// It is over; there must be another.
     Expired,
+    /// It has had no server for too long; another one is made.
+    Outlasted,
     /// Nobody asks, or nobody listens, any more.
     Stopped,
 }
@@ -67,7 +69,14 @@ impl Driver {
     pub(super) async fn run(mut self) {
         while let Some(mut session) = self.establish().await {
             match self.serve(&mut session).await {
-                End::Expired => self.bury(session).await,
+                End::Expired => {
+                    self.bury(&mut session).await;
+                    session.close().await;
+                }
+                End::Outlasted => {
+                    self.bury(&mut session).await;
+                    session.abandon();
+                }
                 End::Stopped => {
                     self.outbox.deliver_what_fits();
                     session.close().await;
@@ -156,6 +165,7 @@ impl Driver {
     /// Serves a session until its end or ours.
     async fn serve(&mut self, session: &mut Session) -> End {
         loop {
+            let outlasted = session.outlasted();
             let is_full = session.pending.len() >= OUTSTANDING_MAX || !self.has_room();
             let takes = session.is_connected() && !is_full;
             let end = tokio::select! {
@@ -165,6 +175,7 @@ impl Driver {
                 }
                 news = session.next() => self.told(session, news),
                 input = self.intake.next(takes) => self.asked(session, input),
+                () = outlasted => Some(End::Outlasted),
             };
             if let Some(end) = end {
                 return end;
@@ -260,7 +271,7 @@ impl Driver {
     }
 
     /// Answers everything that was asked of a session that is over, and says that it is.
-    async fn bury(&mut self, mut session: Session) {
+    async fn bury(&mut self, session: &mut Session) {
         tracing::warn!(
             session = format!("{:#x}", session.id()),
             "ZooKeeper session lost, and with it what was ephemeral: makes another"
@@ -283,7 +294,6 @@ impl Driver {
             self.answer(ticket, Err(CoordinationError::SessionExpired));
         }
         self.outbox.expired();
-        session.close().await;
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Result<Reply, CoordinationError>) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
 use zookeeper_client as zk;
 
 use super::call::{Outcome, call};
@@ -16,6 +17,8 @@ pub(super) struct Session {
     acls: zk::Acls<'static>,
     states: zk::StateWatcher,
     is_connected: bool,
+    /// Since when the client has looked for a server in vain.
+    lost_at: Option<Instant>,
     /// How many turns the connection has taken.
     turns: u64,
     /// Watches that do not stand again yet since the last turn.
@@ -58,6 +61,7 @@ impl Session {
             states,
             // A loss that came sooner than this was seen by nobody, or will be told again.
             is_connected: true,
+            lost_at: None,
             turns: 0,
             missing: 0,
             pending: Pending::default(),
@@ -101,10 +105,24 @@ impl Session {
                 return Turn::Over;
             }
         };
+        self.lost_at = if self.is_connected { None } else { self.lost_at.or(Some(Instant::now())) };
         match (was_connected, self.is_connected) {
             (_, false) => Turn::Disconnected,
             (false, true) => Turn::Reconnected,
             (true, true) => Turn::Blinked,
+        }
+    }
+
+    /// Waits until the client has been without a server for so long that another session is made
+    /// sooner. It doubles the wait between its attempts without a bound, up to the end of the session:
+    /// the ensemble may be back, and other brokers have it, for as long as it was away.
+    pub(super) fn outlasted(&self) -> impl Future<Output = ()> + use<> {
+        let until = self.lost_at.map(|at| at + self.timeout() / 3);
+        async move {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -173,6 +191,12 @@ impl Session {
         if tokio::time::timeout(CLOSE_MAX, closed).await.is_err() {
             tracing::debug!("the ensemble did not take the end of the session in time");
         }
+    }
+
+    /// Lets go of a session that has no server. The client ends it when it finds one; until then, or
+    /// until the ensemble ends it, what is ephemeral stays.
+    pub(super) fn abandon(self) {
+        drop(self);
     }
 
     fn has_room_for(&self, request: &Request) -> bool {

@@ -166,6 +166,18 @@ impl Lease {
         }
     }
 
+    /// When peers are told next how it stands, having been told at `last`: every sixth of T, at the
+    /// moment at which it turns, and from then on four times as often. Whoever sent its last
+    /// heartbeat a beat later turns a beat later, and must be heard before the lease of this one
+    /// ends.
+    pub(super) fn ping_due(&self, last: Tick) -> Tick {
+        let turns_at = self.committed.map(|sent| sent.plus_millis(self.timeout_millis / 3));
+        match turns_at.filter(|at| *at > last) {
+            Some(at) => at.min(last.plus_millis(self.timeout_millis / PINGS)),
+            None => last.plus_millis(self.timeout_millis / PINGS / 4),
+        }
+    }
+
     /// Since when this broker has told its peers without a pause that its writes are committed.
     pub(super) fn prompt_since(&self, now: Tick) -> Option<Tick> {
         self.prompt_since.filter(|_| self.own_lease(now) == PeerLease::Committed)
@@ -185,3 +197,5 @@ impl Lease {
 
 /// In one T. Two may fail before peers are told that writes are not committed.
 const BEATS: u64 = 6;
+/// In one T.
+const PINGS: u64 = 6;

@@ -272,6 +272,13 @@ impl Membership {
         self.lease.own_lease(now)
     }
 
+    /// When peers are to be told next how the own lease stands, and what they say of theirs is to be
+    /// weighed ([`Self::peers_answer`]), after it was done at `last`.
+    #[must_use]
+    pub fn ping_due(&self, last: Tick) -> Tick {
+        self.lease.ping_due(last)
+    }
+
     /// Whether the lease stands only because no broker reaches the ensemble.
     #[must_use]
     pub fn is_frozen(&self, now: Tick) -> bool {

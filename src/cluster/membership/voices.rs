@@ -33,8 +33,8 @@ impl Strangers {
 
 impl Membership {
     /// What peers say of their leases, each once, in answers no older than a third of the session
-    /// timeout. Call it every sixth of it while [`Self::own_lease`] is uncommitted, with everybody
-    /// who answers, also those that this broker does not know from the tree.
+    /// timeout. Call it when [`Self::ping_due`] says so while [`Self::own_lease`] is uncommitted, with
+    /// everybody who answers, also those that this broker does not know from the tree.
     pub fn peers_answer(&mut self, now: Tick, answers: &[(BootId, PeerLease)]) {
         if self.ending == Ending::Over {
             return;

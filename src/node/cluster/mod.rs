@@ -244,7 +244,7 @@ impl Reachable {
             left: left.clone(),
             session: None,
             awaited: None,
-            ping_at: clock.now(),
+            pinged_at: clock.now(),
             latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,

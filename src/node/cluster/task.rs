@@ -71,8 +71,8 @@ pub(super) struct ClusterTask {
     /// Whose interest and retained messages must be here before clients are taken; nothing before
     /// the own znode is there.
     pub(super) awaited: Option<BTreeSet<BootId>>,
-    /// When peers are told next that we are there.
-    pub(super) ping_at: Tick,
+    /// When peers were last told that we are there.
+    pub(super) pinged_at: Tick,
     /// When latest values are taken next.
     pub(super) latest_at: Tick,
     /// Whether a living broker has our name.
@@ -263,7 +263,8 @@ impl ClusterTask {
     /// How long there is nothing to do unless something happens.
     fn until_next(&self) -> Duration {
         let now = self.clock.now();
-        let due = self.membership.next_timeout().into_iter().chain([self.ping_at]);
+        let ping = self.membership.ping_due(self.pinged_at);
+        let due = self.membership.next_timeout().into_iter().chain([ping]);
         let due = due.chain(self.registry.next_timeout()).chain(self.relay.next_timeout());
         let due = due.chain(self.next_latest()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
@@ -279,8 +280,8 @@ impl ClusterTask {
             let wall_millis = self.clock.unix_millis();
             self.tell(|membership, now| membership.handle_timeout(now, wall_millis));
         }
-        if self.ping_at <= now {
-            self.ping_at = now.plus_millis(self.options.session_timeout_millis / PINGS);
+        if self.membership.ping_due(self.pinged_at) <= now {
+            self.pinged_at = now;
             self.ping(now);
         }
         let is_late = now >= self.membership.let_go_at();
@@ -311,7 +312,7 @@ impl ClusterTask {
             }
         });
         if own_lease == PeerLease::Uncommitted {
-            let fresh_millis = self.options.session_timeout_millis / PINGS * 2;
+            let fresh_millis = self.options.session_timeout_millis / 3;
             let answers = peers.lease_answers(now, fresh_millis);
             self.tell(|membership, now| membership.peers_answer(now, &answers));
         }
@@ -508,8 +509,6 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
 
 /// How many brokers are asked what they have of the topics: some may have been cut off as well.
 const ASKED_MAX: usize = 3;
-/// How often, within the time of a session, peers are told that we are there.
-const PINGS: u64 = 6;
 /// How long at most until the phase is looked at again.
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;

@@ -36,6 +36,8 @@ pub(super) enum Effect {
     Open(Member, Arc<Lane>),
     /// Never mind that one.
     Close(BootId),
+    /// It is in the tree from now on.
+    Registered,
     /// Its Sessions end: it has no lease.
     LetGo,
     /// It has something to say for the log.
@@ -54,7 +56,7 @@ pub(super) struct Process {
     options: MembershipOptions,
     session: Option<i64>,
     awaited: Option<BTreeSet<BootId>>,
-    ping_at: u64,
+    pinged_at: u64,
     has_let_go: bool,
     is_up: bool,
     pub(super) is_joined: bool,
@@ -110,7 +112,7 @@ impl Process {
             options,
             session: None,
             awaited: None,
-            ping_at: start.now,
+            pinged_at: start.now,
             has_let_go: false,
             is_up: false,
             is_joined: false,
@@ -148,8 +150,8 @@ impl Process {
             let wall_millis = 1_700_000_000_000 + now + self.skew_millis;
             self.tell(now, |membership, tick| membership.handle_timeout(tick, wall_millis));
         }
-        if self.ping_at <= now {
-            self.ping_at = now + SESSION_MILLIS / PINGS;
+        if self.ping_due() <= now {
+            self.pinged_at = now;
             self.ping(now);
         }
         let is_late = tick >= self.membership.let_go_at();
@@ -166,8 +168,12 @@ impl Process {
         let longest =
             if self.awaited.is_some() || !self.is_joined { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
         let timeout = self.membership.next_timeout().map(Tick::as_millis);
-        let due = timeout.into_iter().chain([self.ping_at, now + longest]).min();
+        let due = timeout.into_iter().chain([self.ping_due(), now + longest]).min();
         due.unwrap_or(now).max(now)
+    }
+
+    fn ping_due(&self) -> u64 {
+        self.membership.ping_due(Tick::from_millis(self.pinged_at)).as_millis()
     }
 
     fn tell(&mut self, now: u64, input: impl FnOnce(&mut Membership, Tick)) {
@@ -194,7 +200,7 @@ impl Process {
             live.iter().for_each(|peer| turn.ping(peer, &frame));
         });
         if own_lease == PeerLease::Uncommitted {
-            let fresh_millis = SESSION_MILLIS / PINGS * 2;
+            let fresh_millis = SESSION_MILLIS / 3;
             let answers = self.peers().lease_answers(tick, fresh_millis);
             self.tell(now, |membership, tick| membership.peers_answer(tick, &answers));
         }
@@ -221,6 +227,7 @@ impl Process {
                 self.say(format!("is registered, {} listed, {absent:?}", listed.len()));
                 let listed = listed.iter().map(|member| member.boot_id);
                 self.awaited = Some(listed.chain(absent).collect());
+                self.effects.push(Effect::Registered);
             }
             Output::Fatal(reason) => {
                 self.say(reason);
@@ -457,6 +464,5 @@ fn draw_boot_id(chance: &mut Chance) -> BootId {
 }
 
 const BOUNDS: TurnBounds = TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
-const PINGS: u64 = 6;
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;

@@ -412,7 +412,7 @@ impl World {
             Happening::Timer { connection, at } => self.line(connection).endpoint.ring(at),
             Happening::Act { client } => self.act(client),
             Happening::Fault => self.draw_fault(),
-            Happening::Resume { node, process } => self.resume(node, process),
+            Happening::Resume { node, process } => return self.resume(node, process),
             Happening::Restart { node } => self.restart(node),
         }
         Ok(())
@@ -507,6 +507,7 @@ impl World {
                         }
                     }
                 }
+                Effect::Registered => self.spare_the_lonely(),
                 Effect::LetGo => {
                     self.say(format_args!("b{node} lets its clients go: no lease"));
                     self.ledger.end_life(from_boot, self.now);
@@ -551,10 +552,10 @@ impl World {
         self.at(self.now + after, Happening::Restart { node });
     }
 
-    fn resume(&mut self, node: usize, process: u32) {
+    fn resume(&mut self, node: usize, process: u32) -> Result<(), Complaint> {
         let is_same = self.process(node).is_some_and(|one| one.number == process);
         if !is_same || !self.node(node).is_paused {
-            return;
+            return Ok(());
         }
         self.say(format_args!("b{node} goes on"));
         self.node(node).is_paused = false;
@@ -562,10 +563,12 @@ impl World {
         if session != 0 && !self.ensemble.tree.is_open(session) {
             self.lose_ensemble(node, 10);
         }
+        // Before anything that comes in this moment: nothing overtakes on a socket.
         for happening in std::mem::take(&mut self.node(node).stash) {
-            self.at(self.now, happening);
+            self.happen(happening)?;
         }
         self.arm(node);
+        Ok(())
     }
 
     // The ensemble.
@@ -642,6 +645,17 @@ impl World {
             self.at(self.now, Happening::Told { node, number, event });
         }
         self.at(self.now + again_millis, Happening::Reconnect { node });
+    }
+
+    /// Who knows of nobody and is cut off from the ensemble goes on for as long as that lasts, and is
+    /// declared dead by one that came meanwhile: of that nobody can know (docs/design/0010).
+    fn spare_the_lonely(&mut self) {
+        for node in 0..self.nodes.len() {
+            let is_lonely = |process: &mut Process| process.peers().live().is_empty();
+            if self.process(node).is_some_and(is_lonely) {
+                self.ensemble.way(node).blocked_until = 0;
+            }
+        }
     }
 
     fn reconnect(&mut self, node: usize) {
@@ -1285,7 +1299,7 @@ impl World {
             }
             if let Some(process) = self.process(node) {
                 let process = process.number;
-                self.resume(node, process);
+                self.resume(node, process)?;
             }
         }
         self.settle()

@@ -2,8 +2,8 @@
 
 use mqttzoo::mqtt::QoS;
 
-use super::ClusterUnderTest;
 use super::load::{Publisher, PublisherPlan, Subscriber, SubscriberPlan, all_go_on, finish_all};
+use super::{ClusterUnderTest, Plan};
 
 const NAMES: [&str; 3] = ["on broker 1", "on broker 2", "on broker 3"];
 
@@ -45,6 +45,11 @@ impl Load {
     }
 }
 
+/// Three brokers with a session timeout that leaves room for a machine that stands still for a second.
+fn three_brokers() -> Option<ClusterUnderTest> {
+    ClusterUnderTest::start_as(Plan { timeout_secs: 6, ..Plan::default() })
+}
+
 #[track_caller]
 fn check_all_ready(cluster: &ClusterUnderTest) {
     for broker in 1..=3 {
@@ -55,7 +60,7 @@ fn check_all_ready(cluster: &ClusterUnderTest) {
 
 #[test]
 fn the_leader_of_the_ensemble_is_killed_under_load() {
-    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(mut cluster) = three_brokers() else { return };
     let load = Load::start(&cluster);
     let leader = cluster.ensemble().leader();
     cluster.ensemble().kill(leader);
@@ -71,7 +76,7 @@ fn the_leader_of_the_ensemble_is_killed_under_load() {
 
 #[test]
 fn one_server_of_the_ensemble_is_killed_and_comes_back_under_load() {
-    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(mut cluster) = three_brokers() else { return };
     let load = Load::start(&cluster);
     let leader = cluster.ensemble().leader();
     let follower = (leader + 1) % 3;
@@ -87,7 +92,7 @@ fn one_server_of_the_ensemble_is_killed_and_comes_back_under_load() {
 /// Membership is frozen and everything else goes on, for longer than a session lasts.
 #[test]
 fn all_servers_of_the_ensemble_stop_and_three_brokers_stay_ready() {
-    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(mut cluster) = three_brokers() else { return };
     let load = Load::start(&cluster);
     cluster.ensemble().kill_all();
     cluster.wait_until(1, "it has noticed", |cluster| {
@@ -96,7 +101,7 @@ fn all_servers_of_the_ensemble_stop_and_three_brokers_stay_ready() {
             .is_some_and(|(status, body)| status != 200 || body.contains("degraded"))
     });
     // At 250 messages a second and publisher this takes more than twice the session timeout.
-    for _ in 0..20 {
+    for _ in 0..40 {
         load.wait_for_more(75);
         check_all_ready(&cluster);
     }

@@ -96,7 +96,6 @@ fn writes_to_the_tree_do_not_grow_with_the_publish_rate() {
     // 100 a second for the cluster, shared by two; and a tenth of a second's worth at once.
     let budget = began.elapsed().as_secs() * 50 + 55;
     assert!((1..=budget).contains(&written), "{written} writes, {budget} allowed");
-    assert!(written < COUNT / 2, "{written} writes for {COUNT} messages");
 }
 
 const COUNT: u64 = 2_000;

@@ -1,6 +1,6 @@
 //! Sessions: what ends with them, and what lives through another connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mqttzoo::ports::coordination::{
     ChangeKind, CoordinationError, CoordinationEvent, CreateMode, Request,
@@ -83,6 +83,27 @@ fn a_session_that_expired_is_followed_by_another() {
         assert_eq!(client.next_change(), ("/e".to_owned(), ChangeKind::Deleted));
     }
     assert_eq!(create(&mut client, "/e", "", CreateMode::Ephemeral).ephemeral_owner, new);
+    let counters = client.zookeeper().counters();
+    assert_eq!((counters.sessions(), counters.expired()), (2, 1));
+}
+
+/// The client waits twice as long after each attempt that failed, up to the end of the session: when
+/// the ensemble came back, one broker had it at once, and another, which had just missed it, was taken
+/// for cut off before it tried again.
+#[test]
+fn a_session_that_finds_no_server_is_given_up_before_the_ensemble_could_end_it() {
+    let Some(mut ensemble) = Ensemble::start() else { return };
+    let session_timeout = Duration::from_secs(9);
+    let mut client = Client::connect_for(&ensemble.with_fresh_chroot(), session_timeout);
+    let old = create(&mut client, "/e", "", CreateMode::Ephemeral).ephemeral_owner;
+    let begun = Instant::now();
+    ensemble.kill_all();
+    assert_eq!(client.next_event(), CoordinationEvent::Disconnected);
+    assert_eq!(client.next_event(), CoordinationEvent::Expired);
+    assert!(begun.elapsed() < session_timeout, "{:?}", begun.elapsed());
+    ensemble.start_all_again();
+    let new = client.wait_for_session(true);
+    assert_ne!(new, old);
     let counters = client.zookeeper().counters();
     assert_eq!((counters.sessions(), counters.expired()), (2, 1));
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::{ProptestConfig, Strategy, prop_oneof, proptest};
 
-use super::world::World;
+use super::world::{T, World};
 
 /// A broker, by its place in the alphabet, and what becomes of it.
 fn event() -> impl Strategy<Value = String> {
@@ -20,7 +20,7 @@ fn event() -> impl Strategy<Value = String> {
         4 => names().prop_map(|name| format!("heal {name}")),
         3 => (names(), names()).prop_map(|(one, other)| format!("unlink {one} {other}")),
         3 => (names(), names()).prop_map(|(one, other)| format!("link {one} {other}")),
-        1 => names().prop_map(|name| format!("renew {name}")),
+        1 => (names(), 0..=T).prop_map(|(name, millis)| format!("renew {name} {millis}")),
         2 => names().prop_map(|name| format!("deaf {name}")),
         2 => names().prop_map(|name| format!("slow {name}")),
         2 => names().prop_map(|name| format!("late {name}")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::output::{Output, PeerLease};
+use super::super::output::Output;
 use super::world::{Node, T, World, boot_id, pair};
 use crate::cluster::identity::{BootId, MemberState};
 use crate::cluster::slots::SlotMap;
@@ -54,24 +54,38 @@ impl World {
         }
     }
 
-    /// Every broker that runs hears every other, unless the links of the two are cut.
+    /// Every broker that runs tells every other how its lease stands, each in its own time, and
+    /// weighs what it was told. Nothing comes where links are cut.
     pub(super) fn exchange_pings(&mut self) {
-        if !self.is_checked || self.now < self.next_pings {
-            return;
-        }
-        self.next_pings = self.now.plus_millis(T / 6);
         let now = self.now;
-        let running = self.nodes.iter().filter(|(_, node)| node.is_running());
-        let said: Vec<(char, BootId, PeerLease)> = running
-            .map(|(name, node)| (*name, self.boot_id_of(*name), node.membership.own_lease(now)))
-            .collect();
-        for &(hearer, hearer_id, _) in &said {
-            let heard = said.iter().filter(|(name, ..)| self.is_linked(hearer, *name));
-            let answers: Vec<_> = heard.map(|(_, boot_id, lease)| (*boot_id, *lease)).collect();
-            self.heard.extend(answers.iter().map(|(boot_id, _)| (hearer_id, *boot_id)));
-            self.node(hearer).membership.peers_answer(now, &answers);
+        let running = self.nodes.iter().filter(|(_, node)| self.is_checked && node.is_running());
+        let due = running.filter(|(_, node)| node.ping_due() <= now).map(|(name, _)| *name);
+        for name in due.collect::<Vec<_>>() {
+            self.node(name).pinged = now;
+            self.ping(name);
+            self.weigh_answers(name);
         }
         self.settle();
+    }
+
+    fn ping(&mut self, name: char) {
+        let boot_id = self.boot_id_of(name);
+        let lease = self.nodes[&name].membership.own_lease(self.now);
+        for hearer in self.names().into_iter().filter(|hearer| *hearer != name) {
+            if self.nodes[&hearer].is_running() && self.is_linked(hearer, name) {
+                self.said.insert((hearer, boot_id), (self.now, lease));
+                self.heard.insert((self.boot_id_of(hearer), boot_id));
+            }
+        }
+    }
+
+    /// Only what was said within a third of T counts.
+    fn weigh_answers(&mut self, name: char) {
+        let now = self.now;
+        let said = self.said.iter().filter(|((hearer, _), _)| *hearer == name);
+        let fresh = said.filter(|(_, (at, _))| now.saturating_since(*at) <= T / 3);
+        let answers: Vec<_> = fresh.map(|((_, boot_id), (_, lease))| (*boot_id, *lease)).collect();
+        self.node(name).membership.peers_answer(now, &answers);
     }
 
     fn is_linked(&self, one: char, other: char) -> bool {

@@ -99,6 +99,35 @@ fn a_majority_with_the_leader_in_it_ends_as_well() {
     world.check_agreement();
 }
 
+/// *Heartbeats are almost a beat apart.* Whoever sent its last one later says later that it has none
+/// committed. It said so with its next ping, and the other weighed that with its own next ping: after
+/// the end of its lease.
+#[test]
+fn brokers_whose_heartbeats_are_a_beat_apart_hear_of_each_other_in_time() {
+    let phases = || (0..T / 6).step_by(190);
+    let triples = phases().flat_map(|pings| {
+        phases().flat_map(move |beats| phases().map(move |phase| (pings, beats, phase)))
+    });
+    for (pings, heartbeats, phase) in triples {
+        let mut world = World::checked();
+        world.serve("a");
+        world.play_line(&format!("run {pings}"));
+        world.serve("b");
+        world.play_line(&format!("run {}", 2 * T + phase));
+        // The next heartbeat of each leaves at once.
+        for (name, millis) in [('a', heartbeats), ('b', T)] {
+            world.play_line(&format!("cut {name}"));
+            world.play_line(&format!("heal {name}"));
+            world.play_line(&format!("run {millis}"));
+        }
+        world.play_line("outage");
+        world.play_line(&format!("run {T}"));
+        for (name, node) in &world.nodes {
+            assert!(node.membership.is_frozen(world.now), "{name}\n{}", world.trace);
+        }
+    }
+}
+
 #[test]
 fn when_nobody_has_the_ensemble_all_go_on_for_as_long_as_all_say_so() {
     let mut world = three();

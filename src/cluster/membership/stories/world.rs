@@ -32,7 +32,8 @@ pub(super) struct World {
     pub(super) ghosts: Vec<(i64, Tick)>,
     /// Whether composites do what they have to, and promises are checked.
     pub(super) is_checked: bool,
-    pub(super) next_pings: Tick,
+    /// What was said last, by whom to whom, and when.
+    pub(super) said: BTreeMap<(char, BootId), (Tick, PeerLease)>,
     /// Pairs whose links are cut, each in order.
     pub(super) unlinked: BTreeSet<(char, char)>,
     /// Which life has heard which.
@@ -61,6 +62,8 @@ pub(super) struct Node {
     /// What watches tell waits.
     pub(super) is_late: bool,
     pub(super) last_heard: Tick,
+    /// When it last told the others how its lease stands.
+    pub(super) pinged: Tick,
     pub(super) inbox: VecDeque<CoordinationEvent>,
     pub(super) late: VecDeque<CoordinationEvent>,
     pub(super) lease: Tick,
@@ -76,7 +79,7 @@ impl World {
             nodes: BTreeMap::new(),
             ghosts: Vec::new(),
             is_checked: false,
-            next_pings: Tick::ZERO,
+            said: BTreeMap::new(),
             unlinked: BTreeSet::new(),
             heard: BTreeSet::new(),
             trace: String::new(),
@@ -164,7 +167,7 @@ impl World {
         }
         match verb {
             "start" | "start-if-down" => self.start(name, rest),
-            "renew" => self.renew(name),
+            "renew" => self.renew(name, rest.first().map_or(T, |millis| millis.parse().unwrap())),
             "cut" => self.disconnect(name),
             "heal" => self.connect(name),
             "expire" => self.tree.expire(self.nodes[&name].session),
@@ -235,6 +238,7 @@ impl World {
             is_slow: false,
             is_late: false,
             last_heard: self.now,
+            pinged: self.now,
             inbox: VecDeque::new(),
             late: VecDeque::new(),
             lease: self.now,
@@ -246,9 +250,9 @@ impl World {
         self.connect(name);
     }
 
-    /// The client gives its session up before the ensemble does.
-    fn renew(&mut self, name: char) {
-        let end = (self.nodes[&name].session, self.now.plus_millis(T));
+    /// The client gives its session up before the ensemble does, `millis` from now.
+    fn renew(&mut self, name: char, millis: u64) {
+        let end = (self.nodes[&name].session, self.now.plus_millis(millis));
         self.ghosts.push(end);
         self.disconnect(name);
         let session = self.tree.open_session();
@@ -357,7 +361,8 @@ impl World {
             let ends = ends.filter(|node| !node.is_heard() && !node.is_dead);
             let ends = ends.map(Node::session_end);
             let ends = ends.chain(self.ghosts.iter().map(|(_, end)| *end));
-            let pings = self.is_checked.then_some(self.next_pings);
+            let pings = self.nodes.values().filter(|node| self.is_checked && node.is_running());
+            let pings = pings.map(Node::ping_due);
             let next = timeouts.chain(ends.filter(|_| self.is_ensemble_up)).chain(pings).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = next.max(self.now);
@@ -546,6 +551,10 @@ impl Node {
     /// Whether the ensemble hears its pings.
     fn is_heard(&self) -> bool {
         self.is_running() && self.is_connected
+    }
+
+    pub(super) fn ping_due(&self) -> Tick {
+        self.membership.ping_due(self.pinged)
     }
 
     fn session_end(&self) -> Tick {
