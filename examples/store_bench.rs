@@ -5,8 +5,8 @@
 //! cargo run --release --example store_bench -- postgres "host=... user=... dbname=..." [MESSAGES]
 //! ```
 //!
-//! DIRECTORY and database hold nothing yet. 200,000 messages unless it is said otherwise, and half as many
-//! Sessions.
+//! DIRECTORY and database hold nothing yet. 200,000 messages unless it is said otherwise, and half
+//! as many Sessions.
 //!
 //! 256 bytes each, 1,000 in flight, a batch each, as if each were a PUBLISH of its own; every message
 //! is acknowledged by the receiver 1,000 later, so that the queue stays as it is. Then the same with

@@ -268,7 +268,9 @@ impl Node {
         };
         let restored = store::restore(&self.broker, kept, context, self.clock).await;
         let restored = restored.map_err(|reason| self.unreadable(reason))?;
-        tracing::info!("keeps Sessions in {}", kept.place);
+        if self.waits_for_database() {
+            tracing::info!("keeps Sessions in {}", kept.place);
+        }
         if restored.is_any() {
             tracing::info!(
                 sessions = restored.sessions,

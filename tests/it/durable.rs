@@ -1,5 +1,6 @@
 //! What outlives the broker: it is killed, started again on the same directory, and asked.
 
+mod encrypted;
 mod killed_under_load;
 mod postgres;
 mod sessions;

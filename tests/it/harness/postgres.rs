@@ -1,16 +1,18 @@
 //! A real PostgreSQL 15, from Debian's package, on a free port of the loopback interface.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, thread};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Authority;
 use super::guardian::Guardian;
 use super::{free_port, fresh_dir};
 
@@ -81,6 +83,30 @@ impl Postgres {
             .expect("psql is there");
         assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Lets in only who comes encrypted and knows this password, from its next start on.
+    pub(crate) fn lock_up(&mut self, authority: &Authority, password: &str) {
+        self.query("postgres", &format!("ALTER USER mqtt PASSWORD '{password}'"));
+        self.query("postgres", "ALTER SYSTEM SET ssl = on");
+        let data = self.directory.join("data");
+        for (from, to) in [("server.pem", "server.crt"), ("server.key", "server.key")] {
+            let to = data.join(to);
+            fs::copy(authority.path(from), &to).expect("it was signed");
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some((user, group)) = server_user() {
+                chown(&to, Some(user), Some(group)).expect("root may do so");
+            }
+        }
+        fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")
+            .expect("it is there");
+        self.kill();
+        self.start_again();
     }
 
     /// Kills it, and what it has started.
