@@ -1,13 +1,16 @@
 //! How many messages a second the store takes for one persistent Session, and what they cost.
 //!
 //! ```text
-//! cargo run --release --example store_bench -- sqlite DIRECTORY
-//! cargo run --release --example store_bench -- postgres "host=... user=... dbname=..."
+//! cargo run --release --example store_bench -- sqlite DIRECTORY [MESSAGES]
+//! cargo run --release --example store_bench -- postgres "host=... user=... dbname=..." [MESSAGES]
 //! ```
+//!
+//! DIRECTORY and database hold nothing yet. 200,000 messages unless it is said otherwise, and half
+//! as many Sessions.
 //!
 //! 256 bytes each, 1,000 in flight, a batch each, as if each were a PUBLISH of its own; every message
 //! is acknowledged by the receiver 1,000 later, so that the queue stays as it is. Then the same with
-//! a receiver that is away, and a start with 100,000 sleeping Sessions.
+//! a receiver that is away, and a start with that many sleeping Sessions.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -35,9 +38,11 @@ use mqttzoo::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore,
 
 const IN_FLIGHT: u64 = 1_000;
 const MESSAGES: u64 = 200_000;
-const SESSIONS: u64 = 100_000;
+/// Made in one batch.
+const SESSIONS_EACH: u64 = 100;
 
 struct Bench {
+    messages: u64,
     door: Box<dyn Submitter>,
     counters: Arc<StoreCounters>,
     waker: Waker,
@@ -56,9 +61,12 @@ fn main() {
     let (Some(kind), Some(place)) = (arguments.next(), arguments.next()) else {
         panic!("store_bench sqlite DIRECTORY | postgres CONNECTION-STRING");
     };
+    let messages = arguments.next().map_or(MESSAGES, |count| count.parse().expect("a number"));
+    assert!(messages >= 2 * SESSIONS_EACH, "too few to say anything");
     let background = Background::start(1).unwrap();
     let open = || -> (Box<dyn Store>, Arc<StoreCounters>) {
         if kind == "sqlite" {
+            std::fs::create_dir_all(&place).unwrap();
             let patience = Duration::from_secs(30);
             let options = SqliteOptions { directory: place.clone().into(), patience, hook: None };
             let store = SqliteStore::start(options).unwrap();
@@ -73,17 +81,17 @@ fn main() {
     };
     let (store, counters) = open();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut bench = Bench { door: store.submitter(), counters, waker };
+    let mut bench = Bench { messages, door: store.submitter(), counters, waker };
     bench.ask(vec![Operation::Register { root: None }]);
     bench.messages("receiver present", 1, 0, true);
-    bench.messages("receiver away", 2, MESSAGES, false);
+    bench.messages("receiver away", 2, messages, false);
     bench.drain(2);
     bench.sessions();
     drop((bench, store));
     let started = Instant::now();
     let (store, counters) = open();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut bench = Bench { door: store.submitter(), counters, waker };
+    let mut bench = Bench { messages, door: store.submitter(), counters, waker };
     bench.list(started);
 }
 
@@ -98,8 +106,8 @@ impl Bench {
         let (mut sent, mut answered) = (0, 0);
         let mut times = std::collections::VecDeque::new();
         let mut longest = Vec::new();
-        while answered < MESSAGES {
-            while sent < MESSAGES && sent - answered < IN_FLIGHT {
+        while answered < self.messages {
+            while sent < self.messages && sent - answered < IN_FLIGHT {
                 sent += 1;
                 let mut operations = vec![enqueue(ours, sent, first_id + sent)];
                 if is_acknowledged && sent > IN_FLIGHT {
@@ -119,8 +127,8 @@ impl Bench {
         let p99 = longest[longest.len() * 99 / 100];
         println!(
             "{what}: {:.0} acknowledged messages/s, {:.0} a commit, p99 {:.1} ms",
-            MESSAGES as f64 / took.as_secs_f64(),
-            MESSAGES as f64 / (self.counters.groups() - groups) as f64,
+            self.messages as f64 / took.as_secs_f64(),
+            self.messages as f64 / (self.counters.groups() - groups) as f64,
             p99.as_secs_f64() * 1_000.0,
         );
     }
@@ -142,9 +150,10 @@ impl Bench {
 
     fn sessions(&mut self) {
         let started = Instant::now();
-        for first in (0..SESSIONS).step_by(100) {
+        let count = self.messages / 2 / SESSIONS_EACH * SESSIONS_EACH;
+        for first in (0..count / SESSIONS_EACH).map(|batch| batch * SESSIONS_EACH) {
             let mut operations = Vec::new();
-            for id in first..first + 100 {
+            for id in first..first + SESSIONS_EACH {
                 let session = SessionRef { id: SessionId(1_000 + id), epoch: Epoch::default() };
                 let life = SessionLife { expiry_interval_secs: 3_600, expires_at_millis: None };
                 let client_id = format!("sleeper {id}").into();
@@ -156,7 +165,7 @@ impl Bench {
             }
             self.ask(operations);
         }
-        println!("{SESSIONS} Sessions made in {:.1} s", started.elapsed().as_secs_f64());
+        println!("{count} Sessions made in {:.1} s", started.elapsed().as_secs_f64());
     }
 
     fn list(&mut self, started: Instant) {

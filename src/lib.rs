@@ -1,5 +1,6 @@
 //! `mqttzoo`: an MQTT 3.1.1 and 5.0 broker whose nodes coordinate through Apache ZooKeeper.
 
+pub mod activity;
 pub mod admin;
 pub mod auth;
 pub mod broker;

@@ -884,6 +884,7 @@ pub(crate) fn handle_publish(
             Ok(())
         }
         Published::New(message, Some(id)) if may_publish(turn, client, &message) => {
+            turn.tell_of_publish(client, &message);
             let message = Arc::new(turn.named(message));
             answer_when_published(turn, client, HeldPublish { message, id })
         }
@@ -926,6 +927,7 @@ fn handle_repeat(
 #[inline]
 fn publish_at_most_once(turn: &mut Turn<'_>, client: &mut Client, message: Message) {
     if may_publish(turn, client, &message) {
+        turn.tell_of_publish(client, &message);
         // There is nobody to tell; the counters have it.
         let _outcome = turn.publish(message);
     }

@@ -1,9 +1,9 @@
-//! What happened that somebody outside wants to know: log lines, and later the activity log.
+//! What happened that somebody outside wants to know: log lines, and the activity log.
 
 use std::sync::Arc;
 
 use crate::broker::card::{ClientCard, Origin};
-use crate::mqtt::ReasonCode;
+use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 
 /// Something worth a line.
 #[derive(Clone, Debug)]
@@ -76,5 +76,36 @@ pub enum Event {
         is_sent: bool,
         /// Events of this client since the last one.
         suppressed: u32,
+    },
+    /// A client subscribed. This and the next two are there where [`Telling`] asks for them.
+    ///
+    /// [`Telling`]: crate::broker::telling::Telling
+    Subscribed {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// What it subscribed to.
+        filter: TopicFilter,
+        /// The QoS that was granted.
+        qos: QoS,
+    },
+    /// A client unsubscribed.
+    Unsubscribed {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// What it unsubscribed from.
+        filter: TopicFilter,
+    },
+    /// A client published what it may.
+    Published {
+        /// The client.
+        card: Arc<ClientCard>,
+        /// Where.
+        topic: TopicName,
+        /// With what QoS.
+        qos: QoS,
+        /// Bytes of the payload.
+        bytes: usize,
+        /// Its beginning.
+        preview: Box<[u8]>,
     },
 }

@@ -30,6 +30,7 @@ pub mod routes;
 pub mod shard;
 pub mod subscribe;
 pub mod sys_topics;
+pub mod telling;
 pub mod throttle;
 pub mod timers;
 pub mod turn;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::broker::latest::LatestOptions;
+use crate::broker::telling::Telling;
 use crate::session::mailbox::{MailboxOptions, Overflow};
 
 /// What a SUBACK does when another broker takes long to apply the filters.
@@ -56,6 +57,8 @@ pub struct BrokerOptions {
     pub suback_barrier: SubackBarrier,
     /// Milliseconds that CONNECT waits for the store. Then: CONNACK 0x88.
     pub store_wait_millis: u64,
+    /// What is told beside connects, disconnects and refusals.
+    pub telling: Telling,
 }
 
 impl Default for BrokerOptions {
@@ -88,6 +91,7 @@ impl Default for BrokerOptions {
             cached_topic_bytes_max: 8 * MIB,
             suback_barrier: SubackBarrier::default(),
             store_wait_millis: 10_000,
+            telling: Telling::default(),
         }
     }
 }

@@ -80,7 +80,9 @@ impl Turn<'_> {
         for asked in &subscribe.filters {
             match self.grant(client, asked, subscribe.subscription_id) {
                 Ok(grant) => {
-                    reason_codes.push(granted_code(grant.subscription.options.qos));
+                    let qos = grant.subscription.options.qos;
+                    reason_codes.push(granted_code(qos));
+                    self.tell_of_subscribe(client, &grant.filter, qos);
                     granted.push(grant);
                 }
                 Err(Refusal { reason_code, reason }) => {
@@ -331,6 +333,7 @@ impl Turn<'_> {
                 && client.session.unsubscribe(&filter)
             {
                 reason_codes.push(ReasonCode::Success);
+                self.tell_of_unsubscribe(client, &filter);
                 removed.push((filter, qos));
             } else {
                 reason_codes.push(ReasonCode::NoSubscriptionExisted);

@@ -77,7 +77,7 @@ value is from.
 * A flag that is true or false may stand alone: `--allow-anonymous` is `--allow-anonymous true`.
 * Options that may be repeated are a list in the file and separated by commas in the environment.
 * Relative paths start at the working directory.
-* No option holds a secret itself: those that need one name the file that holds it.
+* No option needs to hold a secret itself: there is one that names the file which holds it.
 
 SIGHUP reads certificates, keys, password and ACL files, and `log` again, and opens `log_file` anew.
 Everything else needs a restart.

@@ -7,6 +7,8 @@
 //! Nothing here reads the globals of the process but [`Surroundings::of_this_process`]: the same
 //! surroundings give the same configuration, as long as the file stays the same.
 
+mod activity;
+mod database;
 mod docs;
 mod draft;
 mod environment;
@@ -26,6 +28,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use activity::{Activity, ActivityLog};
+pub use database::{ConnectionString, Database, Secret, SslMode};
 pub use error::{ConfigError, Origin, Warning};
 pub use flags::Passwd;
 pub use limits::{Limits, OverflowPolicy};
@@ -57,6 +61,10 @@ pub struct Config {
     pub admin: Admin,
     /// Several brokers that are one.
     pub cluster: Cluster,
+    /// PostgreSQL.
+    pub database: Database,
+    /// What is written down of clients.
+    pub activity: Activity,
     /// Topics that keep their latest value.
     pub last_value: LastValue,
     /// How the broker stops.
@@ -70,16 +78,40 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 9] {
-        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
-            self;
-        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
+    fn sections(&self) -> [&dyn Section; 11] {
+        let Self {
+            broker,
+            listen,
+            auth,
+            log,
+            admin,
+            database,
+            activity,
+            cluster,
+            last_value,
+            drain,
+            limits,
+            ..
+        } = self;
+        [broker, listen, auth, log, admin, database, activity, cluster, last_value, drain, limits]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
-        let Self { broker, listen, auth, log, admin, cluster, last_value, drain, limits, .. } =
-            self;
-        [broker, listen, auth, log, admin, cluster, last_value, drain, limits]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 11] {
+        let Self {
+            broker,
+            listen,
+            auth,
+            log,
+            admin,
+            database,
+            activity,
+            cluster,
+            last_value,
+            drain,
+            limits,
+            ..
+        } = self;
+        [broker, listen, auth, log, admin, database, activity, cluster, last_value, drain, limits]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.
@@ -91,6 +123,7 @@ impl Config {
             ));
         }
         self.check_cluster()?;
+        self.database.check(self.broker.no_database)?;
         let limits = &self.limits;
         for (name, packet_bytes_max) in self
             .listeners

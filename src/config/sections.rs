@@ -22,7 +22,7 @@ options! {
         /// `$XDG_STATE_HOME/mqttzoo`, else `~/.local/state/mqttzoo`; for root `/var/lib/mqttzoo`.
         data_dir: PathBuf as "DIR" = PathBuf::new(),
         /// Whether nothing outlives the process: Sessions and retained messages are kept in memory
-        /// alone. When off, a broker that is alone keeps them in `data_dir`.
+        /// alone. When off, a broker that is alone keeps them in `data_dir`, or in PostgreSQL.
         no_database: bool as "BOOL" = false,
         /// How long what must be stored waits for a store that does not answer, or has no room:
         /// publishes, CONNECT of a Session that is kept. Then a CONNECT is refused with 0x88, and

@@ -118,6 +118,8 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "WAY" => ("znodes", "'znodes'"),
                 "POLICY" => ("disconnect", "'disconnect'"),
                 "BARRIER" => ("bounded", "'bounded'"),
+                "MODE" => ("require", "'require'"),
+                "PLACE" => ("file", "'file'"),
                 _ => ("/some/where", "'/some/where'"),
             };
             let (name, variable) = (format!("--{}={text}", row.flag()), row.variable());
@@ -149,9 +151,12 @@ fn names_are_distinct_across_groups() {
 }
 
 #[test]
-fn every_secret_stands_in_a_file_of_its_own() {
+fn every_secret_can_stand_in_a_file_of_its_own() {
     for group in Config::default().sections() {
         for row in group.options() {
+            if group.has(&format!("{}_file", row.key)) {
+                continue;
+            }
             let names_a_secret = ["password", "secret", "token"]
                 .iter()
                 .any(|word| row.key.split('_').any(|part| part == *word));
@@ -239,7 +244,7 @@ fn a_mistyped_flag_is_refused_in_one_line() {
 
 #[test]
 fn flags_of_things_not_built_yet_are_refused() {
-    for flag in ["--db", "--gateways", "--queue-port", "--tinymq-port"] {
+    for flag in ["--gateways", "--queue-port", "--tinymq-port"] {
         refused(&[flag, "1"], &[]);
     }
 }
@@ -416,4 +421,31 @@ fn help_shows_examples_and_every_option() {
         panic!("it should show")
     };
     assert_eq!(version, format!("mqtt_broker {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_database_is_given_whole_or_in_parts() {
+    assert!(!run(&[], &[]).database.is_given());
+    for flags in [&["--db", "host=db"][..], &["--db-host", "db"], &["--db-name", "m"]] {
+        assert!(run(flags, &[]).database.is_given(), "{flags:?}");
+    }
+    let with_password = run(&["--db", "host=db"], &[("MQTTZOO_DB_PASSWORD", "p")]).database;
+    assert_eq!(with_password.db_password.unwrap().reveal(), "p");
+    for (flags, parts) in [
+        (&["--db", "host=db", "--db-user", "m"][..], ["db ", "db_user"]),
+        (&["--db-password", "p", "--db-password-file", "f"], ["db_password ", "db_password_file"]),
+        (&["--no-database", "--db", "host=db"], ["no_database", "db:"]),
+        (&["--no-database", "--db-name", "m"], ["no_database", "db_name"]),
+        (&["--db-sslmode", "sometimes"], ["sometimes", "verify-full"]),
+    ] {
+        let said = refused(flags, &[]);
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+}
+
+#[test]
+fn passwords_are_not_printed() {
+    let flags = ["--db", "postgres://m:geheim@db/m", "--db-password", "geheim", "--print-config"];
+    let Ok((Request::Show(text), _)) = load(&surroundings(&flags, &[])) else { panic!() };
+    assert!(text.contains("db = \"(not shown)\"") && !text.contains("geheim"), "{text}");
 }

@@ -9,6 +9,7 @@ use crate::broker::turn::Turn;
 use crate::gateway::mqtt::ShardContext;
 use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
 use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
+use crate::node::activity::ActivitySource;
 use crate::node::cluster::ClusterSource;
 use crate::node::store_source::StoreSource;
 use crate::runtime::{Clock, ShardHandle};
@@ -74,12 +75,15 @@ impl Node {
                 contexts: Arc::clone(&self.contexts),
             }),
         ];
+        if let Some(log) = self.activity.clone() {
+            sources.push(Box::new(ActivitySource(log)));
+        }
         if let Some(status) = &self.cluster_status {
             let (status, broker) = (Arc::clone(status), Arc::clone(&self.broker));
             sources.push(Box::new(ClusterSource { status, broker, clock: self.clock }));
         }
-        if let (Some(durable), Some(counters)) = (&self.durable, &self.store_counters) {
-            let (store, counters) = (Arc::clone(durable.store()), Arc::clone(counters));
+        if let Some(kept) = &self.kept {
+            let (store, counters) = (Arc::clone(kept.durable.store()), Arc::clone(&kept.counters));
             sources.push(Box::new(StoreSource { store, counters }));
         }
         Exposition::new(sources)

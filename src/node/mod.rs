@@ -3,9 +3,11 @@
 //! [`Node::start`] reads like a list: the order in which things come up. [`Node::run`] is what goes on
 //! until a signal, [`Node::stop`] the order in which they go down.
 
+mod activity;
 mod admin;
 mod cluster;
 mod data_dir;
+mod database;
 mod drain;
 mod guards;
 mod housekeeping;
@@ -21,9 +23,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{Access, AdminBindError, Health, TokenError};
+use crate::activity::ActivityLog;
+use crate::admin::{Access, AdminBindError, Health, Standing, TokenError};
 use crate::auth::FileError;
-use crate::broker::durable::Durable;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::{Broker, Seeds};
 use crate::config::{Config, Surroundings, Warning};
@@ -37,11 +39,10 @@ use crate::node::data_dir::{DataDir, DataDirError, Ports};
 use crate::node::guards::GuardFiles;
 use crate::node::serve::Server;
 use crate::node::signals::Signals;
-use crate::node::store::OpenError;
+use crate::node::store::{Kept, OpenError, Place};
 use crate::runtime::limits::{OpenFiles, raise_open_files};
 use crate::runtime::logging::{Logging, LoggingError};
 use crate::runtime::{Background, Clock, Shards, Shutdown};
-use crate::store::StoreCounters;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +86,9 @@ pub struct Node {
     broker: Arc<Broker>,
     clock: Clock,
     /// What outlives the process.
-    durable: Option<Arc<Durable>>,
-    store_counters: Option<Arc<StoreCounters>>,
+    kept: Option<Kept>,
+    /// What is written down of clients.
+    activity: Option<ActivityLog>,
     logging: Logging,
     background: Background,
     shards: Shards,
@@ -164,21 +166,21 @@ impl Node {
         if let Some(cluster) = &cluster {
             broker = broker.with_peers(cluster.peers(seeds.hash));
         }
-        let opened = store::open(&config, &background, clock)?;
-        let store_counters = opened.as_ref().map(|opened| Arc::clone(&opened.counters));
-        let durable = opened.map(|opened| opened.durable);
-        if let Some(durable) = &durable {
+        let database = database::options(&config).map_err(OpenError::from)?;
+        let activity = activity::start(&config, database.as_ref(), clock, &background.handle());
+        let kept = store::open(&config, database, &background, clock)?;
+        if let Some(Kept { durable, .. }) = &kept {
             broker = broker.with_store(Arc::clone(durable));
         }
         let broker = Arc::new(broker);
         let contexts: Arc<[_]> =
-            (0..threads).map(|_| Arc::new(ShardContext::new(&broker))).collect();
+            (0..threads).map(|_| shard_context(&broker, activity.as_ref())).collect();
         let connections_max = options::connections_max(&config, open_files);
         let mut node = Self {
             broker,
             clock,
-            durable,
-            store_counters,
+            kept,
+            activity,
             logging,
             background,
             shards,
@@ -204,12 +206,17 @@ impl Node {
         let cluster = cluster.map(|cluster| cluster.listen(&node.ground())).transpose()?;
         node.cluster_status = cluster.as_ref().map(Reachable::status);
         node.ports = node.open()?;
-        if let Some(durable) = &node.durable {
+        if let Some(Kept { durable, .. }) = &node.kept {
             node.health.watch_store(Arc::clone(durable.store()));
         }
         node.ports.link = cluster.as_ref().map(Reachable::link_port);
         node.data_dir.write_ports(&node.ports)?;
-        node.restore()?;
+        if node.waits_for_database() {
+            // It may take as long as it takes, and probes and signals are answered meanwhile.
+            node.health.set_bound();
+            return Ok(node);
+        }
+        node.background.block_on(node.restore())?;
         node.health.set_bound();
         node.start_housekeeping();
         match cluster {
@@ -253,14 +260,21 @@ impl Node {
         }
     }
 
+    /// Whether clients are taken only when a server has answered.
+    fn waits_for_database(&self) -> bool {
+        matches!(self.kept, Some(Kept { place: Place::Server(_), .. }))
+    }
+
     /// What an earlier process left comes back, before anybody can ask for it.
-    fn restore(&self) -> Result<(), StartError> {
-        let (Some(durable), Some(context)) = (&self.durable, self.contexts.first()) else {
+    async fn restore(&self) -> Result<(), StartError> {
+        let (Some(kept), Some(context)) = (&self.kept, self.contexts.first()) else {
             return Ok(());
         };
-        let restored = store::restore(&self.broker, durable, context, self.clock);
-        let restored = self.background.block_on(restored);
+        let restored = store::restore(&self.broker, kept, context, self.clock).await;
         let restored = restored.map_err(|reason| self.unreadable(reason))?;
+        if self.waits_for_database() {
+            tracing::info!("keeps Sessions in {}", kept.place);
+        }
         if restored.is_any() {
             tracing::info!(
                 sessions = restored.sessions,
@@ -273,7 +287,8 @@ impl Node {
             let (broker, context) = (Arc::clone(&self.broker), Arc::clone(context));
             shard.spawn("store", store::serve(broker, context, self.clock));
         }
-        let collect = store::collect(Arc::clone(durable), self.clock, self.shutdown.clone());
+        let durable = Arc::clone(&kept.durable);
+        let collect = store::collect(durable, self.clock, self.shutdown.clone());
         self.background.handle().spawn("collector", collect);
         Ok(())
     }
@@ -283,10 +298,16 @@ impl Node {
         OpenError::Unusable { directory, reason }
     }
 
-    fn store_in_words(&self) -> &'static str {
-        match &self.durable {
-            Some(_) => "sqlite: sessions and retained messages outlive this process",
-            None => "memory: sessions and retained messages end with this process",
+    fn store_in_words(&self) -> String {
+        match &self.kept {
+            Some(kept) => {
+                let place = match kept.place {
+                    Place::Directory(_) => "sqlite".to_owned(),
+                    Place::Server(_) => kept.place.to_string(),
+                };
+                format!("{place}: sessions and retained messages outlive this process")
+            }
+            None => "memory: sessions and retained messages end with this process".to_owned(),
         }
     }
 
@@ -325,6 +346,17 @@ impl Node {
 
     /// Serves until a signal, once the broker is part of its cluster.
     fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+        if self.waits_for_database() {
+            let obstacle = Some("waits for the database");
+            self.health.set_standing(Standing { obstacle, ..Standing::default() });
+            match self.background.block_on(signals.unless_ended(self, self.restore())) {
+                Some(restored) => restored?,
+                None => return Ok(()),
+            }
+            self.health.set_standing(Standing::default());
+            self.start_housekeeping();
+            self.take_clients()?;
+        }
         if let Some(mut phase) = self.cluster.as_ref().map(|cluster| cluster.phase.clone()) {
             if !self.background.block_on(signals.wait_until_joined(self, &mut phase))? {
                 return Ok(());
@@ -356,10 +388,20 @@ impl Node {
             self.background.block_on(cluster.leave(STOP_TIMEOUT));
         }
         self.shards.stop(STOP_TIMEOUT);
+        if let Some(Kept { durable, .. }) = self.kept.as_ref().filter(|_| self.waiting.is_empty()) {
+            self.background.block_on(store::flush(durable, self.clock, STORE_TIMEOUT));
+        }
+        if let Some(activity) = &self.activity {
+            self.background.block_on(activity.finish(STOP_TIMEOUT));
+        }
         self.background.stop(STOP_TIMEOUT);
         tracing::info!("mqttzoo has stopped");
         drop(self.logging);
     }
+}
+
+fn shard_context(broker: &Broker, activity: Option<&ActivityLog>) -> Arc<ShardContext> {
+    Arc::new(ShardContext::new(broker).observed(activity.map(activity::observer)))
 }
 
 fn accept(
@@ -397,3 +439,5 @@ fn draw_seed() -> u64 {
 /// Threads for what is not the data path.
 const BACKGROUND_THREADS: usize = 2;
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long what the last clients left may take to be stored.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);

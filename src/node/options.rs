@@ -76,6 +76,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
             BarrierPolicy::Strict => SubackBarrier::Strict,
             BarrierPolicy::Bounded => SubackBarrier::Bounded,
         },
+        telling: super::activity::telling(config),
         ..BrokerOptions::default()
     }
 }

@@ -54,6 +54,23 @@ impl Signals {
         }
     }
 
+    /// What `work` comes to; nothing when the broker is to end first.
+    pub(super) async fn unless_ended<T>(
+        &mut self,
+        node: &Node,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return None,
+                _ = self.interrupt.recv() => return None,
+                _ = self.hang_up.recv() => node.reload(),
+                done = &mut work => return Some(done),
+            }
+        }
+    }
+
     /// Goes on until load balancers have noticed that no traffic is welcome here any more, which
     /// takes `secs`. Somebody who signals again wants no more patience.
     pub(super) async fn wait_for_traffic_to_turn(&mut self, secs: NonZeroU32) {

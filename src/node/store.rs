@@ -1,5 +1,6 @@
 //! The store of a broker: opened before anything else can happen, and read before clients come.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,13 +11,15 @@ use crate::broker::durable::Durable;
 use crate::config::Config;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::TopicName;
+use crate::node::activity;
+use crate::node::database::DatabaseError;
 use crate::ports::clock::Tick;
 use crate::ports::store::{
     Batch, Collected, Completion, Done, Epoch, Full, Operation, OwnerId, Reply, RetainedRecord,
     SessionId, SessionRecord, Slots, Store, Submitter,
 };
 use crate::runtime::{Background, Clock, Shutdown};
-use crate::store::{SqliteOptions, SqliteStore, StoreCounters};
+use crate::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, StoreCounters};
 
 /// Why a broker has no store.
 #[derive(Debug, thiserror::Error)]
@@ -35,49 +38,88 @@ pub enum OpenError {
         /// In words.
         reason: String,
     },
+    /// What is configured is no database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
-/// A store that answers.
-pub(super) struct Opened {
-    pub(super) durable: Arc<Durable>,
-    pub(super) counters: Arc<StoreCounters>,
-}
-
-/// The embedded store, where the configuration wants one.
+/// The store, where the configuration wants one, and what to call it.
 ///
 /// # Errors
 ///
 /// It cannot be opened.
 pub(super) fn open(
     config: &Config,
+    database: Option<PostgresOptions>,
     background: &Background,
     clock: Clock,
-) -> Result<Option<Opened>, OpenError> {
-    if config.broker.no_database || config.cluster.zookeeper.is_some() {
+) -> Result<Option<Kept>, OpenError> {
+    if config.cluster.zookeeper.is_some() {
+        if let Some(database) = database {
+            tracing::warn!(
+                "Sessions, queues and retained messages of a cluster are in memory as yet: \
+                 PostgreSQL at {} keeps {}",
+                database.place(),
+                activity::kept_in_database(config),
+            );
+        }
         return Ok(None);
     }
-    let directory = config.broker.data_dir.clone();
-    let shown = directory.display().to_string();
-    let patience = Duration::from_secs(config.broker.store_wait_secs.get().into());
-    let options = SqliteOptions { directory, patience, hook: None };
-    let store = SqliteStore::start(options).map_err(OpenError::Thread)?;
-    let counters = store.counters();
-    let store: Arc<dyn Store> = Arc::new(store);
-    let epoch_millis = clock.unix_millis().saturating_sub(clock.now().as_millis());
+    if config.broker.no_database {
+        return Ok(None);
+    }
     let owner = OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()));
-    let mut reader = Reader { submitter: store.submitter(), owner, clock };
-    let registered = background.block_on(reader.ask(Operation::Register { root: None }));
-    let registered = match registered {
-        Ok(Some(Reply::Registered(registered))) => registered,
-        Ok(_) => return Err(unusable(shown, "it does not say who we are".to_owned())),
-        Err(reason) => return Err(unusable(shown, reason)),
+    let epoch_millis = clock.unix_millis().saturating_sub(clock.now().as_millis());
+    let patience = Duration::from_secs(config.broker.store_wait_secs.get().into());
+    let (store, counters, place): (Arc<dyn Store>, _, _) = if let Some(mut database) = database {
+        let place = Place::Server(database.place());
+        (database.sole_owner, database.patience) = (Some(owner), patience);
+        let store = PostgresStore::start(database, &background.handle());
+        let counters = store.counters();
+        (Arc::new(store), counters, place)
+    } else {
+        let directory = config.broker.data_dir.clone();
+        let place = Place::Directory(directory.display().to_string());
+        let options = SqliteOptions { directory, patience, hook: None };
+        let store = SqliteStore::start(options).map_err(OpenError::Thread)?;
+        let counters = store.counters();
+        (Arc::new(store), counters, place)
     };
-    let durable = Arc::new(Durable::new(store, owner, registered.number, epoch_millis));
-    Ok(Some(Opened { durable, counters }))
+    let durable = Arc::new(Durable::new(store, owner, epoch_millis));
+    if let Place::Directory(directory) = &place {
+        // What is wrong with a file is told before anything is opened.
+        let mut reader = Reader::new(&durable, clock);
+        let number = background.block_on(reader.register());
+        let directory = directory.clone();
+        let number = number.map_err(|reason| OpenError::Unusable { directory, reason });
+        durable.note_start(number?);
+    }
+    Ok(Some(Kept { durable, counters, place }))
 }
 
-fn unusable(directory: String, reason: String) -> OpenError {
-    OpenError::Unusable { directory, reason }
+/// What outlives the process, and where.
+pub(super) struct Kept {
+    pub(super) durable: Arc<Durable>,
+    pub(super) counters: Arc<StoreCounters>,
+    pub(super) place: Place,
+}
+
+/// Where the store is.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// In this directory: what is wrong with it is wrong now.
+    Directory(String),
+    /// On this server: it may come, and go.
+    Server(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => write!(formatter, "SQLite in {directory}"),
+            Self::Server(place) => write!(formatter, "PostgreSQL at {place}"),
+        }
+    }
 }
 
 /// What came back from the store.
@@ -113,12 +155,15 @@ impl Restored {
 /// The store cannot be read; why.
 pub(super) async fn restore(
     broker: &Broker,
-    durable: &Durable,
+    Kept { durable, place, .. }: &Kept,
     context: &ShardContext,
     clock: Clock,
 ) -> Result<Restored, String> {
-    let (submitter, owner) = (durable.store().submitter(), durable.owner());
-    let mut reader = Reader { submitter, owner, clock };
+    let mut reader = Reader::new(durable, clock);
+    if let Place::Server(_) = place {
+        reader.is_patient = true;
+        durable.note_start(reader.register().await?);
+    }
     reader.take_all(durable.epoch()).await?;
     let (mut restored, mut told_at) = (Restored::default(), clock.now());
     let mut after = None;
@@ -152,6 +197,15 @@ pub(super) async fn restore(
     Ok(restored)
 }
 
+/// Waits until all that was handed over is stored, or cannot be, at most for `limit`.
+pub(super) async fn flush(durable: &Durable, clock: Clock, limit: Duration) {
+    let mut reader = Reader::new(durable, clock);
+    let asked = tokio::time::timeout(limit, reader.ask_once(None)).await;
+    if !matches!(asked, Ok(Ok(_))) {
+        tracing::warn!("what was to be stored last may be missing: the store does not answer");
+    }
+}
+
 /// Lives on a shard: takes the answers of the store and hands them to whoever waits.
 pub(super) async fn serve(broker: Arc<Broker>, context: Arc<ShardContext>, clock: Clock) {
     poll_fn(|cx| {
@@ -163,8 +217,7 @@ pub(super) async fn serve(broker: Arc<Broker>, context: Arc<ShardContext>, clock
 
 /// Has the store remove what is of no use any more, a bounded part at a time.
 pub(super) async fn collect(durable: Arc<Durable>, clock: Clock, shutdown: Shutdown) {
-    let (submitter, owner) = (durable.store().submitter(), durable.owner());
-    let mut reader = Reader { submitter, owner, clock };
+    let mut reader = Reader::new(&durable, clock);
     loop {
         tokio::select! {
             () = shutdown.begun() => return,
@@ -193,12 +246,31 @@ struct Reader {
     submitter: Box<dyn Submitter>,
     owner: OwnerId,
     clock: Clock,
+    /// Whether it goes on asking while there is no answer.
+    is_patient: bool,
 }
 
 impl Reader {
+    fn new(durable: &Durable, clock: Clock) -> Self {
+        let (submitter, owner) = (durable.store().submitter(), durable.owner());
+        Self { submitter, owner, clock, is_patient: false }
+    }
+
     async fn ask(&mut self, operation: Operation) -> Result<Option<Reply>, String> {
+        loop {
+            let answer = self.ask_once(Some(operation.clone())).await;
+            if answer.is_ok() || !self.is_patient {
+                return answer;
+            }
+            // What is wrong is in the log, and in the health of the store.
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn ask_once(&mut self, operation: Option<Operation>) -> Result<Option<Reply>, String> {
         let now_millis = self.clock.unix_millis();
-        let batch = Batch { owner: self.owner, now_millis, operations: vec![operation] };
+        let operations = operation.into_iter().collect();
+        let batch = Batch { owner: self.owner, now_millis, operations };
         let mut waiting = Some(batch);
         let Completion { outcome, .. } = poll_fn(|cx| {
             loop {
@@ -215,6 +287,13 @@ impl Reader {
         .await;
         let Done { replies, .. } = outcome.map_err(|error| error.to_string())?;
         Ok(replies.into_iter().next())
+    }
+
+    async fn register(&mut self) -> Result<u64, String> {
+        match self.ask(Operation::Register { root: None }).await? {
+            Some(Reply::Registered(registered)) => Ok(registered.number),
+            _ => Err("it does not say who we are".to_owned()),
+        }
     }
 
     async fn take_all(&mut self, epoch: Epoch) -> Result<(), String> {
@@ -253,3 +332,5 @@ const COLLECTED_MAX: u32 = 1_000;
 const MEMORY_MILLIS: u64 = 10 * 60 * 1_000;
 /// Records read at a time.
 const PAGE_MAX: u32 = 512;
+/// How long it is left alone when it does not do what it is asked at the start.
+const ASK_AGAIN: Duration = Duration::from_secs(1);

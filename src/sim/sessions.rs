@@ -118,7 +118,10 @@ impl Sessions {
             Event::Refused { .. }
             | Event::Silent { .. }
             | Event::Denied { .. }
-            | Event::SubackLate { .. } => Ok(()),
+            | Event::SubackLate { .. }
+            | Event::Subscribed { .. }
+            | Event::Unsubscribed { .. }
+            | Event::Published { .. } => Ok(()),
         }
     }
 

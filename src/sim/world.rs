@@ -328,7 +328,10 @@ impl World {
             | Event::Silent { .. }
             | Event::Denied { .. }
             | Event::PublishRefused { .. }
-            | Event::SubackLate { .. } => {}
+            | Event::SubackLate { .. }
+            | Event::Subscribed { .. }
+            | Event::Unsubscribed { .. }
+            | Event::Published { .. } => {}
         }
         Ok(())
     }

@@ -23,5 +23,5 @@ mod sqlite;
 
 pub use counters::StoreCounters;
 pub use memory::MemoryStore;
-pub use postgres::{PostgresOptions, PostgresOptionsError, PostgresStore};
+pub use postgres::{PostgresOptions, PostgresOptionsError, PostgresParts, PostgresStore};
 pub use sqlite::{Hook, SqliteOptions, SqliteStore, Step};

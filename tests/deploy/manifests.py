@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BROKER = os.environ.get("MQTTZOO_BROKER", str(ROOT / "target/debug/mqtt_broker"))
 OVERLAYS = ["minikube", "production", "monitoring"]
 # What the production overlay asks for, and git does not have.
-SECRETS = ["passwords", "link-secret", "admin-token", "tls.crt", "tls.key"]
+SECRETS = ["passwords", "link-secret", "admin-token", "db-password", "tls.crt", "tls.key"]
 
 
 def kustomize(folder):

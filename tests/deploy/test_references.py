@@ -198,7 +198,7 @@ class Planted(unittest.TestCase):
             ("drain_timeout_secs = 25", "drain_timeout_secs = 250", "a pod is killed after 60 s"),
             ("zookeeper-1.zookeeper-peers:2181", "zookeeper-1.zookeeper:2181", "does not resolve"),
             ("zookeeper-1.zookeeper-peers:2181", "zookeeper-1.zookeeper-peers:2182", "listen on 2182"),
-            ("# db_host", "# tls_port = 1\n# db_host", "the broker knows tls_port now"),
+            ("db_host", "# tls_port = 1\ndb_host", "the broker knows tls_port now"),
             ("link_port = 7883", "link_port = 7884", "the broker listens on [1883, 7884, 9090]"),
         ]:
             with self.subTest(after):

@@ -1,9 +1,13 @@
 //! What outlives the broker: it is killed, started again on the same directory, and asked.
 
+mod encrypted;
 mod killed_under_load;
+mod postgres;
 mod sessions;
 mod trouble;
 mod wills;
+
+use std::cell::RefCell;
 
 use crate::conformance::{Client, Publish, Stage, Version, ack, kind};
 use crate::harness::{Broker, free_port};
@@ -18,7 +22,10 @@ impl Mortal {
     /// One that has stored nothing.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let port = free_port().to_string();
-        let broker = Broker::start(&[&["--port", &port], arguments].concat());
+        let database = DATABASE.with_borrow(Clone::clone);
+        let database = database.iter().flat_map(|database| ["--db", database]);
+        let place: Vec<_> = ["--port", &port].into_iter().chain(database).collect();
+        let broker = Broker::start(&[&place, arguments].concat());
         let stage = broker.stage(Version::V5);
         Self { broker, stage }
     }
@@ -39,6 +46,11 @@ impl Mortal {
     pub(crate) fn keeper(&self, name: &str) -> Client {
         self.stage.enter(&self.stage.connect(name).kept()).unwrap()
     }
+}
+
+thread_local! {
+    /// What the brokers of this test keep things in; in their directories where there is nothing.
+    static DATABASE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Takes so many messages and completes their handshakes, whatever comes in between.

@@ -8,6 +8,7 @@
     reason = "tests time what they see, index what they have measured, and fail by panicking"
 )]
 
+mod activity;
 mod admin;
 mod auth;
 mod churn;

@@ -181,3 +181,17 @@ fn a_listener_that_all_can_reach_needs_a_decision() {
     let table = place.file("t.toml", "[[listener]]\nport = 0\nhost = [\"0.0.0.0\"]\n");
     place.check(&["--config", &table], &both);
 }
+
+#[test]
+fn a_database_that_is_none() {
+    let place = Place::new();
+    let check = |arguments: &[&str], parts: &[&str]| {
+        place.check(&[&["--port", "0"], arguments].concat(), parts);
+    };
+    check(&["--db", "geheim"], &["database", "not a connection string of PostgreSQL"]);
+    let missing = place.directory.join("missing").display().to_string();
+    let db = ["--db-host", "127.0.0.1"];
+    check(&[&db[..], &["--db-password-file", &missing]].concat(), &["password", &missing, "check"]);
+    check(&[&db[..], &["--db-cafile", &missing]].concat(), &["certificates in", &missing]);
+    check(&[&db[..], &["--db", "host=b"]].concat(), &["db_host", "give one of them"]);
+}

@@ -159,7 +159,7 @@ impl Keeper {
             self.numbers = first..first + NUMBERS;
         }
         let number = self.numbers.next().unwrap_or_default();
-        message_id(self.durable.start, number)
+        message_id(self.durable.start(), number)
     }
 
     /// Ends a turn: hands over what it has collected.
@@ -358,7 +358,7 @@ mod tests {
     fn keeper() -> (Keeper, Arc<Mutex<Room>>) {
         let store = Narrow::default();
         let room = Arc::clone(&store.0);
-        (Keeper::new(Arc::new(Durable::new(Arc::new(store), OwnerId(1), 1, 0))), room)
+        (Keeper::new(Arc::new(Durable::new(Arc::new(store), OwnerId(1), 0))), room)
     }
 
     fn end(id: u64) -> Operation {

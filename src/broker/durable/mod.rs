@@ -31,9 +31,8 @@ pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient};
 pub struct Durable {
     store: Arc<dyn Store>,
     owner: OwnerId,
-    epoch: Epoch,
-    /// Of this start; no other has it.
-    start: u64,
+    /// Of this start; no other has it. The store gives it before anything is kept.
+    start: AtomicU64,
     /// Milliseconds since 1970 when ticks were zero.
     epoch_millis: u64,
     next_session: AtomicU64,
@@ -42,15 +41,13 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// The store as `owner` uses it, whose `start` no other owner has, nor had. Ticks began
-    /// `epoch_millis` after 1970.
+    /// The store as `owner` uses it. Ticks began `epoch_millis` after 1970.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, owner: OwnerId, start: u64, epoch_millis: u64) -> Self {
+    pub fn new(store: Arc<dyn Store>, owner: OwnerId, epoch_millis: u64) -> Self {
         Self {
             store,
             owner,
-            epoch: Epoch { era: 0, slots: i64::try_from(start).unwrap_or(i64::MAX), counter: 0 },
-            start,
+            start: AtomicU64::new(0),
             epoch_millis,
             next_session: AtomicU64::new(1),
             next_message: AtomicU64::new(1),
@@ -70,10 +67,19 @@ impl Durable {
         self.owner
     }
 
+    /// Notes the number that the store gave: no other owner has it, nor had.
+    pub fn note_start(&self, start: u64) {
+        self.start.store(start, Ordering::Relaxed);
+    }
+
+    fn start(&self) -> u64 {
+        self.start.load(Ordering::Relaxed)
+    }
+
     /// The claim under which it has its Sessions.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        Epoch { era: 0, slots: i64::try_from(self.start()).unwrap_or(i64::MAX), counter: 0 }
     }
 
     /// A tick as milliseconds since 1970.
@@ -91,7 +97,7 @@ impl Durable {
     /// A name for a Session that begins.
     fn draw_session(&self) -> SessionRef {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
-        SessionRef { id: SessionId(numbered(self.start, number)), epoch: self.epoch }
+        SessionRef { id: SessionId(numbered(self.start(), number)), epoch: self.epoch() }
     }
 
     fn draw_message_numbers(&self, count: u64) -> u64 {

@@ -75,7 +75,7 @@ impl Slow {
 
 fn stage() -> (Stage, Slow) {
     let (store, options) = (Slow::default(), BrokerOptions::default());
-    let durable = Durable::new(Arc::new(store.clone()), OwnerId(1), 1, 0);
+    let durable = Durable::new(Arc::new(store.clone()), OwnerId(1), 0);
     let seeds = Seeds { hash: 7, instance: 8 };
     let broker = Broker::new(options, Guards::default(), seeds).with_store(Arc::new(durable));
     let shard = Shard::new(&broker);

@@ -117,7 +117,7 @@ impl<S: Link> Driver<S> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let context = Arc::clone(&self.context);
         let mut bench = context.lock();
-        let Workbench { shard, read_buffer, outbox } = &mut *bench;
+        let Workbench { shard, read_buffer, outbox, .. } = &mut *bench;
         let options = Arc::clone(&self.options);
         let now = options.clock.now();
         let turn = &mut Turn { broker: &options.broker, shard, now, outbox };

@@ -7,7 +7,7 @@ pub mod shard_context;
 mod part;
 
 pub use driver::{Driver, DriverOptions, Link};
-pub use shard_context::ShardContext;
+pub use shard_context::{Observer, ShardContext};
 
 #[cfg(test)]
 mod driver_tests;

@@ -1,15 +1,20 @@
 //! What the connections of one shard share: only one of them has its turn at a time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
+use crate::broker::event::Event;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::ports::clock::Tick;
 use crate::session::outbox::Outbox;
+
+/// Somebody who wants to know what happens, beside the log. It must not wait for anything.
+pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// The shard's part of the broker, and the buffers a turn works in, so that an idle connection owns
 /// none. The lock is never contended: only the shard's own thread takes it.
@@ -24,6 +29,7 @@ pub struct Workbench {
     pub(super) shard: Shard,
     pub(super) read_buffer: BytesMut,
     pub(super) outbox: Outbox,
+    observer: Option<Observer>,
 }
 
 impl ShardContext {
@@ -34,8 +40,16 @@ impl ShardContext {
             shard: Shard::new(broker),
             read_buffer: BytesMut::new(),
             outbox: Outbox::new(),
+            observer: None,
         };
         Self { bench: Mutex::new(bench), cached_routes: AtomicUsize::new(0) }
+    }
+
+    /// The same with somebody who is told what happens.
+    #[must_use]
+    pub fn observed(mut self, observer: Option<Observer>) -> Self {
+        self.bench.get_mut().observer = observer;
+        self
     }
 
     pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, Workbench> {
@@ -73,6 +87,9 @@ impl Workbench {
         self.outbox.clear();
         for event in self.shard.take_events() {
             super::log::log(&event);
+            if let Some(observer) = &self.observer {
+                observer(&event);
+            }
         }
         self.shard.end_turn(now);
     }

@@ -330,7 +330,7 @@ fn read(path: &Path) -> Result<String, ClusterError> {
 }
 
 /// The name of this broker, or of the machine.
-fn broker_name(config: &Config) -> String {
+pub(in crate::node) fn broker_name(config: &Config) -> String {
     let of_machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     config.broker.name.clone().unwrap_or_else(of_machine)
 }

@@ -6,13 +6,39 @@ use parking_lot::Mutex;
 use tokio_postgres::{Client, Statement};
 
 use super::PostgresOptions;
+use super::promise::Promise;
+use super::sole::keep_others_out;
 use crate::runtime::background::BackgroundHandle;
 use crate::store::migrations::{self, POSTGRES};
 use crate::store::retry::Failure;
 
+impl PostgresOptions {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub async fn connect(&self, tasks: &BackgroundHandle) -> Result<Client, String> {
+        let connected = self.config.connect(self.tls.clone()).await;
+        let (client, connection) = connected.map_err(|error| {
+            let (Failure::Transient(why) | Failure::Damaged(why) | Failure::Refused(why)) =
+                Failure::from(error);
+            why
+        })?;
+        tasks.spawn("database connection", async move {
+            // The one who waits for an answer hears of it, too.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to PostgreSQL has ended");
+            }
+        });
+        Ok(client)
+    }
+}
+
 /// A connection and the statements that it knows.
 pub(super) struct Link {
     pub(super) client: Client,
+    pub(super) promise: Promise,
     statements: Mutex<BTreeMap<&'static str, Statement>>,
 }
 
@@ -22,22 +48,15 @@ impl Link {
         options: &PostgresOptions,
         tasks: &BackgroundHandle,
     ) -> Result<Self, Failure> {
-        let connected = options.config.connect(options.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| {
-            // Whatever is wrong, it is wrong now: a password may be set, a database made.
-            let (Failure::Transient(why) | Failure::Damaged(why) | Failure::Refused(why)) =
-                Failure::from(error);
-            Failure::Transient(why)
-        })?;
-        tasks.spawn("store-connection", async move {
-            // The one who waits for an answer hears of it, too.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to PostgreSQL has ended");
-            }
-        });
+        // Whatever is wrong, it is wrong now: a password may be set, a database made.
+        let client = options.connect(tasks).await.map_err(Failure::Transient)?;
         migrate(&client).await?;
         client.batch_execute(SETTINGS).await?;
-        Ok(Self { client, statements: Mutex::default() })
+        if let Some(owner) = options.sole_owner {
+            keep_others_out(&client, owner).await?;
+        }
+        let promise = Promise::of(&client).await?;
+        Ok(Self { client, promise, statements: Mutex::default() })
     }
 
     /// The prepared form of a statement.

@@ -11,8 +11,10 @@ mod flush;
 mod group;
 mod options;
 mod pending;
+mod promise;
 mod read;
 mod sessions;
+mod sole;
 mod task;
 mod tls;
 
@@ -24,7 +26,7 @@ use crate::ports::store::{Store, StoreHealth, Submitter};
 use crate::runtime::background::BackgroundHandle;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Intake, IntakeLimits};
-pub use options::{PostgresOptions, PostgresOptionsError};
+pub use options::{PostgresOptions, PostgresOptionsError, PostgresParts};
 
 /// A store on a server. It is closed when the handle is dropped: the task ends when what was
 /// submitted is stored, or cannot be now.

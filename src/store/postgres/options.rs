@@ -1,12 +1,16 @@
 //! Where the server is, as `libpq` writes it: `host=db user=mqtt` or `postgresql://mqtt@db/mqtt`.
 
+use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::{self, MakeTls, Trust};
+use crate::ports::store::OwnerId;
 
 /// A server, and how long to wait for it.
 #[derive(Clone, Debug)]
@@ -17,6 +21,29 @@ pub struct PostgresOptions {
     pub patience: Duration,
     /// How long the server may take for one try, before the connection is given up.
     pub answer_within: Duration,
+    /// Who keeps everything there, so that nobody else may: a broker that is alone.
+    pub sole_owner: Option<OwnerId>,
+}
+
+/// What is said of a server beside, or instead of, a connection string.
+#[derive(Clone, Default)]
+pub struct PostgresParts {
+    /// The connection string, which says what the next four say.
+    pub string: Option<String>,
+    /// The name, the address, or the directory of a Unix socket.
+    pub host: Option<String>,
+    /// The port.
+    pub port: u16,
+    /// The database.
+    pub name: Option<String>,
+    /// Whom to log in as.
+    pub user: Option<String>,
+    /// With what.
+    pub password: Option<String>,
+    /// `sslmode`, in the words of `libpq`.
+    pub ssl_mode: Option<&'static str>,
+    /// Authorities of the server's certificate.
+    pub cafile: Option<PathBuf>,
 }
 
 /// Why a string says no server.
@@ -47,19 +74,76 @@ impl PostgresOptions {
     ///
     /// Says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PostgresOptionsError> {
-        let (rest, trust) = take_trust(text);
-        let mut config: Config = rest.parse().map_err(PostgresOptionsError::Syntax)?;
+        Self::assemble(PostgresParts { string: Some(text.to_owned()), ..PostgresParts::default() })
+    }
+
+    /// The same from parts.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with them.
+    pub fn assemble(parts: PostgresParts) -> Result<Self, PostgresOptionsError> {
+        let (mut config, mut words) = match &parts.string {
+            Some(text) => {
+                let (rest, words) = take_trust(text);
+                (rest.parse().map_err(PostgresOptionsError::Syntax)?, words)
+            }
+            None => (config_of(&parts), TrustWords::default()),
+        };
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_WITHIN);
         }
+        if let Some(password) = &parts.password {
+            config.password(password);
+        }
         config.application_name("mqttzoo");
+        let has_cafile = parts.cafile.is_some();
+        if let Some(cafile) = parts.cafile {
+            words.roots = Some(cafile.to_string_lossy().into_owned());
+        }
+        match parts.ssl_mode.or(has_cafile.then_some("verify-full")) {
+            Some("disable") => drop(config.ssl_mode(SslMode::Disable)),
+            Some("prefer") => drop(config.ssl_mode(SslMode::Prefer)),
+            Some(word) => {
+                config.ssl_mode(SslMode::Require);
+                words.is_verified = word != "require";
+            }
+            None => {}
+        }
         Ok(Self {
             config,
-            tls: tls_of(&trust)?,
+            tls: tls_of(&words)?,
             patience: Duration::from_secs(30),
             answer_within: Duration::from_secs(10),
+            sole_owner: None,
         })
     }
+
+    /// The server and the database, as a line of the log names them: no user, no password.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let mut place = String::new();
+        for host in self.config.get_hosts() {
+            let comma = if place.is_empty() { "" } else { "," };
+            let _infallible = match host {
+                Host::Tcp(name) => write!(place, "{comma}{name}"),
+                Host::Unix(path) => write!(place, "{comma}{}", path.display()),
+            };
+        }
+        let user = self.config.get_user();
+        format!("{place}/{}", self.config.get_dbname().or(user).unwrap_or_default())
+    }
+}
+
+/// What is not said is as it is in our manifests.
+fn config_of(parts: &PostgresParts) -> Config {
+    let mut config = Config::new();
+    config
+        .host(parts.host.as_deref().unwrap_or("localhost"))
+        .port(parts.port)
+        .dbname(parts.name.as_deref().unwrap_or(OURS))
+        .user(parts.user.as_deref().unwrap_or(OURS));
+    config
 }
 
 /// What a string says of certificates.
@@ -142,12 +226,13 @@ fn pairs(text: &str) -> Vec<&str> {
     .collect()
 }
 
+/// The database, and the user, where nobody says otherwise.
+const OURS: &str = "mqttzoo";
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_postgres::config::SslMode;
 
     #[test]
     fn both_forms_are_understood() {
@@ -182,5 +267,32 @@ mod tests {
         assert!(matches!(PostgresOptions::parse("no pairs"), Err(PostgresOptionsError::Syntax(_))));
         let missing = PostgresOptions::parse("host=db sslrootcert=/nowhere/ca.pem");
         assert!(matches!(missing, Err(PostgresOptionsError::RootCertificates { .. })));
+    }
+
+    #[test]
+    fn parts_are_as_good_as_a_string() {
+        let parts = PostgresParts {
+            host: Some("db".to_owned()),
+            port: 5_433,
+            password: Some("a b".to_owned()),
+            ssl_mode: Some("require"),
+            ..PostgresParts::default()
+        };
+        let options = PostgresOptions::assemble(parts).unwrap();
+        assert_eq!(options.place(), "db/mqttzoo");
+        assert_eq!(options.config.get_ports(), [5_433]);
+        assert_eq!(options.config.get_user(), Some("mqttzoo"));
+        assert_eq!(options.config.get_password(), Some(&b"a b"[..]));
+        assert_eq!(options.config.get_ssl_mode(), SslMode::Require);
+        let beside = |string: &str, ssl_mode| {
+            let (string, password) = (Some(string.to_owned()), Some("p".to_owned()));
+            let parts = PostgresParts { string, password, ssl_mode, ..PostgresParts::default() };
+            PostgresOptions::assemble(parts).unwrap()
+        };
+        let options = beside("postgres://m@one,two/mq?sslmode=require", Some("disable"));
+        assert_eq!(options.place(), "one,two/mq");
+        assert_eq!(options.config.get_ssl_mode(), SslMode::Disable);
+        assert_eq!(options.config.get_password(), Some(&b"p"[..]));
+        assert_eq!(beside("host=/run/postgresql user=m", None).place(), "/run/postgresql/m");
     }
 }

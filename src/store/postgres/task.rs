@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::PostgresOptions;
 use super::connect::Link;
 use super::group::Group;
+use super::promise::Promise;
 use crate::ports::store::{Batch, StoreError, StoreHealth};
 use crate::runtime::background::BackgroundHandle;
 use crate::store::backoff::Backoff;
@@ -21,6 +22,8 @@ pub(super) struct Task {
     health: Arc<Mutex<StoreHealth>>,
     counters: Arc<StoreCounters>,
     link: Option<Link>,
+    /// What was said of its commits.
+    told: Option<Promise>,
     /// Behind which message the search for those that nobody needs goes on.
     sweep_place: i64,
 }
@@ -33,8 +36,8 @@ impl Task {
         health: Arc<Mutex<StoreHealth>>,
         counters: Arc<StoreCounters>,
     ) -> Self {
-        let (link, sweep_place) = (None, i64::MIN);
-        Self { options, tasks, intake, health, counters, link, sweep_place }
+        let (link, told, sweep_place) = (None, None, i64::MIN);
+        Self { options, tasks, intake, health, counters, link, told, sweep_place }
     }
 
     pub(super) async fn run(mut self) {
@@ -100,7 +103,13 @@ impl Task {
 
     async fn try_once(&mut self, batches: &[&Batch]) -> Result<Outcomes, Failure> {
         if self.link.is_none() {
-            self.link = Some(Link::open(&self.options, &self.tasks).await?);
+            let opened = Link::open(&self.options, &self.tasks).await;
+            if let Err(Failure::Refused(why)) = &opened {
+                self.set_health(StoreHealth::Broken(why.clone()));
+            }
+            let opened = opened?;
+            self.tell(opened.promise);
+            self.link = Some(opened);
         }
         let link = self.link.as_ref().expect("it was opened");
         if batches.is_empty() {
@@ -115,6 +124,19 @@ impl Task {
         Ok(outcomes)
     }
 
+    /// Says what a commit is worth, when that is not what it was.
+    fn tell(&mut self, promise: Promise) {
+        if self.told.replace(promise) == Some(promise) {
+            return;
+        }
+        let place = self.options.place();
+        if promise.is_broken() {
+            tracing::warn!("PostgreSQL at {place}: {promise}");
+        } else {
+            tracing::info!("PostgreSQL at {place}: {promise}");
+        }
+    }
+
     fn set_health(&self, health: StoreHealth) {
         let mut known = self.health.lock();
         if *known == health {
@@ -123,7 +145,8 @@ impl Task {
         match &health {
             StoreHealth::Good => tracing::info!("the store is good again"),
             StoreHealth::Degraded(why) | StoreHealth::Broken(why) => {
-                tracing::error!(why, "the store is degraded: what must be stored waits");
+                let place = self.options.place();
+                tracing::error!(why, place, "the store is degraded: what must be stored waits");
             }
         }
         *known = health;

@@ -11,7 +11,7 @@ fn leave_asleep(mortal: &Mortal, name: &str, qos: u8) {
 }
 
 #[test]
-fn a_queue_comes_back_whole_and_in_order() {
+pub(super) fn a_queue_comes_back_whole_and_in_order() {
     let mut mortal = Mortal::start(&[]);
     leave_asleep(&mortal, "sleeper", 2);
     let mut publisher = mortal.stage.client("publisher").unwrap();
@@ -30,7 +30,7 @@ fn a_queue_comes_back_whole_and_in_order() {
 }
 
 #[test]
-fn what_was_acknowledged_does_not_come_again() {
+pub(super) fn what_was_acknowledged_does_not_come_again() {
     let mut mortal = Mortal::start(&[]);
     let mut client = mortal.keeper("client");
     client.subscribe("t/#", 2).unwrap();
@@ -55,7 +55,7 @@ fn what_was_acknowledged_does_not_come_again() {
 
 /// PUBREC was answered with PUBREL: the message does not come again, PUBREL does.
 #[test]
-fn a_message_half_released_is_released_and_not_sent() {
+pub(super) fn a_message_half_released_is_released_and_not_sent() {
     let mut mortal = Mortal::start(&[]);
     let mut client = mortal.keeper("client");
     client.subscribe("t", 2).unwrap();
@@ -72,7 +72,7 @@ fn a_message_half_released_is_released_and_not_sent() {
 
 /// The publisher heard PUBREC and sends PUBLISH again all the same: nobody gets it twice.
 #[test]
-fn a_message_received_once_is_received_once_over_a_death() {
+pub(super) fn a_message_received_once_is_received_once_over_a_death() {
     let mut mortal = Mortal::start(&[]);
     leave_asleep(&mortal, "sleeper", 2);
     let mut publisher = mortal.keeper("publisher");
@@ -95,7 +95,7 @@ fn a_message_received_once_is_received_once_over_a_death() {
 }
 
 #[test]
-fn subscriptions_come_back_as_they_were_left() {
+pub(super) fn subscriptions_come_back_as_they_were_left() {
     let mut mortal = Mortal::start(&[]);
     let mut client = mortal.keeper("client");
     client.subscribe_with(&[prop::SUBSCRIPTION_ID, 9], "stays/+", 1).unwrap();
@@ -116,7 +116,7 @@ fn subscriptions_come_back_as_they_were_left() {
 }
 
 #[test]
-fn a_session_that_ended_does_not_come_back() {
+pub(super) fn a_session_that_ended_does_not_come_back() {
     let mut mortal = Mortal::start(&[]);
     leave_asleep(&mortal, "client", 1);
     let clean = mortal.stage.client("client").unwrap();
@@ -127,7 +127,7 @@ fn a_session_that_ended_does_not_come_back() {
 }
 
 #[test]
-fn retained_messages_come_back_and_deleted_ones_do_not() {
+pub(super) fn retained_messages_come_back_and_deleted_ones_do_not() {
     let mut mortal = Mortal::start(&[]);
     let mut publisher = mortal.stage.client("publisher").unwrap();
     publisher.retain("t/kept", "one").unwrap();
@@ -144,7 +144,7 @@ fn retained_messages_come_back_and_deleted_ones_do_not() {
 
 /// More than a mailbox keeps in memory for a client that is away or behind.
 #[test]
-fn a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile() {
+pub(super) fn a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile() {
     let mut mortal = Mortal::start(&["--admin-port", "0"]);
     leave_asleep(&mortal, "sleeper", 1);
     let mut publisher = mortal.stage.client("publisher").unwrap();

@@ -1,14 +1,18 @@
 //! A real PostgreSQL 15, from Debian's package, on a free port of the loopback interface.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, thread};
+use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Authority;
 use super::guardian::Guardian;
 use super::{free_port, fresh_dir};
 
@@ -81,12 +85,36 @@ impl Postgres {
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Lets in only who comes encrypted and knows this password, from its next start on.
+    pub(crate) fn lock_up(&mut self, authority: &Authority, password: &str) {
+        self.query("postgres", &format!("ALTER USER mqtt PASSWORD '{password}'"));
+        self.query("postgres", "ALTER SYSTEM SET ssl = on");
+        let data = self.directory.join("data");
+        for (from, to) in [("server.pem", "server.crt"), ("server.key", "server.key")] {
+            let to = data.join(to);
+            fs::copy(authority.path(from), &to).expect("it was signed");
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some((user, group)) = server_user() {
+                chown(&to, Some(user), Some(group)).expect("root may do so");
+            }
+        }
+        fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")
+            .expect("it is there");
+        self.kill();
+        self.start_again();
+    }
+
     /// Kills it, and what it has started.
     pub(crate) fn kill(&mut self) {
+        self.thaw();
         let Some((mut server, mut guardian)) = self.running.take() else { return };
         // Immediate: no checkpoint, as after a crash. It takes its own processes along.
-        let id = rustix::process::Pid::from_child(&server);
-        let _gone = rustix::process::kill_process(id, rustix::process::Signal::QUIT);
+        let _gone = kill_process(Pid::from_child(&server), Signal::QUIT);
         let _gone = server.wait();
         guardian.dismiss();
     }
@@ -94,6 +122,28 @@ impl Postgres {
     /// Starts it again on what it wrote before.
     pub(crate) fn start_again(&mut self) {
         assert!(self.spawn(), "it had come up before");
+    }
+
+    /// Stops all of its processes where they are, until it is thawed.
+    pub(crate) fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    /// The server first, so that it starts nothing meanwhile.
+    fn signal_all(&self, signal: Signal) {
+        let Some((server, _)) = &self.running else { return };
+        let _gone = kill_process(Pid::from_child(server), signal);
+        let id = server.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let child = Pid::from_raw(child.parse().expect("a process")).expect("it is no zero");
+            let _gone = kill_process(child, signal);
+        }
     }
 
     fn spawn(&mut self) -> bool {

@@ -1,0 +1,206 @@
+//! One row: something that happened, in columns.
+
+use crate::broker::card::{ClientCard, Origin};
+use crate::broker::event::Event;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A broker has started.
+    Started,
+    /// It ends in order.
+    Stopped,
+    /// A client has got a successful CONNACK.
+    Connected,
+    /// A CONNECT was refused.
+    Refused,
+    /// A connection has ended.
+    Disconnected,
+    /// A client was not allowed to publish or subscribe.
+    Denied,
+    /// A publish was refused because a bound was reached.
+    PublishRefused,
+    /// A SUBACK waits long for other brokers.
+    SubackLate,
+    /// A client has subscribed.
+    Subscribed,
+    /// A client has unsubscribed.
+    Unsubscribed,
+    /// A client has published.
+    Published,
+    /// Rows are missing here.
+    Dropped,
+}
+
+impl Kind {
+    /// The word in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Connected => "connected",
+            Self::Refused => "refused",
+            Self::Disconnected => "disconnected",
+            Self::Denied => "denied",
+            Self::PublishRefused => "publish_refused",
+            Self::SubackLate => "suback_late",
+            Self::Subscribed => "subscribed",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Published => "published",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// A row of the log. Texts are cut to [`TEXT_BYTES_MAX`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub(super) at_millis: u64,
+    pub(super) kind: Kind,
+    /// Of this start; given by the ring.
+    pub(super) number: i64,
+    pub(super) client_id: Option<Box<str>>,
+    pub(super) user_name: Option<Box<str>>,
+    pub(super) address: Option<Box<str>>,
+    pub(super) listener: Option<Box<str>>,
+    pub(super) topic: Option<Box<str>>,
+    pub(super) qos: Option<i16>,
+    pub(super) reason_code: Option<i16>,
+    pub(super) reason: Option<Box<str>>,
+    pub(super) bytes: Option<i64>,
+    pub(super) preview: Option<Box<[u8]>>,
+    pub(super) count: Option<i64>,
+}
+
+impl Row {
+    /// Something that happened at this time and of which there is no more to say.
+    #[must_use]
+    pub fn new(at_millis: u64, kind: Kind) -> Self {
+        Self {
+            at_millis,
+            kind,
+            number: 0,
+            client_id: None,
+            user_name: None,
+            address: None,
+            listener: None,
+            topic: None,
+            qos: None,
+            reason_code: None,
+            reason: None,
+            bytes: None,
+            preview: None,
+            count: None,
+        }
+    }
+
+    /// An event, if it is worth a row.
+    #[must_use]
+    pub fn of(event: &Event, at_millis: u64) -> Option<Self> {
+        let row = |kind| Self::new(at_millis, kind);
+        Some(match event {
+            Event::Connected { card, .. } => row(Kind::Connected).by(card).at(&card.origin),
+            Event::Refused { origin, client_id, reason_code, reason } => Self {
+                client_id: client_id.as_deref().map(cut),
+                reason_code: Some((*reason_code as u8).into()),
+                reason: Some(cut(reason)),
+                ..row(Kind::Refused).at(origin)
+            },
+            Event::Disconnected { card, reason_code, reason } => Self {
+                reason_code: Some((*reason_code as u8).into()),
+                reason: Some(cut(reason)),
+                ..row(Kind::Disconnected).by(card).at(&card.origin)
+            },
+            Event::Silent { .. } => return None,
+            Event::Denied { card, action, topic, suppressed } => Self {
+                topic: Some(cut(topic)),
+                reason: Some(cut(action)),
+                count: Some(i64::from(*suppressed) + 1),
+                ..row(Kind::Denied).by(card)
+            },
+            Event::PublishRefused { card, topic, reason, suppressed } => Self {
+                topic: Some(cut(topic)),
+                reason: Some(cut(reason)),
+                count: Some(i64::from(*suppressed) + 1),
+                ..row(Kind::PublishRefused).by(card)
+            },
+            Event::SubackLate { card, filter, brokers, .. } => Self {
+                topic: Some(cut(filter)),
+                reason: Some(cut(&brokers.join(","))),
+                ..row(Kind::SubackLate).by(card)
+            },
+            Event::Subscribed { card, filter, qos } => Self {
+                topic: Some(cut(filter.as_str())),
+                qos: Some((*qos as u8).into()),
+                ..row(Kind::Subscribed).by(card)
+            },
+            Event::Unsubscribed { card, filter } => {
+                Self { topic: Some(cut(filter.as_str())), ..row(Kind::Unsubscribed).by(card) }
+            }
+            Event::Published { card, topic, qos, bytes, preview } => Self {
+                topic: Some(cut(topic.as_str())),
+                qos: Some((*qos as u8).into()),
+                bytes: i64::try_from(*bytes).ok(),
+                preview: Some(preview.clone()),
+                ..row(Kind::Published).by(card)
+            },
+        })
+    }
+
+    /// So many rows are missing in front of this one.
+    pub(super) fn dropped(at_millis: u64, count: u64) -> Self {
+        Self { count: i64::try_from(count).ok(), ..Self::new(at_millis, Kind::Dropped) }
+    }
+
+    fn by(self, card: &ClientCard) -> Self {
+        Self {
+            client_id: Some(cut(&card.identity.client_id)),
+            user_name: card.identity.user_name.as_deref().map(cut),
+            ..self
+        }
+    }
+
+    fn at(self, origin: &Origin) -> Self {
+        Self { address: Some(cut(&origin.address)), listener: Some(cut(&origin.listener)), ..self }
+    }
+
+    /// What it takes while it waits.
+    pub(super) fn cost(&self) -> usize {
+        let texts = [
+            &self.client_id,
+            &self.user_name,
+            &self.address,
+            &self.listener,
+            &self.topic,
+            &self.reason,
+        ];
+        let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
+        size_of::<Self>() + texts + self.preview.as_deref().map_or(0, <[u8]>::len)
+    }
+}
+
+/// The beginning of a text.
+fn cut(text: &str) -> Box<str> {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().into()
+}
+
+/// What is kept of a text.
+const TEXT_BYTES_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(&*cut("short"), "short");
+        let long = "\u{e4}".repeat(TEXT_BYTES_MAX);
+        assert_eq!(cut(&long).len(), TEXT_BYTES_MAX);
+        assert_eq!(cut(&format!("x{long}")).len(), TEXT_BYTES_MAX - 1);
+    }
+}

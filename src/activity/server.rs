@@ -1,0 +1,221 @@
+//! The log on a server: a connection to PostgreSQL whose schema is there.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Transaction};
+
+use super::row::Row;
+use super::sink::Trouble;
+use super::writer::DAY_MILLIS;
+
+impl From<tokio_postgres::Error> for Trouble {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(said) => Self::Refused(format!("{} ({})", said.message(), said.code().code())),
+            None => Self::Absent(error.to_string()),
+        }
+    }
+}
+
+/// A connection, and what it has made sure of.
+pub(super) struct Link {
+    client: Client,
+    boot: i64,
+    broker: String,
+    /// Days that have a partition.
+    days: BTreeSet<u64>,
+}
+
+impl Link {
+    /// Makes the schema where it is not there, and introduces this start of the broker.
+    pub(super) async fn open(
+        mut client: Client,
+        broker: &str,
+        boot: i64,
+        since_millis: u64,
+    ) -> Result<Self, Trouble> {
+        client.batch_execute("SET lock_timeout = 3000; SET synchronous_commit = off").await?;
+        make_schema(&mut client).await?;
+        let writer = "INSERT INTO mqtt_log.writer (boot, broker, since) VALUES ($1, $2, $3)
+            ON CONFLICT (boot) DO NOTHING";
+        client.execute(writer, &[&boot, &broker, &time(since_millis)]).await?;
+        Ok(Self { client, boot, broker: broker.to_owned(), days: BTreeSet::new() })
+    }
+
+    /// Writes rows, but for those that an earlier try has written.
+    pub(super) async fn write(&mut self, rows: &[Row]) -> Result<(), Trouble> {
+        for day in rows.iter().map(|row| row.at_millis / DAY_MILLIS).collect::<BTreeSet<_>>() {
+            self.make_day(day).await?;
+        }
+        let transaction = self.client.transaction().await?;
+        let newest = "SELECT number FROM mqtt_log.writer WHERE boot = $1 FOR UPDATE";
+        let written: i64 = transaction.query_one(newest, &[&self.boot]).await?.try_get(0)?;
+        let missing: Vec<_> = rows.iter().filter(|row| row.number > written).collect();
+        let Some(last) = missing.last() else { return Ok(()) };
+        copy(&transaction, &missing, &self.broker, self.boot).await?;
+        let note = "UPDATE mqtt_log.writer SET number = $2 WHERE boot = $1";
+        transaction.execute(note, &[&self.boot, &last.number]).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// A partition for each day, so that a day goes without a trace.
+    async fn make_day(&mut self, day: u64) -> Result<(), Trouble> {
+        if self.days.contains(&day) {
+            return Ok(());
+        }
+        let transaction = self.client.transaction().await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS mqtt_log.{} PARTITION OF mqtt_log.event
+             FOR VALUES FROM ('{}') TO ('{}')",
+            partition(day),
+            date(day).format("%Y-%m-%d 00:00:00+00"),
+            date(day + 1).format("%Y-%m-%d 00:00:00+00"),
+        );
+        transaction.batch_execute(&sql).await?;
+        transaction.commit().await?;
+        // Rows come in the order of time, or nearly so.
+        self.days.retain(|known| known + 2 > day);
+        self.days.insert(day);
+        Ok(())
+    }
+
+    /// Removes the days before `oldest`, and starts of brokers that were followed by others.
+    pub(super) async fn forget_before(&self, oldest: u64) -> Result<(), Trouble> {
+        let oldest_name = partition(oldest);
+        for row in self.client.query(PARTITIONS, &[]).await? {
+            let name: String = row.try_get(0)?;
+            let is_day = name.strip_prefix(PREFIX).is_some_and(|digits| {
+                digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_digit())
+            });
+            if is_day && name < oldest_name {
+                let sql = format!("DROP TABLE IF EXISTS mqtt_log.{name}");
+                self.client.batch_execute(&sql).await?;
+            }
+        }
+        self.client.execute(FORGET_WRITERS, &[&time(oldest * DAY_MILLIS)]).await?;
+        Ok(())
+    }
+}
+
+async fn copy(
+    transaction: &Transaction<'_>,
+    rows: &[&Row],
+    broker: &str,
+    boot: i64,
+) -> Result<(), Trouble> {
+    let writer = BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &TYPES);
+    let mut writer = pin!(writer);
+    for row in rows {
+        let (at, kind) = (time(row.at_millis), row.kind.as_str());
+        let values: [&(dyn ToSql + Sync); COLUMNS] = [
+            &at,
+            &broker,
+            &boot,
+            &row.number,
+            &kind,
+            &row.client_id.as_deref(),
+            &row.user_name.as_deref(),
+            &row.address.as_deref(),
+            &row.listener.as_deref(),
+            &row.topic.as_deref(),
+            &row.qos,
+            &row.reason_code,
+            &row.reason.as_deref(),
+            &row.bytes,
+            &row.preview.as_deref(),
+            &row.count,
+        ];
+        writer.as_mut().write(&values).await?;
+    }
+    writer.finish().await?;
+    Ok(())
+}
+
+/// One broker makes the schema, others wait; each step is taken once.
+async fn make_schema(client: &mut Client) -> Result<(), Trouble> {
+    let transaction = client.transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let schema = "SELECT 1 FROM pg_namespace WHERE nspname = 'mqtt_log'";
+    if transaction.query_opt(schema, &[]).await?.is_none() {
+        // Asked for only when it is needed: the right to do so may be taken away afterwards.
+        transaction.batch_execute("CREATE SCHEMA mqtt_log").await?;
+    }
+    let table = "SELECT 1 FROM pg_tables WHERE schemaname = 'mqtt_log' AND tablename = 'migration'";
+    if transaction.query_opt(table, &[]).await?.is_none() {
+        transaction.batch_execute("CREATE TABLE mqtt_log.migration (version BIGINT)").await?;
+    }
+    let newest = "SELECT coalesce(max(version), 0) FROM mqtt_log.migration";
+    let version: i64 = transaction.query_one(newest, &[]).await?.try_get(0)?;
+    for (step, text) in (1_i64..).zip(STEPS).filter(|(step, _)| *step > version) {
+        transaction.batch_execute(text).await?;
+        let note = "INSERT INTO mqtt_log.migration (version) VALUES ($1)";
+        transaction.execute(note, &[&step]).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+fn time(unix_millis: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_millis)
+}
+
+fn date(day: u64) -> DateTime<Utc> {
+    let millis = i64::try_from(day.saturating_mul(DAY_MILLIS)).unwrap_or(0);
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+/// The table of a day; names are in the order of days.
+fn partition(day: u64) -> String {
+    format!("{PREFIX}{}", date(day).format("%Y%m%d"))
+}
+
+/// A step that was released is never changed: add another one.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const PREFIX: &str = "event_";
+/// The name of the schema, as a number.
+const LOCK: i64 = 0x6d71_7474_5f6c_6f67;
+
+const COPY: &str = "COPY mqtt_log.event (at, broker, boot, number, kind, client_id, user_name,
+    address, listener, topic, qos, reason_code, reason, bytes, preview, count) FROM STDIN BINARY";
+const COLUMNS: usize = 16;
+const TYPES: [Type; COLUMNS] = [
+    Type::TIMESTAMPTZ,
+    Type::TEXT,
+    Type::INT8,
+    Type::INT8,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::INT2,
+    Type::INT2,
+    Type::TEXT,
+    Type::INT8,
+    Type::BYTEA,
+    Type::INT8,
+];
+const PARTITIONS: &str = "SELECT child.relname::text FROM pg_inherits
+    JOIN pg_class AS child ON child.oid = inhrelid
+    WHERE inhparent = 'mqtt_log.event'::regclass";
+const FORGET_WRITERS: &str = "DELETE FROM mqtt_log.writer AS former WHERE since < $1 AND EXISTS
+    (SELECT 1 FROM mqtt_log.writer AS later
+     WHERE later.broker = former.broker AND later.since > former.since)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_names_in_their_order() {
+        assert_eq!(partition(0), "event_19700101");
+        assert_eq!(partition(20_000), "event_20241004");
+        assert!(partition(10_956) < partition(10_957));
+    }
+}

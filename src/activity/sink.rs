@@ -1,0 +1,88 @@
+//! Where rows go: a server, or a file.
+
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+use tokio_postgres::Client;
+
+use super::file::File;
+use super::row::Row;
+use super::server::Link;
+
+/// Makes a connection to the database; the error says why there is none.
+pub type Connect = Box<dyn Fn() -> BoxFuture<'static, Result<Client, String>> + Send + Sync>;
+
+/// Where the log is kept.
+pub enum Place {
+    /// In PostgreSQL.
+    Server(Connect),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// Why something is not written.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The place is not to be had.
+    Absent(String),
+    /// It is there and does not want it.
+    Refused(String),
+}
+
+/// The place, with what is open of it.
+pub(super) struct Sink {
+    broker: String,
+    boot: i64,
+    opened: Opened,
+}
+
+enum Opened {
+    Server { connect: Connect, link: Option<Link> },
+    File(File),
+}
+
+impl Sink {
+    pub(super) fn new(place: Place, broker: String, boot: i64) -> Self {
+        let opened = match place {
+            Place::Server(connect) => Opened::Server { connect, link: None },
+            Place::File(path) => Opened::File(File::new(path)),
+        };
+        Self { broker, boot, opened }
+    }
+
+    /// Whatever it has begun ends with it; the next write opens it anew.
+    pub(super) fn close(&mut self) {
+        match &mut self.opened {
+            Opened::Server { link, .. } => *link = None,
+            Opened::File(file) => file.close(),
+        }
+    }
+
+    /// Writes rows, all or none.
+    pub(super) async fn write(&mut self, rows: &[Row], now_millis: u64) -> Result<(), Trouble> {
+        let Self { broker, boot, opened } = self;
+        match opened {
+            Opened::Server { connect, link } => {
+                if link.is_none() {
+                    let client = connect().await.map_err(Trouble::Absent)?;
+                    *link = Some(Link::open(client, broker, *boot, now_millis).await?);
+                }
+                let link = link.as_mut().expect("it was opened");
+                link.write(rows).await
+            }
+            // The runtime beside the shards may wait for a disk.
+            Opened::File(file) => tokio::task::block_in_place(|| file.write(rows, broker, *boot)),
+        }
+    }
+
+    /// Removes what is older; `true` when there may be more of it.
+    pub(super) async fn forget_before(&mut self, oldest_day: u64) -> Result<bool, Trouble> {
+        match &mut self.opened {
+            Opened::Server { link: Some(link), .. } => {
+                link.forget_before(oldest_day).await.map(|()| false)
+            }
+            Opened::Server { link: None, .. } => Ok(false),
+            Opened::File(file) => tokio::task::block_in_place(|| file.forget_before(oldest_day)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The activity log put together: who is told what happens, and what is measured of it.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use crate::activity::{ActivityLog, ActivityOptions, Connect, Place, RingLimits};
+use crate::broker::telling::Telling;
+use crate::config::{ActivityLog as Wanted, Config};
+use crate::gateway::mqtt::Observer;
+use crate::metrics::{Readings, Source};
+use crate::node::cluster::broker_name;
+use crate::runtime::Clock;
+use crate::runtime::background::BackgroundHandle;
+use crate::store::PostgresOptions;
+
+/// What of it is in the database, in words.
+pub(super) fn kept_in_database(config: &Config) -> &'static str {
+    match config.activity.activity_log {
+        Wanted::Database => "the activity log alone",
+        Wanted::File | Wanted::Off => "nothing",
+    }
+}
+
+/// What the broker has to tell for it.
+pub(super) fn telling(config: &Config) -> Telling {
+    let is_kept = match config.activity.activity_log {
+        Wanted::Database => config.database.is_given(),
+        Wanted::File => true,
+        Wanted::Off => false,
+    };
+    if !is_kept {
+        return Telling::default();
+    }
+    Telling { subscriptions: true, publishes: config.activity.activity_publishes.clone() }
+}
+
+/// Starts it, where the configuration wants one.
+pub(super) fn start(
+    config: &Config,
+    database: Option<&PostgresOptions>,
+    clock: Clock,
+    tasks: &BackgroundHandle,
+) -> Option<ActivityLog> {
+    let place = match config.activity.activity_log {
+        Wanted::Database => Place::Server(connect(database?.clone(), tasks.clone())),
+        Wanted::File => Place::File(config.broker.data_dir.join(FILE)),
+        Wanted::Off => return None,
+    };
+    let options = ActivityOptions {
+        place,
+        broker: broker_name(config),
+        boot: super::draw_seed().cast_signed(),
+        days: config.activity.activity_days.get(),
+        limits: RingLimits::default(),
+    };
+    Some(ActivityLog::start(options, clock, tasks))
+}
+
+fn connect(database: PostgresOptions, tasks: BackgroundHandle) -> Connect {
+    Box::new(move || {
+        let (database, tasks) = (database.clone(), tasks.clone());
+        async move { database.connect(&tasks).await }.boxed()
+    })
+}
+
+/// Who tells it.
+pub(super) fn observer(log: &ActivityLog) -> Observer {
+    let log = log.clone();
+    Arc::new(move |event| log.note_event(event))
+}
+
+/// What is measured of it.
+pub(super) struct ActivitySource(pub(super) ActivityLog);
+
+impl Source for ActivitySource {
+    fn read(&self, readings: &mut Readings) {
+        let Self(log) = self;
+        let counters = log.counters();
+        readings.gauge("activity_rows_waiting", "Rows to be written.", log.waiting());
+        for (name, help, value) in [
+            ("activity_rows_written", "Rows of the activity log.", counters.written()),
+            (
+                "activity_rows_dropped",
+                "Rows that were not written: there was no room, or the database refused them.",
+                counters.dropped(),
+            ),
+            (
+                "activity_failures",
+                "Times a batch of rows could not be written at once.",
+                counters.failures(),
+            ),
+        ] {
+            readings.counter(name, help, value);
+        }
+    }
+}
+
+const FILE: &str = "activity.sqlite";
