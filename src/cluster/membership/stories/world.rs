@@ -268,8 +268,9 @@ impl World {
         node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
     }
 
-    /// Somebody has emptied the disks of all servers.
+    /// Somebody has emptied the disks of all servers, which takes some time.
     fn wipe(&mut self) {
+        self.server_ahead_millis += 1;
         self.names().into_iter().for_each(|name| self.disconnect(name));
         self.settle();
         let sessions = self.tree.open_session();
