@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::identity::BootId;
 use crate::mqtt::QoS;
+use crate::sim::cluster::ensemble::SESSION_MILLIS;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
 /// The books of one run.
@@ -297,5 +298,6 @@ pub(super) const FILTERS: [&str; 7] =
 const MATCHES: [&[usize]; 7] = [&[0], &[1], &[0, 1, 2, 3], &[2], &[3], &[4, 5], &[5]];
 const SHARED: [usize; 2] = [5, 6];
 /// How long a subscriber must have been there after an acknowledgement for its absence to be held
-/// against anybody: a process may stand still with the message in its hands.
-const GRACE_MILLIS: u64 = 8_000;
+/// against anybody: a process may stand still with the message in its hands, three session time-outs
+/// at most.
+const GRACE_MILLIS: u64 = 3 * SESSION_MILLIS + 1_000;
