@@ -58,7 +58,8 @@ pub struct WireVersions {
 }
 
 impl WireVersions {
-    /// Those of this program. From version 2 on brokers tell each other slot maps.
+    /// Those of this program. From version 2 on brokers tell each other slot maps, and a Session that
+    /// moves says who was left out of a message.
     pub const OURS: Self = Self { oldest: 1, newest: 2 };
 
     /// The newest version that both speak.

@@ -70,11 +70,12 @@ impl Driver {
         while let Some(mut session) = self.establish().await {
             match self.serve(&mut session).await {
                 End::Expired => {
-                    self.bury(&mut session).await;
+                    self.bury(&mut session, LAST_WORDS_MAX).await;
                     session.close().await;
                 }
                 End::Outlasted => {
-                    self.bury(&mut session).await;
+                    // Its client goes on, and answers nothing until it has a server.
+                    self.bury(&mut session, Duration::ZERO).await;
                     session.abandon();
                 }
                 End::Stopped => {
@@ -270,8 +271,9 @@ impl Driver {
         None
     }
 
-    /// Answers everything that was asked of a session that is over, and says that it is.
-    async fn bury(&mut self, session: &mut Session) {
+    /// Answers everything that was asked of a session that is over, and says that it is. Each answer of
+    /// the client is waited for so long; without one it is open whether the request is carried out.
+    async fn bury(&mut self, session: &mut Session, last_words_max: Duration) {
         tracing::warn!(
             session = format!("{:#x}", session.id()),
             "ZooKeeper session lost, and with it what was ephemeral: makes another"
@@ -279,10 +281,10 @@ impl Driver {
         self.counters.note_expired();
         while session.pending.len() > 0 {
             // The client answers everything at the end of a session. Should it not, we do.
-            let (asked, reply) = match timeout(LAST_WORDS_MAX, session.pending.next()).await {
+            let (asked, reply) = match timeout(last_words_max, session.pending.next()).await {
                 Ok((asked, Outcome::Reply(reply))) => (Some(asked), reply),
                 Ok((asked, Outcome::Watching { .. })) => (Some(asked), Ok(Reply::Done)),
-                Err(_) => (session.pending.give_up(), Err(CoordinationError::SessionExpired)),
+                Err(_) => (session.pending.give_up(), Err(CoordinationError::ConnectionLost)),
             };
             let Some(asked) = asked else { continue };
             self.counters.note_answered(self.clock.micros().saturating_sub(asked.at_micros));

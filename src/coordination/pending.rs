@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
+use tokio::time::Instant;
 
 use super::call::Outcome;
 use crate::ports::coordination::Ticket;
@@ -37,6 +38,7 @@ pub(super) enum Asker {
 
 struct Call {
     asked: Asked,
+    sent_at: Instant,
     answer: BoxFuture<'static, Outcome>,
 }
 
@@ -46,7 +48,7 @@ impl Pending {
         if let Some(outcome) = answer.as_mut().now_or_never() {
             answer = Box::pin(ready(outcome));
         }
-        self.calls.push_back(Call { asked, answer });
+        self.calls.push_back(Call { asked, sent_at: Instant::now(), answer });
     }
 
     /// The next answer; never when nothing is outstanding.
@@ -61,6 +63,11 @@ impl Pending {
     /// Gives up on the first.
     pub(super) fn give_up(&mut self) -> Option<Asked> {
         self.calls.pop_front().map(|call| call.asked)
+    }
+
+    /// When the oldest was sent that is outstanding.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.calls.front().map(|call| call.sent_at)
     }
 
     /// How many are outstanding.

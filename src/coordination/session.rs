@@ -116,8 +116,13 @@ impl Session {
     /// Waits until the client has been without a server for so long that another session is made
     /// sooner. It doubles the wait between its attempts without a bound, up to the end of the session:
     /// the ensemble may be back, and other brokers have it, for as long as it was away.
+    ///
+    /// It does not always tell that it has no server: one that was lost before its first word is
+    /// noticed by an answer that does not come, later than the client lets any server be silent.
     pub(super) fn outlasted(&self) -> impl Future<Output = ()> + use<> {
-        let until = self.lost_at.map(|at| at + self.timeout() / 3);
+        let lost = self.lost_at.map(|at| at + self.timeout() / 3);
+        let unanswered = self.pending.oldest().map(|at| at + self.timeout() / 2);
+        let until = lost.into_iter().chain(unanswered).min();
         async move {
             match until {
                 Some(until) => sleep_until(until).await,

@@ -106,8 +106,10 @@ impl LeftOuts {
         self.0.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (PacketId, &LeftOut)> {
-        self.0.iter().flat_map(|(id, left_out)| left_out.iter().map(|one| (*id, one)))
+    /// What a broker that speaks this version of the wire can read of it, when the Session moves there.
+    pub(super) fn told_in(&self, wire: u16) -> impl Iterator<Item = (PacketId, &LeftOut)> {
+        let readable = self.0.iter().filter(move |_| wire >= WIRE_MIN);
+        readable.flat_map(|(id, left_out)| left_out.iter().map(|one| (*id, one)))
     }
 }
 
@@ -198,5 +200,23 @@ impl Turn<'_> {
     }
 }
 
+/// The version of the wire that knows of those who were left out.
+const WIRE_MIN: u16 = 2;
 /// Publishes of one Session of which it is remembered who was left out. Others come again as new.
 const LEFT_OUTS_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It took the record for a fault, and the Session that moved there ended with its queue.
+    #[test]
+    fn a_broker_of_an_earlier_wire_is_not_told_who_was_left_out() {
+        let mut left_outs = LeftOuts::default();
+        let (groups, peer, version) = (SmallVec::new(), Some(BootId(7)), None);
+        let left_out = LeftOut { peer, is_for_subscribers: true, groups, version };
+        left_outs.add(PacketId::new(5).unwrap(), left_out);
+        let told = [0, 1, WIRE_MIN, WIRE_MIN + 1].map(|wire| left_outs.told_in(wire).count());
+        assert_eq!(told, [0, 0, 1, 1]);
+    }
+}

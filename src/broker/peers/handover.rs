@@ -97,10 +97,16 @@ impl Parts {
         parts
     }
 
-    /// The rest of it.
-    pub(crate) fn of_contents(contents: &Contents, left_out: &LeftOuts, peers: &Peers) -> Self {
+    /// The rest of it, for a broker that speaks this version of the wire. One of version 1 cannot read
+    /// who was left out: what comes again goes to all.
+    pub(crate) fn of_contents(
+        contents: &Contents,
+        left_out: &LeftOuts,
+        peers: &Peers,
+        wire: u16,
+    ) -> Self {
         let mut parts = Self::default();
-        for (id, left_out) in left_out.iter() {
+        for (id, left_out) in left_out.told_in(wire) {
             parts.put(|out| {
                 out.put_u8(LEFT_OUT);
                 out.put_u16(id.get());

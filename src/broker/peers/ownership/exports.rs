@@ -16,7 +16,7 @@ use crate::broker::peers::ownership::{State, Work};
 use crate::broker::registry::{ClaimProgress, Claimed, Parked, Released, SessionClaim};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Revoke, Token};
-use crate::cluster::identity::BootId;
+use crate::cluster::identity::{BootId, WireVersions};
 use crate::mqtt::QoS;
 
 /// What others know and change of an export.
@@ -325,7 +325,8 @@ impl Turn<'_> {
         let contents = client.session.hand_over();
         let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
         self.let_go(&export.client_id);
-        self.send_rest(peers, export, Parts::of_contents(&contents, &left_out, peers))
+        let wire = peers.find(export.to).map_or(WireVersions::OURS.oldest, |peer| peer.wire());
+        self.send_rest(peers, export, Parts::of_contents(&contents, &left_out, peers, wire))
     }
 
     /// The registry has nothing of the Client Identifier any more, but for who waits for it.
