@@ -3,7 +3,7 @@
 use crate::cluster::frame::Welcome;
 use crate::cluster::identity::BootId;
 use crate::peer::accepted::ReadRight;
-use crate::peer::error::{LinkError, chain};
+use crate::peer::error::{LinkError, NOBODY, chain};
 use crate::peer::handshake::{Caller, refused};
 use crate::peer::incoming::Incoming;
 use crate::peer::links::Ground;
@@ -160,13 +160,13 @@ fn object(caller: &Caller, ground: &Ground) -> Result<u16, Objection> {
     let options = &ground.options;
     if !is_proven {
         let reason = "the link secrets differ".into();
-        return Err(Objection { kind: Refusal::Secret, reason, boot_id: BootId(0) });
+        return Err(Objection { kind: Refusal::Secret, reason, boot_id: NOBODY });
     }
     let objection = |kind, reason| Err(Objection { kind, reason, boot_id });
     if hello.cluster != options.cluster {
         let reason =
             format!("the clusters differ: {:?} here, {:?} there", options.cluster, hello.cluster);
-        return objection(Refusal::Cluster, reason);
+        return Err(Objection { kind: Refusal::Cluster, reason, boot_id: NOBODY });
     }
     if hello.to != boot_id || hello.boot_id == boot_id {
         let reason = format!("this is {} as {boot_id:?}, not {:?}", options.name, hello.to);

@@ -29,6 +29,9 @@ async fn keep_dialling(link: &Link, ground: &Ground) {
             return;
         }
         link.failed(&error, ground.clock.now());
+        if error.is_mistrust() {
+            ground.receiver.link_mistrusted(link.boot_id);
+        }
         // Without chance, all would wait the same: a nuisance, no fault.
         let chance = getrandom::u32().unwrap_or(u32::MAX);
         tokio::time::sleep(backoff.wait(chance)).await;

@@ -47,6 +47,35 @@ pub(super) enum LinkError {
     Closed,
 }
 
+impl LinkError {
+    /// Whether it is in doubt that the peer belongs to this cluster at all: another secret, another
+    /// name of the cluster, a certificate of somebody else. Then nothing is to reach it by another way.
+    pub(super) fn is_mistrust(&self) -> bool {
+        match self {
+            Self::NotProven | Self::TlsName(_) => true,
+            // A connection that broke in the handshake says nothing.
+            Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
+            Self::Refused { boot_id, .. } => *boot_id == NOBODY,
+            Self::Resolve(_)
+            | Self::NoAddress
+            | Self::Connect(_)
+            | Self::TimedOut
+            | Self::Silent
+            | Self::WireVersion(_)
+            | Self::Broken(_)
+            | Self::Ended
+            | Self::Wire(_)
+            | Self::Cursor(_)
+            | Self::Receive(_)
+            | Self::Restart
+            | Self::Closed => false,
+        }
+    }
+}
+
+/// As whom a broker refuses a link with somebody whom it does not trust.
+pub(super) const NOBODY: BootId = BootId(0);
+
 /// An error in one line, with what caused it.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -61,5 +90,5 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Who answered, as far as it said.
 fn known(boot_id: BootId) -> String {
-    if boot_id == BootId(0) { "nameless".to_owned() } else { format!("as {boot_id:?}") }
+    if boot_id == NOBODY { "nameless".to_owned() } else { format!("as {boot_id:?}") }
 }

@@ -22,6 +22,9 @@ pub trait Receiver: Send + Sync + 'static {
 
     /// The link we dial to this peer stands, or no longer does.
     fn link_changed(&self, _to: BootId, _is_up: bool) {}
+
+    /// It does not stand, since this peer and we do not trust each other.
+    fn link_mistrusted(&self, _to: BootId) {}
 }
 
 /// Why a batch was not taken.

@@ -9,6 +9,8 @@ use crate::ports::clock::Tick;
 #[derive(Debug)]
 pub(super) struct Facts {
     is_up: bool,
+    /// It is another cluster's, as far as its link says.
+    is_mistrusted: bool,
     /// Since when that is so.
     since: Tick,
     /// When it last said by its own link that it is there.
@@ -22,7 +24,8 @@ impl Facts {
     /// Of a broker that has just been met: links take a moment.
     pub(super) fn new(now: Tick) -> Self {
         let gone = Cursors::default();
-        Self { is_up: false, since: now, heard_at: now, gone, moved_at: now }
+        let (is_up, is_mistrusted) = (false, false);
+        Self { is_up, is_mistrusted, since: now, heard_at: now, gone, moved_at: now }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -31,6 +34,12 @@ impl Facts {
 
     pub(super) fn note_link(&mut self, now: Tick, is_up: bool) {
         (self.is_up, self.since, self.moved_at) = (is_up, now, now);
+        self.is_mistrusted &= !is_up;
+    }
+
+    /// Whoever knows another secret would read by the relay what the link keeps from it.
+    pub(super) fn mistrust(&mut self) {
+        self.is_mistrusted = true;
     }
 
     /// The link carries again: what it did not do before says nothing.
@@ -53,6 +62,9 @@ impl Facts {
         if options.is_always {
             return true;
         }
+        if self.is_mistrusted {
+            return false;
+        }
         let stood = now.saturating_since(self.since);
         match (is_relayed, self.is_up) {
             (true, true) => stood < options.return_millis(),
@@ -64,7 +76,8 @@ impl Facts {
 
     /// Whether what it relays is to be read: nothing comes by its link.
     pub(super) fn wants_reading(&self, now: Tick, options: &RelayOptions) -> bool {
-        options.is_always || now.saturating_since(self.heard_at) >= options.silence_millis()
+        let is_silent = now.saturating_since(self.heard_at) >= options.silence_millis();
+        options.is_always || is_silent && !self.is_mistrusted
     }
 }
 
@@ -123,5 +136,20 @@ mod tests {
         assert!(facts.wants_reading(at(2_000), &options));
         facts.note_heard(at(1_000));
         assert!(!facts.wants_reading(at(2_999), &options));
+    }
+
+    #[test]
+    fn nothing_goes_to_or_comes_from_whom_the_link_mistrusts() {
+        let options = OPTIONS();
+        let mut facts = Facts::new(at(0));
+        facts.mistrust();
+        assert!(!facts.wants_relay(at(9_000), &options, false));
+        assert!(!facts.wants_relay(at(9_000), &options, true));
+        assert!(!facts.wants_reading(at(9_000), &options));
+        // It was given the right secret.
+        facts.note_link(at(9_000), true);
+        facts.note_link(at(10_000), false);
+        assert!(facts.wants_relay(at(11_000), &options, false));
+        assert!(facts.wants_reading(at(11_000), &options));
     }
 }

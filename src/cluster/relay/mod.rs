@@ -159,6 +159,13 @@ impl Relay {
         self.look(now);
     }
 
+    /// The two do not trust each other: nothing is relayed to this broker until the link stands.
+    pub fn mistrust(&mut self, now: Tick, boot_id: BootId) {
+        let Some(peer) = self.peers.get_mut(&boot_id) else { return };
+        peer.facts.mistrust();
+        self.look(now);
+    }
+
     /// This broker last said by its link, at `at`, that it is there. The relay proves nothing.
     pub fn note_heard(&mut self, boot_id: BootId, at: Tick) {
         if let Some(peer) = self.peers.get_mut(&boot_id) {

@@ -69,6 +69,15 @@ pub enum ClusterError {
          {SECRETS_MAX}: write one a line"
     )]
     Secret(PathBuf),
+    /// The name of the broker is that of its znodes.
+    #[error(
+        "--name {0:?} cannot be the name of a broker in a cluster: 1 to 200 bytes, no `/`, no control \
+         characters, not `.` or `..`"
+    )]
+    Name(String),
+    /// The others could not dial it.
+    #[error("--link-advertise {0:?} is no HOST:PORT")]
+    Advertise(String),
     /// Links cannot be had.
     #[error(transparent)]
     Links(#[from] LinkStartError),
@@ -131,6 +140,12 @@ impl Cluster {
             tls: options.zookeeper_cafile.as_deref().map(read_tls).transpose()?,
         };
         let (boot_id, name) = (draw_boot_id(), broker_name(config));
+        if !is_znode_name(&name) {
+            return Err(ClusterError::Name(name));
+        }
+        if let Some(address) = options.link_advertise.as_ref().filter(|one| !is_dialable(one)) {
+            return Err(ClusterError::Advertise(address.clone()));
+        }
         let address = SocketAddr::new(options.link_bind_address(), options.link_port);
         let mut links = LinkOptions::new(&options.cluster, &name, boot_id, address);
         if let Some(path) = &options.link_secret_file {
@@ -300,6 +315,18 @@ fn read_digest(path: &Path) -> Result<Digest, ClusterError> {
 
 fn read_tls(path: &Path) -> Result<coordination::Tls, ClusterError> {
     Ok(coordination::Tls { ca: read(path)?, identity: None })
+}
+
+fn is_znode_name(name: &str) -> bool {
+    (1..=200).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && !name.chars().any(|c| c == '/' || c.is_control())
+}
+
+fn is_dialable(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && matches!(port.parse::<u16>(), Ok(1..)))
 }
 
 fn read_secret(path: &Path) -> Result<Secret, ClusterError> {

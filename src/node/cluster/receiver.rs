@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::relaying::LinkNews;
+use super::relaying::{LinkNews, LinkTurn};
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::receive::BatchError;
@@ -80,7 +80,11 @@ impl Receiver for LinkReceiver {
     }
 
     fn link_changed(&self, to: BootId, is_up: bool) {
-        self.link_news.note(to, is_up);
+        self.link_news.note(to, if is_up { LinkTurn::Up } else { LinkTurn::Down });
+    }
+
+    fn link_mistrusted(&self, to: BootId) {
+        self.link_news.note(to, LinkTurn::Mistrusted);
     }
 }
 

@@ -18,7 +18,16 @@ use crate::ports::clock::Tick;
 #[derive(Debug, Default)]
 pub(super) struct LinkNews {
     bell: Arc<Bell>,
-    changed: Mutex<BTreeMap<BootId, bool>>,
+    changed: Mutex<BTreeMap<BootId, LinkTurn>>,
+}
+
+/// What became of a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LinkTurn {
+    Up,
+    Down,
+    /// It does not stand, since the two do not trust each other.
+    Mistrusted,
 }
 
 impl LinkNews {
@@ -26,12 +35,12 @@ impl LinkNews {
         Arc::new(Self { bell: Arc::clone(bell), changed: Mutex::default() })
     }
 
-    pub(super) fn note(&self, boot_id: BootId, is_up: bool) {
-        self.changed.lock().insert(boot_id, is_up);
+    pub(super) fn note(&self, boot_id: BootId, turn: LinkTurn) {
+        self.changed.lock().insert(boot_id, turn);
         self.bell.waker().wake();
     }
 
-    fn take(&self) -> BTreeMap<BootId, bool> {
+    fn take(&self) -> BTreeMap<BootId, LinkTurn> {
         std::mem::take(&mut *self.changed.lock())
     }
 }
@@ -42,8 +51,12 @@ impl ClusterTask {
         let broker = Arc::clone(&self.broker);
         let Some(peers) = broker.peers() else { return };
         let now = self.clock.now();
-        for (boot_id, is_up) in self.link_news.take() {
-            self.relay.note_link(now, boot_id, is_up);
+        for (boot_id, turn) in self.link_news.take() {
+            match turn {
+                LinkTurn::Up => self.relay.note_link(now, boot_id, true),
+                LinkTurn::Down => self.relay.note_link(now, boot_id, false),
+                LinkTurn::Mistrusted => self.relay.mistrust(now, boot_id),
+            }
         }
         for peer in peers.live().iter() {
             self.relay.note_heard(peer.boot_id(), peer.heard().at);

@@ -125,6 +125,20 @@ fn a_list_of_servers_that_is_none_is_refused() {
     }
 }
 
+/// They went on with a name that is no name of a znode, and waited for ever without a word; and with
+/// an address that nobody can dial.
+#[test]
+fn a_name_and_an_address_that_are_none_are_refused() {
+    for name in ["a/b", "n\u{1}", ".."] {
+        let said = refusal(&["--zookeeper", "127.0.0.1:1", "--name", name]);
+        assert!(said.contains("cannot be the name of a broker in a cluster"), "{said}");
+    }
+    for address in ["foo", ":1887", "foo:0"] {
+        let said = refusal(&["--zookeeper", "127.0.0.1:1", "--link-advertise", address]);
+        assert!(said.contains("is no HOST:PORT"), "{said}");
+    }
+}
+
 #[test]
 fn a_secret_that_is_none_is_refused_on_every_line() {
     let directory = fresh_dir("cluster-secret");
