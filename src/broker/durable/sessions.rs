@@ -17,7 +17,7 @@ use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuba
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
-use crate::session::session::{Received, Subscription};
+use crate::session::session::{Finished, Received, Subscription};
 
 /// What a connection has of a Session that is stored, beside the Session.
 #[derive(Debug)]
@@ -252,15 +252,7 @@ impl Turn<'_> {
     pub(crate) fn handle_pubrec(&mut self, client: &mut Client, pubrec: &Pubrec) -> bool {
         match client.session.handle_pubrec(pubrec, self.outbox) {
             Received::ToBeStored(finished) => {
-                let Some(stored) = &client.stored else { return true };
-                let operation = Operation::Release {
-                    session: stored.session,
-                    sequence: finished.sequence,
-                    message: finished.message,
-                };
-                if let Some(ticket) = self.keep_and_tell(operation) {
-                    client.take_step(Step { ticket, then: Then::Release(pubrec.packet_id) });
-                }
+                self.release_when_stored(client, pubrec.packet_id, finished);
                 true
             }
             Received::Known => {
@@ -271,6 +263,22 @@ impl Turn<'_> {
                 self.shard.counters.packets_sent.increment();
                 false
             }
+        }
+    }
+
+    /// PUBREL leaves once the store knows of the PUBREC. It may have been told before: then nobody
+    /// heard what it made of it.
+    pub(crate) fn release_when_stored(
+        &mut self,
+        client: &mut Client,
+        id: PacketId,
+        finished: Finished,
+    ) {
+        let Some(stored) = &client.stored else { return };
+        let Finished { sequence, message } = finished;
+        let operation = Operation::Release { session: stored.session, sequence, message };
+        if let Some(ticket) = self.keep_and_tell(operation) {
+            client.take_step(Step { ticket, then: Then::Release(id) });
         }
     }
 
@@ -317,10 +325,7 @@ impl Turn<'_> {
 
     fn take_step(&mut self, client: &mut Client, then: Then) {
         let is_answered = match then {
-            Then::Release(id) => {
-                client.session.release(id, self.outbox);
-                true
-            }
+            Then::Release(id) => client.session.release_stored(id, self.outbox),
             Then::Complete(pubrel, message) => {
                 // Else it has been answered: the identifier may be that of another message by now.
                 let is_first = client.forget_incoming(&pubrel, message);
