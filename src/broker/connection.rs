@@ -522,6 +522,7 @@ impl Connection {
             self.retry_held(turn, waker);
         }
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
+        turn.resend(client, outbox_max);
         if client.waiting.is_some()
             && let Err(cause) = turn.settle_waiting(client, waker)
         {
@@ -530,11 +531,6 @@ impl Connection {
         }
         turn.settle_acknowledged(client);
         turn.take_page(client, waker);
-        while turn.outbox.len() < outbox_max
-            && let Some(resent) = client.session.resend(turn.now, turn.outbox)
-        {
-            turn.count_resent(resent);
-        }
         let mut left = deliveries_max;
         if !client.replays.is_empty() {
             left -= turn.replay(client, left.min(REPLAYS_MAX), outbox_max).min(left);
@@ -845,12 +841,20 @@ fn withdraw(turn: &mut Turn<'_>, claim: &Arc<SessionClaim>, identity: &Identity)
 }
 
 impl Turn<'_> {
-    fn count_resent(&mut self, resent: Resent) {
-        let counters = &self.shard.counters;
-        match resent {
-            Resent::Publish => counters.publishes_sent.increment(),
-            Resent::Pubrel => counters.packets_sent.increment(),
-            Resent::TooLarge => counters.deliveries_too_large.increment(),
+    /// Sends what an earlier connection left unacknowledged, as far as there is room for it. What
+    /// waits for the store first is waited for with the rest.
+    #[inline]
+    fn resend(&mut self, client: &mut Client, outbox_max: usize) {
+        while self.outbox.len() < outbox_max
+            && let Some(resent) = client.session.resend(self.now, self.outbox)
+        {
+            let counters = &self.shard.counters;
+            match resent {
+                Resent::Publish => counters.publishes_sent.increment(),
+                Resent::Pubrel => counters.packets_sent.increment(),
+                Resent::ToBeStored(id, finished) => self.release_when_stored(client, id, finished),
+                Resent::TooLarge => counters.deliveries_too_large.increment(),
+            }
         }
     }
 }

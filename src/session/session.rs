@@ -49,7 +49,15 @@ struct Stored {
     /// Since this was last asked for.
     finished: Vec<Finished>,
     /// QoS 2 messages of which the client has said PUBREC.
-    released: BTreeMap<PacketId, Finished>,
+    released: BTreeMap<PacketId, Released>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Released {
+    finished: Finished,
+    /// Whether the store knows of the PUBREC. Before that no PUBREL leaves: a client that has freed
+    /// the identifier would take the message, sent again after a start, for another one.
+    is_stored: bool,
 }
 
 /// A delivery of a Session that is stored, with which the client is done.
@@ -68,7 +76,7 @@ pub enum Received {
     Unknown,
     /// It is dealt with.
     Known,
-    /// PUBREL is due when the store knows of it: [`Session::release`].
+    /// PUBREL is due when the store knows of it: [`Session::release_stored`].
     ToBeStored(Finished),
 }
 
@@ -110,6 +118,9 @@ pub enum Resent {
     Publish,
     /// A PUBREL.
     Pubrel,
+    /// Nothing yet: PUBREL for this one is due when the store knows of its PUBREC, as for
+    /// [`Received::ToBeStored`].
+    ToBeStored(PacketId, Finished),
     /// Nothing: the client does not take packets that large any more.
     TooLarge,
 }
@@ -302,13 +313,16 @@ impl Session {
                 self.note_freed(&delivery);
                 if let (Some(stored), true) = (&mut self.stored, delivery.sequence > 0) {
                     let finished = Finished::of(&delivery);
-                    stored.released.insert(id, finished);
+                    stored.released.insert(id, Released { finished, is_stored: false });
                     return Received::ToBeStored(finished);
                 }
                 self.release(id, out);
                 Received::Known
             }
             Ok(None) => {
+                if let Some(finished) = self.to_be_stored(id) {
+                    return Received::ToBeStored(finished);
+                }
                 self.release(id, out);
                 Received::Known
             }
@@ -321,9 +335,25 @@ impl Session {
         }
     }
 
+    /// Answers a PUBREC of which the store knows by now. `false` when the client is done with it.
+    #[must_use]
+    pub fn release_stored(&mut self, id: PacketId, out: &mut Outbox) -> bool {
+        let released = self.stored.as_mut().and_then(|stored| stored.released.get_mut(&id));
+        let Some(released) = released else { return false };
+        released.is_stored = true;
+        self.release(id, out);
+        true
+    }
+
     /// Answers a PUBREC: the client may forget the identifier.
-    pub fn release(&self, id: PacketId, out: &mut Outbox) {
+    fn release(&self, id: PacketId, out: &mut Outbox) {
         self.answer(Pubrel::new(id, ReasonCode::Success), out);
+    }
+
+    /// What the store is not known to know of: that the client said PUBREC for `id`.
+    fn to_be_stored(&self, id: PacketId) -> Option<Finished> {
+        let released = self.stored.as_ref()?.released.get(&id)?;
+        (!released.is_stored).then_some(released.finished)
     }
 
     /// PUBCOMP of the client. One that fits nothing in flight changes nothing; `false` says so.
@@ -332,9 +362,9 @@ impl Session {
             return false;
         }
         if let Some(stored) = &mut self.stored
-            && let Some(finished) = stored.released.remove(&pubcomp.packet_id)
+            && let Some(released) = stored.released.remove(&pubcomp.packet_id)
         {
-            stored.finished.push(finished);
+            stored.finished.push(released.finished);
         }
         true
     }
@@ -397,7 +427,8 @@ impl Session {
         let id = self.in_flight.push(delivery.clone());
         self.note_freed(delivery);
         if let Some(stored) = &mut self.stored {
-            stored.released.insert(id, Finished::of(delivery));
+            let finished = Finished::of(delivery);
+            stored.released.insert(id, Released { finished, is_stored: true });
         }
         self.release(id, out);
     }
@@ -430,8 +461,10 @@ impl Session {
                 Some(Resent::Publish)
             }
             Entry::AwaitsPubcomp | Entry::Acknowledged => {
-                Pubrel::new(id, ReasonCode::Success)
-                    .encode(connection.agreement.version, out.buffer());
+                if let Some(finished) = self.to_be_stored(id) {
+                    return Some(Resent::ToBeStored(id, finished));
+                }
+                self.release(id, out);
                 Some(Resent::Pubrel)
             }
         }

@@ -30,7 +30,7 @@ pub(crate) struct Keeper {
     given_up: Option<Settled>,
     /// Who is to hear of it.
     waker: Option<Waker>,
-    /// What the store failed to take, nobody waits for, and can be said at any later time.
+    /// What the store failed to take, and can be said at any later time.
     unsaid: Vec<Operation>,
     /// Operations of that kind for which there was no room.
     forgotten: u64,
@@ -275,11 +275,17 @@ impl Keeper {
     }
 }
 
-/// Those that nobody waits for and that are true whenever they are said: Sessions that have ended do
-/// not come back, and no place is given twice.
+/// Those that are true whenever they are said: Sessions that have ended do not come back, no place is
+/// given twice, and what a client has released is told from the next one with its identifier. Who
+/// waits for the last may not come again.
 fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
     let is_lasting = |operation: &&Operation| {
-        matches!(operation, Operation::EndSession(_) | Operation::Acknowledge { .. })
+        matches!(
+            operation,
+            Operation::EndSession(_)
+                | Operation::Acknowledge { .. }
+                | Operation::RemoveIncoming { .. }
+        )
     };
     operations.iter().filter(is_lasting).cloned()
 }

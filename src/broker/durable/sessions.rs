@@ -17,14 +17,14 @@ use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuba
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
-use crate::session::session::{Received, Subscription};
+use crate::session::session::{Finished, Received, Subscription};
 
 /// What a connection has of a Session that is stored, beside the Session.
 #[derive(Debug)]
 pub(crate) struct StoredClient {
     /// Its name in the store.
     pub(crate) session: SessionRef,
-    /// QoS 2 messages of the client that are not released.
+    /// QoS 2 messages of the client that the store has, until it is known to have forgotten them.
     pub(crate) incoming: BTreeMap<PacketId, MessageId>,
     /// Whether the store has a will of it.
     pub(crate) has_will: bool,
@@ -43,8 +43,8 @@ pub(crate) struct Step {
 enum Then {
     /// PUBREL to the client.
     Release(PacketId),
-    /// PUBCOMP for this one.
-    Complete(Pubrel),
+    /// PUBCOMP for this one, which releases that message.
+    Complete(Pubrel, MessageId),
     Unsuback(Unsuback),
 }
 
@@ -228,16 +228,18 @@ impl Turn<'_> {
     }
 
     /// PUBREL of the client: answered with PUBCOMP [MQTT-4.3.3-11], once the store has forgotten it.
+    /// Until then it may be there after a start, and its identifier is not free: a client that asks
+    /// again waits again.
     pub(crate) fn handle_pubrel(&mut self, client: &mut Client, pubrel: Pubrel) {
-        let known = client.stored.as_mut().and_then(|stored| {
-            let message = stored.incoming.remove(&pubrel.packet_id)?;
-            Some((stored.session, message))
+        let known = client.stored.as_ref().and_then(|stored| {
+            let message = stored.incoming.get(&pubrel.packet_id)?;
+            Some((stored.session, *message))
         });
         if let Some((session, message)) = known {
             let packet_id = pubrel.packet_id;
             let operation = Operation::RemoveIncoming { session, packet_id, message };
             if let Some(ticket) = self.keep_and_tell(operation) {
-                client.take_step(Step { ticket, then: Then::Complete(pubrel) });
+                client.take_step(Step { ticket, then: Then::Complete(pubrel, message) });
                 return;
             }
         }
@@ -250,15 +252,7 @@ impl Turn<'_> {
     pub(crate) fn handle_pubrec(&mut self, client: &mut Client, pubrec: &Pubrec) -> bool {
         match client.session.handle_pubrec(pubrec, self.outbox) {
             Received::ToBeStored(finished) => {
-                let Some(stored) = &client.stored else { return true };
-                let operation = Operation::Release {
-                    session: stored.session,
-                    sequence: finished.sequence,
-                    message: finished.message,
-                };
-                if let Some(ticket) = self.keep_and_tell(operation) {
-                    client.take_step(Step { ticket, then: Then::Release(pubrec.packet_id) });
-                }
+                self.release_when_stored(client, pubrec.packet_id, finished);
                 true
             }
             Received::Known => {
@@ -269,6 +263,22 @@ impl Turn<'_> {
                 self.shard.counters.packets_sent.increment();
                 false
             }
+        }
+    }
+
+    /// PUBREL leaves once the store knows of the PUBREC. It may have been told before: then nobody
+    /// heard what it made of it.
+    pub(crate) fn release_when_stored(
+        &mut self,
+        client: &mut Client,
+        id: PacketId,
+        finished: Finished,
+    ) {
+        let Some(stored) = &client.stored else { return };
+        let Finished { sequence, message } = finished;
+        let operation = Operation::Release { session: stored.session, sequence, message };
+        if let Some(ticket) = self.keep_and_tell(operation) {
+            client.take_step(Step { ticket, then: Then::Release(id) });
         }
     }
 
@@ -308,16 +318,30 @@ impl Turn<'_> {
                 Some(RemoteOutcome::Enqueued | RemoteOutcome::NoMatch) => {}
             }
             let Some(Step { then, .. }) = steps.pop_front() else { return Ok(()) };
-            self.shard.counters.packets_sent.increment();
-            match then {
-                Then::Release(id) => client.session.release(id, self.outbox),
-                Then::Complete(pubrel) => client.session.handle_pubrel(&pubrel, self.outbox),
-                Then::Unsuback(unsuback) => {
-                    unsuback.encode(client.session.version(), self.outbox.buffer());
-                }
-            }
+            self.take_step(client, then);
         }
         Ok(())
+    }
+
+    fn take_step(&mut self, client: &mut Client, then: Then) {
+        let is_answered = match then {
+            Then::Release(id) => client.session.release_stored(id, self.outbox),
+            Then::Complete(pubrel, message) => {
+                // Else it has been answered: the identifier may be that of another message by now.
+                let is_first = client.forget_incoming(&pubrel, message);
+                if is_first {
+                    client.session.handle_pubrel(&pubrel, self.outbox);
+                }
+                is_first
+            }
+            Then::Unsuback(unsuback) => {
+                unsuback.encode(client.session.version(), self.outbox.buffer());
+                true
+            }
+        };
+        if is_answered {
+            self.shard.counters.packets_sent.increment();
+        }
     }
 }
 
@@ -334,13 +358,21 @@ impl Client {
         }
     }
 
-    /// The connection is gone, and with it whom to tell: what the store was told stands.
+    /// The store has forgotten a message that was released. `false` when that was known before.
+    fn forget_incoming(&mut self, pubrel: &Pubrel, message: MessageId) -> bool {
+        let Some(stored) = &mut self.stored else { return false };
+        let is_there = stored.incoming.get(&pubrel.packet_id) == Some(&message);
+        if is_there {
+            stored.incoming.remove(&pubrel.packet_id);
+        }
+        is_there
+    }
+
+    /// The connection is gone, and with it whom to tell: what the store was told stands, and is said
+    /// again when the client asks again.
     pub(crate) fn abandon_steps(&mut self) {
-        let Some(waiting) = &mut self.waiting else { return };
-        for step in waiting.steps.drain(..) {
-            if let Then::Complete(pubrel) = step.then {
-                self.session.forget_publish(pubrel.packet_id);
-            }
+        if let Some(waiting) = &mut self.waiting {
+            waiting.steps.clear();
         }
     }
 }

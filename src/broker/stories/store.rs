@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use super::*;
-use crate::mqtt::{Pubrec, Pubrel, Unsubscribe};
+use crate::mqtt::{Pubcomp, Pubrec, Pubrel, Unsubscribe};
 use crate::ports::store::{
     Batch, Completion, Done, Full, Operation, OwnerId, Store, StoreError, StoreHealth, Submitter,
     Ticket,
@@ -263,4 +263,170 @@ fn an_unsubscribe_waits_for_a_silent_store_within_a_bound() {
     assert_eq!(stage.send(&mut client, &Packet::Unsubscribe(unsubscribe)), []);
     let answers = stage.lose_patience(&mut client);
     assert_eq!(reason_of(&answers), ReasonCode::ServerBusy);
+}
+
+fn id(n: u16) -> PacketId {
+    PacketId::new(n).unwrap()
+}
+
+fn pubrel(n: u16) -> Packet {
+    Packet::Pubrel(Pubrel::new(id(n), ReasonCode::Success))
+}
+
+fn is_removal(operation: &Operation) -> bool {
+    matches!(operation, Operation::RemoveIncoming { .. })
+}
+
+/// PUBREL came, and its connection broke before the store had forgotten the message. The client said
+/// PUBREL again and was told at once that nothing was known of it. The broker was started anew, found
+/// the message in the store, and took the next one with its identifier for the same.
+#[test]
+fn a_pubrel_that_is_repeated_waits_until_the_store_has_forgotten_the_message() {
+    for outcome in [Answers::Good, Answers::Failure] {
+        let (mut stage, store) = stage();
+        let (mut publisher, _connack) = stage.keep("publisher");
+        assert_eq!(stage.send(&mut publisher, &publish("a", "x", QoS::ExactlyOnce, 5)), []);
+        stage.hear_store();
+        assert!(matches!(*stage.poll(&mut publisher), [Packet::Pubrec(_)]));
+        store.answer(Answers::None);
+        assert_eq!(stage.send(&mut publisher, &pubrel(5)), []);
+        stage.lose(publisher);
+        store.answer(outcome);
+        stage.hear_store();
+        store.answer(Answers::Good);
+        let (mut publisher, answers) = stage.keep("publisher");
+        assert!(is_present(&answers));
+        let removals = store.count(is_removal);
+        assert_eq!(stage.send(&mut publisher, &pubrel(5)), [], "PUBCOMP waits");
+        assert!(store.count(is_removal) > removals, "the store is told");
+        stage.hear_store();
+        let pubcomp = Packet::Pubcomp(Pubcomp::new(id(5), ReasonCode::Success));
+        assert_eq!(stage.poll(&mut publisher), [pubcomp]);
+    }
+}
+
+/// The client said PUBREL twice: the second one was answered at once, before the store had heard of
+/// the first one.
+#[test]
+fn a_pubrel_that_comes_twice_is_answered_once_and_when_it_is_stored() {
+    let (mut stage, store) = stage();
+    let (mut publisher, _connack) = stage.keep("publisher");
+    stage.send(&mut publisher, &publish("a", "x", QoS::ExactlyOnce, 5));
+    stage.hear_store();
+    assert!(matches!(*stage.poll(&mut publisher), [Packet::Pubrec(_)]));
+    store.answer(Answers::None);
+    assert_eq!(stage.send(&mut publisher, &pubrel(5)), []);
+    assert_eq!(stage.send(&mut publisher, &pubrel(5)), []);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    let pubcomp = Packet::Pubcomp(Pubcomp::new(id(5), ReasonCode::Success));
+    assert_eq!(stage.poll(&mut publisher), [pubcomp]);
+}
+
+/// The store failed when a message was released, and its client did not come again: the message was
+/// there after the next start.
+#[test]
+fn a_store_that_failed_is_told_again_of_what_was_released() {
+    let (mut stage, store) = stage();
+    let (mut publisher, _connack) = stage.keep("publisher");
+    stage.send(&mut publisher, &publish("a", "x", QoS::ExactlyOnce, 5));
+    stage.hear_store();
+    assert!(matches!(*stage.poll(&mut publisher), [Packet::Pubrec(_)]));
+    store.answer(Answers::Failure);
+    stage.send(&mut publisher, &pubrel(5));
+    stage.hear_store();
+    let answers = stage.poll(&mut publisher);
+    assert_eq!(reason_of(&answers), ReasonCode::ServerBusy);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    stage.keep("other");
+    assert_eq!(store.count(is_removal), 2);
+}
+
+fn is_release(operation: &Operation) -> bool {
+    matches!(operation, Operation::Release { .. })
+}
+
+/// A client to whom a message of QoS 2 was sent, and the identifier of that.
+fn receiver(stage: &mut Stage) -> (Actor, PacketId) {
+    let (mut receiver, _connack) = stage.keep("receiver");
+    stage.send(&mut receiver, &subscribe("a", QoS::ExactlyOnce));
+    stage.hear_store();
+    assert!(matches!(*stage.poll(&mut receiver), [Packet::Suback(_)]));
+    let (mut publisher, _connack) = stage.connect("publisher", ProtocolVersion::V5, 0);
+    stage.send(&mut publisher, &publish("a", "x", QoS::ExactlyOnce, 1));
+    stage.hear_store();
+    let answers = stage.poll(&mut receiver);
+    let [Packet::Publish(message)] = &*answers else { panic!("{answers:?}") };
+    let id = message.packet_id.unwrap();
+    (receiver, id)
+}
+
+/// PUBREC came, and its connection broke before that was stored. PUBREL was sent on the next one at
+/// once. The client answered it, and the broker, started anew, found a message to be sent.
+#[test]
+fn a_pubrel_is_not_sent_again_before_the_store_knows_of_the_pubrec() {
+    for outcome in [Answers::Good, Answers::Failure] {
+        let (mut stage, store) = stage();
+        let (mut client, id) = receiver(&mut stage);
+        store.answer(Answers::None);
+        let received = Packet::Pubrec(Pubrec::new(id, ReasonCode::Success));
+        assert_eq!(stage.send(&mut client, &received), []);
+        stage.lose(client);
+        store.answer(outcome);
+        stage.hear_store();
+        store.answer(Answers::Good);
+        let (mut client, answers) = stage.keep("receiver");
+        assert!(is_present(&answers), "PUBREL waits");
+        assert_eq!(store.count(is_release), 2);
+        stage.hear_store();
+        let pubrel = Packet::Pubrel(Pubrel::new(id, ReasonCode::Success));
+        let answers = stage.poll(&mut client);
+        assert!(matches!(&*answers, [again] if *again == pubrel), "{answers:?}");
+        // Now that the store has it, PUBREL does not wait.
+        stage.lose(client);
+        let (mut client, _connack) = stage.connect("receiver", ProtocolVersion::V5, 600);
+        stage.hear_store();
+        let answers = stage.poll(&mut client);
+        assert!(matches!(&*answers, [Packet::Connack(_), again] if *again == pubrel));
+        let pubcomp = Packet::Pubcomp(Pubcomp::new(id, ReasonCode::Success));
+        assert_eq!(stage.send(&mut client, &pubcomp), []);
+        let is_done = |operation: &Operation| matches!(operation, Operation::Acknowledge { .. });
+        assert_eq!((store.count(is_release), store.count(is_done)), (2, 1));
+    }
+}
+
+/// The client said PUBREC twice: the second one was answered at once, before the store had heard of
+/// the first one.
+#[test]
+fn a_pubrec_that_comes_twice_is_answered_when_it_is_stored() {
+    let (mut stage, store) = stage();
+    let (mut client, id) = receiver(&mut stage);
+    store.answer(Answers::None);
+    let received = Packet::Pubrec(Pubrec::new(id, ReasonCode::Success));
+    assert_eq!(stage.send(&mut client, &received), []);
+    assert_eq!(stage.send(&mut client, &received), []);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    let answers = stage.poll(&mut client);
+    assert!(matches!(&*answers, [Packet::Pubrel(_), Packet::Pubrel(_)]), "{answers:?}");
+}
+
+/// PUBREL that waits for a silent store is waited for within a bound, as on the first connection.
+#[test]
+fn a_pubrel_to_be_sent_again_waits_for_a_silent_store_within_a_bound() {
+    let (mut stage, store) = stage();
+    let (mut client, id) = receiver(&mut stage);
+    store.answer(Answers::Failure);
+    stage.send(&mut client, &Packet::Pubrec(Pubrec::new(id, ReasonCode::Success)));
+    stage.hear_store();
+    assert_eq!(reason_of(&stage.poll(&mut client)), ReasonCode::ServerBusy);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    let (mut client, answers) = stage.connect("receiver", ProtocolVersion::V5, 600);
+    assert_eq!(answers, []);
+    stage.hear_store();
+    store.answer(Answers::None);
+    assert!(is_present(&stage.poll(&mut client)));
+    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerBusy);
 }
