@@ -12,13 +12,13 @@ use tokio_postgres::{Client, Transaction};
 use super::row::Row;
 use super::sink::Trouble;
 use super::writer::DAY_MILLIS;
+use crate::runtime::sql_state;
 
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(said) => Self::Refused(format!("{} ({})", said.message(), said.code().code())),
-            None => Self::Absent(error.to_string()),
-        }
+        let Some(said) = error.as_db_error() else { return Self::Absent(error.to_string()) };
+        let why = format!("{} ({})", said.message(), said.code().code());
+        if sql_state::is_transient(said.code()) { Self::Absent(why) } else { Self::Refused(why) }
     }
 }
 

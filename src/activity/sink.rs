@@ -23,9 +23,9 @@ pub enum Place {
 /// Why something is not written.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The place is not to be had.
+    /// The place is not to be had, or takes nothing for now.
     Absent(String),
-    /// It is there and does not want it.
+    /// It is there and will not have it.
     Refused(String),
 }
 

@@ -118,8 +118,7 @@ async fn failed(phase: Option<&mut watch::Receiver<Phase>>) -> StartError {
 
 impl Node {
     /// Reads certificates, passwords, access rules, the token and the log level again, and reopens
-    /// the log file. What cannot be read
-    /// stays as it was.
+    /// the log file. What cannot be read stays as it was.
     fn reload(&self) {
         if let Err(error) = self.logging.reopen() {
             tracing::error!(error = %super::chain(&error), "the log stays where it was");

@@ -12,6 +12,7 @@ pub mod pem;
 pub mod port_owner;
 pub mod shard;
 pub mod shutdown;
+pub mod sql_state;
 pub mod tasks;
 pub mod tls;
 

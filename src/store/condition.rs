@@ -14,6 +14,8 @@ use crate::store::counters::StoreCounters;
 pub(super) struct Condition {
     clock: Clock,
     counters: Arc<StoreCounters>,
+    /// The server, where there is one.
+    place: Option<String>,
     state: Mutex<State>,
 }
 
@@ -26,7 +28,12 @@ struct State {
 
 impl Condition {
     pub(super) fn new(clock: Clock, counters: Arc<StoreCounters>) -> Self {
-        Self { clock, counters, state: Mutex::default() }
+        Self { clock, counters, place: None, state: Mutex::default() }
+    }
+
+    /// The same of a server, which the log names.
+    pub(super) fn of_server(clock: Clock, counters: Arc<StoreCounters>, place: String) -> Self {
+        Self { place: Some(place), ..Self::new(clock, counters) }
     }
 
     /// A try begins.
@@ -54,7 +61,8 @@ impl Condition {
                 if state.health == StoreHealth::Good {
                     self.counters.note_degraded();
                 }
-                tracing::error!(why, "the store is degraded: what must be stored waits");
+                let place = self.place.as_deref();
+                tracing::error!(why, place, "the store is degraded: what must be stored waits");
             }
         }
         state.health = health;

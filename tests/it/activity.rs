@@ -113,6 +113,33 @@ fn a_stopped_server_holds_nobody_up_and_gets_every_row_once() {
     assert_eq!(broker.metrics().value("activity_rows_dropped_total"), 0);
 }
 
+/// After a failover the server that answers may be read-only for a while: rows were given up after four
+/// tries, while the ring was all but empty.
+#[test]
+fn a_server_that_may_not_be_written_to_gets_every_row_once_it_may() {
+    let Some(server) = Postgres::shared() else { return };
+    let (broker, database) = start(server, &[]);
+    broker.wait_for_log("accepts connections");
+    written(&broker, 1);
+    let set = |word: &str| {
+        let sql = format!("ALTER DATABASE {database} SET default_transaction_read_only = {word}");
+        server.query("postgres", &sql);
+    };
+    set("on");
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = '{database}'"
+    );
+    server.query("postgres", &end);
+    broker.stage(Version::V5).client("client").unwrap().leave().unwrap();
+    broker.wait_for_metric("activity_failures_total", |failures| failures >= 5);
+    set("off");
+    written(&broker, 3);
+    let rows = "SELECT count(*), count(DISTINCT number), max(number) FROM mqtt_log.event";
+    expect(server, &database, rows, "3|3|3");
+    assert_eq!(broker.metrics().value("activity_rows_dropped_total"), 0);
+}
+
 #[test]
 fn days_that_are_too_old_are_removed_whole() {
     let Some(server) = Postgres::shared() else { return };

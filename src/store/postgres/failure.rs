@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use tokio_postgres::error::SqlState;
 
+use crate::runtime::sql_state;
 use crate::store::retry::Failure;
 
 impl From<tokio_postgres::Error> for Failure {
@@ -19,11 +20,9 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Another try may do: the server is going, coming, full, or somebody else was quicker.
+/// Another try may do, also since somebody else was quicker.
 fn is_transient(code: &SqlState) -> bool {
-    let class = code.code().get(..2).unwrap_or_default();
-    ["08", "40", "53", "55", "57", "58"].contains(&class)
-        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+    sql_state::is_transient(code)
         // Another broker has collected the message that this one was about to point to,
         || *code == SqlState::FOREIGN_KEY_VIOLATION
         // or has made a Session for the same client.

@@ -20,10 +20,10 @@ mod tls;
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::ports::store::{Store, StoreHealth, Submitter};
+use crate::runtime::Clock;
 use crate::runtime::background::BackgroundHandle;
+use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Intake, IntakeLimits};
 pub use options::{PostgresOptions, PostgresOptionsError, PostgresParts};
@@ -33,7 +33,7 @@ pub use options::{PostgresOptions, PostgresOptionsError, PostgresParts};
 #[derive(Debug)]
 pub struct PostgresStore {
     intake: Intake,
-    health: Arc<Mutex<StoreHealth>>,
+    condition: Arc<Condition>,
     counters: Arc<StoreCounters>,
 }
 
@@ -43,16 +43,18 @@ impl PostgresStore {
     pub fn start(options: PostgresOptions, tasks: &BackgroundHandle) -> Self {
         let counters = Arc::<StoreCounters>::default();
         let intake = Intake::new(IntakeLimits::default(), Arc::clone(&counters));
-        let health = Arc::<Mutex<StoreHealth>>::default();
+        let (clock, place) = (Clock::start(), options.place());
+        let condition = Arc::new(Condition::of_server(clock, Arc::clone(&counters), place));
         let task = task::Task::new(
             options,
             tasks.clone(),
+            clock,
             intake.clone(),
-            Arc::clone(&health),
+            Arc::clone(&condition),
             Arc::clone(&counters),
         );
         tasks.spawn("store", task.run());
-        Self { intake, health, counters }
+        Self { intake, condition, counters }
     }
 
     /// What it counts.
@@ -68,7 +70,7 @@ impl Store for PostgresStore {
     }
 
     fn health(&self) -> StoreHealth {
-        self.health.lock().clone()
+        self.condition.health()
     }
 }
 

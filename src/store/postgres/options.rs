@@ -17,10 +17,9 @@ use crate::ports::store::OwnerId;
 pub struct PostgresOptions {
     pub(super) config: Config,
     pub(super) tls: MakeTls,
-    /// How long a group is tried before its batches are answered that there is no store.
+    /// How long a group is tried, answers of the server included, before its batches are answered
+    /// that there is no store.
     pub patience: Duration,
-    /// How long the server may take for one try, before the connection is given up.
-    pub answer_within: Duration,
     /// Who keeps everything there, so that nobody else may: a broker that is alone.
     pub sole_owner: Option<OwnerId>,
 }
@@ -114,7 +113,6 @@ impl PostgresOptions {
             config,
             tls: tls_of(&words)?,
             patience: Duration::from_secs(30),
-            answer_within: Duration::from_secs(10),
             sole_owner: None,
         })
     }

@@ -14,14 +14,18 @@ use crate::store::retry::Failure;
 /// Takes the place of the one broker, or says who has it.
 pub(super) async fn keep_others_out(client: &Client, owner: OwnerId) -> Result<(), Failure> {
     client.batch_execute(SETTINGS).await?;
-    // Whoever was killed a moment ago goes away while we wait.
+    // Whoever was killed a moment ago goes away while we wait; a connection that we have given up
+    // keeps its place until its statement ends, or the server finds that nobody is there.
     let taken = client.execute("SELECT pg_advisory_lock($1)", &[&PLACE]).await;
-    taken.map_err(|error| match error.code() {
+    taken.map_err(|error| {
+        match error.code() {
         Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Failure::Transient(
-            "another broker keeps its Sessions in this database: give each one of its own"
+            "another broker keeps its Sessions in this database (give each one of its own), or the \
+             former connection of this broker has not ended there yet"
                 .to_owned(),
         ),
         _ => error.into(),
+    }
     })?;
     client.batch_execute("SET lock_timeout = 0").await?;
     // While the connection was lost somebody else may have come, taken our Sessions, and gone.

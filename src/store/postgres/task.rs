@@ -1,16 +1,18 @@
 //! The task that owns the connection.
 
 use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::time::Duration;
 
 use super::PostgresOptions;
 use super::connect::Link;
 use super::group::Group;
 use super::promise::Promise;
+use crate::ports::clock::Tick;
 use crate::ports::store::{Batch, StoreError, StoreHealth};
+use crate::runtime::Clock;
 use crate::runtime::background::BackgroundHandle;
 use crate::store::backoff::Backoff;
+use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Intake, Job};
 use crate::store::retry::{Failure, Outcomes};
@@ -18,8 +20,9 @@ use crate::store::retry::{Failure, Outcomes};
 pub(super) struct Task {
     options: PostgresOptions,
     tasks: BackgroundHandle,
+    clock: Clock,
     intake: Intake,
-    health: Arc<Mutex<StoreHealth>>,
+    condition: Arc<Condition>,
     counters: Arc<StoreCounters>,
     link: Option<Link>,
     /// What was said of its commits.
@@ -32,22 +35,43 @@ impl Task {
     pub(super) fn new(
         options: PostgresOptions,
         tasks: BackgroundHandle,
+        clock: Clock,
         intake: Intake,
-        health: Arc<Mutex<StoreHealth>>,
+        condition: Arc<Condition>,
         counters: Arc<StoreCounters>,
     ) -> Self {
         let (link, told, sweep_place) = (None, None, i64::MIN);
-        Self { options, tasks, intake, health, counters, link, told, sweep_place }
+        Self { options, tasks, clock, intake, condition, counters, link, told, sweep_place }
     }
 
     pub(super) async fn run(mut self) {
         // Health tells what is wrong before anybody needs the store.
         let _outcomes = self.store(&[]).await;
-        while self.intake.arrival().await {
+        while self.arrival().await {
             let group = self.intake.take_group();
             let outcomes = self.carry_out(&group).await;
             self.intake.answer(group, outcomes);
         }
+    }
+
+    /// Waits for something to do; `false` when nothing will come. Whether trouble is over is not left
+    /// to the next who has something to store, and nobody waits for a probe that hangs.
+    async fn arrival(&mut self) -> bool {
+        let intake = self.intake.clone();
+        while !self.condition.is_good() {
+            tokio::select! {
+                biased;
+                is_any = intake.arrival() => return is_any,
+                () = self.probe() => {}
+            }
+        }
+        intake.arrival().await
+    }
+
+    async fn probe(&mut self) {
+        tokio::time::sleep(PROBE_PAUSE).await;
+        // What is wrong is in the condition.
+        let _outcomes = self.try_within(ANSWER_WITHIN, &[]).await;
     }
 
     /// All of a group in one transaction; if it is refused, each batch in one of its own.
@@ -74,54 +98,79 @@ impl Task {
 
     /// Stores batches, or finds that they cannot be stored, or that the time for it is up.
     async fn store(&mut self, batches: &[&Batch]) -> Result<Outcomes, Failure> {
+        let patience = u64::try_from(self.options.patience.as_millis()).unwrap_or(u64::MAX);
+        let deadline = self.clock.now().plus_millis(patience);
         let mut backoff = Backoff::new(self.options.patience);
         loop {
-            let limit = self.options.answer_within;
-            let tried = tokio::time::timeout(limit, self.try_once(batches)).await;
-            let failure = match tried {
-                Ok(Ok(outcomes)) => {
-                    self.set_health(StoreHealth::Good);
-                    self.counters.note_group();
-                    return Ok(outcomes);
-                }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Transient(format!("no answer within {} s", limit.as_secs())),
+            // A server that is silent takes no more of the time than there is.
+            let limit = self.left_until(deadline).clamp(TRY_MIN, ANSWER_WITHIN);
+            let failure = match self.try_within(limit, batches).await {
+                Err(failure @ (Failure::Transient(_) | Failure::Damaged(_))) => failure,
+                ended => return ended,
             };
-            // What was begun there is rolled back with the connection, or was committed: then it
-            // changes nothing to do it again.
-            self.link = None;
-            let (Failure::Transient(why) | Failure::Damaged(why)) = &failure else {
-                return Err(failure);
-            };
-            self.set_health(StoreHealth::Degraded(why.clone()));
-            let pause = backoff.next().filter(|_| !self.intake.is_closed());
+            let left = self.left_until(deadline);
+            let is_over = left.is_zero() || self.intake.is_closed();
+            let pause = backoff.next().filter(|_| !is_over);
             let Some(pause) = pause else { return Err(failure) };
             self.counters.note_retry();
-            self.intake.rest(pause).await;
+            self.intake.rest(pause.min(left)).await;
         }
     }
 
-    async fn try_once(&mut self, batches: &[&Batch]) -> Result<Outcomes, Failure> {
-        if self.link.is_none() {
-            let opened = Link::open(&self.options, &self.tasks).await;
-            if let Err(Failure::Refused(why)) = &opened {
-                self.set_health(StoreHealth::Broken(why.clone()));
+    fn left_until(&self, deadline: Tick) -> Duration {
+        Duration::from_millis(deadline.saturating_since(self.clock.now()))
+    }
+
+    /// One try, and what it says of the server.
+    async fn try_within(
+        &mut self,
+        limit: Duration,
+        batches: &[&Batch],
+    ) -> Result<Outcomes, Failure> {
+        self.condition.begin();
+        let tried = tokio::time::timeout(limit, self.try_once(batches)).await;
+        self.condition.end();
+        let tried = tried.unwrap_or_else(|_| Err(Failure::Transient(SILENT.to_owned())));
+        match &tried {
+            Ok(_) => self.condition.set(StoreHealth::Good),
+            Err(Failure::Transient(why) | Failure::Damaged(why)) => {
+                self.condition.set(StoreHealth::Degraded(why.clone()));
             }
-            let opened = opened?;
-            self.tell(opened.promise);
-            self.link = Some(opened);
+            Err(Failure::Refused(_)) => {}
         }
-        let link = self.link.as_ref().expect("it was opened");
-        if batches.is_empty() {
-            return Ok(Outcomes::new());
-        }
-        let mut group = Group::begin(link, batches, self.sweep_place).await?;
+        tried
+    }
+
+    async fn try_once(&mut self, batches: &[&Batch]) -> Result<Outcomes, Failure> {
+        // A connection comes back when all went well. What was begun on another one is rolled back
+        // with it, or was committed: then it changes nothing to do it again.
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => self.open().await?,
+        };
         let mut outcomes = Outcomes::with_capacity(batches.len());
-        for batch in batches {
-            outcomes.push(group.carry_out(batch).await?);
+        if batches.is_empty() {
+            link.client.batch_execute(PROBE).await?;
+        } else {
+            let mut group = Group::begin(&link, batches, self.sweep_place).await?;
+            for batch in batches {
+                outcomes.push(group.carry_out(batch).await?);
+            }
+            self.sweep_place = group.commit().await?;
+            self.counters.note_group();
         }
-        self.sweep_place = group.commit().await?;
+        self.link = Some(link);
         Ok(outcomes)
+    }
+
+    async fn open(&mut self) -> Result<Link, Failure> {
+        let opened = Link::open(&self.options, &self.tasks).await;
+        if let Err(Failure::Refused(why)) = &opened {
+            self.condition.set(StoreHealth::Broken(why.clone()));
+        }
+        let link = opened?;
+        self.tell(link.promise);
+        Ok(link)
     }
 
     /// Says what a commit is worth, when that is not what it was.
@@ -136,19 +185,15 @@ impl Task {
             tracing::info!("PostgreSQL at {place}: {promise}");
         }
     }
-
-    fn set_health(&self, health: StoreHealth) {
-        let mut known = self.health.lock();
-        if *known == health {
-            return;
-        }
-        match &health {
-            StoreHealth::Good => tracing::info!("the store is good again"),
-            StoreHealth::Degraded(why) | StoreHealth::Broken(why) => {
-                let place = self.options.place();
-                tracing::error!(why, place, "the store is degraded: what must be stored waits");
-            }
-        }
-        *known = health;
-    }
 }
+
+/// How long after a failure the server is tried although nobody asks for anything.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
+/// How long the server may take for one try, before the connection is given up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// What a try has at least, also where the time is nearly up.
+const TRY_MIN: Duration = Duration::from_millis(500);
+/// It has no number in it: a condition that says the same is not told again.
+const SILENT: &str = "the server has not answered in time";
+/// Writes something that means nothing, into the only row of a table.
+const PROBE: &str = "UPDATE cluster SET numbers = numbers";

@@ -124,6 +124,8 @@ fn a_store_that_is_locked_is_told_and_keeps_only_those_who_need_it() {
 fn who_waits_for_the_store_keeps_nobody_out() {
     let arguments = ["--admin-port", "0", "--store-wait-secs", "20", "--half-open-max", "2"];
     let mortal = Mortal::start(&arguments);
+    // What was stored is read before clients are taken.
+    mortal.broker.wait_for_log("accepts connections");
     let lock = Lock::on(&mortal);
     let mut waiting = Vec::new();
     for (count, name) in (1..).zip(["a", "b", "c", "d"]) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mqttzoo::ports::store::{Operation, Reply, Store, StoreError, StoreHealth};
 use mqttzoo::runtime::Background;
-use mqttzoo::store::{Hook, SqliteOptions, SqliteStore, Step};
+use mqttzoo::store::{Hook, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Step};
 use rusqlite::Connection;
 
 use super::client::Client;
@@ -102,6 +102,55 @@ fn a_store_that_hangs_says_so() {
     wait_until(|| store.health() == StoreHealth::Good && store.counters().stalls() == 1);
     drop(store);
     fs::remove_dir_all(directory).unwrap();
+}
+
+/// It was *good* for ten seconds, and then nobody asked whether it was again.
+#[test]
+fn a_server_that_hangs_is_noticed_and_found_again_by_itself() {
+    let Some(server) = Postgres::start() else { return };
+    let background = Background::start(1).unwrap();
+    let mut options = PostgresOptions::parse(&server.database("postgres")).unwrap();
+    options.patience = Duration::from_secs(4);
+    let store = PostgresStore::start(options, &background.handle());
+    let mut broker = Client::registered(&store, 1);
+    broker.must([put_session(session(1, 1), "c")]);
+    server.freeze();
+    let batch = broker.batch([put_session(session(2, 1), "d")]);
+    broker.submit(batch);
+    wait_until(|| store.health() != StoreHealth::Good);
+    let StoreHealth::Degraded(why) = store.health() else { panic!("{:?}", store.health()) };
+    assert!(why.contains("it has not answered for"), "{why}");
+    let refused = broker.next().outcome;
+    assert!(matches!(refused, Err(StoreError::Transient(_))), "{refused:?}");
+    let StoreHealth::Degraded(why) = store.health() else { panic!("{:?}", store.health()) };
+    assert!(why.contains("has not answered in time"), "{why}");
+    assert_eq!(store.counters().retries(), 0, "one try takes the time there is, and no more");
+    server.thaw();
+    wait_until(|| store.health() == StoreHealth::Good);
+    let counters = store.counters();
+    assert_eq!((counters.degraded(), counters.stalls() >= 1), (1, true));
+    broker.must([put_session(session(3, 1), "e")]);
+}
+
+/// After a failover the server that answers may not be written to yet.
+#[test]
+fn a_server_that_may_not_be_written_to_is_no_good_one() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.fresh_database();
+    let name = database.rsplit_once("dbname=").unwrap().1;
+    let set = |word: &str| {
+        let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {word}");
+        server.query("postgres", &sql);
+    };
+    let background = Background::start(1).unwrap();
+    Client::registered(&postgres(&database, &background), 1);
+    set("on");
+    let store = postgres(&database, &background);
+    wait_until(|| store.health() != StoreHealth::Good);
+    let StoreHealth::Degraded(why) = store.health() else { panic!("{:?}", store.health()) };
+    assert!(why.contains("25006"), "{why}");
+    set("off");
+    wait_until(|| store.health() == StoreHealth::Good);
 }
 
 #[test]
