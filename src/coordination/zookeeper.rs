@@ -11,14 +11,16 @@ use super::driver::Driver;
 use super::intake::{IntakeSender, intake};
 use super::options::Options;
 use crate::ports::coordination::{Coordination, CoordinationEvent, Request, Ticket};
-use crate::runtime::Clock;
 use crate::runtime::background::BackgroundHandle;
+use crate::runtime::{Clock, Shutdown};
 
 /// The way to a ZooKeeper ensemble. Dropping it ends the session, and with it everything ephemeral.
 #[derive(Debug)]
 pub struct ZooKeeper {
     intake: IntakeSender,
     counters: Arc<ZooKeeperCounters>,
+    /// Begun when the task has ended.
+    ended: Shutdown,
 }
 
 /// Why there can be no way to the ensemble, however long one waits.
@@ -46,8 +48,13 @@ impl ZooKeeper {
         let (sender, intake) = intake(QUEUE_MAX);
         let counters = Arc::<ZooKeeperCounters>::default();
         let driver = Driver::new(connector, clock, intake, events, Arc::clone(&counters));
-        background.spawn("zookeeper", driver.run());
-        Ok(Self { intake: sender, counters })
+        let ended = Shutdown::new();
+        let end = ended.clone();
+        background.spawn("zookeeper", async move {
+            driver.run().await;
+            end.begin();
+        });
+        Ok(Self { intake: sender, counters, ended })
     }
 
     /// What is counted on the way.
@@ -67,6 +74,12 @@ impl ZooKeeper {
     /// more. Saying it twice changes nothing; dropping the handle says it too.
     pub fn close(&self) {
         self.intake.stop();
+    }
+
+    /// Waits until the session has ended, after [`Self::close`]. The client panics where the runtime
+    /// ends sooner than what listens to it.
+    pub async fn closed(&self) {
+        self.ended.begun().await;
     }
 }
 

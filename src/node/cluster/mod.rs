@@ -124,8 +124,7 @@ pub(super) struct Membered {
     links_shutdown: Shutdown,
     leaving: Shutdown,
     left: Shutdown,
-    /// Ends the session when dropped.
-    _zookeeper: Arc<ZooKeeper>,
+    zookeeper: Arc<ZooKeeper>,
 }
 
 impl Cluster {
@@ -271,7 +270,7 @@ impl Reachable {
             has_let_go: false,
         };
         background.spawn("cluster", task.run());
-        Ok(Membered { phase, links, links_shutdown, leaving, left, _zookeeper: zookeeper })
+        Ok(Membered { phase, links, links_shutdown, leaving, left, zookeeper })
     }
 }
 
@@ -292,6 +291,10 @@ impl Membered {
             tracing::info!("the cluster was not left in time: the others will declare us dead");
         }
         self.links_shutdown.begin();
+        self.zookeeper.close();
+        if tokio::time::timeout(SESSION_END_MAX, self.zookeeper.closed()).await.is_err() {
+            tracing::debug!("the ZooKeeper session ends by itself");
+        }
     }
 }
 
@@ -377,3 +380,5 @@ const SECRET_BYTES_MIN: usize = 16;
 /// The one that is shown, and those that are believed besides while it is being changed.
 const SECRETS_MAX: usize = 4;
 const CHROOT_DEFAULT: &str = "/mqttzoo";
+/// How long the end of the ZooKeeper session is waited for.
+const SESSION_END_MAX: Duration = Duration::from_secs(1);
