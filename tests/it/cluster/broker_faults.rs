@@ -10,7 +10,7 @@ use crate::conformance::{Event, kind};
 
 /// A broker that is silent for two seconds is declared dead.
 fn start() -> Option<ClusterUnderTest> {
-    ClusterUnderTest::start_as(Plan { timeout_secs: 2, ..Plan::default() })
+    ClusterUnderTest::start_as(Plan { timeout_secs: 3, ..Plan::default() })
 }
 
 /// A subscriber that turns to another broker when it has lost its own.

@@ -98,8 +98,8 @@ fn a_session_that_finds_no_server_is_given_up_before_the_ensemble_could_end_it()
     let old = create(&mut client, "/e", "", CreateMode::Ephemeral).ephemeral_owner;
     let begun = Instant::now();
     ensemble.kill_all();
-    assert_eq!(client.next_event(), CoordinationEvent::Disconnected);
-    assert_eq!(client.next_event(), CoordinationEvent::Expired);
+    // They end one by one, and it may find another in between.
+    while client.next_event() != CoordinationEvent::Expired {}
     assert!(begun.elapsed() < session_timeout, "{:?}", begun.elapsed());
     ensemble.start_all_again();
     let new = client.wait_for_session(true);
