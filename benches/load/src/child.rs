@@ -81,6 +81,13 @@ impl Started {
         self.child.id()
     }
 
+    /// Kills it, as a crash would: it has no moment left.
+    pub fn kill(&mut self) {
+        // An error means that it has just ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

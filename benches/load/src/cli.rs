@@ -6,7 +6,8 @@ use clap::Parser;
 
 use crate::{
     brokers::Broker,
-    cluster,
+    cases::outcome,
+    cluster, durable,
     rows::{ROWS, Row},
 };
 
@@ -60,6 +61,9 @@ pub struct Cli {
     /// Measures three brokers that are one, with three ZooKeeper servers.
     #[arg(long)]
     pub cluster: bool,
+    /// Measures what Sessions that are stored cost, and kills brokers to see what they lose.
+    #[arg(long)]
+    pub durable: bool,
     /// Checks that the bench notices delay, loss, duplicates and disorder.
     #[arg(long)]
     pub self_test: bool,
@@ -109,10 +113,16 @@ impl Cli {
     /// # Errors
     /// There are none.
     pub fn chosen_cluster_rows(&self) -> Result<Vec<cluster::rows::Row>, CliError> {
-        let is_chosen = |row: &&cluster::rows::Row| {
-            self.rows.is_empty() || self.rows.iter().any(|pattern| row.id.contains(pattern))
-        };
-        let rows: Vec<_> = cluster::rows::ROWS.iter().filter(is_chosen).copied().collect();
+        let rows = outcome::chosen(cluster::rows::ROWS, &self.rows);
+        if rows.is_empty() { Err(CliError::NoRow) } else { Ok(rows) }
+    }
+
+    /// The rows asked for of those of `--durable`.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn chosen_durable_rows(&self) -> Result<Vec<durable::rows::Row>, CliError> {
+        let rows = outcome::chosen(durable::rows::ROWS, &self.rows);
         if rows.is_empty() { Err(CliError::NoRow) } else { Ok(rows) }
     }
 

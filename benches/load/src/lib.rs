@@ -7,19 +7,26 @@
 //!   misbehaves for the self-test.
 //! * The run: [`rows`] says what is measured, [`measure`] and [`usage`] measure, [`runner`]
 //!   interleaves, [`table`] condenses, [`report`] prints.
-//! * [`cluster`]: the same between brokers that are one, with an ensemble of ZooKeeper servers.
+//! * [`cluster`]: the same between brokers that are one, with an ensemble of ZooKeeper servers;
+//!   [`durable`]: brokers that store, with a PostgreSQL of its own. [`cases`] is what the two have in
+//!   common, [`guardian`] and [`directory`] clean up behind them.
 
 pub mod brokers;
+pub mod burst;
+pub mod cases;
 pub mod check;
 pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod conn;
+pub mod directory;
+pub mod durable;
 pub mod engine;
 pub mod error;
 pub mod floor;
 pub mod frames;
+pub mod guardian;
 pub mod measure;
 pub mod number;
 pub mod poll;

@@ -11,9 +11,15 @@ use std::{
 use clap::Parser;
 use mqttzoo_load::{
     brokers::Broker,
+    cases::{
+        self,
+        outcome::{self, Heading},
+        report::Frame,
+    },
     child::Pinning,
     cli::Cli,
     cluster::{self, brokers::Ground, ensemble::Ensemble},
+    durable::{self, postgres::Postgres},
     measure::Timing,
     report::{self, Setting},
     rows::ROWS,
@@ -32,6 +38,8 @@ fn main() -> ExitCode {
         list(&cli)
     } else if cli.cluster {
         run_cluster(&cli)
+    } else if cli.durable {
+        run_durable(&cli)
     } else if cli.self_test {
         check(&cli)
     } else if cli.two_shards {
@@ -81,25 +89,65 @@ fn run_cluster(cli: &Cli) -> Outcome {
     if !cli.ours.exists() {
         return Err(format!("there is no {}: build it first", cli.ours.display()).into());
     }
-    let rows = cluster::runner::possible(cli.chosen_cluster_rows()?, &cli.ours);
+    let rows = cluster::possible(cli.chosen_cluster_rows()?, &cli.ours);
     // Before anything is pinned: the servers run where there is room.
     let ensemble = Ensemble::start(&stop)?;
     let pinning = Pinning::from_machine()?;
     let ground = Ground { program: cli.ours.clone(), pinning, ensemble: &ensemble, stop: &stop };
-    let setting = Setting::new(pinning, timing, repetitions);
-    let outcomes = cluster::runner::run(&rows, &ground, repetitions, timing);
-    let text = cluster::report::text(&outcomes, &setting, &cli.ours);
-    let json = cluster::report::json(&outcomes, &setting, &cli.ours);
+    let run = |row: &cluster::rows::Row| row.run(&ground, timing);
+    let outcomes = outcome::run(&rows, repetitions, &stop, run);
+    let frame = Frame {
+        setting: Setting::new(pinning, timing, repetitions),
+        beside: "three ZooKeeper servers anywhere",
+        command: cluster::brokers::command(&cli.ours),
+        legend: cluster::LEGEND,
+    };
+    publish(cli, &stop, &outcomes, &frame, "cluster")
+}
+
+fn run_durable(cli: &Cli) -> Outcome {
+    let stop = Stop::on_signals()?;
+    let (timing, repetitions) = timing(cli);
+    if !cli.ours.exists() {
+        return Err(format!("there is no {}: build it first", cli.ours.display()).into());
+    }
+    let rows = cli.chosen_durable_rows()?;
+    // Before anything is pinned: the server runs where there is room.
+    let postgres = Postgres::start()?;
+    let pinning = Pinning::from_machine()?;
+    let (ours, mosquitto) = (cli.ours.clone(), cli.mosquitto.clone());
+    let ground = durable::Ground { ours, mosquitto, postgres, pinning, stop: &stop };
+    let run = |row: &durable::rows::Row| row.run(&ground, timing);
+    let outcomes = outcome::run(&rows, repetitions, &stop, run);
+    let frame = Frame {
+        setting: Setting::new(pinning, timing, repetitions),
+        beside: "PostgreSQL anywhere",
+        command: durable::server::command(&cli.ours),
+        legend: durable::LEGEND,
+    };
+    publish(cli, &stop, &outcomes, &frame, "durable")
+}
+
+/// Prints what was found, and writes it down.
+fn publish(
+    cli: &Cli,
+    stop: &Stop,
+    outcomes: &[outcome::Outcome],
+    frame: &Frame,
+    name: &str,
+) -> Outcome {
+    let text = cases::report::text(outcomes, frame);
+    let json = cases::report::json(outcomes, frame);
     say(&text)?;
     write(cli.json.as_deref(), &json)?;
     if stop.is_raised() {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     if let Some(dir) = cli.results_dir() {
-        write(Some(&dir.join("cluster-table.txt")), &text)?;
-        write(Some(&dir.join("cluster-figures.json")), &json)?;
+        write(Some(&dir.join(format!("{name}-table.txt"))), &text)?;
+        write(Some(&dir.join(format!("{name}-figures.json"))), &json)?;
     }
-    let is_met = outcomes.iter().all(cluster::runner::Outcome::is_met);
+    let is_met = outcomes.iter().all(outcome::Outcome::is_met);
     Ok(if is_met { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -136,9 +184,14 @@ fn check(cli: &Cli) -> Outcome {
 }
 
 fn list(cli: &Cli) -> Outcome {
-    let cluster_rows = cluster::rows::ROWS.iter().map(|row| (row.id, row.title));
-    let rows = ROWS.iter().map(|row| (row.id, row.title));
-    let rows: Vec<_> = if cli.cluster { cluster_rows.collect() } else { rows.collect() };
+    let of = |heading: Heading| (heading.id, heading.title);
+    let rows: Vec<_> = if cli.cluster {
+        cluster::rows::ROWS.iter().map(|row| of(row.heading)).collect()
+    } else if cli.durable {
+        durable::rows::ROWS.iter().map(|row| of(row.heading)).collect()
+    } else {
+        ROWS.iter().map(|row| (row.id, row.title)).collect()
+    };
     for (id, title) in rows {
         say(&format!("{id:<16} {title}\n"))?;
     }

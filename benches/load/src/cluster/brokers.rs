@@ -8,16 +8,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
-    admin,
-    ensemble::{Directory, Ensemble},
-    guardian::Guardian,
-};
+use super::{admin, ensemble::Ensemble};
 use crate::{
     brokers::StartError,
     child::{Pinning, Started},
     clock,
+    directory::Directory,
     error::LoadError,
+    guardian::Guardian,
     stop::{Patience, Stop},
     target::{Dialect, Ends, Target},
     usage,
@@ -102,13 +100,13 @@ impl<'a> Cluster<'a> {
     fn spawn(&mut self) -> Result<(), StartError> {
         let number = self.brokers.len() + 1;
         let directory = Directory::new(&format!("broker-{number}"))?;
-        let data = directory.0.join("data");
+        let data = directory.path().join("data");
         let mut command = vec![self.ground.program.display().to_string()];
         command.extend(arguments(&format!("broker-{number}"), &self.root, &data));
         command.extend(self.extra.iter().map(|&text| text.to_owned()));
-        let log = File::create(directory.0.join(LOG))?;
+        let log = File::create(directory.path().join(LOG))?;
         let started = Started::new(&command, self.ground.pinning, log)?;
-        let guardian = Guardian::over(started.pid(), &directory.0)?;
+        let guardian = Guardian::over(started.pid(), directory.path())?;
         let broker = Broker { started, _guardian: guardian, directory, port: 0, admin_port: 0 };
         self.brokers.push(broker);
         Ok(())
@@ -196,7 +194,7 @@ impl Broker {
     }
 
     fn read_ports(&mut self) {
-        let text = fs::read_to_string(self.directory.0.join("data/ports.json"));
+        let text = fs::read_to_string(self.directory.path().join("data/ports.json"));
         let ports: Value = serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
         let port = |pointer| {
             let port = ports.pointer(pointer).and_then(Value::as_u64);
@@ -224,7 +222,7 @@ impl Broker {
     }
 
     fn last_words(&self) -> String {
-        let log = fs::read(self.directory.0.join(LOG)).unwrap_or_default();
+        let log = fs::read(self.directory.path().join(LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         log.lines().last().unwrap_or("it said nothing").to_owned()
     }
@@ -239,6 +237,14 @@ pub fn arguments(name: &str, zookeeper: &str, data: &Path) -> Vec<String> {
         .chain(["--name", name, "--zookeeper", zookeeper, "--data-dir", &data])
         .map(str::to_owned)
         .collect()
+}
+
+/// How each broker is started, without what is this machine's alone.
+#[must_use]
+pub fn command(program: &Path) -> String {
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
+    let arguments = arguments("broker-N", "SERVERS", Path::new("DIR"));
+    [name].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 const LOG: &str = "output.log";

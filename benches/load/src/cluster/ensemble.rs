@@ -4,16 +4,18 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use super::{admin, guardian::Guardian};
+use super::admin;
 use crate::{
     brokers::free_port,
     child::{Pinning, Started},
     clock,
+    directory::Directory,
+    guardian::Guardian,
     stop::Stop,
 };
 
@@ -53,27 +55,6 @@ struct Server {
     // Dropped behind the server it watches over.
     _guardian: Guardian,
     directory: Directory,
-}
-
-/// A directory that is removed with what it belongs to.
-#[derive(Debug)]
-pub(super) struct Directory(pub(super) PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // What is left behind is in the directory for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Directory {
-    /// A new one of this name.
-    pub(super) fn new(name: &str) -> io::Result<Self> {
-        let path =
-            std::env::temp_dir().join(format!("mqttzoo-bench-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
 }
 
 impl Ensemble {
@@ -150,16 +131,16 @@ impl Ensemble {
 impl Server {
     fn spawn(id: u32, port: u16, classes: &str, quorum: &str) -> Result<Self, EnsembleError> {
         let directory = Directory::new(&format!("zookeeper-{id}"))?;
-        let path = directory.0.display();
-        fs::write(directory.0.join("myid"), id.to_string())?;
-        let configuration = directory.0.join("zoo.cfg");
+        let path = directory.path().display();
+        fs::write(directory.path().join("myid"), id.to_string())?;
+        let configuration = directory.path().join("zoo.cfg");
         let text = format!("dataDir={path}\nclientPort={port}\n{SETTINGS}{quorum}");
         fs::write(&configuration, text)?;
         let mut command: Vec<String> = JAVA.map(str::to_owned).to_vec();
         command.extend([classes.to_owned(), MAIN.to_owned(), configuration.display().to_string()]);
-        let log = File::create(directory.0.join(LOG))?;
+        let log = File::create(directory.path().join(LOG))?;
         let started = Started::new(&command, Pinning::Free, log)?;
-        let guardian = Guardian::over(started.pid(), &directory.0)?;
+        let guardian = Guardian::over(started.pid(), directory.path())?;
         Ok(Self { port, started, _guardian: guardian, directory })
     }
 
@@ -169,7 +150,7 @@ impl Server {
     }
 
     fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.directory.0.join(LOG)).unwrap_or_default();
+        let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
         log.lines().last().unwrap_or("it said nothing").to_owned()
     }
 }

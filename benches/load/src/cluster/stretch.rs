@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::{brokers::Cluster, findings::Case};
+use super::brokers::Cluster;
 use crate::{
+    cases::findings::Case,
     engine::{Engine, Pace, Plan},
     error::LoadError,
     measure::{Failure, Reading, SETUP_MAX, Spent, Timing, percentiles},
     number::ratio,
+    target::Ends,
 };
 
 /// From where to where.
@@ -55,19 +57,34 @@ pub fn run(
     timing: Timing,
 ) -> Result<Stretch, Failure> {
     let ends = cluster.ends(way.from, way.to, SETUP_MAX + timing.warm + timing.steady);
-    let pids = cluster.pids();
-    let mut engine = Engine::open(&ends, plan)?;
+    let (stretch, each) = drive(&ends, &cluster.pids(), plan, speed, timing)?;
+    let ends = [way.from, way.to].map(|at| each.get(at).copied().unwrap_or(0));
+    Ok(Stretch { ends, ..stretch })
+}
+
+/// The same between any two ends, with what each of the processes has spent.
+///
+/// # Errors
+/// As [`run`].
+pub fn drive(
+    ends: &Ends,
+    pids: &[u32],
+    plan: &Plan,
+    speed: Speed,
+    timing: Timing,
+) -> Result<(Stretch, Vec<u64>), Failure> {
+    let mut engine = Engine::open(ends, plan)?;
     if matches!(speed, Speed::Closed) {
         engine.start()?;
     }
     let mut pace = go(&mut engine, speed, timing.warm)?;
     let delivered_before = engine.delivered();
-    let before = Reading::of(&pids)?;
+    let before = Reading::of(pids)?;
     engine.record_latency();
     if pace == Pace::Steady {
         pace = go(&mut engine, speed, timing.steady)?;
     }
-    let after = Reading::of(&pids)?;
+    let after = Reading::of(pids)?;
     let delivered = engine.delivered() - delivered_before;
     let (latency, answer_latency) = (engine.take_latency(), engine.take_answer_latency());
     let faults = engine.finish()?;
@@ -79,9 +96,8 @@ pub fn run(
     }
     let mut spent = Spent::default();
     spent.add(&before, &after);
-    let each = after.each_since(&before);
-    let ends = [way.from, way.to].map(|at| each.get(at).copied().unwrap_or(0));
-    Ok(Stretch { delivered, spent, ends, latency, answer_latency })
+    let stretch = Stretch { delivered, spent, ends: [0; 2], latency, answer_latency };
+    Ok((stretch, after.each_since(&before)))
 }
 
 fn go(engine: &mut Engine, speed: Speed, time: Duration) -> Result<Pace, LoadError> {

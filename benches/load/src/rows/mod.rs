@@ -3,7 +3,7 @@
 mod closed;
 mod idle;
 mod queued;
-mod replay;
+pub(crate) mod replay;
 mod retained;
 
 use crate::{

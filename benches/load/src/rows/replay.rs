@@ -1,21 +1,19 @@
 //! Sending a number of messages ahead, and reading a burst of them to its end.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
+use std::{io::Write, net::TcpStream};
 
 use crate::{
+    burst::{BUFFER_LEN, Burst},
     clock,
     error::LoadError,
-    frames::{self, PUBACK, Version},
+    frames::{PUBACK, Version},
     stamp::Stamp,
     wire::{self, Template},
 };
 
 /// Publishes the sequences of `range` with acknowledgement, some hundred at a time, and waits for their
 /// acknowledgements.
-pub(super) fn publish(
+pub(crate) fn publish(
     stream: &mut TcpStream,
     template: &Template,
     range: std::ops::Range<u64>,
@@ -44,7 +42,7 @@ pub(super) fn publish(
 }
 
 /// Reads messages, acknowledging those that ask for it, until `wanted` have come.
-pub(super) fn receive(
+pub(crate) fn receive(
     stream: &mut TcpStream,
     wanted: u64,
     mut note: impl FnMut(Stamp),
@@ -74,40 +72,4 @@ pub(super) fn receive(
     Ok(())
 }
 
-/// A blocking reader of packets.
-struct Burst<'a> {
-    stream: &'a mut TcpStream,
-    buffer: &'a mut [u8],
-    held: usize,
-    out: Vec<u8>,
-    doing: &'static str,
-}
-
-impl<'a> Burst<'a> {
-    fn new(stream: &'a mut TcpStream, buffer: &'a mut [u8], doing: &'static str) -> Self {
-        Self { stream, buffer, held: 0, out: Vec::new(), doing }
-    }
-
-    /// Reads once, shows every whole packet, and writes what `show` left to be written.
-    fn read(&mut self, mut show: impl FnMut(frames::Frame, &mut Vec<u8>)) -> Result<(), LoadError> {
-        let room = self.buffer.get_mut(self.held..).unwrap_or_default();
-        let len = self.stream.read(room).map_err(LoadError::io(self.doing))?;
-        if len == 0 {
-            return Err(LoadError::Closed(self.doing));
-        }
-        let end = self.held + len;
-        let mut bytes = self.buffer.get(..end).unwrap_or_default();
-        while let Some((frame, rest)) = frames::split(bytes)? {
-            show(frame, &mut self.out);
-            bytes = rest;
-        }
-        self.held = bytes.len();
-        self.buffer.copy_within(end - self.held..end, 0);
-        self.stream.write_all(&self.out).map_err(LoadError::io(self.doing))?;
-        self.out.clear();
-        Ok(())
-    }
-}
-
 const BATCH: u64 = 200;
-const BUFFER_LEN: usize = 256 * 1024;

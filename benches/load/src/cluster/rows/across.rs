@@ -2,9 +2,9 @@
 
 use super::{ACROSS, BROKERS, LOCAL, RELAY_FLAG, three};
 use crate::{
+    cases::findings::Case,
     cluster::{
         brokers::{Cluster, Ground},
-        findings::Case,
         stretch::{self, Speed, Way},
     },
     measure::{Failure, Timing},

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use super::three;
 use crate::{
+    cases::findings::Case,
     clock,
-    cluster::{
-        brokers::{Broker, Cluster, Ground},
-        findings::Case,
-    },
+    cluster::brokers::{Broker, Cluster, Ground},
     error::LoadError,
     floor::Side,
     frames::Version,

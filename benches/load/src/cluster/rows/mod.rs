@@ -7,10 +7,13 @@ mod writes;
 
 use super::{
     brokers::{Cluster, Ground},
-    findings::{Bar, Case, Limit},
     stretch::{PER_CPU_SECOND, PER_SECOND, Speed},
 };
 use crate::{
+    cases::{
+        findings::{Bar, Case, Limit},
+        outcome::{self, Heading},
+    },
     measure::{Failure, Timing},
     rows::{Closed, Shape},
 };
@@ -18,14 +21,10 @@ use crate::{
 /// One row.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Its name, for `--rows` and JSON.
-    pub id: &'static str,
-    /// What it is, for people.
-    pub title: &'static str,
+    /// What is said of it.
+    pub heading: Heading,
     /// What is done.
     pub kind: Kind,
-    /// What is to be reached.
-    pub bar: Option<Bar>,
 }
 
 /// What is done in a row.
@@ -68,6 +67,12 @@ impl Row {
     }
 }
 
+impl outcome::Row for Row {
+    fn heading(&self) -> Heading {
+        self.heading
+    }
+}
+
 /// Three brokers, as every row has them.
 fn three<'a>(ground: &'a Ground<'a>) -> Result<Cluster<'a>, Failure> {
     Ok(Cluster::start(ground, BROKERS, &[])?)
@@ -80,43 +85,51 @@ pub const ROWS: &[Row] = &[
     across("across-64-q2", "16 pairs, window 64, 64 B, QoS 2", pairs(2, 64), None),
     across("across-1k-q0", "16 pairs, window 64, 1 KiB, QoS 0", pairs(0, 1024), None),
     Row {
-        id: "paced-q1",
-        title: "16 pairs, 2,000 messages a second in all, 64 B, QoS 1",
+        heading: Heading {
+            id: "paced-q1",
+            title: "16 pairs, 2,000 messages a second in all, 64 B, QoS 1",
+            bar: Some(Bar {
+                figure: "p99 us",
+                of: ACROSS,
+                per: Some(LOCAL),
+                limit: Limit::AtMost(3.0),
+            }),
+        },
         kind: Kind::Across(pairs(1, 64), Speed::Paced(2_000)),
-        bar: Some(Bar {
-            figure: "p99 us",
-            of: ACROSS,
-            per: Some(LOCAL),
-            limit: Limit::AtMost(3.0),
-        }),
     },
     Row {
-        id: "writes",
-        title: "writes to ZooKeeper by the rate of publishing",
+        heading: Heading {
+            id: "writes",
+            title: "writes to ZooKeeper by the rate of publishing",
+            bar: Some(Bar {
+                figure: writes::WRITES,
+                of: writes::FULL,
+                per: Some(writes::IDLE),
+                limit: Limit::AtMost(1.25),
+            }),
+        },
         kind: Kind::Writes,
-        bar: Some(Bar {
-            figure: writes::WRITES,
-            of: writes::FULL,
-            per: Some(writes::IDLE),
-            limit: Limit::AtMost(1.25),
-        }),
     },
     Row {
-        id: "interest-1m",
-        title: "1,000,000 distinct filters, and a broker that joins",
+        heading: Heading {
+            id: "interest-1m",
+            title: "1,000,000 distinct filters, and a broker that joins",
+            bar: Some(Bar {
+                figure: interest::SECONDS,
+                of: interest::WITH,
+                per: None,
+                limit: Limit::AtMost(10.0),
+            }),
+        },
         kind: Kind::Interest,
-        bar: Some(Bar {
-            figure: interest::SECONDS,
-            of: interest::WITH,
-            per: None,
-            limit: Limit::AtMost(10.0),
-        }),
     },
     Row {
-        id: "suback",
-        title: "SUBSCRIBE with one filter, one after the other",
+        heading: Heading {
+            id: "suback",
+            title: "SUBSCRIBE with one filter, one after the other",
+            bar: None,
+        },
         kind: Kind::Suback,
-        bar: None,
     },
     relay("relay-q0", "through znodes: 16 pairs, window 64, 256 B, QoS 0", pairs(0, 256)),
     relay("relay-q1", "through znodes: 16 pairs, window 64, 256 B, QoS 1", pairs(1, 256)),
@@ -126,13 +139,13 @@ const EFFICIENCY: Bar =
     Bar { figure: PER_CPU_SECOND, of: ACROSS, per: Some(LOCAL), limit: Limit::AtLeast(0.6) };
 
 const fn across(id: &'static str, title: &'static str, closed: Closed, bar: Option<Bar>) -> Row {
-    Row { id, title, kind: Kind::Across(closed, Speed::Closed), bar }
+    Row { heading: Heading { id, title, bar }, kind: Kind::Across(closed, Speed::Closed) }
 }
 
 const fn relay(id: &'static str, title: &'static str, closed: Closed) -> Row {
     let limit = Limit::AtLeast(10_000.0);
     let bar = Some(Bar { figure: PER_SECOND, of: ACROSS, per: None, limit });
-    Row { id, title, kind: Kind::Relay(closed), bar }
+    Row { heading: Heading { id, title, bar }, kind: Kind::Relay(closed) }
 }
 
 const fn pairs(qos: u8, payload_len: usize) -> Closed {

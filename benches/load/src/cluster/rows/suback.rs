@@ -5,8 +5,9 @@ use hdrhistogram::Histogram;
 use super::{LOCAL, three};
 use crate::{
     brokers::{self, Running, Transport},
+    cases::findings::Case,
     clock,
-    cluster::{brokers::Ground, findings::Case, stretch::with_percentiles},
+    cluster::{brokers::Ground, stretch::with_percentiles},
     error::LoadError,
     floor::Side,
     frames::Version,

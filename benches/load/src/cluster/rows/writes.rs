@@ -2,10 +2,10 @@
 
 use super::{Speed, pairs, three};
 use crate::{
+    cases::findings::Case,
     clock,
     cluster::{
         brokers::{Cluster, Ground},
-        findings::Case,
         stretch::{self, PER_SECOND, Way},
     },
     error::LoadError,

@@ -1,38 +1,50 @@
-//! The results of `--cluster`, for people and for programs.
+//! The results, for people and for programs.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    brokers,
     findings::{Bar, Case, Limit, Verdict},
-    runner::{Outcome, Run},
+    outcome::{Outcome, Run},
 };
 use crate::report::Setting;
 
+/// What stands around the rows.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Where and how.
+    pub setting: Setting,
+    /// What runs beside brokers and load, and where.
+    pub beside: &'static str,
+    /// How brokers were started, without what is this machine's alone.
+    pub command: String,
+    /// What the figures are.
+    pub legend: &'static str,
+}
+
 /// The text.
 #[must_use]
-pub fn text(outcomes: &[Outcome], setting: &Setting, program: &Path) -> String {
-    let Setting { commit, command_line, machine, affinity, timing } = setting;
+pub fn text(outcomes: &[Outcome], frame: &Frame) -> String {
+    let Setting { commit, command_line, machine, affinity, timing } = &frame.setting;
     let mut text = format!(
         "commit        {commit}\ncommand line  {command_line}\nmachine       {machine}\n\
-         affinity      {affinity}; three ZooKeeper servers anywhere\ntiming        {timing}\n\
-         broker        {}\n",
-        command(program)
+         affinity      {affinity}; {}\ntiming        {timing}\nbroker        {}\n",
+        frame.beside, frame.command
     );
     for outcome in outcomes.iter().filter(|outcome| !outcome.runs.is_empty()) {
         text += &row(outcome);
     }
     let bars = || outcomes.iter().filter(|outcome| outcome.row.bar.is_some());
     let met = bars().filter(|outcome| outcome.is_met()).count();
-    let _ = writeln!(text, "\n{met} of {} bars are met.\n\n{LEGEND}", bars().count());
+    let _ = writeln!(text, "\n{met} of {} bars are met.\n\n{}", bars().count(), frame.legend);
     text
 }
 
 /// The JSON.
 #[must_use]
-pub fn json(outcomes: &[Outcome], setting: &Setting, program: &Path) -> String {
+pub fn json(outcomes: &[Outcome], frame: &Frame) -> String {
+    let setting = &frame.setting;
     let rows: Vec<_> = outcomes.iter().map(row_value).collect();
     let value = json!({
         "commit": setting.commit,
@@ -40,7 +52,7 @@ pub fn json(outcomes: &[Outcome], setting: &Setting, program: &Path) -> String {
         "machine": setting.machine,
         "affinity": setting.affinity,
         "timing": setting.timing,
-        "broker": command(program),
+        "broker": frame.command,
         "rows": rows,
     });
     format!("{value:#}\n")
@@ -139,29 +151,20 @@ fn cases_value(cases: &[Case]) -> Value {
     Value::Object(cases.iter().map(case).collect())
 }
 
-/// How each broker was started, without what is this machine's alone.
-fn command(program: &Path) -> String {
-    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
-    let arguments = brokers::arguments("broker-N", "SERVERS", Path::new("DIR"));
-    [name].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
-}
-
-const LEGEND: &str = "\
-local: publishers and subscribers on one broker of the three; across: publishers on one, subscribers on another.
-us/delivery, msgs/CPU-s: processor time (user and system, all threads) of all three brokers together, per message
-that reached its subscriber. p50 us and so on: from the publisher's socket to the subscriber's; PUBACK: and back.
-writes: transactions that ZooKeeper committed. s to join: from starting the process to taking clients.
-B/filter: growth of resident memory over the broker without filters. A quotient is the median of those of the runs.
-FAIL: something was lost, doubled or out of order, or the row could not be run.
-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::Faults, cluster::rows::ROWS, measure::Failure};
+    use crate::{cases::outcome::Heading, check::Faults, measure::Failure};
 
     fn outcome(cases: Result<Vec<Case>, Failure>) -> Outcome {
-        Outcome { row: ROWS[0], runs: vec![Run { load_average: "1 2 3".to_owned(), cases }] }
+        let bar = Bar {
+            figure: "msgs/CPU-s",
+            of: "across",
+            per: Some("local"),
+            limit: Limit::AtLeast(0.6),
+        };
+        let row = Heading { id: "across-64-q0", title: "pairs", bar: Some(bar) };
+        Outcome { row, runs: vec![Run { load_average: "1 2 3".to_owned(), cases }] }
     }
 
     #[test]

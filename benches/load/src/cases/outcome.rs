@@ -1,22 +1,30 @@
-//! Running every row of `--cluster`, and all of it again.
+//! Running every row, and all of it again.
 
-use std::{path::Path, process::Command};
+use super::findings::{Bar, Case, Verdict, medians};
+use crate::{measure::Failure, stop::Stop, usage};
 
-use super::{
-    brokers::Ground,
-    findings::{Case, Verdict, medians},
-    rows::Row,
-};
-use crate::{
-    measure::{Failure, Timing},
-    usage,
-};
+/// What is said of a row before it is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Heading {
+    /// Its name, for `--rows` and JSON.
+    pub id: &'static str,
+    /// What it is, for people.
+    pub title: &'static str,
+    /// What is to be reached.
+    pub bar: Option<Bar>,
+}
+
+/// A row that can be run.
+pub trait Row {
+    /// What is said of it.
+    fn heading(&self) -> Heading;
+}
 
 /// The runs of one row.
 #[derive(Debug)]
 pub struct Outcome {
     /// The row.
-    pub row: Row,
+    pub row: Heading,
     /// In the order they were made.
     pub runs: Vec<Run>,
 }
@@ -58,17 +66,22 @@ impl Outcome {
     }
 }
 
-/// Runs `rows` so many times; row by row, and all of them again. What was measured before an
-/// interruption is told, too.
+/// Runs `rows` with `run` so many times; row by row, and all of them again. What was measured before
+/// an interruption is told, too.
 #[must_use]
-pub fn run(rows: &[Row], ground: &Ground, repetitions: u32, timing: Timing) -> Vec<Outcome> {
-    let outcome = |&row: &Row| Outcome { row, runs: Vec::new() };
+pub fn run<R: Row>(
+    rows: &[R],
+    repetitions: u32,
+    stop: &Stop,
+    run: impl Fn(&R) -> Result<Vec<Case>, Failure>,
+) -> Vec<Outcome> {
+    let outcome = |row: &R| Outcome { row: row.heading(), runs: Vec::new() };
     let mut outcomes: Vec<_> = rows.iter().map(outcome).collect();
     for repetition in 1..=repetitions {
-        for outcome in &mut outcomes {
+        for (row, outcome) in rows.iter().zip(&mut outcomes) {
             let load_average = usage::load_average();
-            let cases = outcome.row.run(ground, timing);
-            if ground.stop.is_raised() {
+            let cases = run(row);
+            if stop.is_raised() {
                 return outcomes;
             }
             tell(repetition, repetitions, &outcome.row, &cases);
@@ -78,22 +91,17 @@ pub fn run(rows: &[Row], ground: &Ground, repetitions: u32, timing: Timing) -> V
     outcomes
 }
 
-/// The rows that this program can run. The others are named, with the reason.
+/// Those of `rows` whose names contain one of `patterns`; all when there are none.
 #[must_use]
-pub fn possible(rows: Vec<Row>, program: &Path) -> Vec<Row> {
-    let help = Command::new(program).arg("--help").output().map(|output| output.stdout);
-    let help = String::from_utf8_lossy(&help.unwrap_or_default()).into_owned();
-    let is_possible = |row: &Row| {
-        let is_possible = row.is_possible(&help);
-        if !is_possible {
-            eprintln!("{} is skipped: this broker cannot do that", row.id);
-        }
-        is_possible
+pub fn chosen<R: Row + Copy>(rows: &[R], patterns: &[String]) -> Vec<R> {
+    let is_chosen = |row: &&R| {
+        let id = row.heading().id;
+        patterns.is_empty() || patterns.iter().any(|pattern| id.contains(pattern))
     };
-    rows.into_iter().filter(is_possible).collect()
+    rows.iter().filter(is_chosen).copied().collect()
 }
 
-fn tell(repetition: u32, repetitions: u32, row: &Row, cases: &Result<Vec<Case>, Failure>) {
+fn tell(repetition: u32, repetitions: u32, row: &Heading, cases: &Result<Vec<Case>, Failure>) {
     let words = match (cases, row.bar) {
         (Err(failure), _) => format!("FAIL: {failure}"),
         (Ok(cases), Some(bar)) => {

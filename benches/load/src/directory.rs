@@ -1,0 +1,36 @@
+//! A directory for temporary files that goes with what it belongs to.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The directory. Dropping it removes it and what is in it.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// A new one, with `name` in its name.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn new(name: &str) -> io::Result<Self> {
+        let path =
+            std::env::temp_dir().join(format!("mqttzoo-bench-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left behind is in the directory for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
