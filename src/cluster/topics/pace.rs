@@ -42,6 +42,11 @@ impl Pace {
         self.last.plus_millis(missing.div_ceil(self.per_sec()))
     }
 
+    /// How long so many take.
+    pub(super) fn millis_for(&self, count: usize) -> u64 {
+        u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(ONE) / self.per_sec()
+    }
+
     /// It is a rate per second and, in thousandths, per millisecond. Nobody is kept from writing
     /// altogether.
     fn per_sec(&self) -> u64 {

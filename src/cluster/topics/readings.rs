@@ -21,6 +21,8 @@ pub struct TopicsReadings {
     pub values_written: u64,
     /// Values that a newer one overtook before they were written.
     pub values_coalesced: u64,
+    /// Latest values that went by link before their turn to be written came.
+    pub values_early: u64,
     /// Values that met a later one in the tree.
     pub values_superseded: u64,
     /// Values too large for a znode.

@@ -89,6 +89,14 @@ impl Topics {
         is_waiting.then(|| self.pace.next().max(*blocked_until).max(*paused_until))
     }
 
+    /// How long the last of the values waits for its turn, in milliseconds; or the last of all.
+    pub(super) fn wait_millis(&self, now: Tick, of_all: bool) -> u64 {
+        let Writing { values, chores, backlog, blocked_until, paused_until, .. } = &self.writing;
+        let from = self.pace.next().max(*blocked_until).max(*paused_until);
+        let others = if of_all { chores.len() + backlog.len() } else { 0 };
+        from.saturating_since(now).saturating_add(self.pace.millis_for(values.len() + others))
+    }
+
     pub(super) fn write_due(&mut self, now: Tick, bank: &mut Bank) {
         if !self.is_connected || self.writing.paused_until > now {
             return;

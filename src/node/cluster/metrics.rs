@@ -122,6 +122,11 @@ impl ClusterSource {
         for (name, help, value) in [
             ("topics_registered", "Topics registered by this broker.", topics.registered),
             ("topic_values_written", "Values written into znodes.", topics.values_written),
+            (
+                "topic_values_early",
+                "Latest values sent by link, for their turn to be written was not soon.",
+                topics.values_early,
+            ),
             ("topics_swept", "Expired znodes deleted.", topics.swept),
             ("topics_evicted", "Own registrations deleted to make room.", topics.evicted),
             (

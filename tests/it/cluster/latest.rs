@@ -78,6 +78,22 @@ fn writes_to_the_tree_do_not_grow_with_the_publish_rate() {
 
 const COUNT: u64 = 2_000;
 
+/// Twice as many topics as the tree may be written to while their values hold.
+#[test]
+fn values_of_many_topics_are_there_before_their_time_is_over() {
+    const TOPICS: usize = 1_000;
+    let Some(cluster) = keeping(2, 10) else { return };
+    let mut publisher = cluster.client(1, "publisher");
+    let topics: Vec<_> = (0..TOPICS).map(|number| format!("s/{number:04}")).collect();
+    for topic in &topics {
+        publisher.publish(topic, "here", 1).unwrap();
+    }
+    let expected: Vec<_> = topics.iter().map(|topic| (topic.as_str(), "here")).collect();
+    wait_for(&mut cluster.client(2, "late"), "s/#", &expected);
+    let early = cluster.broker(1).metrics().value("topic_values_early_total");
+    assert!(early > 0, "some of them came by link");
+}
+
 /// The broker that took a value is gone: the others have it, and so has one that comes later.
 #[test]
 fn a_value_outlives_its_broker() {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::Ground;
+use super::{Ground, receiver};
 use crate::{
     brokers::{StartError, free_port},
     child::Started,
@@ -18,6 +18,7 @@ use crate::{
     stop::Patience,
     target::{Dialect, Target},
     usage,
+    wire::Start,
 };
 
 /// Which broker, and where it stores.
@@ -71,7 +72,7 @@ impl Kind {
 }
 
 impl<'a> Server<'a> {
-    /// Starts it, told `extra` besides, and waits until it listens.
+    /// Starts it, told `extra` besides, and waits until it lets clients in.
     ///
     /// # Errors
     /// It does not come up in time.
@@ -94,7 +95,8 @@ impl<'a> Server<'a> {
         Ok(server)
     }
 
-    /// Starts it on what it wrote, and waits until it listens.
+    /// Starts it on what it wrote, and waits until it lets a client in: one that listens may still be
+    /// reading what it wrote.
     ///
     /// # Errors
     /// It does not come up in time.
@@ -103,7 +105,9 @@ impl<'a> Server<'a> {
         let started = Started::new(&self.command, self.ground.pinning, log)?;
         let guardian = Guardian::over(started.pid(), self.directory.path())?;
         self.started = Some((started, guardian));
-        self.wait()
+        self.wait()?;
+        let is_in = receiver::open(&self.target(START_MAX), "load-probe", Start::Clean);
+        is_in.map(drop).map_err(|error| StartError::Silent(error.to_string()))
     }
 
     /// Kills it.

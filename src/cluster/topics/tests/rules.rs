@@ -4,6 +4,7 @@ use super::super::{Content, Record};
 use super::world::{MINUTE, ROOMY, World};
 use crate::cluster::bank::Funds;
 use crate::cluster::identity::BootId;
+use crate::cluster::topics::ValueKind;
 use crate::cluster::version::Version;
 use crate::cluster::znodes::Tree;
 use crate::ports::coordination::CoordinationEvent;
@@ -118,6 +119,27 @@ fn a_value_that_finds_no_place_in_the_tree_is_said_to() {
     world.publish(0, "a", "later", None);
     world.run(1_000);
     assert_eq!(world.brokers[0].unwritten, ["b", "a"]);
+}
+
+/// The write budget of three brokers is a hundred a second: whoever asks for a value meanwhile would
+/// be told an old one, or none.
+#[test]
+fn values_that_would_wait_for_their_turn_go_by_link_as_well() {
+    let mut world = World::new(3, ROOMY);
+    world.publish_as(ValueKind::LastValue, 0, "alone", "at once", None);
+    world.run(1_000);
+    assert!(world.brokers[0].unwritten.is_empty(), "its turn comes at once");
+    for topic in 0..300 {
+        world.publish_as(ValueKind::LastValue, 0, &format!("t{topic}"), "many", None);
+    }
+    let early = world.brokers[0].topics.readings().values_early;
+    assert!((280..=300).contains(&early), "{early}");
+    world.run(1_000);
+    let told = world.brokers[0].unwritten.len();
+    assert_eq!(u64::try_from(told).unwrap(), early);
+    world.run(20_000);
+    assert_eq!(world.value(1, "t299").as_deref(), Some("many"), "each has its znode in the end");
+    assert_exact(&mut world);
 }
 
 /// The leader evicts orphans, and nobody else does: registrations that nobody living pays for, not

@@ -324,6 +324,17 @@ impl World {
         payload: &str,
         ttl_millis: Option<u64>,
     ) -> RetainedValue {
+        self.publish_as(ValueKind::Retained, broker, topic, payload, ttl_millis)
+    }
+
+    pub(super) fn publish_as(
+        &mut self,
+        kind: ValueKind,
+        broker: usize,
+        topic: &str,
+        payload: &str,
+        ttl_millis: Option<u64>,
+    ) -> RetainedValue {
         let (now, millis) = (self.now, self.millis());
         let broker = &mut self.brokers[broker];
         let version = broker.versions.next(millis, broker.boot_id);
@@ -336,7 +347,7 @@ impl World {
         let topic_name = TopicName::try_from(topic).unwrap();
         let value = RetainedValue { topic: topic_name, version, message };
         broker.merge(value.clone());
-        broker.topics.set_value(now, &value, ValueKind::Retained);
+        broker.topics.set_value(now, &value, kind);
         broker.drain();
         value
     }

@@ -27,7 +27,7 @@ pub(super) fn run(ground: &Ground, kind: Kind, timing: Timing) -> Result<Case, F
     server.kill();
     let start = clock::now();
     server.start_again()?;
-    let listening = clock::now() - start;
+    let started = clock::now() - start;
     let idle = server.resident()?;
     let before = Reading::of(&[server.pid()])?;
     let mut account = Account::default();
@@ -40,7 +40,7 @@ pub(super) fn run(ground: &Ground, kind: Kind, timing: Timing) -> Result<Case, F
     if kind.promises() && !faults.is_clean() {
         return Err(Failure::Faults(faults));
     }
-    let case = Case::new(kind.name()).with("s to listen", float(listening) / 1e9, 2);
+    let case = Case::new(kind.name()).with("s to start", float(started) / 1e9, 2);
     if lost == messages {
         return Ok(case.with("lost", float(lost), 0));
     }

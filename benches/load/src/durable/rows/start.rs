@@ -1,9 +1,6 @@
 //! The broker starts with many Sessions that are away.
 
-use std::{
-    io::{Read, Write},
-    thread,
-};
+use std::{ops::Range, thread};
 
 use crate::{
     cases::findings::Case,
@@ -15,11 +12,10 @@ use crate::{
         server::{Kind, Server},
     },
     error::LoadError,
-    frames::Version,
     measure::{Failure, SETUP_MAX, Timing},
     number::float,
     target::{Target, share},
-    wire::{self, Start},
+    wire::Start,
 };
 
 /// Makes them, kills, and starts.
@@ -33,10 +29,7 @@ pub(super) fn run(ground: &Ground, kind: Kind, timing: Timing) -> Result<Case, F
     server.kill();
     let start = clock::now();
     server.start_again()?;
-    // Listening is not enough: one of them is let in.
-    let session = receiver::open(&target, &name(sessions / 2), Start::Persistent)?;
     let started = clock::now() - start;
-    drop(session);
     Ok(Case::new(kind.name())
         .with("s to CONNACK", float(started) / 1e9, 2)
         .with("MB resident", float(server.resident()?) / 1e6, 0)
@@ -54,21 +47,11 @@ fn make(target: &Target, sessions: u64) -> Result<(), LoadError> {
     })
 }
 
-/// Each connects, subscribes and leaves in one breath.
-fn make_share(target: &Target, share: std::ops::Range<u64>) -> Result<(), LoadError> {
-    for session in share {
-        target.patience.check(DOING)?;
-        let mut stream = target.connect(Version::V311)?;
-        let mut packets = wire::connect(Version::V311, &name(session), Start::Persistent);
-        packets.extend(wire::subscribe(Version::V311, 1, &[format!("{TOPIC}/{session}")], 1));
-        packets.extend(wire::disconnect());
-        stream.write_all(&packets).map_err(LoadError::io(DOING))?;
-        let mut answers = Vec::new();
-        stream.read_to_end(&mut answers).map_err(LoadError::io(DOING))?;
-        // CONNACK and SUBACK.
-        if answers.len() != ANSWERS_LEN {
-            return Err(LoadError::Refused(format!("a Session: {answers:?}")));
-        }
+fn make_share(target: &Target, share: Range<u64>) -> Result<(), LoadError> {
+    for sleeper in share {
+        let mut session = receiver::open(target, &name(sleeper), Start::Persistent)?;
+        session.subscribe(&[format!("{TOPIC}/{sleeper}")], 1)?;
+        receiver::leave(session)?;
     }
     Ok(())
 }
@@ -79,5 +62,3 @@ fn name(session: u64) -> String {
 
 const SESSIONS: u64 = 100_000;
 const MAKERS: u64 = 64;
-const ANSWERS_LEN: usize = 4 + 5;
-const DOING: &str = "making Sessions";
