@@ -129,8 +129,9 @@ options! {
     #[heading = "Cluster"]
     pub struct Cluster {
         /// The servers of the ZooKeeper ensemble, `host:port,host:port,...`, and behind them the
-        /// path under which the cluster lives, `/mqttzoo` when absent. Names that do not resolve yet
-        /// are tried again.
+        /// path under which the cluster lives, `/mqttzoo` when absent. Slashes at its end mean
+        /// nothing, so that `host:2181/` is `host:2181`: a cluster never lives at the root, among what
+        /// others keep there. Names that do not resolve yet are tried again.
         zookeeper: Option<String> as "LIST" = None,
         /// How long ZooKeeper, and the other brokers, wait for a sign of life, in seconds, before this
         /// broker is declared dead.

@@ -300,9 +300,9 @@ impl Membered {
 
 /// The servers, and the path under which the cluster lives.
 fn servers(list: &str) -> Result<Servers, ClusterError> {
-    let with_path =
-        if list.contains('/') { list.to_owned() } else { format!("{list}{CHROOT_DEFAULT}") };
-    with_path.parse().map_err(|error| ClusterError::Servers(list.to_owned(), error))
+    let servers = list.parse::<Servers>();
+    let servers = servers.map_err(|error| ClusterError::Servers(list.to_owned(), error))?;
+    Ok(servers.or_below(CHROOT_DEFAULT))
 }
 
 fn session_timeout(config: &Config) -> Duration {
