@@ -202,9 +202,9 @@ choices! {
 }
 
 options! {
-    /// Topics that keep their latest value: every message published to one of them is kept for a
-    /// while, and who subscribes meanwhile is sent it at once, as a retained message. A publisher need
-    /// not set RETAIN for that. While a value holds it stands in front of the topic's retained message
+    /// Topics that keep their latest value: every message published to one of them, with RETAIN or
+    /// without, is kept for a while, and who subscribes meanwhile is sent it at once, with RETAIN set,
+    /// as a retained message would be. While a value holds it stands in front of the topic's retained message
     /// and neither replaces nor removes it; an empty message clears the value. In a cluster a value of
     /// up to 4 KiB goes to the other brokers through ZooKeeper, where of the values of one topic that
     /// wait for the write budget only the latest is written; a larger one goes to each of them
