@@ -169,7 +169,8 @@ options! {
         /// The file that holds the secret that all brokers of the cluster share, of at least 16
         /// characters. Needed, or TLS, unless links are accepted on loopback only. Up to three more
         /// lines hold secrets that others may show, so that the secret can be changed while brokers
-        /// run: first give the new one to all as a second line, then make it the first.
+        /// run: first give the new one to all as a second line, then make it the first. The file is
+        /// read at the start also where there are no links: alone, or with `propagation = "znodes"`.
         link_secret_file: Option<PathBuf> as "FILE" = None,
         /// The PEM file with this broker's certificate for links. With `link_key` and
         /// `link_cafile`, links are TLS and both ends show a certificate.
