@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::*;
+use crate::broker::event::Event;
 use crate::mqtt::{Pubcomp, Pubrec, Pubrel, Unsubscribe};
 use crate::ports::store::{
     Batch, Completion, Done, Full, Operation, OwnerId, Store, StoreError, StoreHealth, Submitter,
@@ -203,6 +204,25 @@ fn connect_waits_for_a_silent_store_within_a_bound() {
     stage.hear_store();
     let (_client, answers) = stage.keep("client");
     assert!(is_present(&answers), "it was there all the time");
+}
+
+/// A client came back to a Session while the store was silent, and was refused. The log of who came and
+/// went had it that its last connection ended twice.
+#[test]
+fn who_is_turned_away_has_not_left_once_more() {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    stage.hear_store();
+    let ends = |stage: &mut Stage| {
+        let is_end = |event: &Event| matches!(event, Event::Disconnected { .. });
+        stage.shard.take_events().filter(is_end).count()
+    };
+    assert_eq!(ends(&mut stage), 1);
+    store.answer(Answers::None);
+    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
+    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
+    assert_eq!(ends(&mut stage), 0);
 }
 
 /// A client of a Session that is not kept does not wait, but for the end of one that was.
