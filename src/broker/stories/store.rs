@@ -89,8 +89,19 @@ impl Stage {
         let Self { broker, shard, now } = self;
         let mut outbox = Outbox::new();
         let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
-        turn.poll_store(Waker::noop());
+        let _owes = turn.poll_store(Waker::noop());
         shard.end_turn(*now);
+    }
+
+    /// Nobody comes; the store is told what it has missed if it has to be.
+    fn remind_store(&mut self) -> bool {
+        let Self { broker, shard, now } = self;
+        let mut outbox = Outbox::new();
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        let owes = turn.poll_store(Waker::noop());
+        turn.remind_store();
+        shard.end_turn(*now);
+        owes
     }
 
     /// A client whose Session is kept, and what it was sent when the store had answered.
@@ -264,6 +275,30 @@ fn what_nobody_waits_for_is_told_again_to_a_store_that_failed() {
     stage.hear_store();
     stage.keep("third");
     assert_eq!(store.count(is_end), 2);
+}
+
+/// The same, and nobody came to that shard any more: the store was not told.
+#[test]
+fn what_nobody_waits_for_is_told_again_although_nobody_comes() {
+    let (mut stage, store) = stage();
+    let (mut publisher, _connack) = stage.keep("publisher");
+    stage.send(&mut publisher, &publish("a", "x", QoS::ExactlyOnce, 5));
+    stage.hear_store();
+    stage.poll(&mut publisher);
+    store.answer(Answers::Failure);
+    stage.send(&mut publisher, &pubrel(5));
+    stage.hear_store();
+    for tries in 2..4 {
+        assert!(stage.remind_store(), "it fails");
+        assert_eq!(store.count(is_removal), tries);
+        stage.hear_store();
+    }
+    store.answer(Answers::Good);
+    assert!(stage.remind_store());
+    stage.hear_store();
+    assert_eq!(store.count(is_removal), 4);
+    assert!(!stage.remind_store(), "it has been told");
+    assert_eq!(store.count(is_removal), 4);
 }
 
 /// UNSUBACK waits for the store, and no longer than anything else.
