@@ -293,6 +293,8 @@ impl Membered {
         self.leaving.begin();
         if tokio::time::timeout(limit, self.left.begun()).await.is_err() {
             tracing::info!("the cluster was not left in time: the others will declare us dead");
+        } else {
+            self.links.part(PART_MAX).await;
         }
         self.links_shutdown.begin();
         self.zookeeper.close();
@@ -395,5 +397,7 @@ const SECRET_BYTES_MIN: usize = 16;
 /// The one that is shown, and those that are believed besides while it is being changed.
 const SECRETS_MAX: usize = 4;
 const CHROOT_DEFAULT: &str = "/mqttzoo";
+/// How long the others have to hear that this broker has left.
+const PART_MAX: Duration = Duration::from_millis(500);
 /// How long the end of the ZooKeeper session is waited for.
 const SESSION_END_MAX: Duration = Duration::from_secs(1);
