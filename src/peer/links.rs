@@ -216,6 +216,7 @@ impl Links {
         let ground = &self.ground;
         LinkCounts {
             refused: ground.refusals.total(),
+            put_off: ground.refusals.put_off(),
             half_open: ground.half_open.load(Ordering::Relaxed),
             accepted: ground.accepted.count(),
             received_bytes: ground.counters.bytes.load(Ordering::Relaxed),

@@ -229,6 +229,7 @@ impl Status {
             "links": {
                 "accepted": counts.accepted,
                 "refused": counts.refused,
+                "put_off": counts.put_off,
                 "received_bytes": counts.received_bytes,
             },
             "slot_epoch": slots.map(|map| map.epoch()),
