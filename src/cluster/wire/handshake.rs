@@ -162,13 +162,12 @@ pub fn decode_welcome(body: &Bytes) -> Result<Welcome, WireError> {
         REFUSED => {
             let reason = reader.owned_string()?;
             let boot_id = reader.boot_id()?;
-            let code = match reader.u8() {
-                Ok(MISTRUST) => RefusalCode::Mistrust,
-                Ok(NOT_YET) => RefusalCode::NotYet,
-                Ok(_) => RefusalCode::Other,
+            let code = match reader.u8().ok() {
+                Some(MISTRUST) => RefusalCode::Mistrust,
+                Some(NOT_YET) => RefusalCode::NotYet,
                 // Who does not write it names nobody where it does not trust.
-                Err(_) if boot_id == NOBODY => RefusalCode::Mistrust,
-                Err(_) => RefusalCode::Other,
+                None if boot_id == NOBODY => RefusalCode::Mistrust,
+                Some(_) | None => RefusalCode::Other,
             };
             Ok(Welcome::Refused { reason, boot_id, code })
         }
