@@ -103,7 +103,17 @@ impl EndCause {
 impl Turn<'_> {
     /// Gives a client up whose connection has ended: to another connection that waits for it, to
     /// the registry, or to nobody when its Session ends.
-    pub fn release(&mut self, mut client: Box<Client>, cause: EndCause) {
+    pub fn release(&mut self, client: Box<Client>, cause: EndCause) {
+        self.shard.events.push(Event::Disconnected {
+            card: Arc::clone(&client.card),
+            reason_code: cause.reason_code,
+            reason: cause.reason,
+        });
+        self.put_down(client, cause.will, cause.ends_session);
+    }
+
+    /// The same, of a client whose connection has been told of, or never was one.
+    fn put_down(&mut self, mut client: Box<Client>, will: WillFate, ends_session: bool) {
         self.settle_acknowledged(&mut client);
         client.session.detach();
         client.abandon_steps();
@@ -113,16 +123,11 @@ impl Turn<'_> {
         }
         // The next connection may be somebody else's.
         client.permissions = Permissions::default();
-        if cause.will == WillFate::Discarded {
+        if will == WillFate::Discarded {
             client.will = None;
         }
         let client_id = Arc::clone(client.session.client_id());
-        let has_ended = cause.ends_session || client.session_expiry_secs == 0;
-        self.shard.events.push(Event::Disconnected {
-            card: Arc::clone(&client.card),
-            reason_code: cause.reason_code,
-            reason: cause.reason,
-        });
+        let has_ended = ends_session || client.session_expiry_secs == 0;
         let parked = if has_ended {
             self.end_session(*client);
             None
@@ -168,10 +173,8 @@ impl Turn<'_> {
                 Released::Granted(successor) => self.shard.wake_later(successor),
                 Released::Parked => self.surrender(client_id),
             },
-            Former::Kept(client) => {
-                let reason = "the connection that took the session over is gone";
-                self.release(client, EndCause::new(ReasonCode::UnspecifiedError, reason));
-            }
+            // Its last connection has ended, and nobody was let in since.
+            Former::Kept(client) => self.put_down(client, WillFate::Published, false),
         }
     }
 

@@ -91,7 +91,21 @@ pub enum Welcome {
         reason: String,
         /// Who answers, so that a name that is taken can be told from an address that has moved.
         boot_id: BootId,
+        /// What the caller is to make of it.
+        code: RefusalCode,
     },
+}
+
+/// What a refusal means to whoever dialled.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RefusalCode {
+    /// What the words say.
+    #[default]
+    Other,
+    /// It is in doubt that the two belong to one cluster: nothing is to go another way either.
+    Mistrust,
+    /// All is well; it is too early.
+    NotYet,
 }
 
 /// A message on its way to another broker: a frame of the data stream.

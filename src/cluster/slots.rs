@@ -181,10 +181,10 @@ impl SlotMap {
     }
 
     fn deaths_with(&self, dead: &BTreeSet<BootId>, at_secs: u32) -> Vec<Death> {
-        let is_recent = |death: &&Death| at_secs.saturating_sub(death.at_secs) < DEAD_KEPT_SECS;
         let new = dead.iter().filter(|id| !self.is_dead(**id));
         let new = new.map(|&boot_id| Death { boot_id, at_secs });
-        let mut dead: Vec<Death> = self.dead.iter().filter(is_recent).copied().chain(new).collect();
+        let mut dead: Vec<Death> =
+            self.dead.iter().filter(|death| death.is_recent(at_secs)).copied().chain(new).collect();
         dead.drain(..dead.len().saturating_sub(DEAD_MAX));
         dead
     }
@@ -243,7 +243,13 @@ impl SlotMap {
         self.dead.iter().any(|death| death.boot_id == boot_id)
     }
 
-    /// Those that have been declared dead within a day, the latest last.
+    /// Those of them that nobody may forget yet. The map itself forgets the others with its next change.
+    pub fn dead_within_a_day(&self, now_secs: u32) -> impl Iterator<Item = BootId> {
+        let recent = self.dead.iter().filter(move |death| death.is_recent(now_secs));
+        recent.map(|death| death.boot_id)
+    }
+
+    /// Those that had been declared dead within a day when it was written, the latest last.
     pub fn dead(&self) -> impl Iterator<Item = BootId> {
         self.dead.iter().map(|death| death.boot_id)
     }
@@ -274,6 +280,11 @@ impl SlotMap {
 impl Death {
     fn read(mut bytes: &[u8]) -> Self {
         Self { boot_id: BootId(bytes.get_u128()), at_secs: bytes.get_u32() }
+    }
+
+    /// Whether the broker may come back and not know of it.
+    fn is_recent(&self, now_secs: u32) -> bool {
+        now_secs.saturating_sub(self.at_secs) < DEAD_KEPT_SECS
     }
 }
 
@@ -399,6 +410,9 @@ mod tests {
         let first = SlotMap::default().with(&died(1, 1_000));
         let day_later = Brokers { now_secs: 1_000 + DEAD_KEPT_SECS, ..up([9]) };
         assert!(first.with(&day_later).says_the_same(&first), "forgetting alone is no change");
+        let shown = |now_secs| first.dead_within_a_day(now_secs).count();
+        let day = 1_000 + DEAD_KEPT_SECS;
+        assert_eq!([shown(1_000), shown(day - 1), shown(day)], [1, 1, 0], "in the same map");
         let second = first.with(&died(2, 999 + DEAD_KEPT_SECS));
         assert!(second.is_dead(BootId(1)) && second.is_dead(BootId(2)));
         let third = second.with(&died(3, 1_000 + DEAD_KEPT_SECS));

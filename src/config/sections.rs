@@ -129,8 +129,9 @@ options! {
     #[heading = "Cluster"]
     pub struct Cluster {
         /// The servers of the ZooKeeper ensemble, `host:port,host:port,...`, and behind them the
-        /// path under which the cluster lives, `/mqttzoo` when absent. Names that do not resolve yet
-        /// are tried again.
+        /// path under which the cluster lives, `/mqttzoo` when absent. Slashes at its end mean
+        /// nothing, so that `host:2181/` is `host:2181`: a cluster never lives at the root, among what
+        /// others keep there. Names that do not resolve yet are tried again.
         zookeeper: Option<String> as "LIST" = None,
         /// How long ZooKeeper, and the other brokers, wait for a sign of life, in seconds, before this
         /// broker is declared dead.
@@ -168,7 +169,8 @@ options! {
         /// The file that holds the secret that all brokers of the cluster share, of at least 16
         /// characters. Needed, or TLS, unless links are accepted on loopback only. Up to three more
         /// lines hold secrets that others may show, so that the secret can be changed while brokers
-        /// run: first give the new one to all as a second line, then make it the first.
+        /// run: first give the new one to all as a second line, then make it the first. The file is
+        /// read at the start also where there are no links: alone, or with `propagation = "znodes"`.
         link_secret_file: Option<PathBuf> as "FILE" = None,
         /// The PEM file with this broker's certificate for links. With `link_key` and
         /// `link_cafile`, links are TLS and both ends show a certificate.
@@ -201,9 +203,9 @@ choices! {
 }
 
 options! {
-    /// Topics that keep their latest value: every message published to one of them is kept for a
-    /// while, and who subscribes meanwhile is sent it at once, as a retained message. A publisher need
-    /// not set RETAIN for that. While a value holds it stands in front of the topic's retained message
+    /// Topics that keep their latest value: every message published to one of them, with RETAIN or
+    /// without, is kept for a while, and who subscribes meanwhile is sent it at once, with RETAIN set,
+    /// as a retained message would be. While a value holds it stands in front of the topic's retained message
     /// and neither replaces nor removes it; an empty message clears the value. In a cluster a value of
     /// up to 4 KiB goes to the other brokers through ZooKeeper, where of the values of one topic that
     /// wait for the write budget only the latest is written; a larger one goes to each of them

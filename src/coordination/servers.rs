@@ -23,7 +23,7 @@ pub enum ServersError {
     #[error("`{0}` is no port of a server")]
     Port(String),
     /// A path that is none.
-    #[error("`{0}` is no path of a znode")]
+    #[error("`{0}` is no path of a znode: write /name or /name/name, with single slashes")]
     Chroot(String),
 }
 
@@ -31,6 +31,17 @@ impl Servers {
     /// The servers, without the path.
     pub(super) fn hosts(&self) -> &str {
         &self.hosts
+    }
+
+    /// The same servers, and everything below `path` unless they were given with a path.
+    ///
+    /// # Panics
+    ///
+    /// `path` is none.
+    #[must_use]
+    pub fn or_below(self, path: &str) -> Self {
+        let default = || parse_chroot(path).expect("the default path of a cluster is one");
+        Self { chroot: self.chroot.or_else(default), hosts: self.hosts }
     }
 
     /// The path below which everything lies, unless that is the root.
@@ -78,7 +89,8 @@ fn check_host(server: &str, text: &str) -> Result<(), ServersError> {
 }
 
 fn parse_chroot(path: &str) -> Result<Option<String>, ServersError> {
-    let path = path.strip_suffix('/').unwrap_or(path);
+    let given = path;
+    let path = path.trim_end_matches('/');
     let Some(names) = path.strip_prefix('/') else { return Ok(None) };
     let is_name = |name: &str| {
         !matches!(name, "" | "." | "..") && !name.chars().any(|c| c.is_control() || c == ',')
@@ -86,7 +98,7 @@ fn parse_chroot(path: &str) -> Result<Option<String>, ServersError> {
     if names.split('/').all(is_name) {
         return Ok(Some(path.to_owned()));
     }
-    Err(ServersError::Chroot(path.to_owned()))
+    Err(ServersError::Chroot(given.to_owned()))
 }
 
 #[cfg(test)]
@@ -107,7 +119,21 @@ mod tests {
         check("a,b:2181/mqttzoo/one", "a,b:2181", Some("/mqttzoo/one"));
         check("[::1]:2181/x/", "[::1]:2181", Some("/x"));
         check("[::1]", "[::1]", None);
+        check("a//", "a", None);
+        check("a/x//", "a", Some("/x"));
         assert_eq!("a,b:1/c".parse::<Servers>().unwrap().to_string(), "a,b:1/c");
+    }
+
+    /// `host:2181/` was the root, where `host:2181` was `/mqttzoo`: of two brokers of which one was
+    /// given a slash too many each was a cluster of its own.
+    #[test]
+    fn a_slash_at_the_end_means_nothing() {
+        for (text, path) in
+            [("a", "/mqttzoo"), ("a/", "/mqttzoo"), ("a//", "/mqttzoo"), ("a/x/", "/x")]
+        {
+            let servers = text.parse::<Servers>().unwrap().or_below("/mqttzoo");
+            assert_eq!(servers.chroot(), Some(path), "{text}");
+        }
     }
 
     #[test]
@@ -118,7 +144,7 @@ mod tests {
         for text in ["a:", "a:0", "a:70000", "a:x", "[::1]:x"] {
             assert!(matches!(text.parse::<Servers>(), Err(ServersError::Port(_))), "{text}");
         }
-        for text in ["a//", "a//x", "a/x//y", "a/./x", "a/..", "a/x,b:1"] {
+        for text in ["a//x", "a/x//y", "a///x/", "a/./x", "a/..", "a/x,b:1"] {
             assert!(matches!(text.parse::<Servers>(), Err(ServersError::Chroot(_))), "{text}");
         }
     }

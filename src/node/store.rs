@@ -1,10 +1,13 @@
 //! The store of a broker: opened before anything else can happen, and read before clients come.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
 
 use crate::broker::Broker;
 use crate::broker::durable::Durable;
@@ -208,8 +211,26 @@ pub(super) async fn flush(durable: &Durable, clock: Clock, limit: Duration) {
 
 /// Lives on a shard: takes the answers of the store and hands them to whoever waits.
 pub(super) async fn serve(broker: Arc<Broker>, context: Arc<ShardContext>, clock: Clock) {
+    let mut reminder: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
-        context.run(&broker, clock.now(), |turn| turn.poll_store(cx.waker()));
+        let is_due = reminder.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if is_due {
+            reminder = None;
+        }
+        let owes = context.run(&broker, clock.now(), |turn| {
+            if is_due {
+                turn.remind_store();
+            }
+            turn.poll_store(cx.waker())
+        });
+        if owes && reminder.is_none() {
+            // A store that fails is not asked all the time, and one that was mended is told although
+            // nobody comes.
+            let sleep = reminder.insert(Box::pin(sleep(REMIND)));
+            if sleep.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
         Poll::<()>::Pending
     })
     .await;
@@ -322,6 +343,8 @@ impl Reader {
     }
 }
 
+/// How long after a failure the store is told again what nobody waits for.
+const REMIND: Duration = Duration::from_secs(1);
 /// How often a start that goes on says how far it is.
 const TELL_MILLIS: u64 = 5_000;
 /// How often the store is asked to remove what is of no use.

@@ -1,10 +1,11 @@
 //! The listener of links, and the tasks that read them.
 
-use crate::cluster::frame::Welcome;
+use crate::cluster::frame::{RefusalCode, Welcome};
 use crate::cluster::identity::BootId;
+use crate::cluster::wire::NOBODY;
 use crate::peer::accepted::ReadRight;
-use crate::peer::error::{LinkError, NOBODY, chain};
-use crate::peer::handshake::{Caller, refused};
+use crate::peer::error::{LinkError, chain};
+use crate::peer::handshake::Caller;
 use crate::peer::incoming::Incoming;
 use crate::peer::links::Ground;
 use crate::peer::refusal::Refusal;
@@ -86,7 +87,7 @@ async fn serve(
     let (answer, right) = match admitted {
         Ok(Some((welcome, right))) => (welcome, Ok(right)),
         Ok(None) => return,
-        Err(objection) => (refused(&objection.reason, objection.boot_id), Err(objection)),
+        Err(objection) => (objection.in_words(), Err(objection)),
     };
     let said = caller.answer(&mut stream, &answer, &ground.options.secret);
     let said = tokio::time::timeout(ground.options.handshake_timeout, said).await;
@@ -125,6 +126,14 @@ struct Objection {
     boot_id: BootId,
 }
 
+impl Objection {
+    /// It says nothing of us but the reason.
+    fn in_words(&self) -> Welcome {
+        let (reason, boot_id) = (self.reason.clone(), self.boot_id);
+        Welcome::Refused { reason, boot_id, code: self.kind.code() }
+    }
+}
+
 /// Decides on a caller. `None`: it has dialled once more meanwhile.
 async fn admit<'a>(
     caller: &Caller,
@@ -147,8 +156,10 @@ async fn admit<'a>(
         Welcome::Accepted { received, .. } => {
             Ok(Some((Welcome::Accepted { wire, received }, right)))
         }
-        Welcome::Refused { reason, boot_id } => {
-            Err(Objection { kind: Refusal::NotWelcome, reason, boot_id })
+        Welcome::Refused { reason, boot_id, code } => {
+            let is_early = code == RefusalCode::NotYet;
+            let kind = if is_early { Refusal::NotYet } else { Refusal::NotWelcome };
+            Err(Objection { kind, reason, boot_id })
         }
     }
 }
@@ -206,6 +217,10 @@ async fn read(
 }
 
 fn refuse(ground: &Ground, refusal: Refusal, address: SocketAddr, reason: &str) {
+    if refusal == Refusal::NotYet {
+        ground.refusals.count(refusal);
+        return tracing::debug!(%address, "a link from a peer is put off: {reason}");
+    }
     if let Some(unsaid) = ground.refusals.note(refusal, ground.clock.now()) {
         tracing::warn!(%address, unsaid, "a link from a peer is refused: {reason}");
     }

@@ -1,8 +1,9 @@
 //! Why a link does not stand, or no longer does.
 
+use crate::cluster::frame::RefusalCode;
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::CursorError;
-use crate::cluster::wire::WireError;
+use crate::cluster::wire::{NOBODY, WireError};
 use crate::peer::receiver::ReceiveError;
 use crate::peer::tls::LinkTlsError;
 use std::io;
@@ -25,7 +26,7 @@ pub(super) enum LinkError {
     #[error(transparent)]
     TlsName(LinkTlsError),
     #[error("it refuses the link, {}: {reason}", known(*boot_id))]
-    Refused { reason: String, boot_id: BootId },
+    Refused { reason: String, boot_id: BootId, code: RefusalCode },
     #[error("it does not prove that it knows the link secret")]
     NotProven,
     #[error("it chose wire version {0}, which was not offered")]
@@ -48,6 +49,11 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
+    /// Whether it is only too early: nobody has to do anything.
+    pub(super) fn is_early(&self) -> bool {
+        matches!(self, Self::Refused { code: RefusalCode::NotYet, .. })
+    }
+
     /// Whether it is in doubt that the peer belongs to this cluster at all: another secret, another
     /// name of the cluster, a certificate of somebody else. Then nothing is to reach it by another way.
     pub(super) fn is_mistrust(&self) -> bool {
@@ -55,7 +61,7 @@ impl LinkError {
             Self::NotProven | Self::TlsName(_) => true,
             // A connection that broke in the handshake says nothing.
             Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
-            Self::Refused { boot_id, .. } => *boot_id == NOBODY,
+            Self::Refused { code, .. } => *code == RefusalCode::Mistrust,
             Self::Resolve(_)
             | Self::NoAddress
             | Self::Connect(_)
@@ -72,9 +78,6 @@ impl LinkError {
         }
     }
 }
-
-/// As whom a broker refuses a link with somebody whom it does not trust.
-pub(super) const NOBODY: BootId = BootId(0);
 
 /// An error in one line, with what caused it.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {

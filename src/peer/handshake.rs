@@ -1,7 +1,6 @@
 //! The handshake, from both ends: who is there, do they know the secret, where to go on.
 
 use crate::cluster::frame::{Cursors, Hello, Welcome};
-use crate::cluster::identity::BootId;
 use crate::cluster::wire::{
     CHALLENGE_BYTES, LETTER_BYTES_MAX, Letter, Nonce, challenge, decode_challenge, decode_hello,
     decode_welcome, encode_hello, encode_welcome,
@@ -21,7 +20,9 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let Answer { welcome, is_proven } = call(stream, hello, secret).await?;
     match welcome {
         // Said by whoever is there, and good for nothing but a line for people.
-        Welcome::Refused { reason, boot_id } => Err(LinkError::Refused { reason, boot_id }),
+        Welcome::Refused { reason, boot_id, code } => {
+            Err(LinkError::Refused { reason, boot_id, code })
+        }
         Welcome::Accepted { .. } if !is_proven => Err(LinkError::NotProven),
         Welcome::Accepted { wire, received } => {
             let is_spoken = (hello.wire.oldest..=hello.wire.newest).contains(&wire);
@@ -90,11 +91,6 @@ impl Caller {
         let proof = secret.prove(Speaker::Acceptor, &self.nonce, &body);
         send(stream, Letter { body, proof }).await
     }
-}
-
-/// A refusal that says nothing of us but the reason.
-pub(super) fn refused(reason: impl Into<String>, boot_id: BootId) -> Welcome {
-    Welcome::Refused { reason: reason.into(), boot_id }
 }
 
 async fn send<S: AsyncWrite + Unpin>(stream: &mut S, letter: Letter) -> Result<(), LinkError> {

@@ -94,9 +94,12 @@ impl Link {
     }
 
     pub(super) fn failed(&self, error: &LinkError, now: Tick) {
+        let is_early = error.is_early();
         let error = chain(error);
-        if let Some(unsaid) = self.failure_lines.allow(now) {
-            let address = self.address();
+        let address = self.address();
+        if is_early {
+            tracing::debug!(peer = %self.name, %address, "no link to a peer yet: {error}");
+        } else if let Some(unsaid) = self.failure_lines.allow(now) {
             tracing::warn!(
                 peer = %self.name, %address, unsaid,
                 "no link to a peer: {error}; it is dialled again"

@@ -24,6 +24,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What links stand on.
 #[derive(Clone)]
@@ -154,6 +155,18 @@ impl Links {
         self.ground.accepted.cut(boot_id);
     }
 
+    /// This broker has left: it dials nobody any more, and waits until its peers have heard of it and
+    /// have closed their links to it, so that none of them finds one broken. At most for `limit`.
+    pub async fn part(&self, limit: Duration) {
+        self.end_dialled();
+        let all_closed = async {
+            while self.ground.accepted.count() > 0 {
+                tokio::time::sleep(PART_POLL).await;
+            }
+        };
+        let _in_time = tokio::time::timeout(limit, all_closed).await;
+    }
+
     /// Closes the connection that was dialled to a peer, if it stands, and dials again: nothing gets
     /// through.
     pub fn redial(&self, boot_id: BootId) {
@@ -166,11 +179,15 @@ impl Links {
     /// and peers find only the new boot id here.
     pub fn restart_as(&self, boot_id: BootId) {
         *self.ground.boot_id.lock() = boot_id;
+        self.end_dialled();
+        self.ground.accepted.cut_all();
+    }
+
+    fn end_dialled(&self) {
         let dialled = std::mem::take(&mut *self.ground.dialled.lock());
         for link in dialled.values() {
             end(link);
         }
-        self.ground.accepted.cut_all();
     }
 
     /// Reads the files of TLS again, for the connections to come.
@@ -199,6 +216,7 @@ impl Links {
         let ground = &self.ground;
         LinkCounts {
             refused: ground.refusals.total(),
+            put_off: ground.refusals.put_off(),
             half_open: ground.half_open.load(Ordering::Relaxed),
             accepted: ground.accepted.count(),
             received_bytes: ground.counters.bytes.load(Ordering::Relaxed),
@@ -255,3 +273,6 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), LinkStartErr
     let owner = || owner_of(address.port()).filter(|_| address.port() != 0);
     bound.map_err(|source| LinkStartError::Listen { address, owner: owner(), source })
 }
+
+/// How often it is seen whether links are closed.
+const PART_POLL: Duration = Duration::from_millis(5);

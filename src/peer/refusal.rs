@@ -1,5 +1,6 @@
 //! Connections that come to nothing: counted, and one line a minute for each kind.
 
+use crate::cluster::frame::RefusalCode;
 use crate::ports::clock::Tick;
 use crate::runtime::line_limit::LineLimit;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,25 @@ pub(super) enum Refusal {
     WireVersion,
     /// The broker does not want it: it is dead, for one.
     NotWelcome,
+    /// The broker takes no links yet: nothing is wrong, and it is counted apart.
+    NotYet,
+}
+
+impl Refusal {
+    /// What is said of it to whoever dialled.
+    pub(super) fn code(self) -> RefusalCode {
+        match self {
+            Self::Secret | Self::Cluster => RefusalCode::Mistrust,
+            Self::NotYet => RefusalCode::NotYet,
+            Self::TooMany
+            | Self::Silent
+            | Self::Tls
+            | Self::NotALink
+            | Self::Addressee
+            | Self::WireVersion
+            | Self::NotWelcome => RefusalCode::Other,
+        }
+    }
 }
 
 /// The count and the lines of each kind.
@@ -45,14 +65,29 @@ impl Refusals {
 
     /// Counts one. Tells whether a line may be written, and how many were not since the last.
     pub(super) fn note(&self, refusal: Refusal, now: Tick) -> Option<u64> {
-        let kind = self.0.get(refusal as usize).expect("there is one for each kind");
-        kind.count.fetch_add(1, Ordering::Relaxed);
-        kind.lines.allow(now)
+        self.count(refusal);
+        self.of(refusal).lines.allow(now)
     }
 
+    /// Counts one of which there is nothing to tell.
+    pub(super) fn count(&self, refusal: Refusal) {
+        self.of(refusal).count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Those that came to nothing and will not come to more.
     pub(super) fn total(&self) -> u64 {
-        self.0.iter().map(|kind| kind.count.load(Ordering::Relaxed)).sum()
+        let all: u64 = self.0.iter().map(|kind| kind.count.load(Ordering::Relaxed)).sum();
+        all.saturating_sub(self.put_off())
+    }
+
+    /// Those that came too early.
+    pub(super) fn put_off(&self) -> u64 {
+        self.of(Refusal::NotYet).count.load(Ordering::Relaxed)
+    }
+
+    fn of(&self, refusal: Refusal) -> &OneKind {
+        self.0.get(refusal as usize).expect("there is one for each kind")
     }
 }
 
-const KINDS: usize = Refusal::NotWelcome as usize + 1;
+const KINDS: usize = Refusal::NotYet as usize + 1;

@@ -146,8 +146,8 @@ impl Endpoint {
     ) -> (Bytes, usize) {
         self.flag.is_set.store(false, Ordering::Relaxed);
         self.deferred_until = None;
-        self.connection.handle_timeout(turn);
         let wants_turn = self.work(turn, bounds);
+        self.connection.handle_timeout(turn);
         let encoded = turn.outbox.len();
         let written = self.flush(turn, room);
         if self.connection.is_closed() {

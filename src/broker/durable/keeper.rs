@@ -249,6 +249,19 @@ impl Keeper {
         self.operations.extend(self.unsaid.drain(..count));
     }
 
+    /// Whether the store has missed something, and nothing is under way whose answer would bring it
+    /// along.
+    pub(crate) fn owes(&self) -> bool {
+        !self.unsaid.is_empty() && self.under_way.is_empty() && self.returned.is_none()
+    }
+
+    /// Says a part of what the store has missed, whether anything else is to be said or not.
+    pub(crate) fn remind(&mut self) {
+        if self.owes() {
+            self.say_again();
+        }
+    }
+
     /// How many operations were forgotten since this was last asked.
     pub(crate) fn take_forgotten(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten)

@@ -200,15 +200,24 @@ impl Turn<'_> {
         }
     }
 
+    /// Tells the store again what it has missed, if nothing else brings that along. To be done some time
+    /// after [`Self::poll_store`] has asked for it.
+    pub fn remind_store(&mut self) {
+        if let Some(keeper) = &mut self.shard.keeper {
+            keeper.remind();
+        }
+    }
+
     /// Takes the answers of the store, and hands over what it had no room for; `waker` is called
-    /// when there is more.
-    pub fn poll_store(&mut self, waker: &Waker) {
+    /// when there is more. Returns whether [`Self::remind_store`] is to follow.
+    #[must_use]
+    pub fn poll_store(&mut self, waker: &Waker) -> bool {
         while let Some(settled) = self.shard.keeper.as_mut().and_then(|keeper| keeper.poll(waker)) {
             self.settle(settled);
         }
-        if let Some(keeper) = &mut self.shard.keeper {
-            self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
-        }
+        let Some(keeper) = &mut self.shard.keeper else { return false };
+        self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
+        keeper.owes()
     }
 
     fn settle(&mut self, settled: Settled) {

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::*;
+use crate::broker::event::Event;
 use crate::mqtt::{Pubcomp, Pubrec, Pubrel, Unsubscribe};
 use crate::ports::store::{
     Batch, Completion, Done, Full, Operation, OwnerId, Store, StoreError, StoreHealth, Submitter,
@@ -88,8 +89,19 @@ impl Stage {
         let Self { broker, shard, now } = self;
         let mut outbox = Outbox::new();
         let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
-        turn.poll_store(Waker::noop());
+        let _owes = turn.poll_store(Waker::noop());
         shard.end_turn(*now);
+    }
+
+    /// Nobody comes; the store is told what it has missed if it has to be.
+    fn remind_store(&mut self) -> bool {
+        let Self { broker, shard, now } = self;
+        let mut outbox = Outbox::new();
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        let owes = turn.poll_store(Waker::noop());
+        turn.remind_store();
+        shard.end_turn(*now);
+        owes
     }
 
     /// A client whose Session is kept, and what it was sent when the store had answered.
@@ -205,6 +217,25 @@ fn connect_waits_for_a_silent_store_within_a_bound() {
     assert!(is_present(&answers), "it was there all the time");
 }
 
+/// A client came back to a Session while the store was silent, and was refused. The log of who came and
+/// went had it that its last connection ended twice.
+#[test]
+fn who_is_turned_away_has_not_left_once_more() {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    stage.hear_store();
+    let ends = |stage: &mut Stage| {
+        let is_end = |event: &Event| matches!(event, Event::Disconnected { .. });
+        stage.shard.take_events().filter(is_end).count()
+    };
+    assert_eq!(ends(&mut stage), 1);
+    store.answer(Answers::None);
+    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
+    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
+    assert_eq!(ends(&mut stage), 0);
+}
+
 /// A client of a Session that is not kept does not wait, but for the end of one that was.
 #[test]
 fn a_clean_start_waits_until_the_former_session_has_ended() {
@@ -244,6 +275,30 @@ fn what_nobody_waits_for_is_told_again_to_a_store_that_failed() {
     stage.hear_store();
     stage.keep("third");
     assert_eq!(store.count(is_end), 2);
+}
+
+/// The same, and nobody came to that shard any more: the store was not told.
+#[test]
+fn what_nobody_waits_for_is_told_again_although_nobody_comes() {
+    let (mut stage, store) = stage();
+    let (mut publisher, _connack) = stage.keep("publisher");
+    stage.send(&mut publisher, &publish("a", "x", QoS::ExactlyOnce, 5));
+    stage.hear_store();
+    stage.poll(&mut publisher);
+    store.answer(Answers::Failure);
+    stage.send(&mut publisher, &pubrel(5));
+    stage.hear_store();
+    for tries in 2..4 {
+        assert!(stage.remind_store(), "it fails");
+        assert_eq!(store.count(is_removal), tries);
+        stage.hear_store();
+    }
+    store.answer(Answers::Good);
+    assert!(stage.remind_store());
+    stage.hear_store();
+    assert_eq!(store.count(is_removal), 4);
+    assert!(!stage.remind_store(), "it has been told");
+    assert_eq!(store.count(is_removal), 4);
 }
 
 /// UNSUBACK waits for the store, and no longer than anything else.

@@ -212,13 +212,18 @@ impl Membership {
     }
 
     /// Leaves the cluster: nobody has to wait until this broker is declared dead. Let the clients go
-    /// first. [`Output::Left`] follows, unless the tree of znodes cannot be reached; end the session
-    /// then, so that somebody else may lead at once.
+    /// first. [`Output::Left`] follows, at once where nobody can know of this life; not if there is
+    /// something to take back and the tree of znodes cannot be reached: end the session then, so that
+    /// somebody else may lead at once.
     pub fn leave(&mut self, now: Tick) {
-        if self.ending == Ending::No {
-            self.ending = Ending::Leaving;
-            self.go_on(now);
+        if self.ending != Ending::No {
+            return;
         }
+        if self.registration.was_never_asked() {
+            return self.end(Output::Left);
+        }
+        self.ending = Ending::Leaving;
+        self.go_on(now);
     }
 
     /// This broker, as its peers see it.

@@ -27,6 +27,8 @@ pub(super) struct Registration {
     holder: Option<Member>,
     /// Whether it has been said that we are there.
     pub(super) is_announced: bool,
+    /// Whether the znode was ever asked for: it may be there, whatever was answered.
+    was_asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,6 +60,11 @@ impl Registration {
     /// Who has our name.
     pub(super) fn holder(&self) -> Option<&Member> {
         self.holder.as_ref().filter(|_| self.step == Step::Waiting)
+    }
+
+    /// Whether nobody can have seen the znode.
+    pub(super) fn was_never_asked(&self) -> bool {
+        !self.was_asked
     }
 
     pub(super) fn is_in(&self) -> bool {
@@ -97,6 +104,7 @@ impl Membership {
         let data = member_record::encode(&self.own);
         changes.push(Change::Create { path, data, mode: CreateMode::Ephemeral });
         self.registration.step = Step::Asking;
+        self.registration.was_asked = true;
         self.desk.ask(Asked::Register(self.own.state), Request::All(changes));
     }
 

@@ -13,8 +13,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::cluster::frame::{Cursors, Hello, Welcome};
-use crate::cluster::identity::WireVersions;
+use crate::cluster::frame::{Cursors, Hello, RefusalCode, Welcome};
+use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Reader, Sink};
 
@@ -132,10 +132,16 @@ pub fn encode_welcome(welcome: &Welcome) -> Bytes {
             out.u16(*wire);
             write_cursors(*received, &mut out);
         }
-        Welcome::Refused { reason, boot_id } => {
+        Welcome::Refused { reason, boot_id, code } => {
             out.u8(REFUSED);
             out.words(reason);
             out.boot_id(*boot_id);
+            // Brokers that do not know of it pass over what stands here.
+            out.u8(match code {
+                RefusalCode::Other => 0,
+                RefusalCode::Mistrust => MISTRUST,
+                RefusalCode::NotYet => NOT_YET,
+            });
         }
     }
     out.freeze()
@@ -155,7 +161,15 @@ pub fn decode_welcome(body: &Bytes) -> Result<Welcome, WireError> {
         }
         REFUSED => {
             let reason = reader.owned_string()?;
-            Ok(Welcome::Refused { reason, boot_id: reader.boot_id()? })
+            let boot_id = reader.boot_id()?;
+            let code = match reader.u8().ok() {
+                Some(MISTRUST) => RefusalCode::Mistrust,
+                Some(NOT_YET) => RefusalCode::NotYet,
+                // Who does not write it names nobody where it does not trust.
+                None if boot_id == NOBODY => RefusalCode::Mistrust,
+                Some(_) | None => RefusalCode::Other,
+            };
+            Ok(Welcome::Refused { reason, boot_id, code })
         }
         _ => Err(WireError::Value("welcome")),
     }
@@ -186,6 +200,9 @@ fn read_cursors(reader: &mut Reader<'_>) -> Result<Cursors, WireError> {
     reader.array().map(|bytes| decode_received(&bytes))
 }
 
+/// As whom a broker refuses a link with somebody whom it does not trust.
+pub const NOBODY: BootId = BootId(0);
+
 /// The bytes of a challenge.
 pub const CHALLENGE_BYTES: usize = MAGIC.len() + size_of::<Nonce>();
 /// No letter is longer.
@@ -198,3 +215,5 @@ const MAGIC: &[u8; 8] = b"MZ-LINK\0";
 const LETTER_OVERHEAD_BYTES: usize = 2 + size_of::<Proof>();
 const ACCEPTED: u8 = 0;
 const REFUSED: u8 = 1;
+const MISTRUST: u8 = 1;
+const NOT_YET: u8 = 2;

@@ -18,7 +18,7 @@ pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, Batch, BatchHeader, Frames,
 pub use control::encode_control;
 pub use error::WireError;
 pub use handshake::{
-    CHALLENGE_BYTES, LETTER_BYTES_MAX, Letter, Nonce, Proof, RECEIVED_BYTES, challenge,
+    CHALLENGE_BYTES, LETTER_BYTES_MAX, Letter, NOBODY, Nonce, Proof, RECEIVED_BYTES, challenge,
     decode_challenge, decode_hello, decode_received, decode_welcome, encode_hello, encode_received,
     encode_welcome,
 };

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::cluster::frame::{ControlFrame, Cursors, PublishFrame, StreamKind, Welcome};
+use crate::cluster::frame::{
+    ControlFrame, Cursors, PublishFrame, RefusalCode, StreamKind, Welcome,
+};
 use crate::cluster::identity::BootId;
 use crate::cluster::slot_record::{Home, SlotRecord};
 
@@ -252,10 +254,26 @@ fn a_count_is_not_believed() {
     let body = [b"\x02\0\0\0\0\0\0\0\x01\x80\x20".to_vec(), vec![0; 30]].concat();
     assert!(read_one(StreamKind::Control, &body).is_err());
     let words = "\u{E4}".repeat(2_000);
-    let refusal = Welcome::Refused { reason: words, boot_id: BootId(1) };
+    let refusal = Welcome::Refused { reason: words, boot_id: BootId(1), code: RefusalCode::Other };
     let body = encode_welcome(&refusal);
-    assert!(body.len() <= 1 + 2 + 1_024 + 16, "what is said to people is cut");
+    assert!(body.len() <= 1 + 2 + 1_024 + 16 + 1, "what is said to people is cut");
     assert!(decode_welcome(&body).is_ok(), "between two characters");
+}
+
+/// A broker that writes no code is understood, and one that does is by those who know of none: they pass
+/// over what stands behind the boot id.
+#[test]
+fn a_refusal_without_a_code_says_mistrust_by_naming_nobody() {
+    for (boot_id, code) in [(NOBODY, RefusalCode::Mistrust), (BootId(7), RefusalCode::Other)] {
+        let refusal = Welcome::Refused { reason: "no".to_owned(), boot_id, code };
+        let mut body = encode_welcome(&refusal);
+        body.truncate(body.len() - 1);
+        assert_eq!(decode_welcome(&body), Ok(refusal.clone()), "as of before");
+        let of_later = [&body[..], &[0xff]].concat().into();
+        let code = RefusalCode::Other;
+        let unknown = Welcome::Refused { reason: "no".to_owned(), boot_id, code };
+        assert_eq!(decode_welcome(&of_later), Ok(unknown));
+    }
 }
 
 /// Reads the one frame whose body this is; only the error counts.

@@ -122,12 +122,16 @@ impl<S: Link> Driver<S> {
         let now = options.clock.now();
         let turn = &mut Turn { broker: &options.broker, shard, now, outbox };
         let was_admitted = self.connection.is_admitted();
-        if self.timer_at.is_some_and(|at| at <= now) {
+        let is_due = self.timer_at.is_some_and(|at| at <= now);
+        if is_due {
             // It has gone off: whatever this turn waits for arms it again.
             self.timer_at = None;
-            self.connection.handle_timeout(turn);
         }
         let wants_turn = self.work(cx, turn, read_buffer);
+        if is_due {
+            // Behind what was there to be read: that we come late to it is not the client's silence.
+            self.connection.handle_timeout(turn);
+        }
         if !was_admitted && self.connection.is_admitted() {
             // Before the client can hear of it: its place among the half open is free by then.
             self.stream.mark_established();

@@ -110,6 +110,25 @@ async fn half_a_packet_has_until_the_packet_timeout() {
     }
 }
 
+/// Story: the broker was stopped for longer than a Keep Alive, as with its machine. When it went on it
+/// looked at the time before it looked at the socket, where a PINGREQ waited, and let the client go.
+#[tokio::test]
+async fn what_waits_in_the_socket_is_not_silence() {
+    let mut stage = Stage::new();
+    let Packet::Connect(mut connect) = connect() else { panic!("it is a CONNECT") };
+    connect.keep_alive_secs = 1;
+    stage.send([encoded(&[Packet::Connect(connect)])]);
+    stage.settle();
+    stage.received();
+    while !stage.is_woken() {
+        // Nobody has a turn, until time is what wakes it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stage.send([encoded(&[Packet::Pingreq])]);
+    stage.settle();
+    assert_eq!(stage.received(), pingresp());
+}
+
 /// Story: while the authenticator was asked the socket was not looked at, so a client that left held
 /// its place among the half open and in the queue of passwords until the time-out.
 #[tokio::test]

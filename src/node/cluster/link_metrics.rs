@@ -17,6 +17,11 @@ pub(super) fn read(links: &[LinkStatus], counts: &LinkCounts, readings: &mut Rea
     }
     for (name, help, value) in [
         ("links_refused", "Connections that came and were no link.", counts.refused),
+        (
+            "links_put_off",
+            "Links of peers that came before the time of the cluster was known here.",
+            counts.put_off,
+        ),
         ("link_received_bytes", "Bytes received from peers.", counts.received_bytes),
         ("link_received_batches", "Batches received from peers.", counts.received_batches),
     ] {

@@ -131,6 +131,10 @@ impl Cluster {
     /// Reads what is configured; nothing when this broker is alone.
     pub(super) fn configured(config: &Config) -> Result<Option<Self>, ClusterError> {
         let options = &config.cluster;
+        let secret = options.link_secret_file.as_deref().map(read_secret).transpose()?;
+        if let Some(reason) = secret.as_ref().and_then(|_| without_links(config)) {
+            tracing::info!("link_secret_file has no effect: {reason}");
+        }
         let Some(zookeeper) = &options.zookeeper else { return Ok(None) };
         let zookeeper = coordination::Options {
             servers: servers(zookeeper)?,
@@ -147,8 +151,8 @@ impl Cluster {
         }
         let address = SocketAddr::new(options.link_bind_address(), options.link_port);
         let mut links = LinkOptions::new(&options.cluster, &name, boot_id, address);
-        if let Some(path) = &options.link_secret_file {
-            links.secret = read_secret(path)?;
+        if let Some(secret) = secret {
+            links.secret = secret;
         }
         links.tls = link_tls(config);
         let status = Arc::new(Status::default());
@@ -289,6 +293,8 @@ impl Membered {
         self.leaving.begin();
         if tokio::time::timeout(limit, self.left.begun()).await.is_err() {
             tracing::info!("the cluster was not left in time: the others will declare us dead");
+        } else {
+            self.links.part(PART_MAX).await;
         }
         self.links_shutdown.begin();
         self.zookeeper.close();
@@ -300,9 +306,20 @@ impl Membered {
 
 /// The servers, and the path under which the cluster lives.
 fn servers(list: &str) -> Result<Servers, ClusterError> {
-    let with_path =
-        if list.contains('/') { list.to_owned() } else { format!("{list}{CHROOT_DEFAULT}") };
-    with_path.parse().map_err(|error| ClusterError::Servers(list.to_owned(), error))
+    let servers = list.parse::<Servers>();
+    let servers = servers.map_err(|error| ClusterError::Servers(list.to_owned(), error))?;
+    Ok(servers.or_below(CHROOT_DEFAULT))
+}
+
+/// Why there are no links that a secret could guard, where that is so.
+fn without_links(config: &Config) -> Option<&'static str> {
+    if config.cluster.zookeeper.is_none() {
+        return Some("this broker is alone, without --zookeeper");
+    }
+    (config.cluster.propagation == Propagation::Znodes).then_some(
+        "with propagation = \"znodes\" no broker is dialled; zookeeper_auth_file guards what goes \
+         through ZooKeeper",
+    )
 }
 
 fn session_timeout(config: &Config) -> Duration {
@@ -380,5 +397,7 @@ const SECRET_BYTES_MIN: usize = 16;
 /// The one that is shown, and those that are believed besides while it is being changed.
 const SECRETS_MAX: usize = 4;
 const CHROOT_DEFAULT: &str = "/mqttzoo";
+/// How long the others have to hear that this broker has left.
+const PART_MAX: Duration = Duration::from_millis(500);
 /// How long the end of the ZooKeeper session is waited for.
 const SESSION_END_MAX: Duration = Duration::from_secs(1);

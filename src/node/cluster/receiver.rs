@@ -6,7 +6,7 @@ use super::relaying::{LinkNews, LinkTurn};
 use crate::broker::Broker;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::receive::BatchError;
-use crate::cluster::frame::{Cursors, Hello, Welcome};
+use crate::cluster::frame::{Cursors, Hello, RefusalCode, Welcome};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::wire::Batch;
 use crate::gateway::mqtt::ShardContext;
@@ -49,7 +49,8 @@ impl Receiver for LinkReceiver {
             return refused(own, ANOTHER_LIFE);
         }
         if !peers.knows_time() {
-            return refused(own, NO_CLOCK);
+            let (reason, code) = (NO_CLOCK.to_owned(), RefusalCode::NotYet);
+            return Welcome::Refused { reason, boot_id: own, code };
         }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused(own, NO_COMMON_VERSION);
@@ -89,7 +90,7 @@ impl Receiver for LinkReceiver {
 }
 
 fn refused(boot_id: BootId, reason: &str) -> Welcome {
-    Welcome::Refused { reason: reason.to_owned(), boot_id }
+    Welcome::Refused { reason: reason.to_owned(), boot_id, code: RefusalCode::Other }
 }
 
 const NO_CLUSTER: &str = "this broker is part of no cluster";
@@ -113,8 +114,14 @@ mod tests {
 
     /// A broker that knows the time and one peer.
     fn receiver() -> LinkReceiver {
+        let receiver = early_receiver();
+        receiver.broker.peers().unwrap().set_clock_offset(1_000_000);
+        receiver
+    }
+
+    /// A broker that knows one peer, and not the time.
+    fn early_receiver() -> LinkReceiver {
         let peers = Peers::new(OWN, "own".into(), 1, LaneOptions::default());
-        peers.set_clock_offset(1_000_000);
         let seeds = Seeds { hash: 1, instance: 2 };
         let broker = Broker::new(BrokerOptions::default(), Guards::default(), seeds);
         let broker = Arc::new(broker.with_peers(peers));
@@ -157,6 +164,14 @@ mod tests {
             turn.begin_life(peers, BootId(3));
         });
         assert_eq!(receiver.hello(&hello(PEER, OWN)), refused(BootId(3), ANOTHER_LIFE));
+    }
+
+    /// Every start of a broker counted as links that were refused, and was a line in the log.
+    #[test]
+    fn a_link_that_comes_before_the_time_is_known_is_put_off() {
+        let receiver = early_receiver();
+        let answer = receiver.hello(&hello(PEER, OWN));
+        assert!(matches!(answer, Welcome::Refused { code: RefusalCode::NotYet, .. }), "{answer:?}");
     }
 
     #[test]

@@ -229,11 +229,12 @@ impl Status {
             "links": {
                 "accepted": counts.accepted,
                 "refused": counts.refused,
+                "put_off": counts.put_off,
                 "received_bytes": counts.received_bytes,
             },
             "slot_epoch": slots.map(|map| map.epoch()),
             "slots": slots.map(|map| map.slots_of(peers.boot_id())),
-            "declared_dead": slots.map(|map| map.dead().map(|id| id.to_string()).collect::<Vec<_>>()),
+            "declared_dead": slots.map(|map| declared_dead(map, peers.cluster_millis(now))),
             "interest": { "version": version, "filters": filters, "subacks_waiting": waiting(peers) },
             "members": members.collect::<Vec<_>>(),
         })
@@ -278,6 +279,12 @@ fn funds(funds: Funds) -> Value {
         "znode_bytes": funds.znode_bytes,
         "relay_bytes": funds.relay_bytes,
     })
+}
+
+/// Those that may come back and not know of it: of a day, however long no map was written.
+fn declared_dead(map: &SlotMap, cluster_millis: u64) -> Vec<String> {
+    let now_secs = u32::try_from(cluster_millis / 1_000).unwrap_or(u32::MAX);
+    map.dead_within_a_day(now_secs).map(|boot_id| boot_id.to_string()).collect()
 }
 
 fn waiting(peers: &Peers) -> usize {

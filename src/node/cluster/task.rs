@@ -385,7 +385,12 @@ impl ClusterTask {
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
         let Some(peer) = self.broker.peers().and_then(|peers| peers.find(boot_id)) else { return };
-        tracing::warn!(member = %peer.name(), is_suspect, "a broker is in doubt, or no longer");
+        if is_suspect && self.may_be_leaving(&peer) {
+            // Whether it is, its death tells in a moment.
+            tracing::debug!(member = %peer.name(), "a broker has taken its znode away");
+        } else {
+            tracing::warn!(member = %peer.name(), is_suspect, "a broker is in doubt, or no longer");
+        }
         if let Some(wake) = peer.lane().set_suspect(is_suspect) {
             wake.wake();
         }
@@ -394,7 +399,11 @@ impl ClusterTask {
     fn bury(&mut self, boot_id: BootId) {
         let Some(peers) = self.broker.peers() else { return };
         if let Some(peer) = peers.find(boot_id) {
-            tracing::warn!(member = %peer.name(), "a broker was declared dead");
+            if self.may_be_leaving(&peer) {
+                tracing::info!(member = %peer.name(), "a broker has left");
+            } else {
+                tracing::warn!(member = %peer.name(), "a broker was declared dead");
+            }
         }
         let now = self.clock.now();
         self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, boot_id));
@@ -402,6 +411,15 @@ impl ClusterTask {
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(&boot_id);
         }
+    }
+
+    /// Whether a broker whose znode is gone, or that is dead, says so itself: a moment ago it was there
+    /// and its writes were committed. One that ended otherwise, or was cut off, has been silent or
+    /// without the ensemble for nearly as long as a session lasts.
+    fn may_be_leaving(&self, peer: &Peer) -> bool {
+        let heard = peer.heard();
+        let silent_millis = self.clock.now().saturating_since(heard.at);
+        heard.has_lease && silent_millis < self.options.session_timeout_millis / 2
     }
 
     /// A broker of our name is there, or was: whoever answers at its address says who it is.

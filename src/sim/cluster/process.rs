@@ -10,7 +10,7 @@ use crate::broker::peers::peer::Peer;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
-use crate::cluster::frame::{ControlFrame, Cursors, Fate, Hello, Outcome, Welcome};
+use crate::cluster::frame::{ControlFrame, Cursors, Fate, Hello, Outcome, RefusalCode, Welcome};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::inbound::Inbound;
 use crate::cluster::lane::{Lane, LaneOptions};
@@ -350,7 +350,11 @@ impl Process {
     /// Somebody dials.
     pub(super) fn welcome(&mut self, now: u64, hello: &Hello) -> Welcome {
         let own = self.peers().boot_id();
-        let refused = |reason: &str| Welcome::Refused { reason: reason.to_owned(), boot_id: own };
+        let refused = |reason: &str| Welcome::Refused {
+            reason: reason.to_owned(),
+            boot_id: own,
+            code: RefusalCode::Other,
+        };
         if hello.to != own && self.plant != Plant::WrongLife {
             return refused("another life is meant");
         }

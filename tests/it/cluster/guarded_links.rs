@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::start_errors::joining;
 use super::{ClusterUnderTest, Plan};
-use crate::harness::{Authority, Broker, fresh_dir};
+use crate::harness::{Authority, Broker, free_port, fresh_dir};
 
 /// A file with a secret, in a directory of its own.
 struct Secret(PathBuf);
@@ -79,4 +81,46 @@ fn brokers_with_certificates_of_one_authority_are_one_and_others_are_refused() {
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
     check_crossing(&cluster);
     check_stranger(&cluster, &certificate(&other), "certificates of the same CA?");
+}
+
+/// By which lane a broker sends to the one of this name, as `/cluster` says.
+fn lane(broker: &Broker, name: &str) -> Option<String> {
+    let report: Value = serde_json::from_str(&broker.admin("GET", "/cluster")).unwrap();
+    let members = report["members"].as_array()?;
+    let member = members.iter().find(|member| member["name"] == name)?;
+    member["lane"].as_str().map(ToOwned::to_owned)
+}
+
+/// Two brokers do not trust each other, and both reach ZooKeeper: what has no link does not go through the
+/// relay either, as it does to a broker of ours that cannot be dialled.
+#[test]
+fn what_another_secret_keeps_from_the_link_does_not_go_by_relay() {
+    let (ours, other) =
+        (Secret::new("squeamish ossifrage"), Secret::new("sixteen characters and more"));
+    let plan = Plan { brokers: 1, arguments: ours.arguments(), ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let start = |name, secret: &Secret, further: &[&str]| {
+        let arguments = secret.arguments();
+        let arguments = arguments.iter().map(String::as_str).chain(further.iter().copied());
+        joining(cluster.zookeeper(), name, &arguments.collect::<Vec<_>>())
+    };
+    let (first, stranger) = (cluster.broker(1), start("stranger", &other, &[]));
+    let says = "refuses the link, nameless: the link secrets differ";
+    for broker in [first, &stranger] {
+        broker.wait_for_log(says);
+    }
+    // What keeps the stranger from its link is known by the time at which this one goes by relay.
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let _remote = start("remote", &ours, &["--link-advertise", &nowhere]);
+    first.wait_until("it has a relay", |first| lane(first, "remote").as_deref() == Some("relay"));
+    assert_ne!(lane(first, "stranger").as_deref(), Some("relay"));
+    assert_ne!(lane(&stranger, "broker-1").as_deref(), Some("relay"));
+    let report: Value = serde_json::from_str(&stranger.admin("GET", "/cluster")).unwrap();
+    assert_eq!(report["relay"]["received_frames"], 0, "{}", report["relay"]);
+    assert_eq!(stranger.ask_admin("GET", "/readyz").unwrap().0, 503);
+    for (broker, peer) in [(first, "peer=stranger"), (&stranger, "peer=broker-1")] {
+        let log = broker.log();
+        let lines = log.lines().filter(|line| line.contains(says) && line.contains(peer));
+        assert_eq!(lines.count(), 1, "{log}");
+    }
 }

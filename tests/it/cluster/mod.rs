@@ -15,6 +15,7 @@ mod ensemble_faults;
 mod guarded_links;
 mod handover;
 mod latest;
+mod leaving;
 mod links;
 mod messages;
 mod options;

@@ -92,15 +92,21 @@ fn a_name_whose_holder_has_ended_is_had_although_somebody_answers_at_its_address
     again.wait_for_log("accepts connections");
 }
 
-/// Starts a broker that ends at once; what it says on standard error.
+/// Starts a broker of a cluster that ends at once; what it says on standard error.
 #[track_caller]
 fn refusal(arguments: &[&str]) -> String {
+    refusal_with(arguments, &[["--zookeeper", "127.0.0.1:1"], ["--name", "x"]])
+}
+
+/// The same, of a broker that is told this where `arguments` do not say otherwise.
+#[track_caller]
+fn refusal_with(arguments: &[&str], otherwise: &[[&str; 2]]) -> String {
     let directory = fresh_dir("cluster-start-errors");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt_broker"));
     command.args(["--port", "0"]).args(arguments);
     // What is not what the test is about.
-    for [flag, value] in [["--zookeeper", "127.0.0.1:1"], ["--name", "x"]] {
-        if !arguments.contains(&flag) {
+    for [flag, value] in otherwise {
+        if !arguments.contains(flag) {
             command.args([flag, value]);
         }
     }
@@ -156,5 +162,30 @@ fn a_secret_that_is_none_is_refused_on_every_line() {
         let said = refusal(&["--link-secret-file", path.to_str().unwrap()]);
         assert!(said.contains("shorter than 16 characters"), "{text:?}: {said}");
     }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// A broker that was alone did not look at the file: what was wrong with it came out when the cluster was
+/// switched on.
+#[test]
+fn a_secret_is_checked_also_where_it_has_no_effect_and_that_is_said() {
+    let directory = fresh_dir("cluster-secret-alone");
+    let path = directory.join("secret");
+    let file = path.to_str().unwrap();
+    let said = refusal_with(&["--link-secret-file", file], &[]);
+    assert!(said.contains("cannot read") && said.contains(file), "{said}");
+    std::fs::write(&path, "short\n").unwrap();
+    for further in [&[][..], &["--zookeeper", "127.0.0.1:1", "--propagation", "znodes"]] {
+        let said = refusal_with(&[&["--link-secret-file", file], further].concat(), &[]);
+        assert!(said.contains("shorter than 16 characters"), "{said}");
+    }
+    std::fs::write(&path, "squeamish ossifrage\n").unwrap();
+    let alone = Broker::start(&["--link-secret-file", file]);
+    let log = alone.wait_for_log("accepts connections");
+    assert_eq!(log.matches("link_secret_file has no effect: this broker is alone").count(), 1);
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let further = ["--link-secret-file", file, "--propagation", "znodes"];
+    let without_links = joining(&nobody, "x", &further);
+    without_links.wait_for_log("link_secret_file has no effect: with propagation");
     std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -232,3 +232,24 @@ fn nothing_acknowledged_is_lost_when_the_disk_is_full() {
     let taken = take_until(&mut sleeper, b"end", &unanswered);
     assert!(taken == acknowledged, "{} came of {}", taken.len(), acknowledged.len());
 }
+
+/// The store was locked when a message was acknowledged, and then nothing happened any more: it was not
+/// told, and the message was sent again after the next start.
+#[test]
+fn what_nobody_waits_for_is_told_when_all_is_quiet_again() {
+    let mortal = start("1");
+    let stored = || {
+        let store = Connection::open(mortal.broker.directory().join("store.sqlite")).unwrap();
+        store.busy_timeout(Duration::from_secs(20)).unwrap();
+        store.query_row("SELECT count(*) FROM pointer", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let mut sleeper = mortal.keeper("sleeper");
+    mortal.stage.client("publisher").unwrap().publish("t/x", "once", 1).unwrap();
+    let message = sleeper.message().unwrap();
+    assert_eq!(stored(), 1);
+    let lock = Lock::on(&mortal);
+    sleeper.send(&ack(kind::PUBACK, message.id));
+    mortal.broker.wait_for_metric("store_batches_failed_total", |count| count > 0);
+    lock.let_go();
+    mortal.broker.wait_until("it is told", |_| stored() == 0);
+}

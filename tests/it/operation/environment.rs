@@ -59,3 +59,12 @@ fn variables_of_kubernetes_are_ignored_with_one_line() {
     assert!(log.contains("did you mean `MQTTZOO_PORT`?"), "{log}");
     assert_eq!(log.lines().count(), 3, "{log}");
 }
+
+/// `bin/cluster` was told of another broker by a variable with our prefix, which its brokers inherited:
+/// each warned of an unknown option.
+#[test]
+fn bin_cluster_reads_no_variable_that_looks_like_an_option() {
+    let script = include_str!("../../../bin/cluster");
+    let read: Vec<_> = script.lines().filter(|line| line.contains("${MQTTZOO_")).collect();
+    assert_eq!(read, Vec::<&str>::new());
+}

@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::event::Event;
 use crate::broker::options::{BrokerOptions, SUBACK_WAIT_MILLIS, SubackBarrier};
+use crate::mqtt::Connect;
 use crate::ports::clock::Tick;
 
 /// A client whose SUBSCRIBE one of two other brokers is not told of.
@@ -106,6 +107,38 @@ fn a_client_whose_subscribes_wait_is_not_read_on() {
     cluster.pump();
     assert_eq!(cluster.received(reader).len(), 64);
     assert!(cluster.is_read(reader));
+}
+
+/// While a broker was behind a client that was not read on was let go after one and a half times its Keep
+/// Alive, although it said PINGREQ all the time.
+#[test]
+fn a_client_that_is_not_read_on_is_not_silent() {
+    let mut cluster = Cluster::new(3);
+    let reader = cluster.connect(0, &Connect { keep_alive_secs: 1, ..connect("reader", 0) });
+    cluster.pump();
+    cluster.received(reader);
+    cluster.hold(0, 2);
+    let mut number = 0;
+    while cluster.is_read(reader) {
+        number += 1;
+        cluster.send(reader, &subscribe(&format!("t/{number}"), at(QoS::AtLeastOnce)));
+    }
+    for _ in 0..3 {
+        assert!(cluster.is_due(reader, 1_500));
+        cluster.elapse(1_500);
+        cluster.pump();
+    }
+    assert_eq!(cluster.received(reader), [], "it is neither answered nor let go");
+    cluster.release(0, 2);
+    cluster.pump();
+    assert_eq!(cluster.received(reader).len(), number);
+    assert!(cluster.is_read(reader));
+    // What it had said is heard in the turn in which it is read again. From then on it may be silent.
+    cluster.elapse(1_499);
+    assert_eq!(cluster.received(reader), []);
+    cluster.elapse(1);
+    let farewell = cluster.received(reader);
+    assert!(matches!(&farewell[..], [Packet::Disconnect(_)]), "{farewell:?}");
 }
 
 /// Who subscribed and came again, over and over, left a waker each time.

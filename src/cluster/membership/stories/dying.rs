@@ -1,6 +1,11 @@
 use expect_test::expect;
 
 use super::check_serving;
+use crate::cluster::identity::{BootId, WireVersions};
+use crate::cluster::membership::Membership;
+use crate::cluster::membership::output::{MembershipOptions, Output};
+use crate::cluster::tickets::{Owner, TicketSource};
+use crate::ports::clock::Tick;
 
 #[test]
 fn a_broker_that_is_killed_is_suspect_when_its_session_ends_and_declared_dead_at_once() {
@@ -206,6 +211,22 @@ fn a_broker_that_leaves_is_dead_at_once_by_its_own_word() {
                  7130 b1 leads
         "]],
     );
+}
+
+/// Nobody has ever seen it, and there is nobody to tell: it waited for an ensemble to leave.
+#[test]
+fn a_broker_that_was_never_there_leaves_at_once() {
+    let options = MembershipOptions {
+        name: "a".into(),
+        link_address: "a:1".to_owned(),
+        zone: String::new(),
+        wire: WireVersions::OURS,
+        session_timeout_millis: 6_000,
+    };
+    let tickets = TicketSource::new(Owner::Membership);
+    let mut membership = Membership::new(options, BootId(1), tickets, Tick::ZERO);
+    membership.leave(Tick::ZERO);
+    assert_eq!(membership.poll_output(), Some(Output::Left));
 }
 
 /// After an outage all sessions have their whole time again; one that ended is given T to return.

@@ -11,8 +11,8 @@ use proptest::sample::select;
 
 use crate::cluster::frame::{
     Claim, ControlFrame, Cursors, DigestQuestion, Fate, Grant, Handover, Held, Hello,
-    InterestEntry, Outcome, PartDigest, PublishFrame, RetainedMessage, RetainedValue, Revoke,
-    StreamKind, Token, Welcome, Whereabouts, WillFrame,
+    InterestEntry, Outcome, PartDigest, PublishFrame, RefusalCode, RetainedMessage, RetainedValue,
+    Revoke, StreamKind, Token, Welcome, Whereabouts, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::slot_record::{Home, SlotRecord};
@@ -187,8 +187,16 @@ pub(super) fn welcome() -> impl Strategy<Value = Welcome> {
         wire,
         received: Cursors { control, data },
     });
-    let refused =
-        (text(), boot_id()).prop_map(|(reason, boot_id)| Welcome::Refused { reason, boot_id });
+    let code = prop_oneof![
+        Just(RefusalCode::Other),
+        Just(RefusalCode::Mistrust),
+        Just(RefusalCode::NotYet)
+    ];
+    let refused = (text(), boot_id(), code).prop_map(|(reason, boot_id, code)| Welcome::Refused {
+        reason,
+        boot_id,
+        code,
+    });
     prop_oneof![accepted, refused]
 }
 

@@ -166,6 +166,11 @@ impl Stage {
         turns
     }
 
+    /// Whether somebody wants it to have a turn.
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::Relaxed)
+    }
+
     /// How many bytes the broker says it has read.
     pub(super) fn bytes_counted(&self) -> u64 {
         self.broker.counters().totals().bytes_received
