@@ -16,6 +16,20 @@ struct Record {
     zone: String,
     wire: [u16; 2],
     state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<Seal>,
+}
+
+/// What tells brokers of one cluster from others.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Seal {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// That the broker knows the secret of the links, in hexadecimal digits. Empty where there is none.
+    pub proof: String,
+    /// The same of what it authenticates itself to ZooKeeper with.
+    #[serde(default)]
+    pub access: String,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
@@ -42,7 +56,7 @@ pub enum MemberRecordError {
 
 /// What the znode of `member` is to hold.
 #[must_use]
-pub fn encode(member: &Member) -> Bytes {
+pub fn encode(member: &Member, seal: Option<Seal>) -> Bytes {
     let record = Record {
         boot_id: member.boot_id.to_string(),
         link_address: member.link_address.clone(),
@@ -53,6 +67,7 @@ pub fn encode(member: &Member) -> Bytes {
             MemberState::Up => State::Up,
             MemberState::Draining => State::Draining,
         },
+        seal,
     };
     serde_json::to_vec(&record).expect("a record of texts and numbers can be written").into()
 }
@@ -63,12 +78,24 @@ pub fn encode(member: &Member) -> Bytes {
 ///
 /// Something else made the znode, or a program that is not compatible.
 pub fn decode(name: &str, bytes: &[u8]) -> Result<Member, MemberRecordError> {
+    decode_sealed(name, bytes).map(|(member, _seal)| member)
+}
+
+/// The same, with what tells whether it is one of ours.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_sealed(
+    name: &str,
+    bytes: &[u8],
+) -> Result<(Member, Option<Seal>), MemberRecordError> {
     if bytes.len() > BYTES_MAX {
         return Err(MemberRecordError::Size(bytes.len()));
     }
     let record: Record = serde_json::from_slice(bytes).map_err(MemberRecordError::Text)?;
     let [oldest, newest] = record.wire;
-    Ok(Member {
+    let member = Member {
         name: Arc::from(name),
         boot_id: BootId::parse(&record.boot_id).ok_or(MemberRecordError::BootId)?,
         link_address: record.link_address,
@@ -79,7 +106,8 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Member, MemberRecordError> {
             State::Up => MemberState::Up,
             State::Draining => MemberState::Draining,
         },
-    })
+    };
+    Ok((member, record.seal))
 }
 
 const BYTES_MAX: usize = 4 * 1_024;
@@ -102,13 +130,13 @@ mod tests {
     #[test]
     fn a_record_is_text_and_comes_back_as_it_was() {
         for state in [MemberState::Joining, MemberState::Up, MemberState::Draining] {
-            let bytes = encode(&member(state));
+            let bytes = encode(&member(state), None);
             assert_eq!(decode("b1", &bytes).unwrap(), member(state));
         }
         expect_test::expect![[
             r#"{"boot_id":"00000000000000000000000000000007","link_address":"b1.example:1884","zone":"east","wire":[1,2],"state":"up"}"#
         ]]
-        .assert_eq(std::str::from_utf8(&encode(&member(MemberState::Up))).unwrap());
+        .assert_eq(std::str::from_utf8(&encode(&member(MemberState::Up), None)).unwrap());
     }
 
     #[test]
@@ -117,6 +145,16 @@ mod tests {
             "wire":[1,2],"state":"joining","shoe_size":46}"#;
         let member = decode("b1", text).unwrap();
         assert_eq!((member.zone.as_str(), member.wire.newest), ("", 2));
+    }
+
+    #[test]
+    fn a_seal_comes_back_with_its_record() {
+        let seal =
+            Seal { cluster: "ours".to_owned(), proof: "0f".to_owned(), access: String::new() };
+        let bytes = encode(&member(MemberState::Up), Some(seal.clone()));
+        let expected = (member(MemberState::Up), Some(seal));
+        assert_eq!(decode_sealed("b1", &bytes).unwrap(), expected);
+        assert!(bytes.ends_with(br#""seal":{"cluster":"ours","proof":"0f","access":""}}"#));
     }
 
     #[test]

@@ -47,10 +47,30 @@ impl Secret {
         Self(Some(Arc::new(Known { shown: key(shown), also_believed })))
     }
 
+    /// Whether there is none.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn prove(&self, speaker: Speaker, nonce: &Nonce, body: &[u8]) -> Proof {
         let Some(known) = &self.0 else { return [0; size_of::<Proof>()] };
         let tag = hmac::sign(&known.shown, &said(speaker, nonce, body));
         tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    /// That who has this secret says this of itself where everybody can read it: it is not worth more
+    /// than that. Nothing where there is no secret.
+    pub(super) fn seal(&self, body: &[u8]) -> Option<Proof> {
+        let known = self.0.as_ref()?;
+        let tag = hmac::sign(&known.shown, &[SEAL, body].concat());
+        Some(tag.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// Whether that is the seal of this secret, or of one that is believed as well.
+    pub(super) fn believes_seal(&self, body: &[u8], seal: &[u8]) -> bool {
+        let Some(known) = &self.0 else { return true };
+        let said = [SEAL, body].concat();
+        known.keys().any(|key| hmac::verify(key, &said, seal).is_ok())
     }
 
     pub(super) fn believes(
@@ -62,11 +82,17 @@ impl Secret {
     ) -> bool {
         let Some(known) = &self.0 else { return true };
         let said = said(speaker, nonce, body);
-        std::iter::once(&known.shown)
-            .chain(&known.also_believed)
-            .any(|key| hmac::verify(key, &said, proof).is_ok())
+        known.keys().any(|key| hmac::verify(key, &said, proof).is_ok())
     }
 }
+
+impl Known {
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.shown).chain(&self.also_believed)
+    }
+}
+
+const SEAL: &[u8] = b"mqttzoo broker seal\0";
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,6 +18,10 @@ pub(super) enum Asked {
     Watch(&'static str),
     /// The slot map.
     Slots,
+    /// Which brokers there are, before this is one of them.
+    Around,
+    /// What one of those says.
+    Neighbour(String),
     /// To have the own znode.
     Register(MemberState),
     /// Who has the name.
@@ -126,8 +130,8 @@ impl Asked {
         match self {
             Self::Slots => Some(Request::Get(SLOTS.to_owned())),
             Self::Registrations => Some(Request::Get(BROKERS.to_owned())),
-            Self::Names => Some(Request::List(BROKERS.to_owned())),
-            Self::Member(name) => Some(Request::Get(below(BROKERS, name))),
+            Self::Names | Self::Around => Some(Request::List(BROKERS.to_owned())),
+            Self::Member(name) | Self::Neighbour(name) => Some(Request::Get(below(BROKERS, name))),
             Self::Contenders => Some(Request::List(LEADER.to_owned())),
             Self::Fixed(_)
             | Self::Watch(_)

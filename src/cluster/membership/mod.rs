@@ -19,6 +19,7 @@ mod roster;
 mod steering;
 #[cfg(test)]
 mod stories;
+pub mod vetting;
 mod voices;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ use lock::Lock;
 use output::{MembershipOptions, Output, PeerLease};
 use registration::Registration;
 use roster::Roster;
+use vetting::Door;
 use voices::Strangers;
 
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -57,6 +59,7 @@ pub struct Membership {
     watched: BTreeSet<&'static str>,
     slots: Option<KnownSlots>,
     registration: Registration,
+    door: Door,
     roster: Roster,
     lock: Lock,
     lease: Lease,
@@ -112,6 +115,7 @@ impl Membership {
             watched: BTreeSet::new(),
             slots: None,
             registration: Registration::default(),
+            door: Door::default(),
             roster: Roster::default(),
             lock: Lock::new(boot_id),
             lease,
@@ -335,6 +339,7 @@ impl Membership {
         self.lease.stop();
         self.roster.forget_list();
         self.registration.interrupt();
+        self.door.interrupt();
         for path in FIXED.into_iter().filter(|path| !self.fixed_made.contains(path)) {
             let (data, mode) = (Bytes::new(), CreateMode::Persistent);
             let change = Change::Create { path: path.to_owned(), data, mode };
@@ -362,6 +367,8 @@ impl Membership {
                 Err(error) => self.fail(now, "cannot watch the other brokers", error),
             },
             Asked::Slots => self.handle_slots(now, outcome),
+            Asked::Around => self.handle_around(now, outcome),
+            Asked::Neighbour(name) => self.handle_neighbour(now, &name, outcome),
             Asked::Register(state) => self.handle_registered(now, state, outcome),
             Asked::Holder => self.handle_holder(now, outcome),
             Asked::State(state) => self.handle_state_written(now, state, outcome),
@@ -506,6 +513,10 @@ impl Membership {
             | CoordinationError::Busy
             | CoordinationError::Other(_) => self.say_trouble(format!("{what}: {error}")),
         }
+        self.look_again_later(now);
+    }
+
+    fn look_again_later(&mut self, now: Tick) {
         if self.is_connected {
             self.retry_at = Some(now.plus_millis(RETRY_MILLIS));
         }

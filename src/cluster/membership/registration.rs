@@ -77,10 +77,15 @@ impl Membership {
         below(BROKERS, &self.own.name)
     }
 
+    fn own_record(&self) -> Bytes {
+        member_record::encode(&self.own, self.door.seal(&self.own.name, self.own.boot_id))
+    }
+
     /// The slot map has been read.
     pub(super) fn go_on_registering(&mut self, now: Tick) {
         match self.registration.step {
-            Step::Out => self.register(None),
+            Step::Out if self.door.is_passed() => self.register(None),
+            Step::Out => self.knock(),
             Step::Waiting => self.look_who_has_the_name(),
             Step::Asking => {}
             Step::In { .. } if self.roster.is_listing() => {}
@@ -101,7 +106,7 @@ impl Membership {
             Change::Set { path: BROKERS.to_owned(), data: Bytes::new(), version: None },
         ];
         changes.extend(replaced.map(delete));
-        let data = member_record::encode(&self.own);
+        let data = self.own_record();
         changes.push(Change::Create { path, data, mode: CreateMode::Ephemeral });
         self.registration.step = Step::Asking;
         self.registration.was_asked = true;
@@ -222,7 +227,7 @@ impl Membership {
         if written == state || is_asked {
             return;
         }
-        let data = member_record::encode(&self.own);
+        let data = self.own_record();
         let change = Change::Set { path: self.own_path(), data, version: Some(version) };
         self.desk.ask(Asked::State(state), Request::Change(change));
     }

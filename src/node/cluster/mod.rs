@@ -46,7 +46,9 @@ use crate::cluster::tickets::{Owner, TicketSource};
 use crate::config::{Config, Propagation};
 use crate::coordination::{self, Digest, Servers, ServersError, ZooKeeper};
 use crate::gateway::mqtt::ShardContext;
-use crate::peer::{LinkContext, LinkOptions, LinkStartError, LinkTlsOptions, Links, Secret};
+use crate::peer::{
+    ClusterSeal, LinkContext, LinkOptions, LinkStartError, LinkTlsOptions, Links, Secret,
+};
 use crate::ports::clock::Tick;
 use crate::runtime::shard::ShardHandles;
 use crate::runtime::{Background, Clock, Shutdown};
@@ -92,6 +94,7 @@ pub(super) struct Cluster {
     name: Arc<str>,
     zookeeper: coordination::Options,
     links: LinkOptions,
+    seal: ClusterSeal,
     status: Arc<Status>,
 }
 
@@ -132,10 +135,14 @@ impl Cluster {
     pub(super) fn configured(config: &Config) -> Result<Option<Self>, ClusterError> {
         let options = &config.cluster;
         let secret = options.link_secret_file.as_deref().map(read_secret).transpose()?;
-        if let Some(reason) = secret.as_ref().and_then(|_| without_links(config)) {
-            tracing::info!("link_secret_file has no effect: {reason}");
-        }
-        let Some(zookeeper) = &options.zookeeper else { return Ok(None) };
+        let Some(zookeeper) = &options.zookeeper else {
+            if secret.is_some() {
+                tracing::info!(
+                    "link_secret_file has no effect: this broker is alone, without --zookeeper"
+                );
+            }
+            return Ok(None);
+        };
         let zookeeper = coordination::Options {
             servers: servers(zookeeper)?,
             session_timeout: session_timeout(config),
@@ -156,7 +163,12 @@ impl Cluster {
         }
         links.tls = link_tls(config);
         let status = Arc::new(Status::default());
-        Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, status }))
+        let seal = ClusterSeal {
+            cluster: links.cluster.clone(),
+            secret: links.secret.clone(),
+            access: zookeeper.digest.as_ref().map_or_else(Secret::none, access),
+        };
+        Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, seal, status }))
     }
 
     /// The other brokers, none yet.
@@ -221,7 +233,9 @@ impl Reachable {
             session_timeout_millis: u64::from(config.cluster.zookeeper_timeout_secs.get()) * 1_000,
         };
         let tickets = TicketSource::new(Owner::Membership);
-        let membership = Membership::new(options.clone(), cluster.boot_id, tickets, clock.now());
+        let mut membership =
+            Membership::new(options.clone(), cluster.boot_id, tickets, clock.now());
+        membership.set_guard(Box::new(cluster.seal.clone()));
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
@@ -246,6 +260,7 @@ impl Reachable {
             events,
             options,
             membership,
+            seal: cluster.seal,
             cluster_clock,
             registry,
             relay: Relay::new(relay, bell.waker()),
@@ -311,15 +326,9 @@ fn servers(list: &str) -> Result<Servers, ClusterError> {
     Ok(servers.or_below(CHROOT_DEFAULT))
 }
 
-/// Why there are no links that a secret could guard, where that is so.
-fn without_links(config: &Config) -> Option<&'static str> {
-    if config.cluster.zookeeper.is_none() {
-        return Some("this broker is alone, without --zookeeper");
-    }
-    (config.cluster.propagation == Propagation::Znodes).then_some(
-        "with propagation = \"znodes\" no broker is dialled; zookeeper_auth_file guards what goes \
-         through ZooKeeper",
-    )
+/// What only who has this user and password can show.
+fn access(digest: &Digest) -> Secret {
+    Secret::new(format!("{}:{}", digest.user, digest.password).as_bytes())
 }
 
 fn session_timeout(config: &Config) -> Duration {

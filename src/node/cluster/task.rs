@@ -30,7 +30,7 @@ use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::ReasonCode;
-use crate::peer::Links;
+use crate::peer::{ClusterSeal, Links};
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Coordination, CoordinationEvent};
 use crate::runtime::background::BackgroundHandle;
@@ -47,6 +47,8 @@ pub(super) struct ClusterTask {
     pub(super) events: mpsc::Receiver<CoordinationEvent>,
     pub(super) options: MembershipOptions,
     pub(super) membership: Membership,
+    /// What others are told by, also in the next life.
+    pub(super) seal: ClusterSeal,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: TopicRegistry,
     pub(super) relay: Relay,
@@ -458,6 +460,7 @@ impl ClusterTask {
         self.is_leading = false;
         let tickets = self.membership.take_tickets();
         self.membership = Membership::new(self.options.clone(), boot_id, tickets, now);
+        self.membership.set_guard(Box::new(self.seal.clone()));
         if let Some(session) = self.session {
             let event = CoordinationEvent::Connected { session, is_new: true };
             self.membership.handle(now, &event);

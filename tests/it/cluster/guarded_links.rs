@@ -46,20 +46,29 @@ fn check_crossing(cluster: &ClusterUnderTest) {
     }
 }
 
-/// A broker with other arguments joins nothing, says why in clear words, and costs the others nothing
-/// once it has gone.
+/// A broker with other arguments joins nothing, and says why in clear words.
 #[track_caller]
-fn check_stranger(cluster: &ClusterUnderTest, arguments: &[String], says: &str) {
+fn stranger(cluster: &ClusterUnderTest, arguments: &[String], says: &str) -> Broker {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut stranger: Broker = joining(cluster.zookeeper(), "stranger", &arguments);
+    let stranger: Broker = joining(cluster.zookeeper(), "stranger", &arguments);
     stranger.wait_for_log(says);
     assert_eq!(stranger.ask_admin("GET", "/readyz").unwrap().0, 503);
     let log = stranger.log();
     let lines = log.lines().filter(|line| line.contains(says)).count();
     assert!(lines <= 4, "a line for each broker it has met, and each that met it: {log}");
     assert!(!log.contains("this broker is part of the cluster"), "{log}");
-    assert!(stranger.terminate().success());
+    stranger
+}
+
+/// It costs the others nothing while it is there: SUBACKs come, and who is started again is one of them.
+#[track_caller]
+fn check_outsider(cluster: &mut ClusterUnderTest, arguments: &[String], says: &str) {
+    let mut outsider = stranger(cluster, arguments, says);
     check_crossing(cluster);
+    cluster.restart(2);
+    check_crossing(cluster);
+    assert_eq!(outsider.ask_admin("GET", "/readyz").unwrap().0, 503);
+    assert!(outsider.terminate().success());
 }
 
 #[test]
@@ -67,11 +76,18 @@ fn brokers_with_the_same_secret_are_one_and_another_secret_is_refused() {
     let (ours, other) =
         (Secret::new("squeamish ossifrage"), Secret::new("sixteen characters and more"));
     let plan = Plan { brokers: 2, arguments: ours.arguments(), ..Plan::default() };
-    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
     check_crossing(&cluster);
-    check_stranger(&cluster, &other.arguments(), "the link secrets differ");
+    check_outsider(&mut cluster, &other.arguments(), "the link secrets differ");
     // Nor does one come in that has none.
-    check_stranger(&cluster, &[], "the link secrets differ");
+    check_outsider(&mut cluster, &[], "the link secrets differ");
+    let elsewhere = [ours.arguments(), ["--cluster", "another"].map(str::to_owned).to_vec()];
+    check_outsider(&mut cluster, &elsewhere.concat(), "give both the same --cluster");
+    // Nobody could read its znode.
+    let user = Secret::new("somebody:else");
+    let user = ["--zookeeper-auth-file".to_owned(), user.0.join("secret").display().to_string()];
+    let unreadable = [ours.arguments(), user.to_vec()].concat();
+    check_outsider(&mut cluster, &unreadable, "the ZooKeeper users differ");
 }
 
 #[test]
@@ -80,7 +96,9 @@ fn brokers_with_certificates_of_one_authority_are_one_and_others_are_refused() {
     let plan = Plan { brokers: 2, arguments: certificate(&ours), ..Plan::default() };
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
     check_crossing(&cluster);
-    check_stranger(&cluster, &certificate(&other), "certificates of the same CA?");
+    let mut stranger = stranger(&cluster, &certificate(&other), "certificates of the same CA?");
+    assert!(stranger.terminate().success());
+    check_crossing(&cluster);
 }
 
 /// By which lane a broker sends to the one of this name, as `/cluster` says.
@@ -94,18 +112,17 @@ fn lane(broker: &Broker, name: &str) -> Option<String> {
 /// Two brokers do not trust each other, and both reach ZooKeeper: what has no link does not go through the
 /// relay either, as it does to a broker of ours that cannot be dialled.
 #[test]
-fn what_another_secret_keeps_from_the_link_does_not_go_by_relay() {
-    let (ours, other) =
-        (Secret::new("squeamish ossifrage"), Secret::new("sixteen characters and more"));
-    let plan = Plan { brokers: 1, arguments: ours.arguments(), ..Plan::default() };
+fn what_another_authority_keeps_from_the_link_does_not_go_by_relay() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let plan = Plan { brokers: 1, arguments: certificate(&ours), ..Plan::default() };
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
-    let start = |name, secret: &Secret, further: &[&str]| {
-        let arguments = secret.arguments();
+    let start = |name, authority: &Authority, further: &[&str]| {
+        let arguments = certificate(authority);
         let arguments = arguments.iter().map(String::as_str).chain(further.iter().copied());
         joining(cluster.zookeeper(), name, &arguments.collect::<Vec<_>>())
     };
     let (first, stranger) = (cluster.broker(1), start("stranger", &other, &[]));
-    let says = "refuses the link, nameless: the link secrets differ";
+    let says = "certificates of the same CA?";
     for broker in [first, &stranger] {
         broker.wait_for_log(says);
     }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::super::Membership;
 use super::super::output::{MembershipOptions, Output, PeerLease};
+use super::super::vetting::Guard;
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
-use crate::cluster::member_record;
+use crate::cluster::member_record::{self, Seal};
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::znodes::Tree;
@@ -295,7 +296,7 @@ impl World {
             };
             let change = Change::Create {
                 path: format!("/brokers/{name}"),
-                data: member_record::encode(&member),
+                data: member_record::encode(&member, None),
                 mode: CreateMode::Ephemeral,
             };
             self.tree.apply(session, Request::Change(change), 0).unwrap();
@@ -580,7 +581,32 @@ fn membership(name: char, life: u8, tickets: TicketSource, now: Tick) -> Members
         wire: WireVersions::OURS,
         session_timeout_millis: T,
     };
-    Membership::new(options, boot_id(name, life), tickets, now)
+    let mut membership = Membership::new(options, boot_id(name, life), tickets, now);
+    membership.set_guard(Box::new(Kind::of(name)));
+    membership
+}
+
+/// The last of the letters is of another cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Ours,
+    Theirs,
+}
+
+impl Kind {
+    fn of(name: char) -> Self {
+        if name < 'f' { Self::Ours } else { Self::Theirs }
+    }
+}
+
+impl Guard for Kind {
+    fn seal(&self, _: &str, _: BootId) -> Seal {
+        Seal { cluster: format!("{self:?}"), proof: String::new(), access: String::new() }
+    }
+
+    fn objection(&self, name: &str, _: BootId, seal: &Seal) -> Option<String> {
+        (seal.cluster != format!("{self:?}")).then(|| format!("{name} is of another cluster"))
+    }
 }
 
 /// The first byte shows the letter and the life, which is what logs show of it.
