@@ -65,6 +65,7 @@ fn stranger(cluster: &ClusterUnderTest, arguments: &[String], says: &str) -> Bro
 fn check_outsider(cluster: &mut ClusterUnderTest, arguments: &[String], says: &str) {
     let mut outsider = stranger(cluster, arguments, says);
     check_crossing(cluster);
+    cluster.terminate(2);
     cluster.restart(2);
     check_crossing(cluster);
     assert_eq!(outsider.ask_admin("GET", "/readyz").unwrap().0, 503);
