@@ -993,8 +993,10 @@ fn answer(
     reason_code: ReasonCode,
     reason: Option<&'static str>,
 ) -> Result<(), Undone> {
-    if reason_code.is_error() && client.session.version() != ProtocolVersion::V5 {
-        // A client of 3.1.1 cannot be told: it is not acknowledged and comes again, as new.
+    let can_be_told = client.session.version() == ProtocolVersion::V5 && !client.is_in_doubt(id);
+    if reason_code.is_error() && !can_be_told {
+        // It is not acknowledged and comes again, as new: a client of 3.1.1 cannot be told, and of
+        // what the store may have nobody can say that it was refused.
         client.session.forget_publish(id);
         return Err(Undone::Ends(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED))));
     }

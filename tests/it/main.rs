@@ -21,6 +21,7 @@ mod conformance;
 mod coordination;
 mod durable;
 mod harness;
+mod in_doubt;
 mod layering;
 mod limits;
 mod links;

@@ -22,7 +22,7 @@ use crate::broker::turn::Turn;
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
-use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store};
+use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store, StoreError};
 
 pub(crate) use pages::Page;
 pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient};
@@ -220,11 +220,19 @@ impl Turn<'_> {
         if !is_stored {
             self.shard.counters.store_batches_failed.increment();
         }
+        // Then the store may have it after all.
+        let is_in_doubt = !is_overflow && matches!(outcome, Err(StoreError::Transient(_)));
         let mut replies = outcome.map(|done| done.replies).unwrap_or_default().into_iter();
         for one in awaiting {
             let wake = match one {
                 Awaiting::Place { mailbox, sequence, .. } if is_stored => mailbox.confirm(sequence),
-                Awaiting::Place { mailbox, sequence, bytes } => mailbox.withdraw(sequence, bytes),
+                Awaiting::Place { mailbox, sequence, bytes, is_once } => {
+                    self.shard.counters.deliveries_given_up.increment();
+                    if is_in_doubt && is_once && !mailbox.doubt(sequence) {
+                        self.shard.counters.deliveries_doubted_exceeded.increment();
+                    }
+                    mailbox.withdraw(sequence, bytes)
+                }
                 // Who matched is known already.
                 Awaiting::Answer(ticket) if is_stored => ticket.answer(RemoteOutcome::NoMatch),
                 Awaiting::Answer(ticket) => {

@@ -1,7 +1,7 @@
 //! Sessions on their way into the store: that they are there, what they subscribe to, their wills,
 //! and what of QoS 2 is not finished.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -27,6 +27,9 @@ pub(crate) struct StoredClient {
     /// QoS 2 messages of the client that the store has, until it is known to have forgotten them.
     pub(crate) incoming: BTreeMap<PacketId, MessageId>,
     /// Whether the store has a will of it.
+    /// Identifiers of QoS 2 messages that the client has no answer to, and that the store may have
+    /// all the same. The next message with such an identifier replaces it.
+    doubtful: BTreeSet<PacketId>,
     pub(crate) has_will: bool,
     /// What the store was asked for of its queue.
     pub(crate) page: Option<Arc<Page>>,
@@ -50,7 +53,8 @@ enum Then {
 
 impl StoredClient {
     pub(crate) fn new(session: SessionRef) -> Self {
-        Self { session, incoming: BTreeMap::new(), has_will: false, page: None }
+        let (incoming, doubtful) = (BTreeMap::new(), BTreeSet::new());
+        Self { session, incoming, doubtful, has_will: false, page: None }
     }
 }
 
@@ -222,6 +226,7 @@ impl Turn<'_> {
         stored.incoming.insert(packet_id, message.id);
         let message = Arc::new(keeper.durable().stored(message));
         let id = message.id;
+        stored.doubtful.remove(&packet_id);
         keeper.push(Operation::PutIncoming { session, packet_id, message });
         keeper.push(Operation::RouteIncoming { session, packet_id, message: id });
         keeper.note_kept();
@@ -353,13 +358,21 @@ impl Client {
     /// A PUBLISH that is not answered: it comes again, as a new message.
     pub(crate) fn forget_publish(&mut self, id: PacketId) {
         self.session.forget_publish(id);
-        if let Some(stored) = &mut self.stored {
-            stored.incoming.remove(&id);
+        if let Some(stored) = &mut self.stored
+            && stored.incoming.remove(&id).is_some()
+        {
+            stored.doubtful.insert(id);
         }
     }
 
     /// The store has forgotten a message that was released. `false` when that was known before.
     fn forget_incoming(&mut self, pubrel: &Pubrel, message: MessageId) -> bool {
+    /// Whether the store may have a message of this identifier to which there was no answer: then
+    /// nothing may be said that would free the identifier for another message.
+    pub(crate) fn is_in_doubt(&self, id: PacketId) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.doubtful.contains(&id))
+    }
+
         let Some(stored) = &mut self.stored else { return false };
         let is_there = stored.incoming.get(&pubrel.packet_id) == Some(&message);
         if is_there {
