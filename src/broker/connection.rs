@@ -945,15 +945,17 @@ pub(crate) fn answer_when_published(
     publish: HeldPublish,
 ) -> Result<(), Undone> {
     let HeldPublish { message, id } = &publish;
-    let outcome = turn.try_publish(message);
-    let outcome = turn.keep_if_incoming(client, outcome, message, *id);
+    let level = turn.level_for(&message.topic, client.level);
+    let outcome = turn.try_publish(message, level);
+    let outcome = turn.keep_if_incoming(client, outcome, message, *id, level);
     let (reason_code, reason) = match outcome {
         PublishOutcome::Accepted => (ReasonCode::Success, None),
         PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
-        PublishOutcome::Pending(ticket) => {
+        PublishOutcome::Pending(ticket) if level.waits_for(&ticket) => {
             client.answer_later(message.qos, *id, ticket);
             return Ok(());
         }
+        PublishOutcome::Pending(_) => (ReasonCode::Success, None),
         PublishOutcome::Refused(Refusal::QueueFull)
             if client.session.version() != ProtocolVersion::V5 =>
         {

@@ -16,6 +16,7 @@ use std::task::Waker;
 
 pub use restore::NotRestored;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
@@ -161,11 +162,16 @@ impl Turn<'_> {
         self.keep_and_tell(last)
     }
 
-    /// Lets `ticket` wait for what this publish has to have stored, if it has.
+    /// Lets `ticket` wait for what this publish has to have stored, if it has, and at its level.
     #[inline]
-    pub(crate) fn await_store(&mut self, ticket: &mut Option<Arc<PublishTicket>>, matched: bool) {
+    pub(crate) fn await_store(
+        &mut self,
+        ticket: &mut Option<Arc<PublishTicket>>,
+        matched: bool,
+        level: Level,
+    ) {
         let Some(keeper) = &mut self.shard.keeper else { return };
-        if !keeper.take_has_kept() {
+        if !keeper.take_has_kept() || level < Level::Durable {
             return;
         }
         let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched)));
@@ -214,14 +220,14 @@ impl Turn<'_> {
     fn settle(&mut self, settled: Settled) {
         let Settled { awaiting, outcome, is_overflow } = settled;
         let is_stored = outcome.is_ok();
+        // Then the store may have it after all.
+        let is_in_doubt = !is_overflow && matches!(outcome, Err(StoreError::Transient(_)));
         if is_overflow {
             self.shard.counters.store_batches_given_up.increment();
         }
         if !is_stored {
             self.shard.counters.store_batches_failed.increment();
         }
-        // Then the store may have it after all.
-        let is_in_doubt = !is_overflow && matches!(outcome, Err(StoreError::Transient(_)));
         let mut replies = outcome.map(|done| done.replies).unwrap_or_default().into_iter();
         for one in awaiting {
             let wake = match one {
