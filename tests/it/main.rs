@@ -26,6 +26,7 @@ mod layering;
 mod limits;
 mod links;
 mod operation;
+mod power;
 mod sim;
 mod splits;
 mod start_errors;
