@@ -949,13 +949,12 @@ pub(crate) fn answer_when_published(
     let outcome = turn.try_publish(message, level);
     let outcome = turn.keep_if_incoming(client, outcome, message, *id, level);
     let (reason_code, reason) = match outcome {
-        PublishOutcome::Accepted => (ReasonCode::Success, None),
         PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
         PublishOutcome::Pending(ticket) if level.waits_for(&ticket) => {
             client.answer_later(message.qos, *id, ticket);
             return Ok(());
         }
-        PublishOutcome::Pending(_) => (ReasonCode::Success, None),
+        PublishOutcome::Accepted | PublishOutcome::Pending(_) => (ReasonCode::Success, None),
         PublishOutcome::Refused(Refusal::QueueFull)
             if client.session.version() != ProtocolVersion::V5 =>
         {

@@ -14,7 +14,7 @@ use mqttzoo::broker::shard::Shard;
 use mqttzoo::broker::turn::Turn;
 use mqttzoo::broker::{Broker, Guards, Seeds};
 use mqttzoo::mqtt::{
-    Frame, PACKET_SIZE_MAX, Packet, PacketId, ProtocolVersion, Publish, Pubrec, Pubrel, QoS,
+    Frame, PACKET_SIZE_MAX, Packet, PacketId, ProtocolVersion, Pubcomp, Pubrec, Pubrel, QoS,
     ReasonCode, Sender,
 };
 use mqttzoo::ports::clock::Tick;
@@ -201,21 +201,8 @@ impl Life {
         let (mut sleeper, mut packets) = self.enter("sleeper");
         let mut payloads = Vec::new();
         while !packets.is_empty() {
-            let mut answers = Vec::new();
-            for packet in packets {
-                match packet {
-                    Packet::Publish(publish) => {
-                        let payload = String::from_utf8_lossy(&publish.payload).into_owned();
-                        payloads.push(payload);
-                        answers.push(answer_to(&publish));
-                    }
-                    Packet::Pubrel(pubrel) => {
-                        let done = mqttzoo::mqtt::Pubcomp::new(pubrel.packet_id, SUCCESS);
-                        answers.push(Packet::Pubcomp(done));
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
+            let answers: Vec<_> =
+                packets.iter().map(|packet| answer_to(packet, &mut payloads)).collect();
             packets = answers.iter().flat_map(|answer| self.send(&mut sleeper, answer)).collect();
         }
         self.lose(sleeper);
@@ -223,7 +210,12 @@ impl Life {
     }
 }
 
-fn answer_to(publish: &Publish) -> Packet {
+fn answer_to(packet: &Packet, payloads: &mut Vec<String>) -> Packet {
+    if let Packet::Pubrel(pubrel) = packet {
+        return Packet::Pubcomp(Pubcomp::new(pubrel.packet_id, SUCCESS));
+    }
+    let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
+    payloads.push(String::from_utf8_lossy(&publish.payload).into_owned());
     let id = publish.packet_id.unwrap();
     match publish.qos {
         QoS::ExactlyOnce => Packet::Pubrec(Pubrec::new(id, SUCCESS)),

@@ -15,10 +15,12 @@ fn topic_levels() -> BrokerOptions {
 }
 
 fn ids(answers: &[Packet]) -> Vec<u16> {
-    let id = |packet: &Packet| match packet {
-        Packet::Puback(puback) => puback.packet_id.get(),
-        Packet::Pubrec(pubrec) => pubrec.packet_id.get(),
-        other => panic!("{other:?}"),
+    let id = |packet: &Packet| {
+        if let Packet::Puback(puback) = packet {
+            return puback.packet_id.get();
+        }
+        let Packet::Pubrec(pubrec) = packet else { panic!("{packet:?}") };
+        pubrec.packet_id.get()
     };
     answers.iter().map(id).collect()
 }
