@@ -956,15 +956,16 @@ pub(crate) fn answer_when_published(
     publish: HeldPublish,
 ) -> Result<(), Undone> {
     let HeldPublish { message, id } = &publish;
-    let outcome = turn.try_publish(message);
-    let outcome = turn.keep_if_incoming(client, outcome, message, *id);
+    let level = turn.level_for(&message.topic, client.level);
+    let outcome = turn.try_publish(message, level);
+    let outcome = turn.keep_if_incoming(client, outcome, message, *id, level);
     let (reason_code, reason) = match outcome {
-        PublishOutcome::Accepted => (ReasonCode::Success, None),
         PublishOutcome::NoMatchingSubscribers => (ReasonCode::NoMatchingSubscribers, None),
-        PublishOutcome::Pending(ticket) => {
+        PublishOutcome::Pending(ticket) if level.waits_for(&ticket) => {
             client.answer_later(message.qos, *id, ticket);
             return Ok(());
         }
+        PublishOutcome::Accepted | PublishOutcome::Pending(_) => (ReasonCode::Success, None),
         PublishOutcome::Refused(Refusal::QueueFull)
             if client.session.version() != ProtocolVersion::V5 =>
         {
@@ -1004,8 +1005,10 @@ fn answer(
     reason_code: ReasonCode,
     reason: Option<&'static str>,
 ) -> Result<(), Undone> {
-    if reason_code.is_error() && client.session.version() != ProtocolVersion::V5 {
-        // A client of 3.1.1 cannot be told: it is not acknowledged and comes again, as new.
+    let can_be_told = client.session.version() == ProtocolVersion::V5 && !client.is_in_doubt(id);
+    if reason_code.is_error() && !can_be_told {
+        // It is not acknowledged and comes again, as new: a client of 3.1.1 cannot be told, and of
+        // what the store may have nobody can say that it was refused.
         client.session.forget_publish(id);
         return Err(Undone::Ends(EndCause::new(reason_code, reason.unwrap_or(NOT_AUTHORIZED))));
     }

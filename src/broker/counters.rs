@@ -137,6 +137,11 @@ counters! {
         store_waits_exceeded,
         /// Operations that the store could not take and that were not kept to be tried again.
         store_operations_forgotten,
+        /// Deliveries that the store did not take, and that were taken out of their queues.
+        deliveries_given_up,
+        /// QoS 2 deliveries of these that may be stored all the same, and that there was no room to
+        /// bear in mind: they may come twice.
+        deliveries_doubted_exceeded,
         /// Batches that were given up because more waited for room in the store than may.
         store_batches_given_up,
         /// Pages of queues that were in the store alone and came back.

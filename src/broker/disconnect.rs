@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::card::ClientCard;
 use crate::broker::complaints::Complaints;
 use crate::broker::connect::Former;
@@ -37,6 +38,8 @@ pub struct Client {
     pub card: Arc<ClientCard>,
     /// What it may publish; of the present connection.
     pub permissions: Permissions,
+    /// What its publishes wait for on the present connection.
+    pub level: Level,
     /// The lines about what it is refused.
     pub complaints: Complaints,
     /// How long the Session outlives its connection.
@@ -62,6 +65,7 @@ impl Client {
             will,
             card,
             permissions: Permissions::default(),
+            level: Level::default(),
             complaints: Complaints::default(),
             session_expiry_secs,
             waiting: None,

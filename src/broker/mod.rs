@@ -7,6 +7,7 @@
 //! One file per use case: [`connect`], [`publish`], [`subscribe`], [`disconnect`], [`expire`],
 //! [`administer`], [`sys_topics`].
 
+pub mod acknowledge;
 pub mod administer;
 pub mod card;
 pub mod complaints;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::broker::acknowledge::{Level, TopicLevel};
 use crate::broker::latest::LatestOptions;
 use crate::broker::telling::Telling;
 use crate::session::mailbox::{MailboxOptions, Overflow};
@@ -55,6 +56,8 @@ pub struct BrokerOptions {
     pub cached_topic_bytes_max: usize,
     /// Whether a SUBACK waits for a broker that takes long.
     pub suback_barrier: SubackBarrier,
+    /// Topics whose messages are acknowledged at a level of their own; the first that matches holds.
+    pub acknowledge_topics: Vec<TopicLevel>,
     /// Milliseconds that CONNECT waits for the store. Then: CONNACK 0x88.
     pub store_wait_millis: u64,
     /// What is told beside connects, disconnects and refusals.
@@ -90,6 +93,7 @@ impl Default for BrokerOptions {
             cached_routes_max: 65_536,
             cached_topic_bytes_max: 8 * MIB,
             suback_barrier: SubackBarrier::default(),
+            acknowledge_topics: Vec::new(),
             store_wait_millis: 10_000,
             telling: Telling::default(),
         }
@@ -120,6 +124,8 @@ pub struct ConnectionOptions {
     /// Milliseconds for which a publish of a client of 3.1.1 waits for room in a queue, zero for none.
     /// Then the connection is closed.
     pub publish_hold_millis: u64,
+    /// What PUBACK and PUBREC wait for, where a topic has no level of its own.
+    pub acknowledge: Level,
     /// Publishes a second taken from one client, zero for no bound. Faster: it is read later.
     pub publish_rate_max: u32,
 }
@@ -137,6 +143,7 @@ impl Default for ConnectionOptions {
             packet_timeout_millis: 60_000,
             auth_timeout_millis: 10_000,
             publish_hold_millis: 5_000,
+            acknowledge: Level::Durable,
             publish_rate_max: 0,
         }
     }

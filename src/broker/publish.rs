@@ -6,6 +6,7 @@ mod reserving;
 
 use std::sync::Arc;
 
+use crate::broker::acknowledge::{Level, level_of};
 use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{PeerShares, is_own_business, share_with_subscribers};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
@@ -108,7 +109,7 @@ impl Turn<'_> {
             self.forward_to_subscribers(&message, &fanout.peers, &mut None);
             return PublishOutcome::Accepted;
         }
-        self.publish_along(&Arc::new(message), &fanout, generation)
+        self.publish_along(&Arc::new(message), &fanout, generation, Level::Durable)
     }
 
     /// The message under a name of its own, where others may have to tell it from its like.
@@ -121,12 +122,12 @@ impl Turn<'_> {
     /// The same for a caller who may come again, with a message that [`Self::named`] was asked about:
     /// a refusal is not counted.
     #[inline]
-    pub(crate) fn try_publish(&mut self, message: &Arc<Message>) -> PublishOutcome {
+    pub(crate) fn try_publish(&mut self, message: &Arc<Message>, level: Level) -> PublishOutcome {
         let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
         let Some(fanout) = self.fanout(&message.topic) else {
             return PublishOutcome::Refused(Refusal::TooManyLevels);
         };
-        self.publish_along(message, &fanout, generation)
+        self.publish_along(message, &fanout, generation, level)
     }
 
     #[inline]
@@ -135,14 +136,15 @@ impl Turn<'_> {
         message: &Arc<Message>,
         fanout: &Arc<Fanout>,
         generation: u64,
+        level: Level,
     ) -> PublishOutcome {
         let is_passing = !message.retain && !fanout.keeps_latest;
         let outcome = if is_passing && fanout.is_at_most_one() {
-            self.publish_to_one(message, fanout, generation)
+            self.publish_to_one(message, fanout, generation, level)
         } else if concerns_peers_only(message, fanout) {
             self.publish_to_peers(message, fanout, generation)
         } else {
-            self.publish_to_all(message, fanout, generation)
+            self.publish_to_all(message, fanout, generation, level)
         };
         self.publish_dead_letters();
         outcome
@@ -194,6 +196,7 @@ impl Turn<'_> {
             fanout.fresh_until = self.now.plus_millis(FRESH_MILLIS);
         }
         fanout.keeps_latest = self.broker.keeps_latest(topic);
+        fanout.level = level_of(&self.broker.options.acknowledge_topics, topic);
         let fanout = Arc::new(fanout);
         self.shard.routes.insert(topic.as_str(), generation, Arc::clone(&fanout));
         Some(fanout)
@@ -224,6 +227,7 @@ impl Turn<'_> {
         message: &Arc<Message>,
         fanout: &Arc<Fanout>,
         generation: u64,
+        level: Level,
     ) -> PublishOutcome {
         let target = fanout.targets.first().and_then(|target| wanted(target, message));
         if let Some((target, qos)) = target
@@ -233,7 +237,7 @@ impl Turn<'_> {
         }
         let mut ticket = None;
         self.follow_moves(message, fanout, generation, &mut ticket);
-        self.await_store(&mut ticket, target.is_some());
+        self.await_store(&mut ticket, target.is_some(), level);
         if let Some(ticket) = ticket {
             return outcome_of(ticket);
         }
@@ -261,6 +265,7 @@ impl Turn<'_> {
         message: &Arc<Message>,
         fanout: &Arc<Fanout>,
         generation: u64,
+        level: Level,
     ) -> PublishOutcome {
         let mut reservations = Reservations::new();
         let mut shares = PeerShares::new();
@@ -302,7 +307,7 @@ impl Turn<'_> {
             self.follow_moves(message, &routed, generation, &mut ticket);
             matched |= !routed.peers.is_empty();
         }
-        self.await_store(&mut ticket, matched);
+        self.await_store(&mut ticket, matched, level);
         if let Some(ticket) = ticket {
             return outcome_of(ticket);
         }
@@ -406,7 +411,7 @@ impl Turn<'_> {
             let Some(fanout) = self.fanout(&message.topic) else { continue };
             self.shard.counters.dead_letters.increment();
             if let PublishOutcome::Refused(refusal) =
-                self.publish_to_all(&message, &fanout, generation)
+                self.publish_to_all(&message, &fanout, generation, Level::Durable)
             {
                 self.count_refusal(refusal);
                 self.shard.counters.deliveries_dropped.increment();

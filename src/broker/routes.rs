@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::peers::peer::Peer;
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::clock::Tick;
@@ -41,6 +42,8 @@ pub struct Fanout {
     pub peers: Box<[PeerTarget]>,
     /// Whether its messages are kept as its latest value.
     pub keeps_latest: bool,
+    /// What the acknowledgement of its messages waits for, where the topic has a level of its own.
+    pub level: Option<Level>,
     /// When it is to be looked up again although nothing has changed.
     pub fresh_until: Tick,
 }
@@ -193,7 +196,7 @@ impl Fanout {
         let groups = route.groups.iter().map(FanoutGroup::new).collect();
         let fresh_until = Tick::from_millis(u64::MAX);
         let (targets, peers) = (targets.into(), peers.into());
-        Self { targets, groups, peers, keeps_latest: false, fresh_until }
+        Self { targets, groups, peers, keeps_latest: false, level: None, fresh_until }
     }
 }
 

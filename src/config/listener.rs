@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError,
+    AcknowledgeLevel, Config, ConfigError,
     option::options,
     value::{ByteSize, LOOPBACK, choices},
 };
@@ -39,6 +39,8 @@ options! {
         proxy_protocol: Option<bool> as "BOOL" = None,
         /// Whether clients without a user name are let in.
         allow_anonymous: Option<bool> as "BOOL" = None,
+        /// What acknowledgements of publishes wait for.
+        acknowledge: Option<AcknowledgeLevel> as "WHEN" = None,
         /// Connections of this listener. One more is closed at once.
         connections_max: Option<NonZeroUsize> as "N" = None,
         /// Connections from one IP address.
@@ -90,6 +92,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Whether clients without a user name are let in.
     pub allow_anonymous: bool,
+    /// What acknowledgements of publishes wait for, where a topic has no level of its own.
+    pub acknowledge: AcknowledgeLevel,
     /// Whether the addresses are those of the defaults: one that this machine lacks, as `::1` where
     /// IPv6 is switched off, is passed over.
     pub has_default_hosts: bool,
@@ -218,6 +222,7 @@ fn resolve(config: &Config, table: &ListenerTable) -> Result<Listener, ConfigErr
             .allow_anonymous
             .or(config.auth.allow_anonymous)
             .unwrap_or(anonymous_by_default),
+        acknowledge: table.acknowledge.unwrap_or(config.acknowledge.acknowledge),
         limits: limits(config, table),
         address,
     };

@@ -7,6 +7,7 @@
 //! Nothing here reads the globals of the process but [`Surroundings::of_this_process`]: the same
 //! surroundings give the same configuration, as long as the file stays the same.
 
+mod acknowledge;
 mod activity;
 mod database;
 mod docs;
@@ -28,6 +29,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use acknowledge::{Acknowledge, AcknowledgeLevel, TopicAcknowledge};
 pub use activity::{Activity, ActivityLog};
 pub use database::{ConnectionString, Database, Secret, SslMode};
 pub use error::{ConfigError, Origin, Warning};
@@ -53,6 +55,8 @@ pub struct Config {
     pub broker: Broker,
     /// The common listeners, as written. To open them, use `listeners`.
     pub listen: Listen,
+    /// What acknowledgements wait for.
+    pub acknowledge: Acknowledge,
     /// Who may come in.
     pub auth: Auth,
     /// What the broker says about itself.
@@ -78,10 +82,11 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 11] {
+    fn sections(&self) -> [&dyn Section; 12] {
         let Self {
             broker,
             listen,
+            acknowledge,
             auth,
             log,
             admin,
@@ -93,13 +98,27 @@ impl Config {
             limits,
             ..
         } = self;
-        [broker, listen, auth, log, admin, database, activity, cluster, last_value, drain, limits]
+        [
+            broker,
+            listen,
+            acknowledge,
+            auth,
+            log,
+            admin,
+            database,
+            activity,
+            cluster,
+            last_value,
+            drain,
+            limits,
+        ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 11] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 12] {
         let Self {
             broker,
             listen,
+            acknowledge,
             auth,
             log,
             admin,
@@ -111,7 +130,20 @@ impl Config {
             limits,
             ..
         } = self;
-        [broker, listen, auth, log, admin, database, activity, cluster, last_value, drain, limits]
+        [
+            broker,
+            listen,
+            acknowledge,
+            auth,
+            log,
+            admin,
+            database,
+            activity,
+            cluster,
+            last_value,
+            drain,
+            limits,
+        ]
     }
 
     /// Checks what no single value shows, and fills in the list of listeners.

@@ -120,6 +120,8 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "BARRIER" => ("bounded", "'bounded'"),
                 "MODE" => ("require", "'require'"),
                 "PLACE" => ("file", "'file'"),
+                "WHEN" => ("enqueued", "'enqueued'"),
+                "FILTER=WHEN" => ("a/#=accepted", "'a/#=accepted'"),
                 _ => ("/some/where", "'/some/where'"),
             };
             let (name, variable) = (format!("--{}={text}", row.flag()), row.variable());

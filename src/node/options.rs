@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::broker::acknowledge::{Level, TopicLevel};
 use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions, SubackBarrier};
 use crate::config::{
-    BarrierPolicy, Config, Limits, Listener, ListenerAddress, ListenerKind, LogFormat, LogLevel,
-    OverflowPolicy, Propagation,
+    AcknowledgeLevel, BarrierPolicy, Config, Limits, Listener, ListenerAddress, ListenerKind,
+    LogFormat, LogLevel, OverflowPolicy, Propagation, TopicAcknowledge,
 };
 use crate::net::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
@@ -76,6 +77,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
             BarrierPolicy::Strict => SubackBarrier::Strict,
             BarrierPolicy::Bounded => SubackBarrier::Bounded,
         },
+        acknowledge_topics: topic_levels(config),
         telling: super::activity::telling(config),
         ..BrokerOptions::default()
     }
@@ -160,8 +162,26 @@ fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
         packet_timeout_millis: millis(limits.packet_timeout_secs),
         auth_timeout_millis: millis(config.auth.auth_timeout_secs),
         publish_hold_millis: limits.publish_hold_secs.map_or(0, millis),
+        acknowledge: acknowledge(listener.acknowledge),
         publish_rate_max: own.publish_rate_max.map_or(0, NonZeroU32::get),
     }
+}
+
+fn acknowledge(level: AcknowledgeLevel) -> Level {
+    match level {
+        AcknowledgeLevel::Accepted => Level::Accepted,
+        AcknowledgeLevel::Enqueued => Level::Enqueued,
+        AcknowledgeLevel::Durable => Level::Durable,
+    }
+}
+
+fn topic_levels(config: &Config) -> Vec<TopicLevel> {
+    let rules = config.acknowledge.acknowledge_topics.iter();
+    let level = |rule: &TopicAcknowledge| {
+        let (filter, level) = (rule.filter.clone(), acknowledge(rule.level));
+        TopicLevel { filter, level }
+    };
+    rules.map(level).collect()
 }
 
 /// The largest packet that reaches all brokers: where there are no links, what the relay takes.

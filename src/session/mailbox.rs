@@ -469,6 +469,14 @@ impl Mailbox {
         state.wake_for_certain()
     }
 
+    /// The store may have the message at `sequence` although it is to be withdrawn. Its publisher sends
+    /// it again under another place, so that this one is not read. `false` when there is no room to
+    /// bear that in mind.
+    pub fn doubt(&self, sequence: u64) -> bool {
+        let mut state = self.state.lock();
+        state.places.as_mut().is_none_or(|places| places.doubt(sequence))
+    }
+
     /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
     /// asked for.
     pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
@@ -481,6 +489,9 @@ impl Mailbox {
                 break;
             }
             last = Some(delivery.sequence);
+            if delivery.progress == Progress::New && places.is_doubtful(delivery.sequence) {
+                continue;
+            }
             if delivery.progress == Progress::New && places.may_be_repeated(delivery.sequence) {
                 delivery.progress = Progress::Repeat;
             }

@@ -30,6 +30,14 @@ impl Mortal {
         Self { broker, stage }
     }
 
+    /// One in this environment, in which it is started again as well.
+    pub(crate) fn start_in(environment: &[(&str, &str)]) -> Self {
+        let port = free_port().to_string();
+        let broker = Broker::start_in(environment, |_directory| vec!["--port".to_owned(), port]);
+        let stage = broker.stage(Version::V5);
+        Self { broker, stage }
+    }
+
     /// Kills it and starts it again.
     pub(crate) fn die_and_rise(&mut self) {
         self.broker.kill();

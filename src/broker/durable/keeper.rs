@@ -67,6 +67,8 @@ pub(crate) enum Awaiting {
         sequence: u64,
         /// What it is charged for.
         bytes: usize,
+        /// Whether its publisher sends it again and it is to come once.
+        is_once: bool,
     },
     /// An acknowledgement.
     Answer(Arc<PublishTicket>),

@@ -39,7 +39,9 @@ impl Turn<'_> {
         let pointer = Pointer { session, sequence, qos, retain, tag, may_repeat: false };
         keeper.enqueue(message.id, pointer, || durable.stored(message));
         let bytes = message.charged_bytes();
-        keeper.await_batch(Awaiting::Place { mailbox: Arc::clone(mailbox), sequence, bytes });
+        let is_once = message.qos == QoS::ExactlyOnce && message.publisher != Publisher::BROKER;
+        let mailbox = Arc::clone(mailbox);
+        keeper.await_batch(Awaiting::Place { mailbox, sequence, bytes, is_once });
     }
 
     /// A delivery that is stored is done with.

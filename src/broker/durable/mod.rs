@@ -16,13 +16,14 @@ use std::task::Waker;
 
 pub use restore::NotRestored;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
-use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store};
+use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store, StoreError};
 
 pub(crate) use pages::Page;
 pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient};
@@ -161,11 +162,16 @@ impl Turn<'_> {
         self.keep_and_tell(last)
     }
 
-    /// Lets `ticket` wait for what this publish has to have stored, if it has.
+    /// Lets `ticket` wait for what this publish has to have stored, if it has, and at its level.
     #[inline]
-    pub(crate) fn await_store(&mut self, ticket: &mut Option<Arc<PublishTicket>>, matched: bool) {
+    pub(crate) fn await_store(
+        &mut self,
+        ticket: &mut Option<Arc<PublishTicket>>,
+        matched: bool,
+        level: Level,
+    ) {
         let Some(keeper) = &mut self.shard.keeper else { return };
-        if !keeper.take_has_kept() {
+        if !keeper.take_has_kept() || level < Level::Durable {
             return;
         }
         let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched)));
@@ -223,6 +229,8 @@ impl Turn<'_> {
     fn settle(&mut self, settled: Settled) {
         let Settled { awaiting, outcome, is_overflow } = settled;
         let is_stored = outcome.is_ok();
+        // Then the store may have it after all.
+        let is_in_doubt = !is_overflow && matches!(outcome, Err(StoreError::Transient(_)));
         if is_overflow {
             self.shard.counters.store_batches_given_up.increment();
         }
@@ -233,7 +241,13 @@ impl Turn<'_> {
         for one in awaiting {
             let wake = match one {
                 Awaiting::Place { mailbox, sequence, .. } if is_stored => mailbox.confirm(sequence),
-                Awaiting::Place { mailbox, sequence, bytes } => mailbox.withdraw(sequence, bytes),
+                Awaiting::Place { mailbox, sequence, bytes, is_once } => {
+                    self.shard.counters.deliveries_given_up.increment();
+                    if is_in_doubt && is_once && !mailbox.doubt(sequence) {
+                        self.shard.counters.deliveries_doubted_exceeded.increment();
+                    }
+                    mailbox.withdraw(sequence, bytes)
+                }
                 // Who matched is known already.
                 Awaiting::Answer(ticket) if is_stored => ticket.answer(RemoteOutcome::NoMatch),
                 Awaiting::Answer(ticket) => {

@@ -1,10 +1,11 @@
 //! Sessions on their way into the store: that they are there, what they subscribe to, their wills,
 //! and what of QoS 2 is not finished.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::disconnect::{Client, EndCause, NEVER_SECS};
 use crate::broker::durable::keeper::Keeper;
 use crate::broker::durable::{Durable, Page};
@@ -26,6 +27,9 @@ pub(crate) struct StoredClient {
     pub(crate) session: SessionRef,
     /// QoS 2 messages of the client that the store has, until it is known to have forgotten them.
     pub(crate) incoming: BTreeMap<PacketId, MessageId>,
+    /// Identifiers of QoS 2 messages that the client has no answer to, and that the store may have
+    /// all the same. The next message with such an identifier replaces it.
+    doubtful: BTreeSet<PacketId>,
     /// Whether the store has a will of it.
     pub(crate) has_will: bool,
     /// What the store was asked for of its queue.
@@ -50,7 +54,8 @@ enum Then {
 
 impl StoredClient {
     pub(crate) fn new(session: SessionRef) -> Self {
-        Self { session, incoming: BTreeMap::new(), has_will: false, page: None }
+        let (incoming, doubtful) = (BTreeMap::new(), BTreeSet::new());
+        Self { session, incoming, doubtful, has_will: false, page: None }
     }
 }
 
@@ -189,6 +194,7 @@ impl Turn<'_> {
         outcome: PublishOutcome,
         message: &Message,
         packet_id: PacketId,
+        level: Level,
     ) -> PublishOutcome {
         let is_refused = matches!(outcome, PublishOutcome::Refused(_));
         if client.stored.is_none() || message.qos != QoS::ExactlyOnce || is_refused {
@@ -201,7 +207,7 @@ impl Turn<'_> {
             PublishOutcome::NoMatchingSubscribers | PublishOutcome::Refused(_) => (None, false),
         };
         let is_new = ticket.is_none();
-        self.await_store(&mut ticket, matched);
+        self.await_store(&mut ticket, matched, level);
         match ticket {
             Some(ticket) => {
                 if is_new {
@@ -220,6 +226,7 @@ impl Turn<'_> {
         };
         let session = stored.session;
         stored.incoming.insert(packet_id, message.id);
+        stored.doubtful.remove(&packet_id);
         let message = Arc::new(keeper.durable().stored(message));
         let id = message.id;
         keeper.push(Operation::PutIncoming { session, packet_id, message });
@@ -353,9 +360,17 @@ impl Client {
     /// A PUBLISH that is not answered: it comes again, as a new message.
     pub(crate) fn forget_publish(&mut self, id: PacketId) {
         self.session.forget_publish(id);
-        if let Some(stored) = &mut self.stored {
-            stored.incoming.remove(&id);
+        if let Some(stored) = &mut self.stored
+            && stored.incoming.remove(&id).is_some()
+        {
+            stored.doubtful.insert(id);
         }
+    }
+
+    /// Whether the store may have a message of this identifier to which there was no answer: then
+    /// nothing may be said that would free the identifier for another message.
+    pub(crate) fn is_in_doubt(&self, id: PacketId) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.doubtful.contains(&id))
     }
 
     /// The store has forgotten a message that was released. `false` when that was known before.

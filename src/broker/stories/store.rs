@@ -1,5 +1,7 @@
 //! Stories of a store that takes its time, or fails.
 
+mod levels;
+
 use parking_lot::Mutex;
 
 use super::*;
@@ -75,7 +77,11 @@ impl Slow {
 }
 
 fn stage() -> (Stage, Slow) {
-    let (store, options) = (Slow::default(), BrokerOptions::default());
+    stage_with(BrokerOptions::default())
+}
+
+fn stage_with(options: BrokerOptions) -> (Stage, Slow) {
+    let store = Slow::default();
     let durable = Durable::new(Arc::new(store.clone()), OwnerId(1), 0);
     let seeds = Seeds { hash: 7, instance: 8 };
     let broker = Broker::new(options, Guards::default(), seeds).with_store(Arc::new(durable));

@@ -143,7 +143,9 @@ pub enum Operation {
         /// What was delivered there.
         message: MessageId,
     },
-    /// A QoS 2 message came from the client.
+    /// A QoS 2 message came from the client. Another one that stands there is one that the client
+    /// had no answer to: it is taken out of the queues in which it waits, unless it
+    /// [may be repeated](Pointer::may_repeat).
     PutIncoming {
         /// The client's Session.
         session: SessionRef,

@@ -1,9 +1,9 @@
 //! The places of a queue that is stored: which are given, which are certain, which are in memory.
 //!
 //! Invariants: places are given in ascending order and never twice; those not in memory are all
-//! behind those that are; what is pending is neither sent nor read.
+//! behind those that are; what is pending is neither sent nor read, nor is what is doubtful.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The places of one queue.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Places {
     pending: VecDeque<u64>,
     /// Set while there are places that are not in memory.
     behind: Option<Behind>,
+    /// Places behind, by runs (first to last), that the store gave up and may have all the same.
+    doubtful: BTreeMap<u64, u64>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
 }
@@ -39,7 +41,8 @@ pub struct PageWanted {
 impl Places {
     /// Of a queue that is empty, in which `next` is the first place.
     pub(super) fn new(next: u64) -> Self {
-        Self { next, pending: VecDeque::new(), behind: None, repeat_below: 0 }
+        let (pending, doubtful) = (VecDeque::new(), BTreeMap::new());
+        Self { next, pending, behind: None, doubtful, repeat_below: 0 }
     }
 
     /// Of a queue that another process left, from `first` to before `next`; the client may have been
@@ -85,6 +88,30 @@ impl Places {
         self.behind.get_or_insert(Behind { after: place - 1, is_asked: false });
     }
 
+    /// `place` is not to be read, whatever the store has there. `false` when there is no room for
+    /// another run of such places.
+    pub(super) fn doubt(&mut self, place: u64) -> bool {
+        if self.behind.as_ref().is_none_or(|behind| place <= behind.after) {
+            // It was in memory, and nobody reads it.
+            return true;
+        }
+        let follows = |(_, last): &(&u64, &mut u64)| **last + 1 == place;
+        if let Some((_, last)) = self.doubtful.range_mut(..place).next_back().filter(follows) {
+            *last = place;
+            return true;
+        }
+        let has_room = self.doubtful.len() < DOUBTS_MAX;
+        if has_room {
+            self.doubtful.insert(place, place);
+        }
+        has_room
+    }
+
+    /// Whether `place` is not to be read.
+    pub(super) fn is_doubtful(&self, place: u64) -> bool {
+        self.doubtful.range(..=place).next_back().is_some_and(|(_, last)| place <= *last)
+    }
+
     /// What to ask the store for, once; `None` when nothing is behind, or nothing of it certain.
     pub(super) fn ask(&mut self) -> Option<PageWanted> {
         let below = self.pending.front().copied().unwrap_or(self.next);
@@ -107,6 +134,8 @@ impl Places {
         let Some(behind) = &mut self.behind else { return };
         behind.is_asked = false;
         behind.after = behind.after.max(last);
+        let after = behind.after;
+        self.doubtful.retain(|_, last| *last > after);
         if behind.after + 1 >= self.next {
             self.behind = None;
         }
@@ -127,6 +156,8 @@ impl Places {
 
 /// A queue that has run empty keeps room for this many.
 const IDLE_CAPACITY: usize = 128;
+/// Runs of places that are doubtful. More: what the store has there may come twice.
+const DOUBTS_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -164,6 +195,26 @@ mod tests {
         assert_eq!(places.ask(), Some(PageWanted { after: 2, below: 5 }));
         places.note_read(4);
         assert!(!places.is_behind());
+    }
+
+    #[test]
+    fn doubtful_places_are_known_until_they_are_passed() {
+        let mut places = Places::new(1);
+        assert!(places.doubt(1), "it was in memory");
+        assert!(!places.is_doubtful(1));
+        for _ in 1..=7 {
+            let place = places.give();
+            places.leave_out(place);
+            places.settle(place);
+        }
+        assert!([2, 3, 6].into_iter().all(|place| places.doubt(place)));
+        let doubtful = |places: &Places| (1..=7).filter(|it| places.is_doubtful(*it)).collect();
+        let all: Vec<u64> = doubtful(&places);
+        assert_eq!(all, [2, 3, 6]);
+        assert_eq!(places.ask(), Some(PageWanted { after: 0, below: 8 }));
+        places.note_read(4);
+        let left: Vec<u64> = doubtful(&places);
+        assert_eq!(left, [6]);
     }
 
     #[test]

@@ -78,8 +78,24 @@ impl State {
         }
         stored.incoming.insert(packet_id.get(), record);
         self.need(message);
-        let former = former.filter(|former| !former.is_routed());
-        self.need_no_more(former.map(|former| former.message));
+        let Some(former) = former else { return };
+        self.need_no_more(Some(former.message).filter(|_| !former.is_routed()));
+        self.withdraw(former.message);
+    }
+
+    /// Takes a message out of the queues in which it waits: it comes again under another name.
+    fn withdraw(&mut self, message: MessageId) {
+        let mut count = 0;
+        for session in self.sessions.values_mut() {
+            session.queue.retain(|_, place| {
+                let is_meant = place.message == Some(message) && place.repeat_key.is_none();
+                count += usize::from(is_meant);
+                !is_meant
+            });
+        }
+        for _ in 0..count {
+            self.need_no_more(Some(message));
+        }
     }
 
     pub(super) fn route_incoming(

@@ -123,6 +123,9 @@ impl<'a> Group<'a> {
         let (now, done) = (millis(batch.now_millis), Done::default());
         let mut run = Run { owner: batch.owner, now, done };
         for operation in &batch.operations {
+            if self.pending.is_replaced_by(operation) {
+                self.flush(Then::GoOn).await?;
+            }
             if !self.collect_write(operation, &mut run) {
                 self.flush(Then::GoOn).await?;
                 self.operation(operation, &mut run).await?;

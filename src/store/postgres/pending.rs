@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use crate::mqtt::{PacketId, TopicFilter};
 use crate::ports::message::MessageId;
 use crate::ports::store::{
-    OwnerId, Pointer, RetainedRecord, SessionId, StoredMessage, StoredSubscription,
+    Operation, OwnerId, Pointer, RetainedRecord, SessionId, StoredMessage, StoredSubscription,
 };
 use crate::store::codec::{flags, options_bits, owner_bytes, tag_bytes, version_bytes};
 use crate::store::key::text_key;
@@ -75,6 +75,16 @@ impl<'a> Pending<'a> {
         self.incoming.insert((uid(session), packet_id.get().into()), message_id(message.id));
     }
 
+    /// Whether `operation` puts another message in the place of a packet that was collected: what it
+    /// replaces has to be there first.
+    pub(super) fn is_replaced_by(&self, operation: &Operation) -> bool {
+        let Operation::PutIncoming { session, packet_id, message } = operation else {
+            return false;
+        };
+        let collected = self.incoming.get(&(uid(session.id), packet_id.get().into()));
+        collected.is_some_and(|collected| *collected != message_id(message.id))
+    }
+
     pub(super) fn routed(&mut self, session: SessionId, packet_id: PacketId, message: MessageId) {
         self.routed.push((uid(session), packet_id.get().into(), message_id(message)));
         self.unneeded.push(message_id(message));
@@ -114,14 +124,9 @@ impl<'a> Pending<'a> {
         let this = std::mem::take(self);
         send(&mut sent, PUT_MESSAGES, !this.messages.is_empty(), || messages(&this.messages));
         send(&mut sent, PUT_POINTERS, !this.pointers.is_empty(), || pointers(&this.pointers));
-        send(&mut sent, PUT_INCOMING, !this.incoming.is_empty(), || {
-            let keys = this.incoming.keys();
-            vec![
-                column(keys.clone().map(|(session, _)| *session)),
-                column(keys.map(|(_, packet)| *packet)),
-                column(this.incoming.values().copied()),
-            ]
-        });
+        let incoming = &this.incoming;
+        send(&mut sent, WITHDRAW, !incoming.is_empty(), || packets_put(incoming));
+        send(&mut sent, PUT_INCOMING, !incoming.is_empty(), || packets_put(incoming));
         send(&mut sent, RELEASE, !this.released.is_empty(), || {
             let released = &this.released;
             vec![column(released.iter().map(|it| it.0)), column(released.iter().map(|it| it.1))]
@@ -222,6 +227,15 @@ fn pointers<'a>(pointers: &[(&'a Pointer, i64)]) -> Params<'a> {
     ]
 }
 
+fn packets_put<'a>(incoming: &BTreeMap<(i64, i32), i64>) -> Params<'a> {
+    let keys = incoming.keys();
+    vec![
+        column(keys.clone().map(|(session, _)| *session)),
+        column(keys.map(|(_, packet)| *packet)),
+        column(incoming.values().copied()),
+    ]
+}
+
 fn packets<'a>(packets: &[(i64, i32, i64)]) -> Params<'a> {
     vec![
         column(packets.iter().map(|it| it.0)),
@@ -273,6 +287,11 @@ const PUT_POINTERS: &str = "INSERT INTO pointer
     (session, sequence, message, flags, repeat_key, tag)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[],
         $6::bytea[]) ON CONFLICT DO NOTHING";
+const WITHDRAW: &str = "DELETE FROM pointer p
+    USING incoming i, unnest($1::bigint[], $2::integer[], $3::bigint[])
+        AS a (session, packet_id, message)
+    WHERE i.session = a.session AND i.packet_id = a.packet_id AND i.message_id <> a.message
+        AND p.message = i.message_id AND p.state = 0 AND p.repeat_key IS NULL";
 const PUT_INCOMING: &str = "INSERT INTO incoming (session, packet_id, message_id, message, state)
     SELECT session, packet_id, message, message, 0
     FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS a (session, packet_id, message)

@@ -14,6 +14,8 @@ use crate::store::retry::Failure;
 /// Takes the place of the one broker, or says who has it.
 pub(super) async fn keep_others_out(client: &Client, owner: OwnerId) -> Result<(), Failure> {
     client.batch_execute(SETTINGS).await?;
+    // It came with PostgreSQL 14, and not to all systems: elsewhere a statement goes on to its end.
+    let _may_be_unknown = client.batch_execute(LOOKS).await;
     // Whoever was killed a moment ago goes away while we wait; a connection that we have given up
     // keeps its place until its statement ends, or the server finds that nobody is there.
     let taken = client.execute("SELECT pg_advisory_lock($1)", &[&PLACE]).await;
@@ -44,6 +46,9 @@ const PLACE: i64 = 0x6d71_7474_7a6f_6f31;
 
 const SETTINGS: &str = "SET lock_timeout = 3000; SET tcp_keepalives_idle = 10;
     SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// A statement that runs, or waits for a lock, ends soon after its broker has gone.
+const LOOKS: &str = "SET client_connection_check_interval = 2000";
 
 const LATER: &str =
     "SELECT 1 FROM broker AS ours JOIN broker AS other ON other.number > ours.number

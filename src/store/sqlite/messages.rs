@@ -114,6 +114,7 @@ impl Group<'_> {
             params![uid(session), packet_id.get(), id],
         )?;
         if let Some(former) = former {
+            self.execute(WITHDRAW, [former])?;
             self.drop_unneeded(former)?;
         }
         Ok(())
@@ -182,6 +183,8 @@ const KEEP: &str = "INSERT INTO message
 const PUT_POINTER: &str = "INSERT INTO pointer
     (session, sequence, message, flags, repeat_key, tag)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+const WITHDRAW: &str =
+    "DELETE FROM pointer WHERE message = ?1 AND state = 0 AND repeat_key IS NULL";
 const REMOVE_POINTER: &str =
     "DELETE FROM pointer WHERE session = ?1 AND sequence = ?2 AND repeat_key IS NULL";
 const REMEMBER_POINTER: &str = "UPDATE pointer SET state = 2, message = NULL, done_at = ?3

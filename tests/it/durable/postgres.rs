@@ -167,6 +167,37 @@ fn a_database_is_for_one_broker() {
     second.wait_for_log("accepts connections");
 }
 
+/// A broker was killed while a statement of it waited in the server, which did not look whether anybody
+/// was there still: who came next was kept out until the statement had come to its end.
+#[test]
+fn a_place_is_free_when_its_broker_was_killed_in_the_middle_of_a_statement() {
+    let Some(server) = Postgres::start() else { return };
+    let mut mortal = with_sleeper(&server);
+    let mut publisher = mortal.stage.client("publisher").unwrap();
+    let held = "SELECT count(*) FROM pg_locks
+        WHERE granted AND mode = 'ExclusiveLock' AND relation = 'mqttzoo.message'::regclass";
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let is_one = |sql| server.query("postgres", sql) == "1";
+    thread::scope(|scope| {
+        scope.spawn(|| server.query("postgres", HOLD_MESSAGES));
+        mortal.broker.wait_until("the table is held", |_| is_one(held));
+        publisher.send(&mortal.stage.message("t/n", "0").qos(1, 1).bytes());
+        mortal.broker.wait_until("the broker waits for it", |_| is_one(waiting));
+        mortal.die_and_rise();
+        mortal.broker.wait_until("the next one has the place", |broker| {
+            broker.count_in_log("accepts connections") == 2
+        });
+        server.query("postgres", "CREATE TABLE let_go ()");
+    });
+}
+
+/// Until there is a table `let_go`, or for a minute.
+const HOLD_MESSAGES: &str = "BEGIN; LOCK TABLE mqttzoo.message IN EXCLUSIVE MODE;
+    DO $$ BEGIN FOR turn IN 1..1200 LOOP
+        EXIT WHEN EXISTS (SELECT 1 FROM pg_class WHERE relname = 'let_go');
+        PERFORM pg_sleep(0.05);
+    END LOOP; END $$; ROLLBACK";
+
 #[test]
 fn a_broker_of_a_cluster_says_what_it_keeps() {
     let (ensemble, port) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());

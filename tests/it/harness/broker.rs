@@ -34,6 +34,7 @@ pub(crate) struct Broker {
     guardian: Guardian,
     directory: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     ports: Ports,
 }
 
@@ -55,21 +56,24 @@ impl Broker {
     ) -> Self {
         let directory = fresh_dir("broker");
         let arguments = arguments(&directory);
-        let child = spawn(&directory, &arguments, environment);
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
+        let child = spawn(&directory, &arguments, &environment);
         let guardian = Guardian::over(child.id(), &directory);
-        let mut broker = Self { child, guardian, directory, arguments, ports: Ports::default() };
+        let ports = Ports::default();
+        let mut broker = Self { child, guardian, directory, arguments, environment, ports };
         broker.ports = broker.wait_for_ports();
         broker
     }
 
-    /// Starts it again, once it has ended, with the same arguments and on what it wrote before.
+    /// Starts it again, once it has ended, with the same arguments, in the same environment and on what it wrote before.
     pub(crate) fn start_again(&mut self) {
         let ended = self.child.try_wait().expect("the child is ours");
         assert!(ended.is_some(), "it still runs");
         self.guardian.dismiss();
         // One that was killed has left it behind, and it would be taken for the new one's.
         let _none = fs::remove_file(self.directory.join("ports.json"));
-        self.child = spawn(&self.directory, &self.arguments, &[]);
+        self.child = spawn(&self.directory, &self.arguments, &self.environment);
         self.guardian = Guardian::over(self.child.id(), &self.directory);
         self.ports = self.wait_for_ports();
     }
@@ -203,7 +207,7 @@ pub(crate) fn shared() -> &'static Broker {
     SHARED.get_or_init(|| Broker::start(&["--ws-port", "0"]))
 }
 
-fn spawn(directory: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Child {
+fn spawn(directory: &Path, arguments: &[String], environment: &[(String, String)]) -> Child {
     let log = File::options().create(true).append(true).open(directory.join("log"));
     let log = log.expect("the directory is ours");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt_broker"));
@@ -220,7 +224,7 @@ fn spawn(directory: &Path, arguments: &[String], environment: &[(&str, &str)]) -
     for (name, _value) in std::env::vars().filter(|(name, _)| name.starts_with("MQTTZOO_")) {
         command.env_remove(name);
     }
-    command.envs(environment.iter().copied());
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.spawn().expect("cargo has built the broker")
 }
 

@@ -63,7 +63,7 @@ fn check(mut empty: impl FnMut() -> Box<dyn Store>) {
 
 type Case = fn(&dyn Store);
 
-const CASES: [(&str, Case); 20] = [
+const CASES: [(&str, Case); 21] = [
     ("brokers_are_numbered", brokers_are_numbered),
     ("a_session_is_read_back", a_session_is_read_back),
     ("a_newer_claim_fences_the_older", a_newer_claim_fences_the_older),
@@ -76,6 +76,7 @@ const CASES: [(&str, Case); 20] = [
     ("a_released_delivery_is_only_released", a_released_delivery_is_only_released),
     ("what_may_repeat_is_taken_once", what_may_repeat_is_taken_once),
     ("a_packet_is_known_until_it_is_released", a_packet_is_known_until_it_is_released),
+    ("a_packet_that_comes_anew_replaces_the_former", a_packet_replaces_the_former),
     ("a_batch_may_come_twice", a_batch_may_come_twice),
     ("sessions_change_hands_by_slot_and_owner", sessions_change_hands_by_slot_and_owner),
     ("the_later_retained_message_counts", the_later_retained_message_counts),
@@ -348,6 +349,38 @@ fn a_packet_is_known_until_it_is_released(store: &dyn Store) {
     let ids: Vec<_> = found.incoming.iter().map(|it| it.message.0).collect();
     assert_eq!(ids, [3], "a late PUBREL is for the message before");
     assert_eq!(broker.ask(read(1)), Reply::Message(Some(message(3))));
+}
+
+/// A COMMIT was in doubt, and the client has sent its message again.
+fn a_packet_replaces_the_former(store: &dyn Store) {
+    let mut broker = Client::registered(store, 1);
+    let (ours, other) = (session(1, 1), session(2, 1));
+    broker.must([put_session(ours, "1"), put_session(other, "2")]);
+    let (packet_id, put) = (packet(1), |id| vec![pointer(ours, id), pointer(other, id)]);
+    let taken = |id| {
+        let (session, message) = (ours, message(id));
+        let routed = message.id;
+        [
+            enqueue(&message, put(id)),
+            Operation::PutIncoming { session, packet_id, message },
+            Operation::RouteIncoming { session, packet_id, message: routed },
+        ]
+    };
+    broker.must([enqueue(&message(9), put(9)), enqueue(&message(8), vec![repeatable(ours, 8)])]);
+    broker.must(taken(10));
+    broker.must([release(other, 10, 10)]);
+    broker.must(taken(11));
+    assert_eq!(sequences(&mut broker, 1), [8, 9, 11], "the former is gone from where it waited");
+    assert_eq!(sequences(&mut broker, 2), [9, 10, 11], "but not where it was sent");
+    broker.must(taken(11));
+    assert_eq!(sequences(&mut broker, 1), [8, 9, 11], "the same again replaces nothing");
+    let remove = Operation::RemoveIncoming { session: ours, packet_id, message: MessageId(11) };
+    broker.must([remove]);
+    broker.must(taken(12));
+    assert_eq!(sequences(&mut broker, 1), [8, 9, 11, 12], "what was released is another one");
+    // In one group, as well.
+    broker.must(taken(13).into_iter().chain(taken(14)).collect::<Vec<_>>());
+    assert_eq!(sequences(&mut broker, 1), [8, 9, 11, 14]);
 }
 
 fn a_batch_may_come_twice(store: &dyn Store) {

@@ -11,6 +11,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::complaints::Complaints;
 use crate::broker::disconnect::Client;
@@ -267,6 +268,7 @@ impl Turn<'_> {
             session: Session::new(mailbox, self.broker.seeds.hash),
             replays: Replays::default(),
             permissions: Permissions::default(),
+            level: Level::default(),
             complaints: Complaints::default(),
             subscription_serial: 0,
             will: None,
