@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, params};
 
+use super::portion::Portion;
 use super::row::Row;
 use super::sink::Trouble;
 use super::writer::DAY_MILLIS;
@@ -33,12 +34,16 @@ impl File {
         self.connection = None;
     }
 
-    /// Writes rows, all or none.
-    pub(super) fn write(&mut self, rows: &[Row], broker: &str, boot: i64) -> Result<(), Trouble> {
+    /// Writes rows, all or none, and a row for each gap among them.
+    pub(super) fn write(&mut self, portion: &Portion) -> Result<(), Trouble> {
+        let (boot, broker) = (portion.start.boot, &*portion.start.broker);
         let transaction = self.open()?.transaction()?;
+        let newest = "SELECT coalesce(max(number), 0) FROM event WHERE boot = ?";
+        let written: i64 = transaction.query_row(newest, [boot], |row| row.get(0))?;
+        let gaps: Vec<_> = portion.gaps_after(written).iter().map(Row::dropped).collect();
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
-            for row in rows {
+            for row in gaps.iter().chain(portion.rows_after(written)) {
                 let at = i64::try_from(row.at_millis).unwrap_or(i64::MAX);
                 let values: [&dyn ToSql; COLUMNS] = [
                     &at,

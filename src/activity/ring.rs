@@ -1,7 +1,7 @@
 //! What waits to be written.
 //!
-//! Invariant: rows and bytes stay within their bounds, whatever the database does; every row that
-//! there was no room for is counted twice, once in the counter and once in a row of the log.
+//! Invariant: rows and bytes stay within their bounds, whatever the database does; every row has a
+//! number, also one that there is no room for, so that whoever writes rows sees what is missing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +33,9 @@ pub struct ActivityCounters {
     written: AtomicU64,
     dropped: AtomicU64,
     failures: AtomicU64,
+    pub(super) spooled: AtomicU64,
+    pub(super) spool_bytes: AtomicU64,
+    pub(super) damaged: AtomicU64,
 }
 
 impl ActivityCounters {
@@ -52,6 +55,24 @@ impl ActivityCounters {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Rows that went by the disk.
+    #[must_use]
+    pub fn spooled(&self) -> u64 {
+        self.spooled.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are on the disk now.
+    #[must_use]
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Segments of the spool that could not be read to their end.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     pub(super) fn note_failure(&self) {
@@ -76,17 +97,7 @@ struct State {
     rows: VecDeque<Row>,
     bytes: usize,
     last_number: i64,
-    /// Rows there was no room for, since the last one there was.
-    missing: u64,
     is_closed: bool,
-}
-
-impl State {
-    fn push(&mut self, row: Row) {
-        self.last_number += 1;
-        self.bytes += row.cost();
-        self.rows.push_back(Row { number: self.last_number, ..row });
-    }
 }
 
 impl Ring {
@@ -100,17 +111,29 @@ impl Ring {
         let mut state = self.state.lock();
         let is_full = state.rows.len() >= self.limits.rows_max
             || state.bytes + row.cost() > self.limits.bytes_max;
+        state.last_number += 1;
         if is_full || state.is_closed {
-            state.missing += 1;
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let missing = std::mem::take(&mut state.missing);
-        if missing > 0 {
-            state.push(Row::dropped(row.at_millis, missing));
-        }
-        state.push(row);
+        let number = state.last_number;
+        state.bytes += row.cost();
+        state.rows.push_back(Row { number, ..row });
         drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Takes the last row, whether there is room or not: it says that all is told.
+    pub(super) fn close(&self, row: Row) {
+        let mut state = self.state.lock();
+        state.last_number += 1;
+        let number = state.last_number;
+        state.bytes += row.cost();
+        state.rows.push_back(Row { number, ..row });
+        state.is_closed = true;
+        drop(state);
+        // Whoever waits now, and whoever is about to.
+        self.arrived.notify_waiters();
         self.arrived.notify_one();
     }
 
@@ -123,6 +146,16 @@ impl Ring {
         rows
     }
 
+    /// Puts rows back that were taken last. What came meanwhile stays, so that for a while there may be
+    /// more than there should, by what one call took.
+    pub(super) fn put_back(&self, rows: Vec<Row>) {
+        let mut state = self.state.lock();
+        state.bytes += rows.iter().map(Row::cost).sum::<usize>();
+        for row in rows.into_iter().rev() {
+            state.rows.push_front(row);
+        }
+    }
+
     /// So many rows are written.
     pub(super) fn note_written(&self, count: usize) {
         self.counters.written.fetch_add(count as u64, Ordering::Relaxed);
@@ -131,7 +164,21 @@ impl Ring {
     /// So many rows that were taken cannot be written.
     pub(super) fn note_lost(&self, count: usize) {
         self.counters.dropped.fetch_add(count as u64, Ordering::Relaxed);
-        self.state.lock().missing += count as u64;
+    }
+
+    /// Waits until half of it is used.
+    pub(super) async fn crowd(&self) {
+        loop {
+            {
+                let state = self.state.lock();
+                let is_crowded = state.rows.len() > self.limits.rows_max / 2
+                    || state.bytes > self.limits.bytes_max / 2;
+                if is_crowded {
+                    return;
+                }
+            }
+            self.arrived.notified().await;
+        }
     }
 
     /// Waits for rows; `false` when there are none and none will come.
@@ -157,12 +204,6 @@ impl Ring {
         let _timed_out = tokio::time::timeout(pause, closed).await;
     }
 
-    /// No row is taken any more.
-    pub(super) fn close(&self) {
-        self.state.lock().is_closed = true;
-        self.arrived.notify_one();
-    }
-
     pub(super) fn is_closed(&self) -> bool {
         self.state.lock().is_closed
     }
@@ -181,6 +222,11 @@ impl Ring {
         &self.counters
     }
 
+    /// The number of the last row, taken or not.
+    pub(super) fn noted(&self) -> u64 {
+        self.state.lock().last_number.unsigned_abs()
+    }
+
     pub(super) fn waiting(&self) -> u64 {
         self.state.lock().rows.len() as u64
     }
@@ -192,31 +238,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_there_is_no_room_for_is_counted_and_told() {
+    fn what_there_is_no_room_for_is_counted_and_has_its_number() {
         let ring = Ring::new(RingLimits { rows_max: 2, bytes_max: 1 << 20 });
         for at_millis in 1..=5 {
             ring.note(Row::new(at_millis, Kind::Connected));
         }
-        assert_eq!(ring.counters().dropped(), 3);
-        assert_eq!(ring.take(10).len(), 2);
+        assert_eq!((ring.counters().dropped(), ring.noted()), (3, 5));
+        let first = ring.take(10);
+        assert_eq!(first.len(), 2);
         ring.note(Row::new(6, Kind::Connected));
-        let rows = ring.take(10);
-        let kinds: Vec<_> = rows.iter().map(|row| (row.number, row.kind, row.count)).collect();
-        assert_eq!(kinds, [(3, Kind::Dropped, Some(3)), (4, Kind::Connected, None)]);
+        ring.put_back(first);
+        let numbers: Vec<_> = ring.take(10).iter().map(|row| row.number).collect();
+        assert_eq!(numbers, [1, 2, 6]);
         assert_eq!(ring.state.lock().bytes, 0);
     }
 
     #[test]
-    fn bytes_are_bounded_too() {
+    fn bytes_are_bounded_too_and_the_last_row_is_taken_all_the_same() {
         let cost = Row::new(1, Kind::Connected).cost();
         let ring = Ring::new(RingLimits { rows_max: 100, bytes_max: cost * 3 });
         for at_millis in 1..=5 {
             ring.note(Row::new(at_millis, Kind::Connected));
         }
         assert_eq!((ring.waiting(), ring.counters().dropped()), (3, 2));
-        ring.close();
-        ring.take(3);
-        ring.note(Row::new(6, Kind::Connected));
+        ring.close(Row::new(6, Kind::Stopped));
+        assert_eq!(ring.take(4).last().map(|row| row.number), Some(6));
+        ring.note(Row::new(7, Kind::Connected));
         assert_eq!((ring.waiting(), ring.counters().dropped()), (0, 3));
     }
 }

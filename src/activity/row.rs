@@ -1,9 +1,10 @@
 //! One row: something that happened, in columns.
 
+use super::portion::Gap;
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::event::Event;
 
-/// What happened.
+/// What happened. The order is that of the numbers in the spool: what is new goes last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// A broker has started.
@@ -30,9 +31,38 @@ pub enum Kind {
     Published,
     /// Rows are missing here.
     Dropped,
+    /// A Session with Subscriptions has ended.
+    SessionEnded,
+    /// The brokers of the cluster have changed.
+    Cluster,
+    /// An operator has done something.
+    Admin,
 }
 
 impl Kind {
+    const ALL: [Self; 15] = [
+        Self::Started,
+        Self::Stopped,
+        Self::Connected,
+        Self::Refused,
+        Self::Disconnected,
+        Self::Denied,
+        Self::PublishRefused,
+        Self::SubackLate,
+        Self::Subscribed,
+        Self::Unsubscribed,
+        Self::Published,
+        Self::Dropped,
+        Self::SessionEnded,
+        Self::Cluster,
+        Self::Admin,
+    ];
+
+    /// The kind of a number.
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
     /// The word in the table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -49,6 +79,9 @@ impl Kind {
             Self::Unsubscribed => "unsubscribed",
             Self::Published => "published",
             Self::Dropped => "dropped",
+            Self::SessionEnded => "session_ended",
+            Self::Cluster => "cluster",
+            Self::Admin => "admin",
         }
     }
 }
@@ -138,7 +171,9 @@ impl Row {
             Event::Unsubscribed { card, filter } => {
                 Self { topic: Some(cut(filter.as_str())), ..row(Kind::Unsubscribed).by(card) }
             }
-            Event::Published { card, topic, qos, bytes, preview } => Self {
+            Event::SessionEnded { card } => row(Kind::SessionEnded).by(card),
+            Event::Published { card, topic, qos, bytes, preview, every } => Self {
+                count: Some((*every).into()),
                 topic: Some(cut(topic.as_str())),
                 qos: Some((*qos as u8).into()),
                 bytes: i64::try_from(*bytes).ok(),
@@ -148,9 +183,20 @@ impl Row {
         })
     }
 
-    /// So many rows are missing in front of this one.
-    pub(super) fn dropped(at_millis: u64, count: u64) -> Self {
-        Self { count: i64::try_from(count).ok(), ..Self::new(at_millis, Kind::Dropped) }
+    /// What somebody else than a client has done, in words.
+    pub(super) fn said(at_millis: u64, kind: Kind, who: &str, what: &str) -> Self {
+        let (client_id, reason) = (Some(cut(who)), Some(cut(what)));
+        Self { client_id, reason, ..Self::new(at_millis, kind) }
+    }
+
+    /// Rows that are missing, as one row.
+    pub(super) fn dropped(gap: &Gap) -> Self {
+        Self {
+            number: gap.last,
+            reason: Some(gap.why.as_str().into()),
+            count: Some(gap.last - gap.first + 1),
+            ..Self::new(gap.at_millis, Kind::Dropped)
+        }
     }
 
     fn by(self, card: &ClientCard) -> Self {
@@ -195,6 +241,13 @@ const TEXT_BYTES_MAX: usize = 1_024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_have_their_numbers() {
+        for (code, kind) in (0..).zip(Kind::ALL) {
+            assert_eq!((Kind::from_code(code), kind as u8), (Some(kind), code));
+        }
+    }
 
     #[test]
     fn texts_are_cut_between_characters() {

@@ -9,7 +9,8 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
-use super::row::Row;
+use super::portion::{Gap, Portion, Start};
+use super::row::{Kind, Row};
 use super::sink::Trouble;
 use super::writer::DAY_MILLIS;
 use crate::runtime::sql_state;
@@ -25,42 +26,67 @@ impl From<tokio_postgres::Error> for Trouble {
 /// A connection, and what it has made sure of.
 pub(super) struct Link {
     client: Client,
-    boot: i64,
-    broker: String,
+    /// Starts that have a row.
+    boots: BTreeSet<i64>,
     /// Days that have a partition.
     days: BTreeSet<u64>,
 }
 
 impl Link {
     /// Makes the schema where it is not there, and introduces this start of the broker.
-    pub(super) async fn open(
-        mut client: Client,
-        broker: &str,
-        boot: i64,
-        since_millis: u64,
-    ) -> Result<Self, Trouble> {
-        client.batch_execute("SET lock_timeout = 3000; SET synchronous_commit = off").await?;
+    pub(super) async fn open(mut client: Client, start: &Start) -> Result<Self, Trouble> {
+        // What counts as written is on the server's disk. A standby is not waited for.
+        client.batch_execute("SET lock_timeout = 3000; SET synchronous_commit = local").await?;
         make_schema(&mut client).await?;
-        let writer = "INSERT INTO mqtt_log.writer (boot, broker, since) VALUES ($1, $2, $3)
-            ON CONFLICT (boot) DO NOTHING";
-        client.execute(writer, &[&boot, &broker, &time(since_millis)]).await?;
-        Ok(Self { client, boot, broker: broker.to_owned(), days: BTreeSet::new() })
+        let (boots, days) = Default::default();
+        let mut link = Self { client, boots, days };
+        link.introduce(start).await?;
+        Ok(link)
     }
 
-    /// Writes rows, but for those that an earlier try has written.
-    pub(super) async fn write(&mut self, rows: &[Row]) -> Result<(), Trouble> {
-        for day in rows.iter().map(|row| row.at_millis / DAY_MILLIS).collect::<BTreeSet<_>>() {
+    /// Makes room for what a start has to tell. One that was thought to say nothing any more is
+    /// believed when it does.
+    async fn introduce(&mut self, start: &Start) -> Result<(), Trouble> {
+        if self.boots.contains(&start.boot) {
+            return Ok(());
+        }
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&start.boot, &&*start.broker, &time(start.since_millis)];
+        self.client.execute(INTRODUCE, &parameters).await?;
+        self.client.execute(BELIEVE, &[&start.boot]).await?;
+        // Those of a spool come one behind the other.
+        if self.boots.len() >= BOOTS_MAX {
+            self.boots.clear();
+        }
+        self.boots.insert(start.boot);
+        Ok(())
+    }
+
+    /// Writes rows, but for those that an earlier try has written, and what is missing among them.
+    pub(super) async fn write(&mut self, portion: &Portion) -> Result<(), Trouble> {
+        let start = &*portion.start;
+        self.introduce(start).await?;
+        let days = portion.rows.iter().map(|row| row.at_millis / DAY_MILLIS);
+        for day in days.collect::<BTreeSet<_>>() {
             self.make_day(day).await?;
         }
         let transaction = self.client.transaction().await?;
         let newest = "SELECT number FROM mqtt_log.writer WHERE boot = $1 FOR UPDATE";
-        let written: i64 = transaction.query_one(newest, &[&self.boot]).await?.try_get(0)?;
-        let missing: Vec<_> = rows.iter().filter(|row| row.number > written).collect();
-        let Some(last) = missing.last() else { return Ok(()) };
-        copy(&transaction, &missing, &self.broker, self.boot).await?;
-        let note = "UPDATE mqtt_log.writer SET number = $2 WHERE boot = $1";
-        transaction.execute(note, &[&self.boot, &last.number]).await?;
+        let written: i64 = transaction.query_one(newest, &[&start.boot]).await?.try_get(0)?;
+        let rows: Vec<_> = portion.rows_after(written).collect();
+        let Some(last) = rows.last() else { return Ok(()) };
+        note_gaps(&transaction, &portion.gaps_after(written), start).await?;
+        copy(&transaction, &rows, start).await?;
+        let note = "UPDATE mqtt_log.writer SET number = $2, is_complete = $3 WHERE boot = $1";
+        let is_complete = last.kind == Kind::Stopped;
+        transaction.execute(note, &[&start.boot, &last.number, &is_complete]).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Earlier starts of this broker that have not taken their leave will not say any more.
+    pub(super) async fn settle(&self, start: &Start) -> Result<(), Trouble> {
+        self.client.execute(SETTLE, &[&start.boot, &&*start.broker]).await?;
+        Ok(())
     }
 
     /// A partition for each day, so that a day goes without a trace.
@@ -98,17 +124,33 @@ impl Link {
                 self.client.batch_execute(&sql).await?;
             }
         }
-        self.client.execute(FORGET_WRITERS, &[&time(oldest * DAY_MILLIS)]).await?;
+        let before = time(oldest * DAY_MILLIS);
+        self.client.execute("DELETE FROM mqtt_log.gap WHERE at < $1", &[&before]).await?;
+        self.client.execute(FORGET_WRITERS, &[&before]).await?;
         Ok(())
     }
 }
 
-async fn copy(
+async fn note_gaps(
     transaction: &Transaction<'_>,
-    rows: &[&Row],
-    broker: &str,
-    boot: i64,
+    gaps: &[Gap],
+    start: &Start,
 ) -> Result<(), Trouble> {
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    let at: Vec<_> = gaps.iter().map(|gap| time(gap.at_millis)).collect();
+    let first: Vec<_> = gaps.iter().map(|gap| gap.first).collect();
+    let last: Vec<_> = gaps.iter().map(|gap| gap.last).collect();
+    let why: Vec<_> = gaps.iter().map(|gap| gap.why.as_str()).collect();
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&&*start.broker, &start.boot, &at, &first, &last, &why];
+    transaction.execute(NOTE_GAPS, &parameters).await?;
+    Ok(())
+}
+
+async fn copy(transaction: &Transaction<'_>, rows: &[&Row], start: &Start) -> Result<(), Trouble> {
+    let (broker, boot) = (&*start.broker, start.boot);
     let writer = BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &TYPES);
     let mut writer = pin!(writer);
     for row in rows {
@@ -175,10 +217,29 @@ fn partition(day: u64) -> String {
 }
 
 /// A step that was released is never changed: add another one.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 const PREFIX: &str = "event_";
 /// The name of the schema, as a number.
 const LOCK: i64 = 0x6d71_7474_5f6c_6f67;
+
+/// Starts of which we remember that they have a row.
+const BOOTS_MAX: usize = 1_024;
+
+const INTRODUCE: &str = "INSERT INTO mqtt_log.writer (boot, broker, since) VALUES ($1, $2, $3)
+    ON CONFLICT (boot) DO NOTHING";
+const BELIEVE: &str = "WITH wrong AS
+    (DELETE FROM mqtt_log.gap WHERE boot = $1 AND last IS NULL RETURNING boot)
+    UPDATE mqtt_log.writer SET is_complete = FALSE WHERE boot IN (SELECT boot FROM wrong)";
+const SETTLE: &str = "WITH former AS
+    (UPDATE mqtt_log.writer SET is_complete = TRUE
+     WHERE broker = $2 AND boot <> $1 AND NOT is_complete RETURNING boot, number)
+    INSERT INTO mqtt_log.gap (at, broker, boot, first, last, reason)
+    SELECT now(), $2, boot, number + 1, NULL, 'the broker ended without a word' FROM former
+    ON CONFLICT DO NOTHING";
+const NOTE_GAPS: &str = "INSERT INTO mqtt_log.gap (at, broker, boot, first, last, reason)
+    SELECT at, $1, $2, first, last, reason
+    FROM unnest($3::timestamptz[], $4::bigint[], $5::bigint[], $6::text[])
+        AS gap (at, first, last, reason)";
 
 const COPY: &str = "COPY mqtt_log.event (at, broker, boot, number, kind, client_id, user_name,
     address, listener, topic, qos, reason_code, reason, bytes, preview, count) FROM STDIN BINARY";

@@ -1,12 +1,13 @@
 //! Where rows go: a server, or a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
 use super::file::File;
-use super::row::Row;
+use super::portion::{Portion, Start};
 use super::server::Link;
 
 /// Makes a connection to the database; the error says why there is none.
@@ -31,8 +32,7 @@ pub(super) enum Trouble {
 
 /// The place, with what is open of it.
 pub(super) struct Sink {
-    broker: String,
-    boot: i64,
+    start: Arc<Start>,
     opened: Opened,
 }
 
@@ -42,12 +42,12 @@ enum Opened {
 }
 
 impl Sink {
-    pub(super) fn new(place: Place, broker: String, boot: i64) -> Self {
+    pub(super) fn new(place: Place, start: Arc<Start>) -> Self {
         let opened = match place {
             Place::Server(connect) => Opened::Server { connect, link: None },
             Place::File(path) => Opened::File(File::new(path)),
         };
-        Self { broker, boot, opened }
+        Self { start, opened }
     }
 
     /// Whatever it has begun ends with it; the next write opens it anew.
@@ -59,19 +59,27 @@ impl Sink {
     }
 
     /// Writes rows, all or none.
-    pub(super) async fn write(&mut self, rows: &[Row], now_millis: u64) -> Result<(), Trouble> {
-        let Self { broker, boot, opened } = self;
+    pub(super) async fn write(&mut self, portion: &Portion) -> Result<(), Trouble> {
+        let Self { start, opened } = self;
         match opened {
             Opened::Server { connect, link } => {
                 if link.is_none() {
                     let client = connect().await.map_err(Trouble::Absent)?;
-                    *link = Some(Link::open(client, broker, *boot, now_millis).await?);
+                    *link = Some(Link::open(client, start).await?);
                 }
                 let link = link.as_mut().expect("it was opened");
-                link.write(rows).await
+                link.write(portion).await
             }
             // The runtime beside the shards may wait for a disk.
-            Opened::File(file) => tokio::task::block_in_place(|| file.write(rows, broker, *boot)),
+            Opened::File(file) => tokio::task::block_in_place(|| file.write(portion)),
+        }
+    }
+
+    /// Nothing is to come of earlier starts: what they have not said is missing.
+    pub(super) async fn settle(&mut self) -> Result<(), Trouble> {
+        match &mut self.opened {
+            Opened::Server { link: Some(link), .. } => link.settle(&self.start).await,
+            Opened::Server { link: None, .. } | Opened::File(_) => Ok(()),
         }
     }
 

@@ -1,105 +1,207 @@
 //! The task that writes what waits, however long that takes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ActivityOptions;
+use super::portion::{Missing, Portion};
 use super::ring::Ring;
-use super::row::Row;
 use super::sink::{Sink, Trouble};
+use super::stock::Stock;
 use crate::ports::clock::Tick;
 use crate::runtime::Clock;
 
-/// Writes batches, one behind the other.
+/// Writes portions, one behind the other.
 pub(super) struct Writer {
     sink: Sink,
+    stock: Stock,
     days: u32,
     ring: Arc<Ring>,
     clock: Clock,
     /// When what is too old is removed next.
     sweep_at: Tick,
-    /// Whether the log has said what is wrong.
-    has_complained: bool,
+    trouble: Option<Setbacks>,
+    /// Whether the last rows were given up.
+    has_refused: bool,
+    /// Whether it was said what earlier starts have not told.
+    is_settled: bool,
+    /// The start and the number of the last row that is written.
+    told: (i64, i64),
+}
+
+/// What went wrong since the last success.
+struct Setbacks {
+    pause: Duration,
+    refusals: u32,
+}
+
+/// What writes, and what is written.
+pub(super) struct Parts {
+    pub(super) sink: Sink,
+    pub(super) stock: Stock,
+    pub(super) days: u32,
 }
 
 impl Writer {
-    pub(super) fn new(options: ActivityOptions, ring: Arc<Ring>, clock: Clock) -> Self {
-        let ActivityOptions { place, broker, boot, days, limits: _ } = options;
-        let (sink, sweep_at) = (Sink::new(place, broker, boot), clock.now());
-        Self { sink, days, ring, clock, sweep_at, has_complained: false }
+    pub(super) fn new(parts: Parts, ring: Arc<Ring>, clock: Clock) -> Self {
+        let (Parts { sink, stock, days }, sweep_at) = (parts, clock.now());
+        let (trouble, has_refused, is_settled, told) = Default::default();
+        Self { sink, stock, days, ring, clock, sweep_at, trouble, has_refused, is_settled, told }
     }
 
     pub(super) async fn run(mut self) {
-        while self.ring.arrival().await {
-            // Rows that come together are written together.
-            self.ring.rest(LINGER).await;
-            let rows = self.ring.take(BATCH_MAX);
-            self.write(&rows).await;
+        while self.stock.arrival().await {
+            self.rest().await;
+            self.stock.keep_what_is_due();
+            let Some(mut portion) = self.stock.front() else { continue };
+            portion.told = self.told_of(&portion);
+            if self.has_refused {
+                portion.before = Missing::Refused;
+            }
+            match self.write(&portion).await {
+                Ok(()) => self.note_success(&portion),
+                Err(trouble) => self.note_trouble(&trouble, &portion),
+            }
+            if self.trouble.is_some() && self.ring.is_closed() {
+                break;
+            }
+            self.settle().await;
             self.sweep().await;
         }
+        self.note_end();
         self.ring.end();
     }
 
-    /// Writes a batch, again and again if need be. One that the server refuses is given up.
-    async fn write(&mut self, rows: &[Row]) {
-        let (mut pause, mut refusals) = (PAUSE_FIRST, 0);
-        loop {
-            let written = self.sink.write(rows, self.clock.unix_millis());
-            let tried = tokio::time::timeout(ANSWER_WITHIN, written).await;
-            let trouble = match tried {
-                Ok(Ok(())) => {
-                    self.note_success(rows.len());
-                    return;
-                }
-                Ok(Err(trouble)) => trouble,
-                Err(_) => Trouble::Absent("no answer".to_owned()),
-            };
-            self.sink.close();
-            refusals += u32::from(matches!(trouble, Trouble::Refused(_)));
-            self.complain(&trouble);
-            if refusals > REFUSALS_MAX || self.ring.is_closed() {
-                self.ring.note_lost(rows.len());
-                return;
+    /// Rows that come together are written together; trouble is given time to pass.
+    async fn rest(&mut self) {
+        let Some(Setbacks { pause, .. }) = self.trouble else {
+            if self.stock.is_alone() {
+                self.ring.rest(LINGER).await;
             }
-            self.ring.rest(pause).await;
-            pause = (pause * 2).min(PAUSE_LONGEST);
+            return;
+        };
+        let Self { ring, stock, .. } = self;
+        let mut pause = pin!(ring.rest(pause));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut pause => return,
+                () = stock.pressure() => stock.keep(),
+            }
         }
     }
 
-    fn note_success(&mut self, count: usize) {
-        self.ring.note_written(count);
-        if std::mem::take(&mut self.has_complained) {
+    async fn write(&mut self, portion: &Portion) -> Result<(), Trouble> {
+        let Self { sink, stock, .. } = self;
+        tend(stock, sink.write(portion)).await
+    }
+
+    /// The last row of its start that we were told is written.
+    fn told_of(&self, portion: &Portion) -> i64 {
+        let (boot, number) = self.told;
+        if boot == portion.start.boot { number } else { 0 }
+    }
+
+    fn note_success(&mut self, portion: &Portion) {
+        self.ring.note_written(portion.rows_after(portion.told).count());
+        self.told = (portion.start.boot, portion.last().max(portion.told));
+        self.has_refused = false;
+        self.stock.advance(portion);
+        if self.trouble.take().is_some() {
             tracing::info!("the activity log is written again");
         }
     }
 
-    fn complain(&mut self, trouble: &Trouble) {
+    /// A portion that is refused again and again is given up.
+    fn note_trouble(&mut self, trouble: &Trouble, portion: &Portion) {
+        let setbacks = self.note_setback(trouble);
+        setbacks.refusals += u32::from(matches!(trouble, Trouble::Refused(_)));
+        if setbacks.refusals > REFUSALS_MAX {
+            setbacks.refusals = 0;
+            self.has_refused = true;
+            self.ring.note_lost(portion.rows.len());
+            self.stock.advance(portion);
+        }
+    }
+
+    /// Whatever was begun ends, and what waits is kept.
+    fn note_setback(&mut self, trouble: &Trouble) -> &mut Setbacks {
+        self.sink.close();
+        self.stock.keep();
         self.ring.counters().note_failure();
-        if !std::mem::replace(&mut self.has_complained, true) {
-            let (Trouble::Absent(why) | Trouble::Refused(why)) = trouble;
+        let (Trouble::Absent(why) | Trouble::Refused(why)) = trouble;
+        if self.trouble.is_none() {
             tracing::warn!(
                 why,
                 "the activity log is not written: rows wait, then they are dropped"
+            );
+        }
+        let setbacks = self.trouble.get_or_insert(Setbacks { pause: PAUSE_FIRST, refusals: 0 });
+        setbacks.pause = (setbacks.pause * 2).min(PAUSE_LONGEST);
+        setbacks
+    }
+
+    /// When nothing is left of earlier starts, it is said what they have not told.
+    async fn settle(&mut self) {
+        if self.is_settled || self.trouble.is_some() || self.stock.has_former() {
+            return;
+        }
+        let Self { sink, stock, .. } = self;
+        match tend(stock, sink.settle()).await {
+            Ok(()) => self.is_settled = true,
+            Err(trouble) => {
+                // Who may not do so now may not later.
+                self.is_settled = matches!(trouble, Trouble::Refused(_));
+                self.note_setback(&trouble);
+            }
+        }
+    }
+
+    fn note_end(&mut self) {
+        self.stock.keep();
+        let left = self.ring.waiting() + self.stock.in_hand();
+        if left > 0 {
+            tracing::warn!(rows = left, "the last rows of the activity log are lost");
+        } else if self.ring.counters().spool_bytes() > 0 {
+            tracing::info!(
+                "the last rows of the activity log are on the disk: the next start writes them"
             );
         }
     }
 
     /// Removes days that are too old, now and then.
     async fn sweep(&mut self) {
-        if self.clock.now() < self.sweep_at {
+        if self.clock.now() < self.sweep_at || self.trouble.is_some() {
             return;
         }
         let oldest_day = (self.clock.unix_millis() / DAY_MILLIS).saturating_sub(self.days.into());
-        let forgotten = self.sink.forget_before(oldest_day);
-        match tokio::time::timeout(ANSWER_WITHIN, forgotten).await {
-            // It goes on behind the next batch.
-            Ok(Ok(true)) => return,
-            Ok(Err(Trouble::Absent(why) | Trouble::Refused(why))) => {
-                tracing::debug!(why, "old days of the activity log stay for now");
+        let Self { sink, stock, .. } = self;
+        match tend(stock, sink.forget_before(oldest_day)).await {
+            // It goes on behind the next portion.
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(trouble) => {
+                self.note_setback(&trouble);
             }
-            Ok(Ok(false)) | Err(_) => {}
         }
         self.sweep_at = self.clock.now().plus_millis(SWEEP_MILLIS);
+    }
+}
+
+/// Waits for the database, not for ever. What comes meanwhile is kept on the disk when it takes long.
+async fn tend<T>(
+    stock: &mut Stock,
+    work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    let mut work = pin!(tokio::time::timeout(ANSWER_WITHIN, work));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => {
+                return done.unwrap_or_else(|_| Err(Trouble::Absent("no answer".to_owned())));
+            }
+            () = stock.pressure() => stock.keep(),
+        }
     }
 }
 
@@ -107,11 +209,9 @@ impl Writer {
 pub(super) const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
 const SWEEP_MILLIS: u64 = 3_600 * 1_000;
 const LINGER: Duration = Duration::from_millis(200);
-/// Rows of a batch.
-const BATCH_MAX: usize = 4_096;
-/// How long the server has for a batch.
+/// How long the server has for a portion.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
-/// How often a batch is tried that the server does not want.
+/// How often a portion is tried that the server does not want.
 const REFUSALS_MAX: u32 = 3;

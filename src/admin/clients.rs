@@ -125,6 +125,7 @@ pub(super) async fn end(
             Ending::Unknown if told.is_none() => return Err(AdminError::UnknownClient(client_id)),
             Ending::Unknown | Ending::Ended => {
                 tracing::info!(client_id, "a session was ended by an operator");
+                context.note(Some(&client_id), "the session was ended by an operator");
                 return Ok(StatusCode::NO_CONTENT);
             }
             Ending::Told(key) => told = Some(key),

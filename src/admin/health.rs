@@ -70,6 +70,11 @@ impl Health {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// What an acknowledgement outlives, where a server has said so.
+    fn promise(&self) -> Option<String> {
+        self.store.get().and_then(|store| store.promise())
+    }
+
     fn standing(&self) -> Standing {
         *self.standing.lock()
     }
@@ -120,10 +125,19 @@ pub(super) async fn startupz(State(context): State<Arc<AdminContext>>) -> Respon
 /// Traffic is welcome.
 pub(super) async fn readyz(State(context): State<Arc<AdminContext>>) -> Response {
     match context.health.unready() {
-        None => match context.health.degraded() {
-            Some(degraded) => Json(json!({ "status": "ok", "degraded": degraded })).into_response(),
-            None => Json(json!({ "status": "ok" })).into_response(),
-        },
+        None => {
+            let health = &context.health;
+            let parts = [
+                ("status", Some("ok".to_owned())),
+                ("degraded", health.degraded()),
+                ("promise", health.promise()),
+            ];
+            let body: serde_json::Map<_, _> = parts
+                .into_iter()
+                .filter_map(|(name, text)| Some((name.to_owned(), text?.into())))
+                .collect();
+            Json(body).into_response()
+        }
         Some(reason) => unavailable(reason),
     }
 }

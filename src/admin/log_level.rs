@@ -35,6 +35,7 @@ pub(super) async fn change(
     let level = parse(&body)?;
     context.log.set_level(level);
     tracing::info!(%level, "the log level was changed by an operator");
+    context.note(None, &format!("the log level was changed to {level} by an operator"));
     Ok(Json(Level { level: level.to_string() }))
 }
 

@@ -46,6 +46,19 @@ pub struct AdminContext {
     pub cluster: Option<ClusterReport>,
     /// Who may ask for what.
     pub access: Arc<Access>,
+    /// Who is told what an operator does.
+    pub witness: Option<Witness>,
+}
+
+/// Is told of an act: the client it is done to, if there is one, and what it is, in words.
+pub type Witness = Box<dyn Fn(Option<&str>, &str) + Send + Sync>;
+
+impl AdminContext {
+    fn note(&self, client_id: Option<&str>, act: &str) {
+        if let Some(witness) = &self.witness {
+            witness(client_id, act);
+        }
+    }
 }
 
 /// Makes the answer to `GET /cluster`.

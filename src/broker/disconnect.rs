@@ -215,6 +215,7 @@ impl Turn<'_> {
             self.publish_will(&will);
         }
         self.keep_end(&client);
+        self.tell_of_end(&client);
         self.withdraw_subscriptions(&client.session);
         let unsent = client.session.mailbox().close();
         let unacknowledged = client.session.end();

@@ -107,5 +107,12 @@ pub enum Event {
         bytes: usize,
         /// Its beginning.
         preview: Box<[u8]>,
+        /// For how many publishes it stands.
+        every: u32,
+    },
+    /// A Session with Subscriptions has ended, and they with it. It is there where the last three are.
+    SessionEnded {
+        /// The client that had it last.
+        card: Arc<ClientCard>,
     },
 }

@@ -10,6 +10,7 @@ use crate::broker::durable::keeper::Keeper;
 use crate::broker::event::Event;
 use crate::broker::peers::message_ids::MessageIds;
 use crate::broker::routes::Fanout;
+use crate::broker::telling::Passed;
 use crate::ports::clock::Tick;
 use crate::ports::message::Delivery;
 use crate::routing::{RouteCache, RouteCacheLimits};
@@ -26,6 +27,8 @@ pub struct Shard {
     pub(crate) dead_letters: Vec<Delivery>,
     /// What happened since somebody last asked.
     pub(crate) events: Vec<Event>,
+    /// Publishes that were not told because others are.
+    pub(crate) passed: Passed,
     /// Identifiers for messages that other brokers may see.
     pub(crate) message_ids: MessageIds,
     /// Whether a way to another broker was getting full: whoever publishes there is to slow down.
@@ -52,6 +55,7 @@ impl Shard {
             inbox: VecDeque::new(),
             dead_letters: Vec::new(),
             events: Vec::new(),
+            passed: Passed::default(),
             message_ids: MessageIds::default(),
             is_congested: false,
             keeper: broker.durable.as_ref().map(|durable| Keeper::new(Arc::clone(durable))),

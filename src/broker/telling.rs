@@ -13,8 +13,34 @@ use crate::ports::message::Message;
 pub struct Telling {
     /// Subscriptions that begin and end.
     pub subscriptions: bool,
-    /// Publishes to topics that match one of these.
-    pub publishes: Vec<TopicFilter>,
+    /// Of which publishes: the first whose filter matches decides. None are told of others.
+    pub publishes: Vec<Sample>,
+}
+
+/// Which publishes to some topics are told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sample {
+    /// The topics.
+    pub filter: TopicFilter,
+    /// One in so many of each shard; none when zero.
+    pub every: u32,
+}
+
+/// How many publishes a shard has passed over, for each sample.
+#[derive(Debug, Default)]
+pub(crate) struct Passed(Vec<u32>);
+
+impl Passed {
+    /// Whether the next publish is the one that is told: the first is, and each that is so many later.
+    fn is_turn_of(&mut self, index: usize, every: u32) -> bool {
+        if self.0.len() <= index {
+            self.0.resize(index + 1, 0);
+        }
+        let Some(passed) = self.0.get_mut(index).filter(|_| every > 0) else { return false };
+        let is_turn = *passed == 0;
+        *passed = (*passed + 1) % every;
+        is_turn
+    }
 }
 
 impl Turn<'_> {
@@ -46,8 +72,10 @@ impl Turn<'_> {
 
     #[cold]
     fn tell_of_publish_if_wanted(&mut self, client: &Client, message: &Message) {
-        let filters = &self.broker.options.telling.publishes;
-        if !filters.iter().any(|filter| filter.matches(&message.topic)) {
+        let mut samples = self.broker.options.telling.publishes.iter().enumerate();
+        let decisive = samples.find(|(_, sample)| sample.filter.matches(&message.topic));
+        let Some((index, &Sample { every, .. })) = decisive else { return };
+        if !self.shard.passed.is_turn_of(index, every) {
             return;
         }
         let preview = message.payload.get(..PREVIEW_BYTES).unwrap_or(&message.payload);
@@ -57,9 +85,32 @@ impl Turn<'_> {
             qos: message.qos,
             bytes: message.payload.len(),
             preview: preview.into(),
+            every,
         });
+    }
+
+    /// A Session ends that has had Subscriptions.
+    pub(crate) fn tell_of_end(&mut self, client: &Client) {
+        let is_worth_it = client.session.subscriptions().next().is_some();
+        if self.broker.options.telling.subscriptions && is_worth_it {
+            self.shard.events.push(Event::SessionEnded { card: Arc::clone(&client.card) });
+        }
     }
 }
 
 /// What is told of a payload.
 const PREVIEW_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_so_many_is_told() {
+        let mut passed = Passed::default();
+        let turns: Vec<_> = (0..7).map(|_| passed.is_turn_of(2, 3)).collect();
+        assert_eq!(turns, [true, false, false, true, false, false, true]);
+        assert!(passed.is_turn_of(0, 1) && passed.is_turn_of(0, 1));
+        assert!(!passed.is_turn_of(1, 0));
+    }
+}

@@ -122,6 +122,7 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "PLACE" => ("file", "'file'"),
                 "WHEN" => ("enqueued", "'enqueued'"),
                 "FILTER=WHEN" => ("a/#=accepted", "'a/#=accepted'"),
+                "N:FILTER" => ("7:some/#", "'7:some/#'"),
                 _ => ("/some/where", "'/some/where'"),
             };
             let (name, variable) = (format!("--{}={text}", row.flag()), row.variable());

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use crate::activity::{ActivityLog, ActivityOptions, Connect, Place, RingLimits};
+use crate::activity::{ActivityLog, ActivityOptions, Connect, Place, RingLimits, SpoolOptions};
 use crate::broker::telling::Telling;
-use crate::config::{ActivityLog as Wanted, Config};
+use crate::config::{ActivityLog as Wanted, ByteSize, Config};
 use crate::gateway::mqtt::Observer;
 use crate::metrics::{Readings, Source};
 use crate::node::cluster::broker_name;
@@ -32,7 +32,7 @@ pub(super) fn telling(config: &Config) -> Telling {
     if !is_kept {
         return Telling::default();
     }
-    Telling { subscriptions: true, publishes: config.activity.activity_publishes.clone() }
+    Telling { subscriptions: true, publishes: config.activity.samples() }
 }
 
 /// Starts it, where the configuration wants one.
@@ -47,8 +47,15 @@ pub(super) fn start(
         Wanted::File => Place::File(config.broker.data_dir.join(FILE)),
         Wanted::Off => return None,
     };
+    let is_remote = matches!(place, Place::Server(_));
+    let bytes_max = config.activity.activity_spool_bytes_max.filter(|_| is_remote);
+    let spool = bytes_max.map(|ByteSize(bytes)| SpoolOptions {
+        directory: config.broker.data_dir.join(SPOOL),
+        bytes_max: bytes as u64,
+    });
     let options = ActivityOptions {
         place,
+        spool,
         broker: broker_name(config),
         boot: super::draw_seed().cast_signed(),
         days: config.activity.activity_days.get(),
@@ -77,13 +84,33 @@ impl Source for ActivitySource {
     fn read(&self, readings: &mut Readings) {
         let Self(log) = self;
         let counters = log.counters();
-        readings.gauge("activity_rows_waiting", "Rows to be written.", log.waiting());
+        for (name, help, value) in [
+            ("activity_rows_waiting", "Rows in memory that are to be written.", log.waiting()),
+            (
+                "activity_spool_bytes",
+                "Bytes of rows on the disk that are to be written.",
+                counters.spool_bytes(),
+            ),
+        ] {
+            readings.gauge(name, help, value);
+        }
         for (name, help, value) in [
             ("activity_rows_written", "Rows of the activity log.", counters.written()),
             (
                 "activity_rows_dropped",
                 "Rows that were not written: there was no room, or the database refused them.",
                 counters.dropped(),
+            ),
+            ("activity_rows_noted", "Rows there have been, written or not.", log.noted()),
+            (
+                "activity_rows_spooled",
+                "Rows that went by the disk because the database did not take them.",
+                counters.spooled(),
+            ),
+            (
+                "activity_segments_damaged",
+                "Files of rows that could not be read to their end.",
+                counters.damaged(),
             ),
             (
                 "activity_failures",
@@ -97,3 +124,4 @@ impl Source for ActivitySource {
 }
 
 const FILE: &str = "activity.sqlite";
+const SPOOL: &str = "activity-spool";

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{Node, StartError};
-use crate::admin::{self, Access, AdminContext, BoundAdmin, ClusterReport, Turns};
+use crate::admin::{self, Access, AdminContext, BoundAdmin, ClusterReport, Turns, Witness};
 use crate::broker::Broker;
 use crate::broker::turn::Turn;
 use crate::gateway::mqtt::ShardContext;
 use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
 use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
 use crate::node::activity::ActivitySource;
-use crate::node::cluster::ClusterSource;
+use crate::node::cluster::{ClusterSource, broker_name};
 use crate::node::store_source::StoreSource;
 use crate::runtime::{Clock, ShardHandle};
 
@@ -54,6 +54,13 @@ impl Node {
                 clock: self.clock,
             }),
             access,
+            witness: self.activity.clone().map(|log| {
+                let own = broker_name(&self.config);
+                let witness = move |client_id: Option<&str>, act: &str| {
+                    log.note_admin(client_id.unwrap_or(&own), act);
+                };
+                Box::new(witness) as Witness
+            }),
         };
         bound.serve(Arc::new(context), &self.background.handle()).map_err(StartError::System)
     }

@@ -257,6 +257,7 @@ impl Node {
             contexts: &self.contexts,
             health: Arc::clone(&self.health),
             shutdown: self.shutdown.clone(),
+            activity: self.activity.clone(),
         }
     }
 

@@ -50,6 +50,11 @@ pub trait Store: Send + Sync {
 
     /// How it is now.
     fn health(&self) -> StoreHealth;
+
+    /// What an acknowledgement outlives, in words, where that is not the store's own to say.
+    fn promise(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One submitter's way in. Its batches are carried out, and answered, in the order of their tickets.

@@ -121,7 +121,8 @@ impl Sessions {
             | Event::SubackLate { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }
-            | Event::Published { .. } => Ok(()),
+            | Event::Published { .. }
+            | Event::SessionEnded { .. } => Ok(()),
         }
     }
 

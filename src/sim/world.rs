@@ -331,7 +331,8 @@ impl World {
             | Event::SubackLate { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }
-            | Event::Published { .. } => {}
+            | Event::Published { .. }
+            | Event::SessionEnded { .. } => {}
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(super) struct Condition {
 #[derive(Debug, Default)]
 struct State {
     health: StoreHealth,
+    /// What is acknowledged outlives this.
+    promise: Option<String>,
     /// When the try that is under way began.
     busy_since: Option<Tick>,
 }
@@ -34,6 +36,16 @@ impl Condition {
     /// The same of a server, which the log names.
     pub(super) fn of_server(clock: Clock, counters: Arc<StoreCounters>, place: String) -> Self {
         Self { place: Some(place), ..Self::new(clock, counters) }
+    }
+
+    /// What a server has said of its commits.
+    pub(super) fn set_promise(&self, promise: String) {
+        self.state.lock().promise = Some(promise);
+    }
+
+    /// The same, for whoever asks.
+    pub(super) fn promise(&self) -> Option<String> {
+        self.state.lock().promise.clone()
     }
 
     /// A try begins.

@@ -1,11 +1,13 @@
 //! The activity log: what a broker writes down of its clients, asked of a real PostgreSQL.
 
+mod spool;
+
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use crate::conformance::Version;
-use crate::harness::{Broker, Postgres};
+use crate::harness::{Broker, Ensemble, Postgres, Ttl};
 
 /// A broker that writes its log into a fresh database of the shared server, and the database's name.
 fn start(server: &Postgres, arguments: &[&str]) -> (Broker, String) {
@@ -70,6 +72,100 @@ fn comings_and_goings_are_written_down() {
         stage.client("client").unwrap().cut().unwrap();
     }
     ask("SELECT connections FROM mqtt_log.flapping WHERE client_id = 'NAME'", "5");
+}
+
+#[test]
+fn one_publish_in_so_many_stands_for_all_of_them() {
+    let Some(server) = Postgres::shared() else { return };
+    let samples = ["--activity-samples", "10:t/some/#", "--activity-samples", "0:t/none"];
+    let all = ["--activity-publishes", "t/#", "--threads", "1"];
+    let (broker, database) = start(server, &[samples, all].concat());
+    let stage = broker.stage(Version::V5);
+    let mut client = stage.client("client").unwrap();
+    let publishes = |topic: &str, payload: &[u8], count: usize| {
+        stage.message(topic, payload).bytes().repeat(count)
+    };
+    client.send(&publishes("t/some/x", b"12345", 95));
+    client.send(&publishes("t/none", b"12345", 10));
+    // Not a text, and longer than what is kept of it.
+    client.send(&publishes("t/all", &[0xff; 300], 3));
+    client.ping().unwrap();
+    // started, connected, ten of 95, three.
+    written(&broker, 15);
+    let ask = |sql: &str, expected: &str| expect(server, &database, sql, expected);
+    let topics = "SELECT topic, publishes, bytes, publishers, owner = (SELECT client_id FROM
+        mqtt_log.connected) FROM mqtt_log.topic ORDER BY topic";
+    ask(topics, "t/all|3|900|1|t\nt/some/x|100|500|1|t");
+    let preview = "SELECT DISTINCT bytes, preview = decode(repeat('ff', 256), 'hex')
+        FROM mqtt_log.event WHERE topic = 't/all'";
+    ask(preview, "300|t");
+}
+
+#[test]
+fn subscriptions_have_an_end_and_filters_match() {
+    let Some(server) = Postgres::shared() else { return };
+    let (broker, database) = start(server, &[]);
+    let ask = |sql: &str, expected: &str| expect(server, &database, sql, expected);
+    let stage = broker.stage(Version::V5);
+    let mut client = stage.client("client").unwrap();
+    client.subscribe("plant/+/alarm", 1).unwrap();
+    client.subscribe("gone", 2).unwrap();
+    client.unsubscribe(&["gone"]).unwrap();
+    ask("SELECT topic FROM mqtt_log.subscription", "plant/+/alarm");
+    let at_all = "SELECT topic, until IS NULL FROM mqtt_log.subscription_history ORDER BY since";
+    ask(at_all, "plant/+/alarm|t\ngone|f");
+    let of =
+        "SELECT count(*) FROM mqtt_log.subscription WHERE mqtt_log.matches(topic, 'plant/1/alarm')";
+    ask(of, "1");
+    client.leave().unwrap();
+    ask(at_all, "plant/+/alarm|f\ngone|f");
+    for (filter, topic, matches) in [
+        ("a/+/c", "a/b/c", "t"),
+        ("a/+/c", "a/b/d/c", "f"),
+        ("a/#", "a", "t"),
+        ("a/#", "a/b/c", "t"),
+        ("a/#", "ab", "f"),
+        ("#", "a/b", "t"),
+        ("#", "$SYS/x", "f"),
+        ("+/x", "$SYS/x", "f"),
+        ("$SYS/#", "$SYS/x", "t"),
+        ("$share/g/a/+", "a/b", "t"),
+        ("a.b", "a.b", "t"),
+        ("a.b", "axb", "f"),
+        ("a$b/[x]", "a$b/[x]", "t"),
+        ("a\\b", "a\\b", "t"),
+    ] {
+        ask(&format!("SELECT mqtt_log.matches('{filter}', '{topic}')"), matches);
+    }
+}
+
+#[test]
+fn what_an_operator_does_is_written_down() {
+    let Some(server) = Postgres::shared() else { return };
+    let (broker, database) = start(server, &[]);
+    let stage = broker.stage(Version::V5);
+    let mut client = stage.client("client").unwrap();
+    let name = stage.client_id("client");
+    let (status, _) = broker.ask_admin("DELETE", &format!("/clients/{name}")).unwrap();
+    assert_eq!(status, 204);
+    client.refused(&[0x98]).unwrap();
+    let acts = "SELECT client_id, reason FROM mqtt_log.event WHERE kind = 'admin'";
+    expect(server, &database, acts, &format!("{name}|the session was ended by an operator"));
+}
+
+#[test]
+fn what_becomes_of_the_brokers_of_a_cluster_is_written_down() {
+    let Some(server) = Postgres::shared() else { return };
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let zookeeper = ensemble.with_fresh_chroot();
+    let arguments = ["--zookeeper", &zookeeper, "--link-port", "0"];
+    let (broker, database) = start(server, &arguments);
+    broker.wait_for_log("accepts connections");
+    let said = "SELECT string_agg(client_id || ' ' || reason, ', ' ORDER BY reason)
+        FROM mqtt_log.event WHERE kind = 'cluster' AND reason !~ 'now$'";
+    expect(server, &database, said, "b1 it is part of the cluster");
+    let leads = "SELECT client_id FROM mqtt_log.event WHERE reason = 'it leads now'";
+    expect(server, &database, leads, "b1");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What outlives the broker: it is killed, started again on the same directory, and asked.
 
 mod encrypted;
+mod failover;
 mod killed_under_load;
 mod postgres;
+mod server_trouble;
 mod sessions;
 mod trouble;
 mod wills;

@@ -65,6 +65,9 @@ pub fn log(event: &Event) {
             "a SUBACK waits for other brokers"
         ),
         // For the activity log alone: too much for a person to read.
-        Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::Published { .. } => {}
+        Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published { .. }
+        | Event::SessionEnded { .. } => {}
     }
 }

@@ -33,6 +33,7 @@ use self::receiver::LinkReceiver;
 use self::registry::TopicRegistry;
 use self::relaying::LinkNews;
 use self::task::ClusterTask;
+use crate::activity::ActivityLog;
 use crate::admin::Health;
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
@@ -118,6 +119,7 @@ pub(super) struct Ground<'a> {
     pub(super) contexts: &'a Arc<[Arc<ShardContext>]>,
     pub(super) health: Arc<Health>,
     pub(super) shutdown: Shutdown,
+    pub(super) activity: Option<ActivityLog>,
 }
 
 /// What the rest of the node sees of the cluster.
@@ -254,6 +256,7 @@ impl Reachable {
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
         let task = ClusterTask {
             broker: Arc::clone(ground.broker),
+            activity: ground.activity.clone(),
             clock,
             context: ShardContext::new(ground.broker),
             coordination: Arc::clone(&zookeeper) as _,

@@ -14,6 +14,7 @@ use super::phase::Phase;
 use super::registry::{RegistryNews, TopicRegistry};
 use super::relaying::LinkNews;
 use super::status::Status;
+use crate::activity::ActivityLog;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
@@ -40,6 +41,7 @@ use crate::runtime::{Clock, Shutdown};
 #[expect(clippy::struct_excessive_bools, reason = "each is a step of its own, taken once")]
 pub(super) struct ClusterTask {
     pub(super) broker: Arc<Broker>,
+    pub(super) activity: Option<ActivityLog>,
     pub(super) clock: Clock,
     /// Turns that belong to no connection are had here.
     pub(super) context: ShardContext,
@@ -322,6 +324,16 @@ impl ClusterTask {
         }
     }
 
+    fn note(&self, broker: &str, what: &str) {
+        if let Some(activity) = &self.activity {
+            activity.note_cluster(broker, what);
+        }
+    }
+
+    fn own_name(&self) -> &str {
+        self.broker.peers().map_or("", |peers| peers.name())
+    }
+
     /// Does what the state machine wants done.
     fn carry_out(&mut self, output: Output) {
         match output {
@@ -329,6 +341,7 @@ impl ClusterTask {
             Output::MemberJoined(member) => self.meet(&member),
             Output::MemberChanged(member) => {
                 tracing::info!(member = %member.name, state = ?member.state, "a broker has changed");
+                self.note(&member.name, &format!("it is {:?} now", member.state).to_lowercase());
                 if let Some(peer) = self.broker.peers().and_then(|peers| peers.find(member.boot_id))
                 {
                     self.open_lane(self.clock.now(), &member, Arc::clone(peer.lane()));
@@ -340,6 +353,8 @@ impl ClusterTask {
             Output::Slots(map) => self.follow_slots(map),
             Output::Leading(is_leading) => {
                 tracing::info!(is_leading, "the leader of the cluster has changed");
+                let what = if is_leading { "it leads now" } else { "it leads no more" };
+                self.note(self.own_name(), what);
             }
             Output::Registered { listed, absent } => {
                 let listed = listed.iter().map(|member| member.boot_id);
@@ -380,6 +395,7 @@ impl ClusterTask {
     fn meet(&mut self, member: &Member) {
         let Some(peers) = self.broker.peers() else { return };
         tracing::info!(member = %member.name, address = member.link_address, "a broker is there");
+        self.note(&member.name, "it is there");
         let now = self.clock.now();
         let lane = self.context.run(&self.broker, now, |turn| turn.add_peer(peers, member));
         self.open_lane(now, member, lane);
@@ -390,8 +406,12 @@ impl ClusterTask {
         if is_suspect && self.may_be_leaving(&peer) {
             // Whether it is, its death tells in a moment.
             tracing::debug!(member = %peer.name(), "a broker has taken its znode away");
+        } else if is_suspect {
+            tracing::warn!(member = %peer.name(), "a broker is in doubt: its znode is gone");
+            self.note(peer.name(), "it is in doubt");
         } else {
-            tracing::warn!(member = %peer.name(), is_suspect, "a broker is in doubt, or no longer");
+            tracing::info!(member = %peer.name(), "a broker is in doubt no more");
+            self.note(peer.name(), "it is in doubt no more");
         }
         if let Some(wake) = peer.lane().set_suspect(is_suspect) {
             wake.wake();
@@ -403,8 +423,10 @@ impl ClusterTask {
         if let Some(peer) = peers.find(boot_id) {
             if self.may_be_leaving(&peer) {
                 tracing::info!(member = %peer.name(), "a broker has left");
+                self.note(peer.name(), "it has left");
             } else {
                 tracing::warn!(member = %peer.name(), "a broker was declared dead");
+                self.note(peer.name(), "it was declared dead");
             }
         }
         let now = self.clock.now();
@@ -439,6 +461,7 @@ impl ClusterTask {
     /// Others go on without us: our clients find another broker, and we come back as a new one.
     fn begin_life(&mut self) {
         tracing::error!("this broker was declared dead; its clients are let go and it joins anew");
+        self.note(self.own_name(), "it was declared dead, and joins anew");
         let Some(peers) = self.broker.peers() else { return };
         peers.set_admitting(false);
         self.is_up = false;
@@ -523,6 +546,7 @@ impl ClusterTask {
         peers.set_admitting(true);
         self.phase.send_replace(Phase::Joined);
         tracing::info!(peers = peers.live().len(), "this broker is part of the cluster");
+        self.note(self.own_name(), "it is part of the cluster");
     }
 }
 

@@ -1,8 +1,10 @@
 //! A connection whose schema is up to date.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::timeout;
 use tokio_postgres::{Client, Statement};
 
 use super::PostgresOptions;
@@ -19,7 +21,9 @@ impl PostgresOptions {
     ///
     /// Why not, in words.
     pub async fn connect(&self, tasks: &BackgroundHandle) -> Result<Client, String> {
-        let connected = self.config.connect(self.tls.clone()).await;
+        // A server that is stopped where it is takes a connection, and says nothing.
+        let connected = timeout(HANDSHAKE_WITHIN, self.config.connect(self.tls.clone())).await;
+        let connected = connected.map_err(|_| "the server says nothing".to_owned())?;
         let (client, connection) = connected.map_err(|error| {
             let (Failure::Transient(why) | Failure::Damaged(why) | Failure::Refused(why)) =
                 Failure::from(error);
@@ -43,19 +47,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects, and takes the steps that the schema lacks.
+    /// Takes the steps that the schema of a new connection lacks.
     pub(super) async fn open(
+        client: Client,
+        promise: Promise,
         options: &PostgresOptions,
-        tasks: &BackgroundHandle,
     ) -> Result<Self, Failure> {
-        // Whatever is wrong, it is wrong now: a password may be set, a database made.
-        let client = options.connect(tasks).await.map_err(Failure::Transient)?;
         migrate(&client).await?;
         client.batch_execute(SETTINGS).await?;
         if let Some(owner) = options.sole_owner {
             keep_others_out(&client, owner).await?;
         }
-        let promise = Promise::of(&client).await?;
         Ok(Self { client, promise, statements: Mutex::default() })
     }
 
@@ -108,6 +110,9 @@ async fn migrate(client: &Client) -> Result<(), Failure> {
     client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
     Ok(())
 }
+
+/// How long a connection may take, whatever number of servers is tried for it.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
 /// "mqttzoo", as a number.
 const LOCK: i64 = 0x6d_7174_747a_6f6f;

@@ -87,14 +87,17 @@ impl<'a> Group<'a> {
             client.query(&lock_owners, &params),
             client.query(&lock_sessions, &session_params),
         );
+        // The first that is refused says why; those behind it say that the transaction is aborted, which
+        // would be taken for a refusal of the batch.
         begun?;
+        let (owner_rows, session_rows) = (owner_rows?, session_rows?);
         let mut fences: BTreeMap<_, _> = named.into_iter().map(|id| (id, None)).collect();
-        for row in session_rows? {
+        for row in session_rows {
             let id = SessionId(row.try_get::<_, i64>(0)?.cast_unsigned());
             fences.insert(id, Some(Fence::of_row(&row, 1)?));
         }
         let mut alive = BTreeMap::new();
-        for row in owner_rows? {
+        for row in owner_rows {
             let owner = owner_of(row.try_get(0)?).ok_or(RowError("broker"))?;
             alive.insert(owner, row.try_get::<_, i16>(1)? == 0);
         }

@@ -72,6 +72,10 @@ impl Store for PostgresStore {
     fn health(&self) -> StoreHealth {
         self.condition.health()
     }
+
+    fn promise(&self) -> Option<String> {
+        self.condition.promise()
+    }
 }
 
 impl Drop for PostgresStore {

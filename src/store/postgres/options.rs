@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 use super::tls::{self, MakeTls, Trust};
 use crate::ports::store::OwnerId;
@@ -96,6 +96,12 @@ impl PostgresOptions {
             config.password(password);
         }
         config.application_name("mqttzoo");
+        // Only one of several can be written to, so that any order will do. A random one gets past a
+        // server that takes connections and says nothing.
+        let is_picky = config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite;
+        if is_picky && config.get_hosts().len().max(config.get_hostaddrs().len()) > 1 {
+            config.load_balance_hosts(LoadBalanceHosts::Random);
+        }
         let has_cafile = parts.cafile.is_some();
         if let Some(cafile) = parts.cafile {
             words.roots = Some(cafile.to_string_lossy().into_owned());
@@ -207,6 +213,8 @@ fn keep(pair: &str, words: &mut TrustWords) -> Option<String> {
             words.roots = Some(path.replace("%2F", "/"));
             None
         }
+        // A server that is not in recovery may be written to, unless somebody says otherwise.
+        ("target_session_attrs", "primary") => Some("target_session_attrs=read-write".to_owned()),
         _ => Some(pair.to_owned()),
     }
 }
@@ -231,6 +239,19 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_servers_the_one_is_wanted_that_takes_writes() {
+        for text in [
+            "host=a,b port=1,2 user=mqtt target_session_attrs=read-write",
+            "host=a,b port=1,2 user=mqtt target_session_attrs=primary",
+            "postgresql://mqtt@a:1,b:2/mqtt?target_session_attrs=read-write",
+        ] {
+            let config = PostgresOptions::parse(text).unwrap().config;
+            assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite, "{text}");
+            assert_eq!((config.get_hosts().len(), config.get_ports()), (2, &[1, 2][..]), "{text}");
+        }
+    }
 
     #[test]
     fn both_forms_are_understood() {

@@ -27,6 +27,8 @@ pub(super) struct Task {
     link: Option<Link>,
     /// What was said of its commits.
     told: Option<Promise>,
+    /// When it is asked again.
+    ask_at: Tick,
     /// Behind which message the search for those that nobody needs goes on.
     sweep_place: i64,
 }
@@ -40,8 +42,8 @@ impl Task {
         condition: Arc<Condition>,
         counters: Arc<StoreCounters>,
     ) -> Self {
-        let (link, told, sweep_place) = (None, None, i64::MIN);
-        Self { options, tasks, clock, intake, condition, counters, link, told, sweep_place }
+        let (link, told, ask_at, sweep_place) = (None, None, clock.now(), i64::MIN);
+        Self { options, tasks, clock, intake, condition, counters, link, told, ask_at, sweep_place }
     }
 
     pub(super) async fn run(mut self) {
@@ -148,6 +150,7 @@ impl Task {
             Some(link) => link,
             None => self.open().await?,
         };
+        self.ask_again(&link).await?;
         let mut outcomes = Outcomes::with_capacity(batches.len());
         if batches.is_empty() {
             link.client.batch_execute(PROBE).await?;
@@ -164,18 +167,31 @@ impl Task {
     }
 
     async fn open(&mut self) -> Result<Link, Failure> {
-        let opened = Link::open(&self.options, &self.tasks).await;
+        // Whatever is wrong, it is wrong now: a password may be set, a database made.
+        let client = self.options.connect(&self.tasks).await.map_err(Failure::Transient)?;
+        // Told before anything is written: that may be what has to wait.
+        let promise = Promise::of(&client).await?;
+        self.tell(promise.clone());
+        let opened = Link::open(client, promise, &self.options).await;
         if let Err(Failure::Refused(why)) = &opened {
             self.condition.set(StoreHealth::Broken(why.clone()));
         }
-        let link = opened?;
-        self.tell(link.promise);
-        Ok(link)
+        opened
+    }
+
+    /// Standbys come and go, and so does what is asked of them, while a connection lasts.
+    async fn ask_again(&mut self, link: &Link) -> Result<(), Failure> {
+        if self.clock.now() >= self.ask_at {
+            let promise = link.promise.again(&link.client).await?;
+            self.tell(promise);
+        }
+        Ok(())
     }
 
     /// Says what a commit is worth, when that is not what it was.
     fn tell(&mut self, promise: Promise) {
-        if self.told.replace(promise) == Some(promise) {
+        self.ask_at = self.clock.now().plus_millis(ASK_MILLIS);
+        if self.told.as_ref() == Some(&promise) {
             return;
         }
         let place = self.options.place();
@@ -184,11 +200,15 @@ impl Task {
         } else {
             tracing::info!("PostgreSQL at {place}: {promise}");
         }
+        self.condition.set_promise(promise.to_string());
+        self.told = Some(promise);
     }
 }
 
 /// How long after a failure the server is tried although nobody asks for anything.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
+/// How often somebody who stores something asks what that is worth.
+const ASK_MILLIS: u64 = 10_000;
 /// How long the server may take for one try, before the connection is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// What a try has at least, also where the time is nearly up.

@@ -40,11 +40,11 @@ fn readiness(mortal: &Mortal) -> String {
     body
 }
 
-fn wait_for_readiness(mortal: &Mortal, words: &str) {
+pub(super) fn wait_for_readiness(mortal: &Mortal, words: &str) {
     mortal.broker.wait_until(words, |_| readiness(mortal).contains(words));
 }
 
-fn wait_until_good(mortal: &Mortal) {
+pub(super) fn wait_until_good(mortal: &Mortal) {
     mortal.broker.wait_until("ready", |_| !readiness(mortal).contains("degraded"));
 }
 
@@ -63,7 +63,7 @@ fn connack(client: &mut Client) -> (u8, bool) {
 }
 
 /// The payloads that come up to this one. Nobody was told what became of `unanswered`: it may come.
-fn take_until(client: &mut Client, last: &[u8], unanswered: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn take_until(client: &mut Client, last: &[u8], unanswered: &[u8]) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     while payloads.last().is_none_or(|payload| payload != last) {
         payloads.extend(take(client, 1).into_iter().map(|message| message.payload));
@@ -74,7 +74,7 @@ fn take_until(client: &mut Client, last: &[u8], unanswered: &[u8]) -> Vec<Vec<u8
 }
 
 /// Clients that need no store do what they do.
-fn carry_on(mortal: &Mortal) {
+pub(super) fn carry_on(mortal: &Mortal) {
     let mut watcher = mortal.stage.client("watcher").unwrap();
     watcher.subscribe("q/#", 2).unwrap();
     let mut publisher = mortal.stage.client("plain").unwrap();

@@ -32,10 +32,7 @@ impl Postgres {
         if !is_installed() {
             return None;
         }
-        let directory = fresh_dir("postgres");
-        if let Some((user, group)) = server_user() {
-            chown(&directory, Some(user), Some(group)).expect("root may do so");
-        }
+        let directory = server_directory("postgres");
         let made = program("initdb")
             .args(["--username=mqtt", "--auth=trust", "--no-sync", "--encoding=UTF8"])
             .args(["--locale=C", "--pgdata"])
@@ -43,12 +40,16 @@ impl Postgres {
             .output()
             .expect("initdb is there");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        // A port that was free a moment ago may be taken now; then the server ends at once.
+        Some(Self::spawn_in(&directory))
+    }
+
+    /// A port that was free a moment ago may be taken now; then the server ends at once.
+    fn spawn_in(directory: &Path) -> Self {
         for _ in 0..5 {
             let mut server =
-                Self { directory: directory.clone(), port: free_port(), running: None };
+                Self { directory: directory.to_owned(), port: free_port(), running: None };
             if server.spawn() {
-                return Some(server);
+                return server;
             }
             std::mem::forget(server);
         }
@@ -119,6 +120,40 @@ impl Postgres {
         guardian.dismiss();
     }
 
+    /// A standby that follows this server, and takes no writes until it is promoted.
+    pub(crate) fn standby(&self) -> Self {
+        let directory = server_directory("standby");
+        let copied = program("pg_basebackup")
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"])
+            .args(["--no-sync", "--host=127.0.0.1", "--username=mqtt"])
+            .arg(format!("--port={}", self.port))
+            .arg("--pgdata")
+            .arg(directory.join("data"))
+            .output()
+            .expect("pg_basebackup is there");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        Self::spawn_in(&directory)
+    }
+
+    /// Makes a standby a server of its own.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.query("postgres", "SELECT pg_promote()"), "t");
+    }
+
+    /// Sets what can be set while it runs.
+    pub(crate) fn set(&self, setting: &str, value: &str) {
+        self.query("postgres", &format!("ALTER SYSTEM SET {setting} = '{value}'"));
+        self.query("postgres", "SELECT pg_reload_conf()");
+    }
+
+    /// Kills all of its processes as the kernel would, without a word.
+    pub(crate) fn kill_hard(&mut self) {
+        self.signal_all(Signal::KILL);
+        let Some((mut server, mut guardian)) = self.running.take() else { return };
+        let _gone = server.wait();
+        guardian.dismiss();
+    }
+
     /// Starts it again on what it wrote before.
     pub(crate) fn start_again(&mut self) {
         assert!(self.spawn(), "it had come up before");
@@ -172,7 +207,7 @@ fn wait_until_ready(log: ChildStderr) -> bool {
     let is_ready = lines
         .by_ref()
         .map_while(Result::ok)
-        .any(|line| line.contains("database system is ready to accept connections"));
+        .any(|line| line.contains("database system is ready to accept"));
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     is_ready
 }
@@ -182,6 +217,15 @@ impl Drop for Postgres {
         self.kill();
         let _gone = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A directory that belongs to whom the server runs as.
+pub(crate) fn server_directory(name: &str) -> PathBuf {
+    let directory = fresh_dir(name);
+    if let Some((user, group)) = server_user() {
+        chown(&directory, Some(user), Some(group)).expect("root may do so");
+    }
+    directory
 }
 
 /// A program of the server: it refuses to run as root.
@@ -195,7 +239,7 @@ fn program(name: &str) -> Command {
 }
 
 /// The user of Debian's package, when we are root.
-fn server_user() -> Option<(u32, u32)> {
+pub(crate) fn server_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
