@@ -423,55 +423,34 @@ fn a_broker_of_another_kind_stays_outside_until_there_is_nobody_else() {
     check(
         story,
         &expect![[r#"
-        start a,b
-             1000 a1 has slots [] dead []
-             1000 a1 is registered; listed [] absent []
-             1000 a1 leads
-             1000 b1 has slots [] dead []
-             1000 a1 sees b1 Joining
-             1000 b1 sees a1 Joining
-             1000 b1 is registered; listed ["a1"] absent []
-        run 10
-        set a,b up
-             1010 a1 has slots [a1:1024] dead []
-             1010 a1 sees that b1 is Up
-             1010 a1 has slots [a1:515 b1:509] dead []
-             1010 b1 sees that a1 is Up
-             1010 b1 has slots [a1:515 b1:509] dead []
-        run 10
-        start f
-             1020 f1 has slots [a1:515 b1:509] dead []
-             1020 f1 complains: this broker stays outside: a is of another cluster
-             1020 f1 complains: this broker stays outside: b is of another cluster
-        run 5000
-             2020 f1 complains: this broker stays outside: a is of another cluster
-             2020 f1 complains: this broker stays outside: b is of another cluster
-             3020 f1 complains: this broker stays outside: a is of another cluster
-             3020 f1 complains: this broker stays outside: b is of another cluster
-             4020 f1 complains: this broker stays outside: a is of another cluster
-             4020 f1 complains: this broker stays outside: b is of another cluster
-             5020 f1 complains: this broker stays outside: a is of another cluster
-             5020 f1 complains: this broker stays outside: b is of another cluster
-             6020 f1 complains: this broker stays outside: a is of another cluster
-             6020 f1 complains: this broker stays outside: b is of another cluster
-        show a
-             6020 a1 present ["b1"] suspect []
-        crash a,b
-        run 7000
-             7020 f1 complains: this broker stays outside: a is of another cluster
-             7020 f1 complains: this broker stays outside: b is of another cluster
-             8020 f1 complains: this broker stays outside: a is of another cluster
-             8020 f1 complains: this broker stays outside: b is of another cluster
-             9020 f1 complains: this broker stays outside: a is of another cluster
-             9020 f1 complains: this broker stays outside: b is of another cluster
-            10020 f1 complains: this broker stays outside: a is of another cluster
-            10020 f1 complains: this broker stays outside: b is of another cluster
-            11020 f1 complains: this broker stays outside: a is of another cluster
-            11020 f1 complains: this broker stays outside: b is of another cluster
-            12020 f1 is registered; listed [] absent ["a1", "b1"]
-            12020 f1 leads
-        show f
-            13020 f1 present [] suspect []
-    "#]],
+            start a,b
+                 1000 a1 has slots [] dead []
+                 1000 a1 is registered; listed [] absent []
+                 1000 a1 leads
+                 1000 b1 has slots [] dead []
+                 1000 a1 sees b1 Joining
+                 1000 b1 sees a1 Joining
+                 1000 b1 is registered; listed ["a1"] absent []
+            run 10
+            set a,b up
+                 1010 a1 has slots [a1:1024] dead []
+                 1010 a1 sees that b1 is Up
+                 1010 a1 has slots [a1:515 b1:509] dead []
+                 1010 b1 sees that a1 is Up
+                 1010 b1 has slots [a1:515 b1:509] dead []
+            run 10
+            start f
+                 1020 f1 has slots [a1:515 b1:509] dead []
+                 1020 f1 complains: this broker stays outside: a is of another cluster
+            run 5000
+            show a
+                 6020 a1 present ["b1"] suspect []
+            crash a,b
+            run 7000
+                12020 f1 is registered; listed [] absent ["a1", "b1"]
+                12020 f1 leads
+            show f
+                13020 f1 present [] suspect []
+        "#]],
     );
 }
