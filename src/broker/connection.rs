@@ -527,7 +527,7 @@ impl Connection {
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
         turn.resend(client, outbox_max);
         if client.waiting.is_some()
-            && let Err(cause) = turn.settle_waiting(client, waker)
+            && let Err(cause) = turn.settle_waiting(client, self.options.publish_hold_millis, waker)
         {
             self.close(turn, cause);
             return Progress::Idle;

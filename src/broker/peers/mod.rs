@@ -21,6 +21,7 @@ pub mod slot_news;
 pub mod ticket;
 mod tombstones;
 pub mod topics;
+mod verdict;
 pub mod waiting;
 pub mod wills;
 
