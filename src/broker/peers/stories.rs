@@ -15,6 +15,7 @@ mod groups;
 mod latest;
 mod lives;
 mod moves;
+mod recent;
 mod recovery;
 mod retained;
 mod slots;
