@@ -575,8 +575,8 @@ impl Connection {
             }
             Notice::Disconnect(reason_code) => EndCause::new(reason_code, reason_for(reason_code)),
             Notice::EndSession(reason_code) => {
-                turn.shard.counters.sessions_ended_by_operator.increment();
-                let reason = "the session was ended by an operator";
+                turn.count_end(reason_code);
+                let reason = end_reason_for(reason_code);
                 EndCause { ends_session: true, ..EndCause::new(reason_code, reason) }
             }
         };
@@ -829,7 +829,17 @@ fn reason_for(reason_code: ReasonCode) -> &'static str {
     if reason_code == ReasonCode::QuotaExceeded {
         return "the queue of this client is full";
     }
+    if reason_code == ReasonCode::ServerBusy {
+        return "this broker has lost touch with its cluster";
+    }
     reason_code.name()
+}
+
+fn end_reason_for(reason_code: ReasonCode) -> &'static str {
+    if reason_code == ReasonCode::AdministrativeAction {
+        return "the session was ended by an operator";
+    }
+    "this broker was declared dead by its cluster"
 }
 
 /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.

@@ -19,6 +19,7 @@ pub mod event;
 pub mod expire;
 mod held;
 pub mod latest;
+pub mod letting_go;
 pub mod options;
 pub mod peers;
 pub mod permissions;

@@ -13,6 +13,7 @@ mod crowds;
 mod gone;
 mod groups;
 mod latest;
+mod letting_go;
 mod lives;
 mod moves;
 mod recent;
