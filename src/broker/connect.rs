@@ -374,7 +374,7 @@ impl Turn<'_> {
         if let Some(name) = name {
             mailbox = mailbox.stored(name, 1, None, 0);
         }
-        if self.broker.peers().is_some() && agreed.session_expiry_secs > 0 {
+        if self.broker.peers().is_some() {
             mailbox = mailbox.recalling();
         }
         let session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);

@@ -31,7 +31,7 @@ use crate::mqtt::{
 };
 use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::ports::clock::Tick;
-use crate::ports::message::Message;
+use crate::ports::message::{Message, MessageId};
 use crate::session::mailbox::Notice;
 use crate::session::session::{Delivered, Published, Resent};
 
@@ -919,13 +919,16 @@ fn handle_repeat(
     if client.waiting.as_mut().is_some_and(|waiting| waiting.ask_again(id)) {
         return Ok(());
     }
-    if let (Some(peers), Some(left_out)) = (turn.broker.peers(), client.take_left_out(id)) {
+    if let (Some(peers), Some(unfinished)) = (turn.broker.peers(), client.take_left_out(id)) {
         if !may_publish(turn, client, &message) {
             let code = ReasonCode::NotAuthorized;
             return answer(turn, client, (message.qos, id), code, Some(NOT_AUTHORIZED));
         }
-        let message = Arc::new(turn.named(message));
-        let ticket = turn.publish_again(peers, &message, &left_out);
+        // Under the name it had: whoever has it knows it by that.
+        let name = unfinished.message;
+        let is_named = name != MessageId::NONE;
+        let message = if is_named { Message { id: name, ..message } } else { turn.named(message) };
+        let ticket = turn.publish_again(peers, &Arc::new(message), &unfinished.left_out);
         client.answer_repeat(id, Some(ticket));
         return Ok(());
     }

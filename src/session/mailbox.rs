@@ -225,7 +225,7 @@ pub struct Mailbox {
     budget: Arc<QueueBudget>,
     /// The Session it is the queue of, when that is stored.
     stored_as: Option<SessionRef>,
-    /// Whether its Session may move to another broker, and has to know then what it has taken.
+    /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
     state: Mutex<State>,
 }
@@ -331,7 +331,7 @@ impl Mailbox {
         Self { key, client_id, publisher, options, budget, stored_as, is_recalling, state }
     }
 
-    /// The same for a Session that may move to another broker.
+    /// The same for a Session of a broker that is one of several: a message may come to it twice.
     #[must_use]
     pub fn recalling(mut self) -> Self {
         self.is_recalling = true;
@@ -374,7 +374,7 @@ impl Mailbox {
         if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
             return Offer::NotKept;
         }
-        if self.has_moved_here(&state, &delivery) {
+        if self.is_known(&state, &delivery) {
             return Offer::Queued(None);
         }
         if state.is_backed_up() {
@@ -581,7 +581,7 @@ impl Mailbox {
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
-        if self.has_moved_here(&state, &delivery) {
+        if self.is_known(&state, &delivery) {
             state.discharge(1, delivery.message.charged_bytes());
             return Commit::Queued(None);
         }
@@ -592,12 +592,15 @@ impl Mailbox {
         }
     }
 
-    /// Whether it came with the Session, or had been taken before it came: then it is not to come
-    /// again.
+    /// Whether it came with the Session, or was taken lately, here or where the Session was before:
+    /// then it is not to come again.
     #[inline]
-    fn has_moved_here(&self, state: &State, delivery: &Delivery) -> bool {
-        let Some(moved) = &state.moved else { return false };
-        let is_known = moved_id(delivery).is_some_and(|id| moved.contains(&id));
+    fn is_known(&self, state: &State, delivery: &Delivery) -> bool {
+        let may_be_recent = delivery.qos == QoS::ExactlyOnce && state.recent.is_some();
+        if state.moved.is_none() && !may_be_recent {
+            return false;
+        }
+        let is_known = moved_id(delivery).is_some_and(|id| state.knows(id, may_be_recent));
         if is_known {
             self.budget.known.fetch_add(1, Ordering::Relaxed);
         }
@@ -912,6 +915,11 @@ impl State {
     fn is_backed_up(&self) -> bool {
         matches!(self.owner, Owner::Absent)
             || self.at_least_once.len() + self.at_most_once.len() >= IN_TRANSIT_MAX
+    }
+
+    fn knows(&self, id: MessageId, may_be_recent: bool) -> bool {
+        let has_moved = self.moved.as_ref().is_some_and(|moved| moved.contains(&id));
+        has_moved || may_be_recent && self.recent.as_ref().is_some_and(|recent| recent.knows(id))
     }
 
     fn take_order(&mut self) -> u64 {

@@ -115,6 +115,13 @@ impl Parts {
                 left_out.encode(out);
             });
         }
+        for (id, message) in left_out.named_in(wire) {
+            parts.put(|out| {
+                out.put_u8(LEFT_OUT_NAME);
+                out.put_u16(id.get());
+                out.put_u64(message.0);
+            });
+        }
         if wire >= RECENT_WIRE_MIN {
             for recent in contents.recent.chunks(RECENT_CHUNK) {
                 parts.put(|out| put_recent(recent, peers, out));
@@ -196,6 +203,9 @@ impl ReceivedSession {
             }),
             SUBSCRIBED => self.has_all_subscriptions = true,
             LEFT_OUT => self.left_out.add(packet_id(part)?, LeftOut::decode(part)?),
+            LEFT_OUT_NAME => {
+                self.left_out.name(packet_id(part)?, MessageId(part.try_get_u64()?));
+            }
             UNRELEASED => self.contents.unreleased.push(packet_id(part)?),
             FIRST_ID => self.contents.first_id = packet_id(part)?,
             AWAITS_PUBACK => in_flight.push(Entry::AwaitsPuback(delivery(part, peers)?)),
@@ -402,6 +412,7 @@ const ACKNOWLEDGED: u8 = 9;
 const QUEUED: u8 = 10;
 const LEFT_OUT: u8 = 11;
 const RECENT: u8 = 12;
+const LEFT_OUT_NAME: u8 = 13;
 
 /// The version of the wire that knows of messages that were taken lately.
 const RECENT_WIRE_MIN: u16 = 3;

@@ -9,16 +9,22 @@
 //! by the relay, or is declared dead, which takes seconds in either case. [`REMEMBERED_MILLIS`] is ten
 //! times as much and more.
 //!
-//! Invariants: the older stand first, at most [`IDS_MAX`] of them.
+//! Invariants: the older stand first, at most [`IDS_MAX`] of them, each once; the same stand in the set.
 
 use std::collections::VecDeque;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
 
 /// The message identifiers of one Session.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<Recalled>);
+pub(super) struct Recent {
+    order: VecDeque<Recalled>,
+    ids: HashSet<MessageId, FixedState>,
+}
 
 /// A message that a Session has taken, and when.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,43 +39,65 @@ impl Recent {
     /// It has taken this now. `false` when another one is forgotten before its time.
     pub(super) fn note(&mut self, id: MessageId, now: Tick) -> bool {
         self.forget_old(now);
-        let has_room = self.0.len() < IDS_MAX;
+        let has_room = self.order.len() < IDS_MAX;
         if !has_room {
-            self.0.pop_front();
+            self.forget_first();
         }
-        self.0.push_back(Recalled { id, at: now });
+        self.push(Recalled { id, at: now });
         has_room
+    }
+
+    /// Whether it has taken this.
+    #[inline]
+    pub(super) fn knows(&self, id: MessageId) -> bool {
+        self.ids.contains(&id)
     }
 
     /// It has taken these as well, where it was before. How many are forgotten before their time.
     pub(super) fn recall(&mut self, former: Vec<Recalled>) -> usize {
-        let mut all: Vec<_> = former.into_iter().chain(self.0.drain(..)).collect();
+        let mut all: Vec<_> = former.into_iter().chain(self.order.drain(..)).collect();
         all.sort_by_key(|one| one.at);
-        let forgotten = all.len().saturating_sub(IDS_MAX);
-        self.0 = all.into_iter().skip(forgotten).collect();
+        self.ids.clear();
+        for one in all {
+            self.push(one);
+        }
+        let forgotten = self.order.len().saturating_sub(IDS_MAX);
+        (0..forgotten).for_each(|_| self.forget_first());
         forgotten
     }
 
     /// All of it that may still matter, the older first.
     pub(super) fn take(mut self, now: Tick) -> Vec<Recalled> {
         self.forget_old(now);
-        self.0.into()
+        self.order.into()
+    }
+
+    fn push(&mut self, one: Recalled) {
+        if self.ids.insert(one.id) {
+            self.order.push_back(one);
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(first) = self.order.pop_front() {
+            self.ids.remove(&first.id);
+        }
     }
 
     fn forget_old(&mut self, now: Tick) {
         let is_old = |one: &Recalled| now.saturating_since(one.at) > REMEMBERED_MILLIS;
-        while self.0.front().is_some_and(is_old) {
-            self.0.pop_front();
+        while self.order.front().is_some_and(is_old) {
+            self.forget_first();
         }
-        if self.0.is_empty() && self.0.capacity() > IDLE_CAPACITY {
-            self.0 = VecDeque::new();
+        if self.order.is_empty() && self.order.capacity() > IDLE_CAPACITY {
+            *self = Self::default();
         }
     }
 }
 
 /// How long a message may come again: see above.
 pub(super) const REMEMBERED_MILLIS: u64 = 120_000;
-/// Of one Session: 64 KiB. One that takes more than 34 a second remembers less far back.
+/// Of one Session: 140 KiB at most. One that takes more than 34 a second remembers less far back.
 pub(super) const IDS_MAX: usize = 4_096;
 /// A memory that has run empty keeps room for this many.
 const IDLE_CAPACITY: usize = 64;
@@ -102,6 +130,7 @@ mod tests {
         let max = IDS_MAX as u64;
         assert!((0..max).all(|number| recent.note(MessageId(number), at(number))));
         assert!(!recent.note(MessageId(max), at(max)));
+        assert!(recent.knows(MessageId(1)) && !recent.knows(MessageId(0)));
         let kept = ids(recent, at(max));
         assert_eq!((kept.len(), kept[0]), (IDS_MAX, 1));
     }
@@ -111,7 +140,7 @@ mod tests {
         let recalled = |number| Recalled { id: MessageId(number), at: at(number) };
         let mut recent = Recent::default();
         let _room = recent.note(MessageId(2), at(2));
-        assert_eq!(recent.recall(vec![recalled(1), recalled(3)]), 0);
+        assert_eq!(recent.recall(vec![recalled(1), recalled(2), recalled(3)]), 0);
         assert_eq!(ids(recent, at(4)), [1, 2, 3]);
         let mut recent = Recent::default();
         let too_many = (1..=IDS_MAX as u64 + 2).map(recalled).collect();
