@@ -99,7 +99,7 @@ fn a_reservation_is_kept_or_given_back() {
             thread::spawn(move || {
                 let bytes = delivery().message.charged_bytes();
                 assert_eq!(mailbox.reserve(bytes, Tick::ZERO), Room::Reserved);
-                match mailbox.commit(delivery(), &mut None) {
+                match mailbox.commit(delivery(), Tick::ZERO, &mut None) {
                     Commit::Queued(waker) => wake(waker),
                     other @ (Commit::Stored(_) | Commit::Closed(_)) => panic!("{other:?}"),
                 }
@@ -124,7 +124,7 @@ fn what_a_session_that_ends_was_chosen_for_comes_back_once() {
                 let delivery = shared_delivery();
                 match mailbox.reserve(delivery.message.charged_bytes(), Tick::ZERO) {
                     Room::Reserved => {
-                        matches!(mailbox.commit(delivery, &mut None), Commit::Closed(_))
+                        matches!(mailbox.commit(delivery, Tick::ZERO, &mut None), Commit::Closed(_))
                     }
                     Room::NotNeeded => true,
                     Room::Full => panic!("it is empty"),

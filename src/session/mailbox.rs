@@ -12,6 +12,7 @@
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
 mod places;
+mod recent;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, S
 use crate::ports::store::{QueueEnds, SessionRef};
 pub use crate::session::mailbox::places::PageWanted;
 use crate::session::mailbox::places::Places;
+pub use crate::session::mailbox::recent::Recalled;
+use crate::session::mailbox::recent::Recent;
 use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
@@ -65,6 +68,8 @@ pub struct MailboxOptions {
 pub struct QueueBudget {
     leased: AtomicU64,
     refusals: AtomicU64,
+    known: AtomicU64,
+    forgotten: AtomicU64,
     bytes_max: u64,
 }
 
@@ -72,7 +77,8 @@ impl QueueBudget {
     /// A budget of `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { leased: AtomicU64::new(0), refusals: AtomicU64::new(0), bytes_max }
+        let [leased, refusals, known, forgotten] = [0; 4].map(AtomicU64::new);
+        Self { leased, refusals, known, forgotten, bytes_max }
     }
 
     /// Bytes that mailboxes hold or may take without asking again.
@@ -85,6 +91,18 @@ impl QueueBudget {
     #[must_use]
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// How often a message came that a Session had taken already, where it was before it moved.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// How often a Session forgot that it had taken a message because it had taken too many since.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     fn lease(&self, bytes: u64) -> bool {
@@ -207,6 +225,8 @@ pub struct Mailbox {
     budget: Arc<QueueBudget>,
     /// The Session it is the queue of, when that is stored.
     stored_as: Option<SessionRef>,
+    /// Whether a message may come twice, by different ways: its Session knows what it has taken.
+    is_recalling: bool,
     state: Mutex<State>,
 }
 
@@ -228,6 +248,8 @@ struct State {
     /// What came with a Session that moved here and may come again by the ways of the others.
     #[expect(clippy::box_collection, reason = "eight bytes for a mailbox that has none, not 24")]
     moved: Option<Box<BTreeSet<MessageId>>>,
+    /// What was taken lately, if anything was.
+    recent: Option<Box<Recent>>,
     /// Of a queue that is stored.
     places: Option<Box<Places>>,
     /// Bytes among [`Self::bytes`] that are not in memory.
@@ -299,13 +321,21 @@ impl Mailbox {
             full_since: None,
             dropped: 0,
             moved: None,
+            recent: None,
             places: None,
             bytes_left_out: 0,
         };
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        let stored_as = None;
-        Self { key, client_id, publisher, options, budget, stored_as, state: Mutex::new(state) }
+        let (stored_as, is_recalling, state) = (None, false, Mutex::new(state));
+        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, state }
+    }
+
+    /// The same for a Session of a broker that is one of several: a message may come to it twice.
+    #[must_use]
+    pub fn recalling(mut self) -> Self {
+        self.is_recalling = true;
+        self
     }
 
     /// The same for a Session that is stored as `session`, in which `next` is the place of the next
@@ -344,7 +374,7 @@ impl Mailbox {
         if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
             return Offer::NotKept;
         }
-        if state.has_moved_here(&delivery) {
+        if self.is_known(&state, &delivery) {
             return Offer::Queued(None);
         }
         if state.is_backed_up() {
@@ -359,12 +389,12 @@ impl Mailbox {
         if self.has_room(&mut state, bytes) {
             state.full_since = None;
             state.charge(bytes);
-            return match self.push(&mut state, delivery) {
+            return match self.push(&mut state, delivery, now) {
                 Pushed::Queued(wake) => Offer::Queued(wake),
                 Pushed::Stored(place) => Offer::Stored(place),
             };
         }
-        self.overflow(&mut state, delivery, bytes, now)
+        self.overflow(&mut state, delivery, now)
     }
 
     fn offer_at_most_once(&self, state: &mut State, delivery: Delivery, bytes: usize) -> Offer {
@@ -381,13 +411,11 @@ impl Mailbox {
         Offer::Queued(state.wake_for(QoS::AtMostOnce))
     }
 
-    fn overflow(&self, state: &mut State, delivery: Delivery, bytes: usize, now: Tick) -> Offer {
+    fn overflow(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
         let full_since = *state.full_since.get_or_insert(now);
         let has_refused_too_long = now.saturating_since(full_since) >= self.options.full_max_millis;
         match self.options.overflow {
-            Overflow::Reject if has_refused_too_long => {
-                self.displace(state, delivery, bytes, false)
-            }
+            Overflow::Reject if has_refused_too_long => self.displace(state, delivery, now, false),
             Overflow::Reject => Offer::Full,
             Overflow::DropNewest => {
                 state.dropped += 1;
@@ -398,8 +426,8 @@ impl Mailbox {
                 let notice = Notice::Disconnect(ReasonCode::QuotaExceeded);
                 Offer::Dropped(state.notify(notice))
             }
-            Overflow::DropOldest => self.displace(state, delivery, bytes, false),
-            Overflow::DeadLetter => self.displace(state, delivery, bytes, true),
+            Overflow::DropOldest => self.displace(state, delivery, now, false),
+            Overflow::DeadLetter => self.displace(state, delivery, now, true),
         }
     }
 
@@ -409,9 +437,10 @@ impl Mailbox {
         &self,
         state: &mut State,
         delivery: Delivery,
-        bytes: usize,
+        now: Tick,
         is_dead_letter: bool,
     ) -> Offer {
+        let bytes = delivery.message.charged_bytes();
         state.dropped += 1;
         let Some(oldest) = state.at_least_once.pop_front().map(|queued| queued.delivery) else {
             return Offer::Dropped(None);
@@ -421,7 +450,7 @@ impl Mailbox {
             return Offer::Dropped(None);
         }
         state.charge(bytes);
-        let (wake, place) = match self.push(state, delivery) {
+        let (wake, place) = match self.push(state, delivery, now) {
             Pushed::Queued(wake) => (wake, None),
             Pushed::Stored(place) => (None, Some(place)),
         };
@@ -430,7 +459,10 @@ impl Mailbox {
 
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
     /// the store.
-    fn push(&self, state: &mut State, mut delivery: Delivery) -> Pushed {
+    fn push(&self, state: &mut State, mut delivery: Delivery, now: Tick) -> Pushed {
+        if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
+            self.note_recent(state, &delivery, now);
+        }
         let (Some(session), Some(places)) = (self.stored_as, &mut state.places) else {
             return Pushed::Queued(state.push_at_least_once(delivery));
         };
@@ -546,7 +578,12 @@ impl Mailbox {
     }
 
     /// Queues a delivery that [`Self::reserve`] set room aside for.
-    pub fn commit(&self, mut delivery: Delivery, detached: &mut Option<Arc<Message>>) -> Commit {
+    pub fn commit(
+        &self,
+        mut delivery: Delivery,
+        now: Tick,
+        detached: &mut Option<Arc<Message>>,
+    ) -> Commit {
         let mut state = self.state.lock();
         if matches!(state.owner, Owner::Gone) {
             // The room that was set aside went with everything else.
@@ -555,14 +592,36 @@ impl Mailbox {
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
-        if state.has_moved_here(&delivery) {
+        if self.is_known(&state, &delivery) {
             state.discharge(1, delivery.message.charged_bytes());
             return Commit::Queued(None);
         }
         state.full_since = None;
-        match self.push(&mut state, delivery) {
+        match self.push(&mut state, delivery, now) {
             Pushed::Queued(wake) => Commit::Queued(wake),
             Pushed::Stored(place) => Commit::Stored(place),
+        }
+    }
+
+    /// Whether it came with the Session, or was taken lately, here or where the Session was before:
+    /// then it is not to come again.
+    #[inline]
+    fn is_known(&self, state: &State, delivery: &Delivery) -> bool {
+        let may_be_recent = delivery.qos == QoS::ExactlyOnce && state.recent.is_some();
+        if state.moved.is_none() && !may_be_recent {
+            return false;
+        }
+        let is_known = moved_id(delivery).is_some_and(|id| state.knows(id, may_be_recent));
+        if is_known {
+            self.budget.known.fetch_add(1, Ordering::Relaxed);
+        }
+        is_known
+    }
+
+    fn note_recent(&self, state: &mut State, delivery: &Delivery, now: Tick) {
+        let Some(id) = moved_id(delivery) else { return };
+        if !state.recent.get_or_insert_default().note(id, now) {
+            self.budget.forgotten.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -695,6 +754,7 @@ impl Mailbox {
     pub fn close(&self) -> Vec<Delivery> {
         let mut state = self.state.lock();
         state.owner = Owner::Gone;
+        state.recent = None;
         let shared = state.drain_shared();
         state.at_least_once = VecDeque::new();
         state.at_most_once = VecDeque::new();
@@ -706,30 +766,33 @@ impl Mailbox {
     }
 
     /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
-    /// order.
+    /// order, and what was taken lately.
     #[must_use]
-    pub fn hand_over(&self) -> Vec<Delivery> {
+    pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
         let mut state = self.state.lock();
         state.owner = Owner::Gone;
+        let recent = state.recent.take().map_or_else(Vec::new, |recent| recent.take(now));
         let queue = std::mem::take(&mut state.at_least_once);
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
         self.give_lease_back_when_empty(&mut state);
-        queue.into_iter().map(|queued| queued.delivery).collect()
+        (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
     }
 
     /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was
-    /// sent there and has not acknowledged. What has been collected here meanwhile comes behind, but
-    /// not what is among them, now or later, until [`Self::forget_moved`].
+    /// sent there and has not acknowledged, and `recent` was taken there lately. What has been
+    /// collected here meanwhile comes behind, but not what is among them, now or later, until
+    /// [`Self::forget_moved`].
     pub fn take_over<'a>(
         &self,
         queue: Vec<Delivery>,
         in_flight: impl Iterator<Item = &'a Delivery>,
+        recent: Vec<Recalled>,
     ) {
         let mut state = self.state.lock();
-        let mut moved = BTreeSet::new();
+        let mut moved: BTreeSet<_> = recent.iter().map(|one| one.id).collect();
         for delivery in in_flight {
             state.charge(delivery.message.charged_bytes());
             moved.extend(moved_id(delivery));
@@ -742,12 +805,17 @@ impl Mailbox {
         }
         for queued in collected {
             if moved_id(&queued.delivery).is_some_and(|id| moved.contains(&id)) {
+                self.budget.known.fetch_add(1, Ordering::Relaxed);
                 state.discharge(1, queued.delivery.message.charged_bytes());
             } else {
                 state.at_least_once.push_back(queued);
             }
         }
         state.moved = (!moved.is_empty()).then(|| Box::new(moved));
+        if !recent.is_empty() {
+            let forgotten = state.recent.get_or_insert_default().recall(recent);
+            self.budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+        }
     }
 
     /// Nothing that came with the Session is on its way here by any other way.
@@ -860,11 +928,9 @@ impl State {
             || self.at_least_once.len() + self.at_most_once.len() >= IN_TRANSIT_MAX
     }
 
-    /// Whether it came with the Session: then it is here.
-    #[inline]
-    fn has_moved_here(&self, delivery: &Delivery) -> bool {
-        let Some(moved) = &self.moved else { return false };
-        moved_id(delivery).is_some_and(|id| moved.contains(&id))
+    fn knows(&self, id: MessageId, may_be_recent: bool) -> bool {
+        let has_moved = self.moved.as_ref().is_some_and(|moved| moved.contains(&id));
+        has_moved || may_be_recent && self.recent.as_ref().is_some_and(|recent| recent.knows(id))
     }
 
     fn take_order(&mut self) -> u64 {
