@@ -385,11 +385,14 @@ impl ClusterTask {
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
         let Some(peer) = self.broker.peers().and_then(|peers| peers.find(boot_id)) else { return };
-        if is_suspect && self.may_be_leaving(&peer) {
+        let member = peer.name();
+        if !is_suspect {
+            tracing::info!(%member, "a broker is there again, in the same life");
+        } else if self.may_be_leaving(&peer) {
             // Whether it is, its death tells in a moment.
-            tracing::debug!(member = %peer.name(), "a broker has taken its znode away");
+            tracing::debug!(%member, "a broker has taken its znode away");
         } else {
-            tracing::warn!(member = %peer.name(), is_suspect, "a broker is in doubt, or no longer");
+            tracing::warn!(%member, "a broker is in doubt: its znode is gone");
         }
         if let Some(wake) = peer.lane().set_suspect(is_suspect) {
             wake.wake();
