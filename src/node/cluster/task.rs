@@ -410,15 +410,16 @@ impl ClusterTask {
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
         let Some(peer) = self.broker.peers().and_then(|peers| peers.find(boot_id)) else { return };
-        if is_suspect && self.may_be_leaving(&peer) {
+        let member = peer.name();
+        if !is_suspect {
+            tracing::info!(%member, "a broker is there again, in the same life");
+            self.note(member, "it is in doubt no more");
+        } else if self.may_be_leaving(&peer) {
             // Whether it is, its death tells in a moment.
-            tracing::debug!(member = %peer.name(), "a broker has taken its znode away");
-        } else if is_suspect {
-            tracing::warn!(member = %peer.name(), "a broker is in doubt: its znode is gone");
-            self.note(peer.name(), "it is in doubt");
+            tracing::debug!(%member, "a broker has taken its znode away");
         } else {
-            tracing::info!(member = %peer.name(), "a broker is in doubt no more");
-            self.note(peer.name(), "it is in doubt no more");
+            tracing::warn!(%member, "a broker is in doubt: its znode is gone");
+            self.note(member, "it is in doubt");
         }
         if let Some(wake) = peer.lane().set_suspect(is_suspect) {
             wake.wake();

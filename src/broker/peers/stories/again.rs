@@ -250,6 +250,22 @@ fn a_packet_identifier_that_is_used_again_is_for_all() {
     }
 }
 
+/// The queue of this client of broker 1 has room for one message: the second one is refused. When the
+/// client has made room its publisher sends that again.
+#[track_caller]
+fn check_full_and_again(cluster: &mut Cluster, name: &str) {
+    let writer = open(cluster, 0, "writer", 600);
+    sent(cluster, writer, "t", "one", 1);
+    sent(cluster, writer, "t", "two", 2);
+    assert!(cluster.is_closed(writer));
+    let (reader, got) = emptied(cluster, 1, name);
+    assert_eq!(got, ["one"]);
+    let writer = open(cluster, 0, "writer", 600);
+    sent(cluster, writer, "t", "two", 2);
+    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
+    assert_eq!(payloads(&cluster.received(reader)), ["two"]);
+}
+
 #[test]
 fn whose_queue_was_full_gets_a_message_that_is_sent_again_and_nobody_else() {
     let mut cluster = narrow_cluster(2);
@@ -259,16 +275,7 @@ fn whose_queue_was_full_gets_a_message_that_is_sent_again_and_nobody_else() {
         subscribed(&mut cluster, reader, "t", QoS::ExactlyOnce);
     }
     cluster.lose(far);
-    let writer = open(&mut cluster, 0, "writer", 600);
-    sent(&mut cluster, writer, "t", "one", 1);
-    sent(&mut cluster, writer, "t", "two", 2);
-    assert!(cluster.is_closed(writer));
-    let (far, got) = emptied(&mut cluster, 1, "far");
-    assert_eq!(got, ["one"]);
-    let writer = open(&mut cluster, 0, "writer", 600);
-    sent(&mut cluster, writer, "t", "two", 2);
-    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
-    assert_eq!(payloads(&cluster.received(far)), ["two"]);
+    check_full_and_again(&mut cluster, "far");
     assert_eq!(payloads(&cluster.received(near)), ["one", "two"]);
 }
 
@@ -281,16 +288,7 @@ fn a_group_that_was_full_gets_a_message_that_is_sent_again_and_nobody_else() {
     let member = open(&mut cluster, 1, "member", 600);
     subscribed(&mut cluster, member, "$share/g/t", QoS::ExactlyOnce);
     cluster.lose(member);
-    let writer = open(&mut cluster, 0, "writer", 600);
-    sent(&mut cluster, writer, "t", "one", 1);
-    sent(&mut cluster, writer, "t", "two", 2);
-    assert!(cluster.is_closed(writer));
-    let (member, got) = emptied(&mut cluster, 1, "member");
-    assert_eq!(got, ["one"]);
-    let writer = open(&mut cluster, 0, "writer", 600);
-    sent(&mut cluster, writer, "t", "two", 2);
-    assert_eq!(count(&cluster.received(writer), is_pubrec), 1);
-    assert_eq!(payloads(&cluster.received(member)), ["two"]);
+    check_full_and_again(&mut cluster, "member");
     assert_eq!(payloads(&cluster.received(reader)), ["one", "two"]);
 }
 
