@@ -614,6 +614,16 @@ impl Mailbox {
         state.notice
     }
 
+    /// The owner waits on, from now on with `waker`. `false` when there is something for it by now,
+    /// or somebody wants its Session: then it has been woken already and is to look first.
+    #[must_use]
+    pub fn wait_with(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        let Owner::Idle { waker: kept, .. } = &mut state.owner else { return false };
+        kept.clone_from(waker);
+        true
+    }
+
     fn give_lease_back_when_empty(&self, state: &mut State) {
         if state.leased > 0 && state.bytes == 0 && state.qos0_bytes == 0 {
             self.budget.give_back(state.leased);

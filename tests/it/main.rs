@@ -25,6 +25,7 @@ mod layering;
 mod limits;
 mod links;
 mod operation;
+mod parking;
 mod sim;
 mod splits;
 mod start_errors;
