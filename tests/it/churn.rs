@@ -65,7 +65,12 @@ fn quiet_broker() -> Broker {
     let arguments =
         ["--admin-port", "0", "--sys-interval-secs", "off", "--log", "warn", "--no-database"];
     // Whoever has nothing to do for a moment is parked, so that clients go while they are.
-    Broker::start(&[&arguments[..], &["--park-after-secs", "0"]].concat())
+    let broker = Broker::start(&[&arguments[..], &["--park-after-secs", "0"]].concat());
+    // Its own tasks are to be counted among those from before.
+    broker.wait_until("it serves", |broker| {
+        broker.ask_admin("GET", "/readyz").is_ok_and(|(status, _)| status == 200)
+    });
+    broker
 }
 
 /// Whether a process holds over five per cent more than it did.

@@ -3,20 +3,44 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::broker::Broker;
+use crate::broker::card::ClientCard;
 use crate::broker::connection::{Connection, Stage};
 use crate::broker::disconnect::Client;
+use crate::broker::durable::StoredClient;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::throttle::Throttle;
+use crate::broker::wills::KeptWill;
 use crate::ports::clock::Tick;
+use crate::session::folded::FoldedSession;
 
 /// An open connection for which nothing is to be done until its client says something, somebody
 /// wakes it, or its Keep Alive runs out.
 #[derive(Debug)]
 pub struct Dormant {
-    client: Box<Client>,
+    client: Kept,
     heard_at: Tick,
     has_published: bool,
     burdens_store: bool,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// There is more to it than can be folded.
+    Whole(Box<Client>),
+    Folded(FoldedClient),
+}
+
+/// What a [`Client`] is when nothing is in flight and nothing is owed. What it may publish is asked
+/// again.
+#[derive(Debug)]
+struct FoldedClient {
+    session: FoldedSession,
+    card: Arc<ClientCard>,
+    will: Option<Arc<KeptWill>>,
+    stored: Option<Box<StoredClient>>,
+    subscription_serial: u32,
+    session_expiry_secs: u32,
 }
 
 impl Connection {
@@ -41,7 +65,7 @@ impl Connection {
             return None;
         };
         Some(Dormant {
-            client,
+            client: client.fold(),
             heard_at: self.heard_at,
             has_published: self.throttle.has_published(),
             burdens_store: self.burdens_store,
@@ -53,19 +77,27 @@ impl Dormant {
     /// When its Keep Alive runs out [MQTT-3.1.2-22].
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.client.silent_at(self.heard_at)
+        let card = match &self.client {
+            Kept::Whole(client) => &client.card,
+            Kept::Folded(client) => &client.card,
+        };
+        silent_at(card, self.heard_at)
     }
 
     /// The connection as it was. Its next turn is due: it may have been woken.
     #[must_use]
-    pub fn wake_up(self, options: Arc<ConnectionOptions>) -> Connection {
+    pub fn wake_up(self, broker: &Broker, options: Arc<ConnectionOptions>) -> Connection {
         let mut throttle = Throttle::new(options.publish_rate_max, self.heard_at);
         if self.has_published {
             throttle.note();
         }
+        let client = match self.client {
+            Kept::Whole(client) => client,
+            Kept::Folded(folded) => folded.unfold(broker.seeds.hash),
+        };
         Connection {
-            origin: self.client.card.origin.clone(),
-            stage: Stage::Open(self.client),
+            origin: client.card.origin.clone(),
+            stage: Stage::Open(client),
             options,
             heard_at: self.heard_at,
             partial_since: None,
@@ -85,7 +117,39 @@ impl Client {
 
     /// When its Keep Alive runs out, if it was last heard at `heard_at` [MQTT-3.1.2-22].
     pub(super) fn silent_at(&self, heard_at: Tick) -> Option<Tick> {
-        let keep_alive_millis = u64::from(self.card.keep_alive_secs) * 1_500;
-        (keep_alive_millis > 0).then(|| heard_at.plus_millis(keep_alive_millis))
+        silent_at(&self.card, heard_at)
     }
+
+    /// Folds one that is at rest, as far as that goes.
+    fn fold(self: Box<Self>) -> Kept {
+        if self.complaints.has_more_to_say() {
+            return Kept::Whole(self);
+        }
+        let client = *self;
+        match client.session.fold() {
+            Ok(session) => Kept::Folded(FoldedClient {
+                session,
+                card: client.card,
+                will: client.will,
+                stored: client.stored,
+                subscription_serial: client.subscription_serial,
+                session_expiry_secs: client.session_expiry_secs,
+            }),
+            Err(session) => Kept::Whole(Box::new(Self { session, ..client })),
+        }
+    }
+}
+
+impl FoldedClient {
+    fn unfold(self, hash_seed: u64) -> Box<Client> {
+        let session = self.session.unfold(hash_seed);
+        let client = Client::new(session, self.card, self.session_expiry_secs, self.will);
+        let subscription_serial = self.subscription_serial;
+        Box::new(Client { stored: self.stored, subscription_serial, ..client })
+    }
+}
+
+fn silent_at(card: &ClientCard, heard_at: Tick) -> Option<Tick> {
+    let keep_alive_millis = u64::from(card.keep_alive_secs) * 1_500;
+    (keep_alive_millis > 0).then(|| heard_at.plus_millis(keep_alive_millis))
 }

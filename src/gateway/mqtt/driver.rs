@@ -413,7 +413,9 @@ impl<S: Link> Driver<S> {
     /// Arms the timer for the deadline of the state machine. A timer that goes off early is cheaper
     /// than one that is moved with every packet.
     fn arm_timer(&mut self, cx: &Context<'_>, now: Tick) {
-        let quiet_until = self.place.as_ref().map(|place| place.quiet_until(now));
+        // Who has said nothing yet cannot be parked.
+        let place = self.place.as_ref().filter(|_| self.phase != Phase::First);
+        let quiet_until = place.map(|place| place.quiet_until(now));
         let Some(at) = self.connection.deadline().into_iter().chain(quiet_until).min() else {
             return;
         };

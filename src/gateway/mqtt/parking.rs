@@ -147,7 +147,7 @@ impl<L: Link> ParkingPlace<L> {
         dormant: Dormant,
         options: &Arc<DriverOptions>,
     ) {
-        let due_secs = dormant.deadline().map(second_after);
+        let due_secs = due_secs(&dormant);
         let mut state = self.state.lock();
         let number = state.roll.add(Arc::clone(spot), due_secs);
         state.hold.get_or_insert_with(|| self.shard.hold(self.options.task_name));
@@ -159,7 +159,7 @@ impl<L: Link> ParkingPlace<L> {
             Token(number as usize),
             Interest::READABLE,
         );
-        spot.put(Parked { link, dormant, options: Arc::clone(options), number, due_secs });
+        spot.put(Parked { link, dormant, options: Arc::clone(options), number });
         if watched.is_err() {
             // Nobody would see what comes: back to where somebody does.
             Waker::from(Arc::clone(spot)).wake();
@@ -219,17 +219,17 @@ impl<L: Link> ParkingPlace<L> {
 
     /// Gives a connection a task of its own again.
     fn resume(self: &Arc<Self>, spot: &Spot<L>) {
-        let Some(Parked { link, dormant, options, number, due_secs }) = spot.take() else { return };
+        let Some(Parked { link, dormant, options, number }) = spot.take() else { return };
         // One that could not be registered is not known there.
         let _unknown = self.watching.deregister(&mut SourceFd(&link.as_fd().as_raw_fd()));
         let mut state = self.state.lock();
-        let _spot = state.roll.remove(number, due_secs);
+        let _spot = state.roll.remove(number, due_secs(&dormant));
         self.count.store(state.roll.len(), Ordering::Relaxed);
         let hold = if state.roll.is_empty() { state.hold.take() } else { None };
         drop(state);
         match L::resume(link) {
             Ok(stream) => {
-                let connection = dormant.wake_up(Arc::clone(&options.connection));
+                let connection = dormant.wake_up(&options.broker, Arc::clone(&options.connection));
                 let driver = Driver::resumed(stream, connection, options, Arc::clone(self));
                 self.shard.spawn(self.options.task_name, driver);
             }
@@ -240,7 +240,7 @@ impl<L: Link> ParkingPlace<L> {
     }
 
     fn lose(&self, dormant: Dormant, options: &DriverOptions, reason: &str) {
-        let mut connection = dormant.wake_up(Arc::clone(&options.connection));
+        let mut connection = dormant.wake_up(&options.broker, Arc::clone(&options.connection));
         self.context.run(&options.broker, self.clock().now(), |turn| {
             connection.handle_lost(turn, reason);
         });
@@ -270,7 +270,8 @@ fn watch(poll: Poll) -> io::Result<AsyncFd<Poll>> {
     AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)
 }
 
-/// The first whole second that is not before `deadline`.
-fn second_after(deadline: Tick) -> u32 {
-    u32::try_from(deadline.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
+/// The first whole second that is not before the deadline.
+fn due_secs(dormant: &Dormant) -> Option<u32> {
+    let millis = dormant.deadline()?.as_millis();
+    Some(u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX))
 }

@@ -26,8 +26,6 @@ pub(super) struct Parked<L: Link> {
     pub(super) options: Arc<DriverOptions>,
     /// Its number on the roll.
     pub(super) number: u32,
-    /// In which second it is to be looked at, whatever happens.
-    pub(super) due_secs: Option<u32>,
 }
 
 impl<L: Link> Spot<L> {
