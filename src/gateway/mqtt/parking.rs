@@ -2,7 +2,7 @@
 //!
 //! A task, a timer and a registration with the event loop cost more than the connection they are
 //! for. One that has been quiet for a while leaves them: what has to be kept of it lies in a
-//! [`Spot`], its socket is watched by an event loop of its own that lies inside the shard's, and one
+//! `Spot`, its socket is watched by an event loop of its own that lies inside the shard's, and one
 //! attendant a shard looks after all of them.
 //!
 //! Invariants: all of this happens on the thread of the shard but for the calling of wakers, which
