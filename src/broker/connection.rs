@@ -4,6 +4,7 @@
 //! [`Connection::advance`] for what others have for it, then it writes the outbox. The simulator does
 //! the same without a socket.
 
+mod dormant;
 mod entry;
 
 use std::sync::{Arc, Weak};
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Entrant, Former};
+pub use crate::broker::connection::dormant::Dormant;
 use crate::broker::connection::entry::Newcomer;
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
@@ -671,9 +673,7 @@ impl Connection {
             | Stage::Claiming { newcomer, .. }
             | Stage::Storing { newcomer, .. } => Some(newcomer.deadline),
             Stage::Open(client) => {
-                let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
-                let silent =
-                    (keep_alive_millis > 0).then(|| self.heard_at.plus_millis(keep_alive_millis));
+                let silent = client.silent_at(self.heard_at);
                 let packet_timeout = self.options.packet_timeout_millis;
                 let partial = self.partial_since.map(|since| since.plus_millis(packet_timeout));
                 silent.into_iter().chain(partial).min()

@@ -137,6 +137,31 @@ fn what_a_session_that_ends_was_chosen_for_comes_back_once() {
     });
 }
 
+/// The connection of an owner that has nothing to do is parked, and another waker stands for it: one
+/// of the two is called, and whoever hears of it first is the one to look.
+#[test]
+fn an_owner_that_changes_its_waker_is_woken_by_one_of_them() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = offering(&mailbox, 1);
+        let (mut inbox, (task, spot)) = (VecDeque::new(), (bell(), bell()));
+        loop {
+            mailbox.take(10, 10, &task.1, &mut inbox);
+            if !inbox.is_empty() {
+                break;
+            }
+            if mailbox.wait_with(&spot.1) {
+                spot.0.0.wait();
+            } else {
+                task.0.0.wait();
+            }
+        }
+        assert_eq!(inbox.len(), 1);
+        publisher.join().unwrap();
+    });
+}
+
 /// A publisher of `count` messages.
 fn offering(mailbox: &Arc<Mailbox>, count: usize) -> thread::JoinHandle<()> {
     let mailbox = Arc::clone(mailbox);

@@ -11,6 +11,7 @@
 //! lock. What the store has not answered for is not taken, and nothing behind it; what does not fit
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
+mod content;
 mod places;
 mod recent;
 
@@ -24,6 +25,7 @@ use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::ports::store::{QueueEnds, SessionRef};
+use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
 use crate::session::mailbox::places::Places;
 pub use crate::session::mailbox::recent::Recalled;
@@ -224,10 +226,10 @@ pub struct Mailbox {
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
     /// The Session it is the queue of, when that is stored.
-    stored_as: Option<SessionRef>,
+    stored_as: Option<Box<SessionRef>>,
     /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
-    state: Mutex<State>,
+    content: Mutex<Content>,
 }
 
 #[derive(Debug)]
@@ -308,27 +310,10 @@ impl Mailbox {
         options: Arc<MailboxOptions>,
         budget: Arc<QueueBudget>,
     ) -> Self {
-        let state = State {
-            at_least_once: VecDeque::new(),
-            at_most_once: VecDeque::new(),
-            next_order: 0,
-            messages: 0,
-            bytes: 0,
-            qos0_bytes: 0,
-            leased: 0,
-            owner: Owner::Absent,
-            notice: None,
-            full_since: None,
-            dropped: 0,
-            moved: None,
-            recent: None,
-            places: None,
-            bytes_left_out: 0,
-        };
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        let (stored_as, is_recalling, state) = (None, false, Mutex::new(state));
-        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, state }
+        let (stored_as, is_recalling, content) = (None, false, Mutex::new(Content::new()));
+        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, content }
     }
 
     /// The same for a Session of a broker that is one of several: a message may come to it twice.
@@ -349,8 +334,8 @@ impl Mailbox {
         left: Option<QueueEnds>,
         in_flight_max: usize,
     ) -> Self {
-        self.stored_as = Some(session);
-        let state = self.state.get_mut();
+        self.stored_as = Some(Box::new(session));
+        let state = self.content.get_mut().open();
         state.places = Some(Box::new(match left {
             None => Places::new(next),
             Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
@@ -370,7 +355,8 @@ impl Mailbox {
         detached: &mut Option<Arc<Message>>,
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
             return Offer::NotKept;
         }
@@ -381,20 +367,20 @@ impl Mailbox {
             delivery.message = detach(&delivery.message, detached);
         }
         if delivery.qos == QoS::AtMostOnce {
-            return self.offer_at_most_once(&mut state, delivery, bytes);
+            return self.offer_at_most_once(state, delivery, bytes);
         }
         if matches!(state.owner, Owner::Gone) {
             return Offer::NotKept;
         }
-        if self.has_room(&mut state, bytes) {
+        if self.has_room(state, bytes) {
             state.full_since = None;
             state.charge(bytes);
-            return match self.push(&mut state, delivery, now) {
+            return match self.push(state, delivery, now) {
                 Pushed::Queued(wake) => Offer::Queued(wake),
                 Pushed::Stored(place) => Offer::Stored(place),
             };
         }
-        self.overflow(&mut state, delivery, now)
+        self.overflow(state, delivery, now)
     }
 
     fn offer_at_most_once(&self, state: &mut State, delivery: Delivery, bytes: usize) -> Offer {
@@ -463,7 +449,8 @@ impl Mailbox {
         if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
             self.note_recent(state, &delivery, now);
         }
-        let (Some(session), Some(places)) = (self.stored_as, &mut state.places) else {
+        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
+        else {
             return Pushed::Queued(state.push_at_least_once(delivery));
         };
         let sequence = places.give();
@@ -481,7 +468,8 @@ impl Mailbox {
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
     /// take something now.
     pub fn confirm(&self, sequence: u64) -> Option<Waker> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.places.as_mut()?.settle(sequence);
         state.wake_for_certain()
     }
@@ -489,7 +477,8 @@ impl Mailbox {
     /// The store did not take the message of `bytes` bytes at `sequence`: nobody was told that it
     /// was accepted, and it is not sent.
     pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.places.as_mut()?.settle(sequence);
         let queue = &mut state.at_least_once;
         if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
@@ -505,14 +494,15 @@ impl Mailbox {
     /// it again under another place, so that this one is not read. `false` when there is no room to
     /// bear that in mind.
     pub fn doubt(&self, sequence: u64) -> bool {
-        let mut state = self.state.lock();
-        state.places.as_mut().is_none_or(|places| places.doubt(sequence))
+        let mut content = self.content.lock();
+        content.open().places.as_mut().is_none_or(|places| places.doubt(sequence))
     }
 
     /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
     /// asked for.
     pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let Some(places) = &mut state.places else { return };
         let mut last = None;
         let mut refilled = VecDeque::with_capacity(deliveries.len());
@@ -543,26 +533,27 @@ impl Mailbox {
 
     /// The store could not answer: it is asked again.
     pub fn note_unread(&self) {
-        if let Some(places) = &mut self.state.lock().places {
+        if let Some(places) = &mut self.content.lock().open().places {
             places.note_unread();
         }
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
     pub fn reserve(&self, bytes: usize, now: Tick) -> Room {
-        self.reserve_in(&mut self.state.lock(), bytes, now)
+        self.reserve_in(self.content.lock().open(), bytes, now)
     }
 
     /// Sets room aside where a publish may be refused, so that it can be all or nothing.
     pub fn reserve_if_rejecting(&self, bytes: usize, now: Tick) -> Room {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let full_millis = state.full_since.map_or(0, |since| now.saturating_since(since));
         let is_rejecting =
             self.options.overflow == Overflow::Reject && full_millis < self.options.full_max_millis;
         if !is_rejecting {
             return Room::NotNeeded;
         }
-        self.reserve_in(&mut state, bytes, now)
+        self.reserve_in(state, bytes, now)
     }
 
     fn reserve_in(&self, state: &mut State, bytes: usize, now: Tick) -> Room {
@@ -584,7 +575,8 @@ impl Mailbox {
         now: Tick,
         detached: &mut Option<Arc<Message>>,
     ) -> Commit {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         if matches!(state.owner, Owner::Gone) {
             // The room that was set aside went with everything else.
             return Commit::Closed(delivery);
@@ -597,7 +589,7 @@ impl Mailbox {
             return Commit::Queued(None);
         }
         state.full_since = None;
-        match self.push(&mut state, delivery, now) {
+        match self.push(state, delivery, now) {
             Pushed::Queued(wake) => Commit::Queued(wake),
             Pushed::Stored(place) => Commit::Stored(place),
         }
@@ -655,7 +647,8 @@ impl Mailbox {
         waker: &Waker,
         into: &mut VecDeque<Delivery>,
     ) -> Taken {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let mut window = window;
         for _ in 0..max {
             let Some(delivery) = state.pop_next(window > 0) else { break };
@@ -670,7 +663,7 @@ impl Mailbox {
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
             state.go_idle(waker, appetite);
-            self.give_lease_back_when_empty(&mut state);
+            self.give_lease_back_when_empty(state);
         }
         let wants_page = window > 0 && state.at_least_once.is_empty();
         let page = state.places.as_mut().filter(|_| wants_page).and_then(|places| places.ask());
@@ -679,9 +672,22 @@ impl Mailbox {
 
     /// The owner can send nothing now: only a notice wakes it, which is returned when there is one.
     pub fn rest(&self, waker: &Waker) -> Option<Notice> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.go_idle(waker, Appetite::Nothing);
         state.notice
+    }
+
+    /// The owner waits on, from now on with `waker`, and is not expected back soon. `false` when there
+    /// is something for it by now, or somebody wants its Session: then it has been woken already and
+    /// is to look first.
+    #[must_use]
+    pub fn wait_with(&self, waker: &Waker) -> bool {
+        let mut content = self.content.lock();
+        let Owner::Idle { waker: kept, .. } = &mut content.open().owner else { return false };
+        kept.clone_from(waker);
+        content.fold();
+        true
     }
 
     fn give_lease_back_when_empty(&self, state: &mut State) {
@@ -693,22 +699,24 @@ impl Mailbox {
 
     /// The client acknowledged `messages` deliveries of `bytes` bytes in all.
     pub fn acknowledge(&self, messages: usize, bytes: usize) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.discharge(messages, bytes);
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
     }
 
     /// Counts a message that is sent without having waited, so that its acknowledgement fits.
     pub fn charge(&self, bytes: usize) {
-        self.state.lock().charge(bytes);
+        self.content.lock().open().charge(bytes);
     }
 
     /// A connection becomes the owner.
     pub fn attach(&self) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Working;
         state.notice = None;
     }
@@ -717,7 +725,8 @@ impl Mailbox {
     /// what was chosen for a Shared Subscription and not sent is handed out for another member.
     #[must_use]
     pub fn detach(&self) -> Vec<Delivery> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Absent;
         state.notice = None;
         state.dropped += state.at_most_once.len() as u64;
@@ -727,14 +736,17 @@ impl Mailbox {
         for queued in &mut state.at_least_once {
             queued.delivery.message = detach(&queued.delivery.message, &mut None);
         }
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
+        // It may be away for long.
+        content.fold();
         shared
     }
 
     /// Takes back what [`Self::detach`] handed out and no other member of a Shared Subscription took,
     /// in its order.
     pub fn keep(&self, deliveries: Vec<Delivery>) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         if matches!(state.owner, Owner::Gone) {
             return;
         }
@@ -752,7 +764,8 @@ impl Mailbox {
     /// Subscription and not sent.
     #[must_use]
     pub fn close(&self) -> Vec<Delivery> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Gone;
         state.recent = None;
         let shared = state.drain_shared();
@@ -761,7 +774,7 @@ impl Mailbox {
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
         shared
     }
 
@@ -769,7 +782,8 @@ impl Mailbox {
     /// order, and what was taken lately.
     #[must_use]
     pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Gone;
         let recent = state.recent.take().map_or_else(Vec::new, |recent| recent.take(now));
         let queue = std::mem::take(&mut state.at_least_once);
@@ -777,7 +791,7 @@ impl Mailbox {
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
     }
 
@@ -791,7 +805,8 @@ impl Mailbox {
         in_flight: impl Iterator<Item = &'a Delivery>,
         recent: Vec<Recalled>,
     ) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let mut moved: BTreeSet<_> = recent.iter().map(|one| one.id).collect();
         for delivery in in_flight {
             state.charge(delivery.message.charged_bytes());
@@ -820,13 +835,13 @@ impl Mailbox {
 
     /// Nothing that came with the Session is on its way here by any other way.
     pub fn forget_moved(&self) {
-        self.state.lock().moved = None;
+        self.content.lock().open().moved = None;
     }
 
     /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
     /// Session as well.
     pub fn notify(&self, notice: Notice) -> Option<Waker> {
-        self.state.lock().notify(notice)
+        self.content.lock().open().notify(notice)
     }
 
     /// Whose mailbox it is.
@@ -845,7 +860,7 @@ impl Mailbox {
     #[inline]
     #[must_use]
     pub fn stored_as(&self) -> Option<SessionRef> {
-        self.stored_as
+        self.stored_as.as_deref().copied()
     }
 
     /// What marks the messages of its client.
@@ -857,16 +872,17 @@ impl Mailbox {
     /// Whether a connection owns the Session now.
     #[must_use]
     pub fn is_attended(&self) -> bool {
-        matches!(self.state.lock().owner, Owner::Working | Owner::Idle { .. })
+        matches!(self.content.lock().owner(), Owner::Working | Owner::Idle { .. })
     }
 
     /// Whether there is somebody to take more, and room for it.
     #[must_use]
     pub fn credit(&self) -> Credit {
-        let state = self.state.lock();
-        if matches!(state.owner, Owner::Absent | Owner::Gone) {
+        let content = self.content.lock();
+        if matches!(content.owner(), Owner::Absent | Owner::Gone) {
             return Credit::Short;
         }
+        let Content::Open(state) = &*content else { return Credit::Free };
         let options = &self.options;
         let is_beyond = |parts: usize| {
             state.messages.saturating_mul(parts) > options.messages_max
@@ -884,20 +900,25 @@ impl Mailbox {
     /// What is in it.
     #[must_use]
     pub fn counts(&self) -> MailboxCounts {
-        let state = self.state.lock();
-        MailboxCounts {
-            messages: state.messages,
-            bytes: state.bytes,
-            qos0_messages: state.at_most_once.len(),
-            dropped: state.dropped,
+        match &*self.content.lock() {
+            Content::Open(state) => MailboxCounts {
+                messages: state.messages,
+                bytes: state.bytes,
+                qos0_messages: state.at_most_once.len(),
+                dropped: state.dropped,
+            },
+            Content::Folded { dropped, .. } => {
+                MailboxCounts { dropped: *dropped, ..MailboxCounts::default() }
+            }
         }
     }
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        let leased = self.state.get_mut().leased;
-        self.budget.give_back(leased);
+        if let Content::Open(state) = self.content.get_mut() {
+            self.budget.give_back(state.leased);
+        }
     }
 }
 
@@ -922,6 +943,35 @@ fn moved_id(delivery: &Delivery) -> Option<MessageId> {
 }
 
 impl State {
+    fn new(owner: Owner, dropped: u64) -> Self {
+        Self {
+            at_least_once: VecDeque::new(),
+            at_most_once: VecDeque::new(),
+            next_order: 0,
+            messages: 0,
+            bytes: 0,
+            qos0_bytes: 0,
+            leased: 0,
+            owner,
+            notice: None,
+            full_since: None,
+            dropped,
+            moved: None,
+            recent: None,
+            places: None,
+            bytes_left_out: 0,
+        }
+    }
+
+    /// Whether nothing would be missed but the owner and what was ever dropped.
+    fn is_blank(&self) -> bool {
+        let is_empty = self.at_least_once.is_empty() && self.at_most_once.is_empty();
+        let is_charged = self.messages > 0 || self.bytes > 0 || self.leased > 0;
+        let is_marked = self.notice.is_some() || self.full_since.is_some() || self.moved.is_some();
+        let is_known = self.places.is_some() || self.recent.is_some();
+        is_empty && !is_charged && !is_marked && !is_known
+    }
+
     /// Whether what is queued now may wait for long.
     fn is_backed_up(&self) -> bool {
         matches!(self.owner, Owner::Absent)
