@@ -7,7 +7,7 @@
 use std::task::Waker;
 
 use crate::broker::disconnect::Client;
-use crate::broker::peers::again::LeftOut;
+use crate::broker::peers::again::Unfinished;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::mqtt::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
@@ -46,7 +46,7 @@ impl Verdict {
 
 /// Who has not taken a message of QoS 2, where others may have it. Nothing when it is new to all when it
 /// comes again: nobody has it, or it is not known who does not.
-pub(super) fn untaken(ticket: &PublishTicket) -> Option<Vec<LeftOut>> {
+pub(super) fn untaken(ticket: &PublishTicket) -> Option<Unfinished> {
     if ticket.poll(Waker::noop()) == Some(RemoteOutcome::Full) {
         return None;
     }

@@ -10,7 +10,7 @@ use std::task::Waker;
 use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::{STORE_TROUBLE, Step};
-use crate::broker::peers::again::{LeftOut, LeftOuts};
+use crate::broker::peers::again::{LeftOuts, Unfinished};
 use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::peers::verdict::{Verdict, untaken};
 use crate::broker::subscribe::UnconfirmedSubscribe;
@@ -208,8 +208,8 @@ impl Client {
         if verdict.is_success() {
             return;
         }
-        let Some(left_out) = publish.untaken() else { return self.forget_publish(publish.id) };
-        if !left_outs.note(publish.id, left_out) {
+        let Some(unfinished) = publish.untaken() else { return self.forget_publish(publish.id) };
+        if !left_outs.note(publish.id, unfinished) {
             counters.left_outs_forgotten.increment();
             self.forget_publish(publish.id);
         }
@@ -227,7 +227,7 @@ impl UnansweredPublish {
 
     /// For whom it comes again, where it is not to come as new. A client that sends QoS 1 again sends
     /// it to all.
-    fn untaken(&self) -> Option<Vec<LeftOut>> {
+    fn untaken(&self) -> Option<Unfinished> {
         match &self.answer {
             Answer::Pending(ticket) if self.qos == QoS::ExactlyOnce => untaken(ticket),
             Answer::Known(..) | Answer::Pending(_) => None,

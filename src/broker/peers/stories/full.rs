@@ -44,6 +44,7 @@ fn make_room(cluster: &mut Cluster) -> Vec<String> {
 }
 
 /// The Reason Codes and Strings of what publishes were answered with.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other packets answer no publish")]
 fn answers(packets: &[Packet]) -> Vec<(u16, ReasonCode, Option<String>)> {
     let answer = |packet: &Packet| match packet {
         Packet::Puback(ack) => {
