@@ -360,7 +360,7 @@ impl Mailbox {
         if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
             return Offer::NotKept;
         }
-        if self.is_known(&state, &delivery) {
+        if self.is_known(state, &delivery) {
             return Offer::Queued(None);
         }
         if state.is_backed_up() {
@@ -584,7 +584,7 @@ impl Mailbox {
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
-        if self.is_known(&state, &delivery) {
+        if self.is_known(state, &delivery) {
             state.discharge(1, delivery.message.charged_bytes());
             return Commit::Queued(None);
         }
