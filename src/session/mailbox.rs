@@ -672,6 +672,15 @@ impl Mailbox {
         shared
     }
 
+    /// Takes out what was chosen for a Shared Subscription and not sent: it is for another member.
+    #[must_use]
+    pub fn take_shared(&self) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        let shared = state.drain_shared();
+        self.give_lease_back_when_empty(&mut state);
+        shared
+    }
+
     /// Takes back what [`Self::detach`] handed out and no other member of a Shared Subscription took,
     /// in its order.
     pub fn keep(&self, deliveries: Vec<Delivery>) {

@@ -13,6 +13,7 @@ mod crowds;
 mod gone;
 mod groups;
 mod latest;
+mod left_behind;
 mod levels;
 mod lives;
 mod moves;
