@@ -108,17 +108,7 @@ impl Turn<'_> {
         self.end_client_for(client_id, only, ReasonCode::AdministrativeAction)
     }
 
-    /// Ends all Sessions, connected or not: others may have granted their Client Identifiers anew.
-    pub fn let_clients_go(&mut self, reason_code: ReasonCode) {
-        let mut client_ids = Vec::new();
-        self.broker.registry.for_each(|listed| client_ids.push(listed.client_id));
-        for client_id in client_ids {
-            // One that is moving between connections is let in by nobody who has no lease.
-            let _ending = self.end_client_for(&client_id, None, reason_code);
-        }
-    }
-
-    fn end_client_for(
+    pub(crate) fn end_client_for(
         &mut self,
         client_id: &str,
         only: Option<SessionKey>,
@@ -142,7 +132,7 @@ impl Turn<'_> {
         });
         let Some((times, Some(client))) = decided else { return Ending::Moving };
         self.broker.timers.cancel(&listed.client_id, times.unwrap_or_default());
-        self.shard.counters.sessions_ended_by_operator.increment();
+        self.count_end(reason_code);
         self.end_session(*client);
         self.surrender(client_id);
         Ending::Ended

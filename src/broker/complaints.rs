@@ -10,6 +10,12 @@ pub struct Complaints {
 }
 
 impl Complaints {
+    /// Whether the next line stands for others that were not written.
+    #[must_use]
+    pub fn has_more_to_say(&self) -> bool {
+        self.suppressed > 0
+    }
+
     /// Whether a line is due for what just happened, and how many were not since the last one.
     pub fn note(&mut self, now: Tick) -> Option<u32> {
         if now < self.quiet_until {

@@ -375,6 +375,9 @@ impl Turn<'_> {
         if let Some(name) = name {
             mailbox = mailbox.stored(name, 1, None, 0);
         }
+        if self.broker.peers().is_some() {
+            mailbox = mailbox.recalling();
+        }
         let session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
         let card = Arc::clone(card);
         let mut client = Client::new(session, card, agreed.session_expiry_secs, None);

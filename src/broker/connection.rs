@@ -4,6 +4,7 @@
 //! [`Connection::advance`] for what others have for it, then it writes the outbox. The simulator does
 //! the same without a socket.
 
+mod dormant;
 mod entry;
 
 use std::sync::{Arc, Weak};
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Entrant, Former};
+pub use crate::broker::connection::dormant::Dormant;
 use crate::broker::connection::entry::Newcomer;
 use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
@@ -31,7 +33,7 @@ use crate::mqtt::{
 };
 use crate::ports::auth::{AuthRequest, AuthVerdict, Authenticator, Completion, Identity};
 use crate::ports::clock::Tick;
-use crate::ports::message::Message;
+use crate::ports::message::{Message, MessageId};
 use crate::session::mailbox::Notice;
 use crate::session::session::{Delivered, Published, Resent};
 
@@ -578,8 +580,8 @@ impl Connection {
             }
             Notice::Disconnect(reason_code) => EndCause::new(reason_code, reason_for(reason_code)),
             Notice::EndSession(reason_code) => {
-                turn.shard.counters.sessions_ended_by_operator.increment();
-                let reason = "the session was ended by an operator";
+                turn.count_end(reason_code);
+                let reason = end_reason_for(reason_code);
                 EndCause { ends_session: true, ..EndCause::new(reason_code, reason) }
             }
         };
@@ -671,9 +673,7 @@ impl Connection {
             | Stage::Claiming { newcomer, .. }
             | Stage::Storing { newcomer, .. } => Some(newcomer.deadline),
             Stage::Open(client) => {
-                let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
-                let silent =
-                    (keep_alive_millis > 0).then(|| self.heard_at.plus_millis(keep_alive_millis));
+                let silent = client.silent_at(self.heard_at);
                 let packet_timeout = self.options.packet_timeout_millis;
                 let partial = self.partial_since.map(|since| since.plus_millis(packet_timeout));
                 silent.into_iter().chain(partial).min()
@@ -840,7 +840,17 @@ fn reason_for(reason_code: ReasonCode) -> &'static str {
     if reason_code == ReasonCode::QuotaExceeded {
         return "the queue of this client is full";
     }
+    if reason_code == ReasonCode::ServerBusy {
+        return "this broker has lost touch with its cluster";
+    }
     reason_code.name()
+}
+
+fn end_reason_for(reason_code: ReasonCode) -> &'static str {
+    if reason_code == ReasonCode::AdministrativeAction {
+        return "the session was ended by an operator";
+    }
+    "this broker was declared dead by its cluster"
 }
 
 /// Leaves a claim. A Session granted meanwhile is parked as if it had been owned.
@@ -920,13 +930,16 @@ fn handle_repeat(
     if client.waiting.as_mut().is_some_and(|waiting| waiting.ask_again(id)) {
         return Ok(());
     }
-    if let (Some(peers), Some(left_out)) = (turn.broker.peers(), client.take_left_out(id)) {
+    if let (Some(peers), Some(unfinished)) = (turn.broker.peers(), client.take_left_out(id)) {
         if !may_publish(turn, client, &message) {
             let code = ReasonCode::NotAuthorized;
             return answer(turn, client, (message.qos, id), code, Some(NOT_AUTHORIZED));
         }
-        let message = Arc::new(turn.named(message));
-        let ticket = turn.publish_again(peers, &message, &left_out);
+        // Under the name it had: whoever has it knows it by that.
+        let name = unfinished.message;
+        let is_named = name != MessageId::NONE;
+        let message = if is_named { Message { id: name, ..message } } else { turn.named(message) };
+        let ticket = turn.publish_again(peers, &Arc::new(message), &unfinished.left_out);
         client.answer_repeat(id, Some(ticket));
         return Ok(());
     }

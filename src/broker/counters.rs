@@ -125,6 +125,10 @@ counters! {
         packet_timeouts,
         /// Sessions ended by an operator.
         sessions_ended_by_operator,
+        /// Sessions ended because this broker had been declared dead.
+        sessions_ended_by_death,
+        /// Connections closed because the lease had ended, or this broker had been declared dead.
+        clients_let_go,
         /// Turns in which a publisher was not read because its rate was at its bound.
         reads_deferred_by_rate,
         /// Turns in which a publisher was not read because memory was above its high-water mark.

@@ -287,7 +287,7 @@ impl Turn<'_> {
                 progress: Progress::New,
                 ..delivery.clone()
             };
-            match target.mailbox.commit(again, &mut None) {
+            match target.mailbox.commit(again, self.now, &mut None) {
                 Commit::Stored(place) => {
                     let tag = target.tag.clone();
                     let manner = Manner { qos, retain: delivery.retain, tag };

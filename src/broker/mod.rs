@@ -21,6 +21,7 @@ pub mod expire;
 mod held;
 pub mod latest;
 pub mod left_behind;
+pub mod letting_go;
 pub mod options;
 pub mod peers;
 pub mod permissions;
@@ -272,6 +273,18 @@ impl Broker {
     #[must_use]
     pub fn queue_budget_refusals(&self) -> u64 {
         self.queue_budget.refusals()
+    }
+
+    /// How often a message came to a Session that had taken it where it was before it moved here.
+    #[must_use]
+    pub fn known_messages(&self) -> u64 {
+        self.queue_budget.known()
+    }
+
+    /// How often a Session that may move forgot too soon which message it had taken.
+    #[must_use]
+    pub fn forgotten_messages(&self) -> u64 {
+        self.queue_budget.forgotten()
     }
 }
 

@@ -4,17 +4,19 @@
 //! connection owns leaves a claim; the owner gives the Session up at its next turn and the claim is
 //! granted. Of several claims the newest stands, the others are told to go.
 
+mod part;
+
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::task::Waker;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::broker::card::ClientCard;
 use crate::broker::disconnect::Client;
 use crate::broker::places::{Place, Places};
+use crate::broker::registry::part::Part;
 use crate::ports::clock::Tick;
 use crate::session::mailbox::{Mailbox, Notice};
 
@@ -24,8 +26,6 @@ pub struct Registry {
     hashing: FixedState,
     places: Arc<Places>,
 }
-
-type Part = HashMap<Arc<str>, Entry, FixedState>;
 
 enum Entry {
     Owned {
@@ -139,7 +139,7 @@ impl Registry {
     #[must_use]
     pub fn new(sessions_max: usize, hash_seed: u64) -> Self {
         let hashing = FixedState::with_seed(hash_seed);
-        let part = || Mutex::new(HashMap::with_hasher(hashing.clone()));
+        let part = || Mutex::new(Part::new(hashing.clone()));
         Self {
             parts: (0..PARTS).map(|_| part()).collect(),
             places: Arc::new(Places::new(sessions_max)),
@@ -213,6 +213,7 @@ impl Registry {
             // The owner has its turn now; it looks before it sleeps.
             let _working = mailbox.notify(Notice::TakenOver);
         }
+        part.fold(client_id);
     }
 
     /// The owner gives the Client Identifier up: to the claim that waits, if any, else the Session
@@ -241,7 +242,7 @@ impl Registry {
     #[must_use]
     pub fn restore(&self, client_id: &Arc<str>, parked: Box<Parked>) -> bool {
         let mut part = self.part(client_id).lock();
-        if part.contains_key(client_id) || !self.places.take() {
+        if part.contains(client_id) || !self.places.take() {
             return false;
         }
         part.insert(Arc::clone(client_id), Entry::Parked(parked));
@@ -303,20 +304,19 @@ impl Registry {
     /// Whether somebody owns this Client Identifier, or its Session is parked.
     #[must_use]
     pub fn contains(&self, client_id: &str) -> bool {
-        self.part(client_id).lock().contains_key(client_id)
+        self.part(client_id).lock().contains(client_id)
     }
 
     /// What is known of one Client Identifier.
     #[must_use]
     pub fn find(&self, client_id: &str) -> Option<Listed> {
-        let part = self.part(client_id).lock();
-        part.get_key_value(client_id).map(|(id, entry)| entry.listed(id))
+        self.part(client_id).lock().find(client_id)
     }
 
     /// Calls `each` for every Client Identifier, part by part, in no particular order.
     pub fn for_each(&self, mut each: impl FnMut(Listed)) {
         for part in &self.parts {
-            let listed: Vec<_> = part.lock().iter().map(|(id, entry)| entry.listed(id)).collect();
+            let listed = part.lock().listed();
             listed.into_iter().for_each(&mut each);
         }
     }

@@ -34,6 +34,12 @@ impl Throttle {
         self.published > 0
     }
 
+    /// Whether it makes no difference to begin to count anew.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_congested && (self.rate_max == 0 || self.published <= 1)
+    }
+
     /// The way to another broker is getting full: the client is read a little later.
     pub fn note_congestion(&mut self) {
         self.is_congested = true;

@@ -36,6 +36,9 @@ options! {
         write_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(60),
         /// Seconds of silence after which TCP itself asks whether the peer is there.
         tcp_keep_alive_secs: NonZeroU32 as "SECONDS" = above_zero(60),
+        /// Seconds for which a plain TCP connection has nothing to do before it is parked: it is kept
+        /// with less memory until there is something. It takes up to twice as long to notice.
+        park_after_secs: u32 as "SECONDS" = 5,
         /// The longest keep alive, in seconds. A longer one, and none at all, is cut to this, as the
         /// client is told in CONNACK. A client of MQTT 3.1.1 cannot be told and keeps its own.
         keep_alive_max_secs: Option<NonZeroU16> as "SECONDS" = None,

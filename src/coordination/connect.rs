@@ -50,7 +50,10 @@ impl Connector {
             return Ok(Session::new(client, self.acls()));
         };
         let refused = |source| ConnectError::Chroot { path: chroot.to_owned(), source };
-        make_path(&client, chroot, self.acls()).await.map_err(refused)?;
+        if make_path(&client, chroot, self.acls()).await.map_err(refused)? {
+            // A cluster that begins, or a path with a slip of the pen in it.
+            tracing::info!(path = chroot, "there was no such path in ZooKeeper: it was made");
+        }
         let below = client.chroot(chroot).expect("a chroot was checked when it was parsed");
         Ok(Session::new(below, self.acls()))
     }
@@ -79,16 +82,18 @@ impl Connector {
     }
 }
 
-/// Creates `path` and its parents. One that is there may be in a place where we may not create.
+/// Creates `path` and its parents; whether it had to. One that is there may be in a place where we may
+/// not create.
 async fn make_path(
     client: &zk::Client,
     path: &str,
     acls: zk::Acls<'static>,
-) -> Result<(), zk::Error> {
+) -> Result<bool, zk::Error> {
     if client.check_stat(path).await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
-    client.mkdir(path, &zk::CreateMode::Persistent.with_acls(acls)).await
+    client.mkdir(path, &zk::CreateMode::Persistent.with_acls(acls)).await?;
+    Ok(true)
 }
 
 fn tls_options(tls: &Tls) -> Result<zk::TlsOptions, zk::Error> {

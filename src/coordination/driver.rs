@@ -74,9 +74,10 @@ impl Driver {
                     session.close().await;
                 }
                 End::Outlasted => {
-                    // Its client goes on, and answers nothing until it has a server.
+                    // Its client goes on, and answers nothing until it has a server: then it ends the
+                    // session. Until then, or until the ensemble ends it, what is ephemeral stays.
                     self.bury(&mut session, Duration::ZERO).await;
-                    session.abandon();
+                    drop(session);
                 }
                 End::Stopped => {
                     self.outbox.deliver_what_fits();

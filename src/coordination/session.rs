@@ -198,12 +198,6 @@ impl Session {
         }
     }
 
-    /// Lets go of a session that has no server. The client ends it when it finds one; until then, or
-    /// until the ensemble ends it, what is ephemeral stays.
-    pub(super) fn abandon(self) {
-        drop(self);
-    }
-
     fn has_room_for(&self, request: &Request) -> bool {
         let Request::Watch(path) = request else { return true };
         self.watches.paths().count() < WATCHES_MAX || self.watches.paths().any(|it| it == path)

@@ -125,6 +125,16 @@ impl Source for BrokerSource {
             "Times a queue was full because all queues together were.",
             self.0.queue_budget_refusals(),
         );
+        readings.counter(
+            "moved_messages_known",
+            "Messages that came to a Session that had them already, from where it was before.",
+            self.0.known_messages(),
+        );
+        readings.counter(
+            "moved_messages_forgotten",
+            "Messages that a Session forgot it had taken, because it took too many since.",
+            self.0.forgotten_messages(),
+        );
         self.levels(&totals, readings);
         self.limits(readings);
     }

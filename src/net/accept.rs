@@ -180,7 +180,8 @@ impl<S: Serve> Door<S> {
             | Stream::Unix(_)
             | Stream::Tls(_)
             | Stream::WebSocket(_)
-            | Stream::SecureWebSocket(_)) => {
+            | Stream::SecureWebSocket(_)
+            | Stream::Parked) => {
                 self.serve(Transport::new(stream, seat), peer, shard.clone());
             }
         }
@@ -275,7 +276,8 @@ fn remove_socket(path: &Path) {
 pub const CONNECTION_TASKS: [&str; 2] = [HANDSHAKE, CONNECTION];
 
 const HANDSHAKE: &str = "handshake";
-const CONNECTION: &str = "connection";
+/// The task of a client that is through its handshakes.
+pub const CONNECTION: &str = "connection";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const REFUSAL_LINES_PER_MINUTE: u32 = 6;
 const SETBACK_LINES_PER_MINUTE: u32 = 60;

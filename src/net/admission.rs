@@ -6,7 +6,7 @@ use crate::ports::clock::Tick;
 use crate::runtime::shard::ShardPlace;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,15 +134,19 @@ impl Drop for Seat {
 
 /// What counts as one address: an IPv4 address, or the /64 that one IPv6 customer has.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct AddressKey(IpAddr);
+enum AddressKey {
+    V4(Ipv4Addr),
+    /// The first half.
+    V6([u16; 4]),
+}
 
 impl AddressKey {
     fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            IpAddr::V4(v4) => Self(v4.into()),
+            IpAddr::V4(v4) => Self::V4(v4),
             IpAddr::V6(v6) => {
                 let [a, b, c, d, ..] = v6.segments();
-                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+                Self::V6([a, b, c, d])
             }
         }
     }

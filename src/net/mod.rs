@@ -26,7 +26,7 @@ mod websocket;
 mod websocket_frame;
 mod websocket_handshake;
 
-pub use accept::{AcceptContext, CONNECTION_TASKS, Serve};
+pub use accept::{AcceptContext, CONNECTION, CONNECTION_TASKS, Serve};
 pub use admission::ConnectionBudget;
 pub use bind::{BindError, BoundListener, ListenAddress, bind};
 pub use counters::{Count, NetCounters, Refusal, Setback};
@@ -36,5 +36,5 @@ pub use options::{
 };
 pub use peer::{Peer, PeerAddress, TransportKind};
 pub use tls::TlsReloader;
-pub use transport::Transport;
+pub use transport::{ParkedTransport, Transport};
 pub use websocket::WebSocketViolation;

@@ -3,6 +3,7 @@
 use super::admission::Seat;
 use super::websocket::WebSocket;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,6 +30,16 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     WebSocket(Box<WebSocket<TcpStream>>),
     SecureWebSocket(Box<WebSocket<TlsStream<TcpStream>>>),
+    /// It has been taken out: [`Transport::park`].
+    Parked,
+}
+
+/// A transport outside every event loop. It counts against its bounds as before.
+#[derive(Debug)]
+pub struct ParkedTransport {
+    stream: std::net::TcpStream,
+    /// After the stream: a place is free when the socket is closed.
+    seat: Option<Seat>,
 }
 
 impl Transport {
@@ -41,6 +52,41 @@ impl Transport {
         if let Some(seat) = &mut self.seat {
             seat.mark_established();
         }
+    }
+
+    /// Whether [`Self::park`] can take it out of its event loop: plain TCP has no state but the
+    /// system's.
+    #[must_use]
+    pub fn can_park(&self) -> bool {
+        matches!(self.stream, Stream::Tcp(_))
+    }
+
+    /// Takes the socket out of its event loop. What is left of the transport is closed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be parked, or the system does not let go of it.
+    pub fn park(&mut self) -> io::Result<ParkedTransport> {
+        let Stream::Tcp(stream) = std::mem::replace(&mut self.stream, Stream::Parked) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        Ok(ParkedTransport { stream: stream.into_std()?, seat: self.seat.take() })
+    }
+
+    /// Makes the socket known to the event loop of the caller again.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot watch another socket.
+    pub fn resume(parked: ParkedTransport) -> io::Result<Self> {
+        let ParkedTransport { stream, seat } = parked;
+        Ok(Self { stream: Stream::Tcp(TcpStream::from_std(stream)?), seat })
+    }
+}
+
+impl AsFd for ParkedTransport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -82,6 +128,7 @@ macro_rules! dispatch {
                 let $stream = Pin::new(&mut **inner);
                 $call
             }
+            Stream::Parked => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
 }
@@ -120,6 +167,7 @@ impl AsyncWrite for Transport {
             Stream::Tls(inner) => inner.is_write_vectored(),
             Stream::WebSocket(inner) => inner.is_write_vectored(),
             Stream::SecureWebSocket(inner) => inner.is_write_vectored(),
+            Stream::Parked => false,
         }
     }
 

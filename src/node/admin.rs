@@ -6,9 +6,9 @@ use super::{Node, StartError};
 use crate::admin::{self, Access, AdminContext, BoundAdmin, ClusterReport, Turns, Witness};
 use crate::broker::Broker;
 use crate::broker::turn::Turn;
-use crate::gateway::mqtt::ShardContext;
+use crate::gateway::mqtt::{ParkingPlace, ShardContext};
 use crate::metrics::{BrokerSource, Exposition, Readings, RuntimeSource, Source};
-use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, TransportKind};
+use crate::net::{ConnectionBudget, NetCounters, Refusal, Setback, Transport, TransportKind};
 use crate::node::activity::ActivitySource;
 use crate::node::cluster::{ClusterSource, broker_name};
 use crate::node::store_source::StoreSource;
@@ -80,6 +80,7 @@ impl Node {
                 budget: Arc::clone(&self.budget),
                 connections_max: self.connections_max as u64,
                 contexts: Arc::clone(&self.contexts),
+                parking: Arc::clone(&self.parking),
             }),
         ];
         if let Some(log) = self.activity.clone() {
@@ -103,6 +104,7 @@ struct NetSource {
     budget: Arc<ConnectionBudget>,
     connections_max: u64,
     contexts: Arc<[Arc<ShardContext>]>,
+    parking: Arc<[Arc<ParkingPlace<Transport>>]>,
 }
 
 impl Source for NetSource {
@@ -137,6 +139,12 @@ impl Source for NetSource {
             "connections_half_open",
             "Connections that have not finished their handshakes.",
             counters.half_open.value(),
+        );
+        let parked: usize = self.parking.iter().map(|place| place.len()).sum();
+        readings.gauge(
+            "connections_parked",
+            "Connections among them that have nothing to do and wait without a task.",
+            parked as u64,
         );
         readings.gauge("limit_connections", "Connections there may be.", self.connections_max);
         let cached: usize = self.contexts.iter().map(|context| context.cached_routes()).sum();

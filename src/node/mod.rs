@@ -12,6 +12,7 @@ mod drain;
 mod guards;
 mod housekeeping;
 mod options;
+mod parking;
 mod serve;
 mod signals;
 mod store;
@@ -29,10 +30,10 @@ use crate::auth::FileError;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::{Broker, Seeds};
 use crate::config::{Config, Surroundings, Warning};
-use crate::gateway::mqtt::ShardContext;
+use crate::gateway::mqtt::{ParkingPlace, ShardContext};
 use crate::net::{
     AcceptContext, BindError, BoundListener, ConnectionBudget, ListenAddress, NetCounters,
-    TlsReloader, bind,
+    TlsReloader, Transport, bind,
 };
 use crate::node::cluster::{Cluster, ClusterError, Ground, Membered, Reachable, Status};
 use crate::node::data_dir::{DataDir, DataDirError, Ports};
@@ -93,6 +94,8 @@ pub struct Node {
     background: Background,
     shards: Shards,
     contexts: Arc<[Arc<ShardContext>]>,
+    /// One for each shard.
+    parking: Arc<[Arc<ParkingPlace<Transport>>]>,
     guard_files: GuardFiles,
     reloaders: Vec<Arc<TlsReloader>>,
     admin_access: Option<Arc<Access>>,
@@ -175,6 +178,8 @@ impl Node {
         let broker = Arc::new(broker);
         let contexts: Arc<[_]> =
             (0..threads).map(|_| shard_context(&broker, activity.as_ref())).collect();
+        let parking = parking::open(&config, clock, &shards.handles(), &contexts);
+        let parking = parking.map_err(StartError::System)?;
         let connections_max = options::connections_max(&config, open_files);
         let mut node = Self {
             broker,
@@ -185,6 +190,7 @@ impl Node {
             background,
             shards,
             contexts,
+            parking,
             guard_files,
             reloaders: Vec::new(),
             admin_access: None,
@@ -320,6 +326,7 @@ impl Node {
                 self.clock,
                 Arc::new(connection),
                 Arc::clone(&self.contexts),
+                Arc::clone(&self.parking),
             );
             let context = AcceptContext {
                 server: Arc::new(server),

@@ -35,7 +35,7 @@ pub struct LinkStatus {
 pub struct LinkCounts {
     /// Connections that came and were no link.
     pub refused: u64,
-    /// Links that came before this broker knew the time of the cluster: they come again.
+    /// Links that came before this broker knew the peer, or the time of the cluster: they come again.
     pub put_off: u64,
     /// Connections that have not said yet who they are.
     pub half_open: usize,

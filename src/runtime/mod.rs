@@ -20,4 +20,4 @@ pub use background::Background;
 pub use clock::Clock;
 pub use shard::{ShardHandle, Shards};
 pub use shutdown::Shutdown;
-pub use tasks::{TaskCount, UnfinishedTasks};
+pub use tasks::{TaskCount, TaskHold, UnfinishedTasks};

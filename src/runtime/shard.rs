@@ -1,6 +1,6 @@
 //! Shards: one thread, one event loop, and the connections that live and die on it.
 
-use super::tasks::{TaskCount, Tasks, UnfinishedTasks};
+use super::tasks::{TaskCount, TaskHold, Tasks, UnfinishedTasks};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -181,6 +181,12 @@ impl ShardHandle {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(name, future);
+    }
+
+    /// Counts one more task of this name for as long as the answer is kept, without starting any.
+    #[must_use]
+    pub fn hold(&self, name: &'static str) -> TaskHold {
+        self.tasks.hold(name)
     }
 
     /// Runs `f` where sockets and timers register with this shard, on the thread of the caller.

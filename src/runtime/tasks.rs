@@ -39,6 +39,9 @@ pub struct TaskCount {
 #[error("tasks have not ended in time: {}", list(.0))]
 pub struct UnfinishedTasks(pub Vec<TaskCount>);
 
+/// Counts as a task of its name until it is dropped, for what waits without a task of its own.
+pub struct TaskHold(#[expect(dead_code, reason = "it is dropped, not read")] Alive);
+
 impl Tasks {
     pub(super) fn new(handle: Handle) -> Self {
         Self { handle, counters: Arc::default(), ended: Arc::default() }
@@ -54,6 +57,11 @@ impl Tasks {
         let alive = Alive::new(self.counter(name));
         // The handle to join is dropped: the count is what shutdown waits for.
         drop(self.handle.spawn(Counted { future, _alive: alive }));
+    }
+
+    /// Counts one more task of this name, without starting any.
+    pub(super) fn hold(&self, name: &'static str) -> TaskHold {
+        TaskHold(Alive::new(self.counter(name)))
     }
 
     /// Waits until no task is left, at most for `limit`.

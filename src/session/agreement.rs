@@ -48,7 +48,62 @@ impl Agreement {
     }
 }
 
+/// An [`Agreement`] in 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackedAgreement {
+    /// `u32::MAX` for no bound: no packet is larger.
+    packet_bytes_max: u32,
+    window_max: u16,
+    /// Zero for no bound.
+    receive_maximum: u16,
+    topic_alias_maximum: u16,
+    client_topic_alias_maximum: u16,
+    version: ProtocolVersion,
+    wants_problem_information: bool,
+}
+
+impl PackedAgreement {
+    /// `None` when it does not fit.
+    fn pack(agreement: &Agreement) -> Option<Self> {
+        Some(Self {
+            packet_bytes_max: u32::try_from(agreement.packet_bytes_max).unwrap_or(u32::MAX),
+            window_max: u16::try_from(agreement.window_max).ok()?,
+            receive_maximum: match agreement.receive_maximum {
+                usize::MAX => 0,
+                0 => return None,
+                bound => u16::try_from(bound).ok()?,
+            },
+            topic_alias_maximum: agreement.topic_alias_maximum,
+            client_topic_alias_maximum: agreement.client_topic_alias_maximum,
+            version: agreement.version,
+            wants_problem_information: agreement.wants_problem_information,
+        })
+    }
+
+    pub(super) fn unpack(self) -> Agreement {
+        let unless = |is_bound: bool, bound: usize| if is_bound { bound } else { usize::MAX };
+        Agreement {
+            version: self.version,
+            window_max: self.window_max.into(),
+            packet_bytes_max: unless(
+                self.packet_bytes_max < u32::MAX,
+                usize::try_from(self.packet_bytes_max).unwrap_or(usize::MAX),
+            ),
+            receive_maximum: unless(self.receive_maximum > 0, self.receive_maximum.into()),
+            topic_alias_maximum: self.topic_alias_maximum,
+            client_topic_alias_maximum: self.client_topic_alias_maximum,
+            wants_problem_information: self.wants_problem_information,
+        }
+    }
+}
+
 impl NetworkConnection {
+    /// All there is to know of it, when that is little.
+    pub(super) fn packed(&self) -> Option<PackedAgreement> {
+        let has_aliases = !self.inbound_aliases.is_empty() || self.outbound_aliases.is_some();
+        if has_aliases { None } else { PackedAgreement::pack(&self.agreement) }
+    }
+
     pub(super) fn new(agreement: Agreement) -> Self {
         Self { agreement, inbound_aliases: InboundAliases::default(), outbound_aliases: None }
     }

@@ -2,8 +2,10 @@
 //! together on the one that takes it.
 
 use crate::mqtt::PacketId;
+use crate::ports::clock::Tick;
 use crate::ports::message::Delivery;
 use crate::session::in_flight::{Entry, InFlight};
+use crate::session::mailbox::Recalled;
 use crate::session::session::Session;
 
 /// All of a Session but its Subscriptions, which go ahead of it.
@@ -17,24 +19,26 @@ pub struct Contents {
     pub in_flight: Vec<Entry>,
     /// What waits, in order.
     pub queue: Vec<Delivery>,
+    /// What it has taken lately of QoS 2, the older first: it may come again by another way.
+    pub recent: Vec<Recalled>,
 }
 
 impl Default for Contents {
     fn default() -> Self {
-        let (unreleased, in_flight, queue) = Default::default();
-        Self { unreleased, first_id: PacketId::MIN, in_flight, queue }
+        let (unreleased, in_flight, queue, recent) = Default::default();
+        Self { unreleased, first_id: PacketId::MIN, in_flight, queue, recent }
     }
 }
 
 impl Session {
     /// Takes out all there is. The mailbox accepts nothing any more.
     #[must_use]
-    pub fn hand_over(&mut self) -> Contents {
-        let queue = self.mailbox.hand_over();
+    pub fn hand_over(&mut self, now: Tick) -> Contents {
+        let (queue, recent) = self.mailbox.hand_over(now);
         let (first_id, in_flight) = self.in_flight.take_apart();
         let mut unreleased: Vec<_> = self.unreleased.drain().collect();
         unreleased.sort_unstable();
-        Contents { unreleased, first_id, in_flight, queue }
+        Contents { unreleased, first_id, in_flight, queue, recent }
     }
 
     /// Puts in what another broker took out; what was collected here meanwhile comes behind it, once.
@@ -43,7 +47,7 @@ impl Session {
             Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => Some(delivery),
             Entry::AwaitsPubcomp | Entry::Acknowledged => None,
         });
-        self.mailbox.take_over(contents.queue, in_flight);
+        self.mailbox.take_over(contents.queue, in_flight, contents.recent);
         self.in_flight = InFlight::put_together(contents.first_id, contents.in_flight);
         self.unreleased.extend(contents.unreleased);
     }
@@ -109,13 +113,13 @@ mod tests {
         for id in [1, 3, 4, 6] {
             offer(&latter, id);
         }
-        latter.take_over(former.hand_over());
+        latter.take_over(former.hand_over(Tick::ZERO));
         // Those come late by a slower way.
         for id in [5, 7] {
             offer(&latter, id);
         }
         assert_eq!(latter.mailbox().counts().messages, 7, "one is in flight");
-        let queue = latter.hand_over().queue;
+        let queue = latter.hand_over(Tick::ZERO).queue;
         let ids: Vec<_> = queue.iter().map(|delivery| delivery.message.id.0).collect();
         assert_eq!(ids, [2, 3, 4, 5, 6, 7]);
         assert_eq!(former.mailbox().counts().messages, 0);

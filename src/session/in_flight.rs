@@ -50,6 +50,18 @@ impl InFlight {
         Self { entries: VecDeque::new(), first_id: PacketId::MIN, live: 0, sent: 0, live_sent: 0 }
     }
 
+    /// Nothing in flight, and `first_id` is the next identifier to give.
+    #[must_use]
+    pub fn starting_at(first_id: PacketId) -> Self {
+        Self { first_id, ..Self::new() }
+    }
+
+    /// The next identifier to give, when there is nothing else to know.
+    #[must_use]
+    pub fn blank_id(&self) -> Option<PacketId> {
+        self.entries.is_empty().then_some(self.first_id)
+    }
+
     /// How many are in flight.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -99,7 +99,7 @@ fn a_reservation_is_kept_or_given_back() {
             thread::spawn(move || {
                 let bytes = delivery().message.charged_bytes();
                 assert_eq!(mailbox.reserve(bytes, Tick::ZERO), Room::Reserved);
-                match mailbox.commit(delivery(), &mut None) {
+                match mailbox.commit(delivery(), Tick::ZERO, &mut None) {
                     Commit::Queued(waker) => wake(waker),
                     other @ (Commit::Stored(_) | Commit::Closed(_)) => panic!("{other:?}"),
                 }
@@ -124,7 +124,7 @@ fn what_a_session_that_ends_was_chosen_for_comes_back_once() {
                 let delivery = shared_delivery();
                 match mailbox.reserve(delivery.message.charged_bytes(), Tick::ZERO) {
                     Room::Reserved => {
-                        matches!(mailbox.commit(delivery, &mut None), Commit::Closed(_))
+                        matches!(mailbox.commit(delivery, Tick::ZERO, &mut None), Commit::Closed(_))
                     }
                     Room::NotNeeded => true,
                     Room::Full => panic!("it is empty"),
@@ -134,6 +134,31 @@ fn what_a_session_that_ends_was_chosen_for_comes_back_once() {
         let came_to_the_owner = mailbox.close().len();
         let came_back = publisher.join().unwrap();
         assert_eq!(came_to_the_owner + usize::from(came_back), 1);
+    });
+}
+
+/// The connection of an owner that has nothing to do is parked, and another waker stands for it: one
+/// of the two is called, and whoever hears of it first is the one to look.
+#[test]
+fn an_owner_that_changes_its_waker_is_woken_by_one_of_them() {
+    loom::model(|| {
+        let mailbox = mailbox();
+        mailbox.attach();
+        let publisher = offering(&mailbox, 1);
+        let (mut inbox, (task, spot)) = (VecDeque::new(), (bell(), bell()));
+        loop {
+            mailbox.take(10, 10, &task.1, &mut inbox);
+            if !inbox.is_empty() {
+                break;
+            }
+            if mailbox.wait_with(&spot.1) {
+                spot.0.0.wait();
+            } else {
+                task.0.0.wait();
+            }
+        }
+        assert_eq!(inbox.len(), 1);
+        publisher.join().unwrap();
     });
 }
 

@@ -11,7 +11,9 @@
 //! lock. What the store has not answered for is not taken, and nothing behind it; what does not fit
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
+mod content;
 mod places;
+mod recent;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,8 +25,11 @@ use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::ports::store::{QueueEnds, SessionRef};
+use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
 use crate::session::mailbox::places::Places;
+pub use crate::session::mailbox::recent::Recalled;
+use crate::session::mailbox::recent::Recent;
 use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
@@ -65,6 +70,8 @@ pub struct MailboxOptions {
 pub struct QueueBudget {
     leased: AtomicU64,
     refusals: AtomicU64,
+    known: AtomicU64,
+    forgotten: AtomicU64,
     bytes_max: u64,
 }
 
@@ -72,7 +79,8 @@ impl QueueBudget {
     /// A budget of `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { leased: AtomicU64::new(0), refusals: AtomicU64::new(0), bytes_max }
+        let [leased, refusals, known, forgotten] = [0; 4].map(AtomicU64::new);
+        Self { leased, refusals, known, forgotten, bytes_max }
     }
 
     /// Bytes that mailboxes hold or may take without asking again.
@@ -85,6 +93,18 @@ impl QueueBudget {
     #[must_use]
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// How often a message came that a Session had taken already, where it was before it moved.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// How often a Session forgot that it had taken a message because it had taken too many since.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     fn lease(&self, bytes: u64) -> bool {
@@ -206,8 +226,10 @@ pub struct Mailbox {
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
     /// The Session it is the queue of, when that is stored.
-    stored_as: Option<SessionRef>,
-    state: Mutex<State>,
+    stored_as: Option<Box<SessionRef>>,
+    /// Whether a message may come twice, by different ways: its Session knows what it has taken.
+    is_recalling: bool,
+    content: Mutex<Content>,
 }
 
 #[derive(Debug)]
@@ -228,6 +250,8 @@ struct State {
     /// What came with a Session that moved here and may come again by the ways of the others.
     #[expect(clippy::box_collection, reason = "eight bytes for a mailbox that has none, not 24")]
     moved: Option<Box<BTreeSet<MessageId>>>,
+    /// What was taken lately, if anything was.
+    recent: Option<Box<Recent>>,
     /// Of a queue that is stored.
     places: Option<Box<Places>>,
     /// Bytes among [`Self::bytes`] that are not in memory.
@@ -286,26 +310,17 @@ impl Mailbox {
         options: Arc<MailboxOptions>,
         budget: Arc<QueueBudget>,
     ) -> Self {
-        let state = State {
-            at_least_once: VecDeque::new(),
-            at_most_once: VecDeque::new(),
-            next_order: 0,
-            messages: 0,
-            bytes: 0,
-            qos0_bytes: 0,
-            leased: 0,
-            owner: Owner::Absent,
-            notice: None,
-            full_since: None,
-            dropped: 0,
-            moved: None,
-            places: None,
-            bytes_left_out: 0,
-        };
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        let stored_as = None;
-        Self { key, client_id, publisher, options, budget, stored_as, state: Mutex::new(state) }
+        let (stored_as, is_recalling, content) = (None, false, Mutex::new(Content::new()));
+        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, content }
+    }
+
+    /// The same for a Session of a broker that is one of several: a message may come to it twice.
+    #[must_use]
+    pub fn recalling(mut self) -> Self {
+        self.is_recalling = true;
+        self
     }
 
     /// The same for a Session that is stored as `session`, in which `next` is the place of the next
@@ -319,8 +334,8 @@ impl Mailbox {
         left: Option<QueueEnds>,
         in_flight_max: usize,
     ) -> Self {
-        self.stored_as = Some(session);
-        let state = self.state.get_mut();
+        self.stored_as = Some(Box::new(session));
+        let state = self.content.get_mut().open();
         state.places = Some(Box::new(match left {
             None => Places::new(next),
             Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
@@ -340,31 +355,32 @@ impl Mailbox {
         detached: &mut Option<Arc<Message>>,
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
             return Offer::NotKept;
         }
-        if state.has_moved_here(&delivery) {
+        if self.is_known(state, &delivery) {
             return Offer::Queued(None);
         }
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
         if delivery.qos == QoS::AtMostOnce {
-            return self.offer_at_most_once(&mut state, delivery, bytes);
+            return self.offer_at_most_once(state, delivery, bytes);
         }
         if matches!(state.owner, Owner::Gone) {
             return Offer::NotKept;
         }
-        if self.has_room(&mut state, bytes) {
+        if self.has_room(state, bytes) {
             state.full_since = None;
             state.charge(bytes);
-            return match self.push(&mut state, delivery) {
+            return match self.push(state, delivery, now) {
                 Pushed::Queued(wake) => Offer::Queued(wake),
                 Pushed::Stored(place) => Offer::Stored(place),
             };
         }
-        self.overflow(&mut state, delivery, bytes, now)
+        self.overflow(state, delivery, now)
     }
 
     fn offer_at_most_once(&self, state: &mut State, delivery: Delivery, bytes: usize) -> Offer {
@@ -381,13 +397,11 @@ impl Mailbox {
         Offer::Queued(state.wake_for(QoS::AtMostOnce))
     }
 
-    fn overflow(&self, state: &mut State, delivery: Delivery, bytes: usize, now: Tick) -> Offer {
+    fn overflow(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
         let full_since = *state.full_since.get_or_insert(now);
         let has_refused_too_long = now.saturating_since(full_since) >= self.options.full_max_millis;
         match self.options.overflow {
-            Overflow::Reject if has_refused_too_long => {
-                self.displace(state, delivery, bytes, false)
-            }
+            Overflow::Reject if has_refused_too_long => self.displace(state, delivery, now, false),
             Overflow::Reject => Offer::Full,
             Overflow::DropNewest => {
                 state.dropped += 1;
@@ -398,8 +412,8 @@ impl Mailbox {
                 let notice = Notice::Disconnect(ReasonCode::QuotaExceeded);
                 Offer::Dropped(state.notify(notice))
             }
-            Overflow::DropOldest => self.displace(state, delivery, bytes, false),
-            Overflow::DeadLetter => self.displace(state, delivery, bytes, true),
+            Overflow::DropOldest => self.displace(state, delivery, now, false),
+            Overflow::DeadLetter => self.displace(state, delivery, now, true),
         }
     }
 
@@ -409,9 +423,10 @@ impl Mailbox {
         &self,
         state: &mut State,
         delivery: Delivery,
-        bytes: usize,
+        now: Tick,
         is_dead_letter: bool,
     ) -> Offer {
+        let bytes = delivery.message.charged_bytes();
         state.dropped += 1;
         let Some(oldest) = state.at_least_once.pop_front().map(|queued| queued.delivery) else {
             return Offer::Dropped(None);
@@ -421,7 +436,7 @@ impl Mailbox {
             return Offer::Dropped(None);
         }
         state.charge(bytes);
-        let (wake, place) = match self.push(state, delivery) {
+        let (wake, place) = match self.push(state, delivery, now) {
             Pushed::Queued(wake) => (wake, None),
             Pushed::Stored(place) => (None, Some(place)),
         };
@@ -430,8 +445,12 @@ impl Mailbox {
 
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
     /// the store.
-    fn push(&self, state: &mut State, mut delivery: Delivery) -> Pushed {
-        let (Some(session), Some(places)) = (self.stored_as, &mut state.places) else {
+    fn push(&self, state: &mut State, mut delivery: Delivery, now: Tick) -> Pushed {
+        if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
+            self.note_recent(state, &delivery, now);
+        }
+        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
+        else {
             return Pushed::Queued(state.push_at_least_once(delivery));
         };
         let sequence = places.give();
@@ -449,7 +468,8 @@ impl Mailbox {
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
     /// take something now.
     pub fn confirm(&self, sequence: u64) -> Option<Waker> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.places.as_mut()?.settle(sequence);
         state.wake_for_certain()
     }
@@ -457,7 +477,8 @@ impl Mailbox {
     /// The store did not take the message of `bytes` bytes at `sequence`: nobody was told that it
     /// was accepted, and it is not sent.
     pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.places.as_mut()?.settle(sequence);
         let queue = &mut state.at_least_once;
         if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
@@ -473,14 +494,15 @@ impl Mailbox {
     /// it again under another place, so that this one is not read. `false` when there is no room to
     /// bear that in mind.
     pub fn doubt(&self, sequence: u64) -> bool {
-        let mut state = self.state.lock();
-        state.places.as_mut().is_none_or(|places| places.doubt(sequence))
+        let mut content = self.content.lock();
+        content.open().places.as_mut().is_none_or(|places| places.doubt(sequence))
     }
 
     /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
     /// asked for.
     pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let Some(places) = &mut state.places else { return };
         let mut last = None;
         let mut refilled = VecDeque::with_capacity(deliveries.len());
@@ -511,26 +533,27 @@ impl Mailbox {
 
     /// The store could not answer: it is asked again.
     pub fn note_unread(&self) {
-        if let Some(places) = &mut self.state.lock().places {
+        if let Some(places) = &mut self.content.lock().open().places {
             places.note_unread();
         }
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
     pub fn reserve(&self, bytes: usize, now: Tick) -> Room {
-        self.reserve_in(&mut self.state.lock(), bytes, now)
+        self.reserve_in(self.content.lock().open(), bytes, now)
     }
 
     /// Sets room aside where a publish may be refused, so that it can be all or nothing.
     pub fn reserve_if_rejecting(&self, bytes: usize, now: Tick) -> Room {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let full_millis = state.full_since.map_or(0, |since| now.saturating_since(since));
         let is_rejecting =
             self.options.overflow == Overflow::Reject && full_millis < self.options.full_max_millis;
         if !is_rejecting {
             return Room::NotNeeded;
         }
-        self.reserve_in(&mut state, bytes, now)
+        self.reserve_in(state, bytes, now)
     }
 
     fn reserve_in(&self, state: &mut State, bytes: usize, now: Tick) -> Room {
@@ -546,8 +569,14 @@ impl Mailbox {
     }
 
     /// Queues a delivery that [`Self::reserve`] set room aside for.
-    pub fn commit(&self, mut delivery: Delivery, detached: &mut Option<Arc<Message>>) -> Commit {
-        let mut state = self.state.lock();
+    pub fn commit(
+        &self,
+        mut delivery: Delivery,
+        now: Tick,
+        detached: &mut Option<Arc<Message>>,
+    ) -> Commit {
+        let mut content = self.content.lock();
+        let state = content.open();
         if matches!(state.owner, Owner::Gone) {
             // The room that was set aside went with everything else.
             return Commit::Closed(delivery);
@@ -555,14 +584,36 @@ impl Mailbox {
         if state.is_backed_up() {
             delivery.message = detach(&delivery.message, detached);
         }
-        if state.has_moved_here(&delivery) {
+        if self.is_known(state, &delivery) {
             state.discharge(1, delivery.message.charged_bytes());
             return Commit::Queued(None);
         }
         state.full_since = None;
-        match self.push(&mut state, delivery) {
+        match self.push(state, delivery, now) {
             Pushed::Queued(wake) => Commit::Queued(wake),
             Pushed::Stored(place) => Commit::Stored(place),
+        }
+    }
+
+    /// Whether it came with the Session, or was taken lately, here or where the Session was before:
+    /// then it is not to come again.
+    #[inline]
+    fn is_known(&self, state: &State, delivery: &Delivery) -> bool {
+        let may_be_recent = delivery.qos == QoS::ExactlyOnce && state.recent.is_some();
+        if state.moved.is_none() && !may_be_recent {
+            return false;
+        }
+        let is_known = moved_id(delivery).is_some_and(|id| state.knows(id, may_be_recent));
+        if is_known {
+            self.budget.known.fetch_add(1, Ordering::Relaxed);
+        }
+        is_known
+    }
+
+    fn note_recent(&self, state: &mut State, delivery: &Delivery, now: Tick) {
+        let Some(id) = moved_id(delivery) else { return };
+        if !state.recent.get_or_insert_default().note(id, now) {
+            self.budget.forgotten.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -596,7 +647,8 @@ impl Mailbox {
         waker: &Waker,
         into: &mut VecDeque<Delivery>,
     ) -> Taken {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         let mut window = window;
         for _ in 0..max {
             let Some(delivery) = state.pop_next(window > 0) else { break };
@@ -611,7 +663,7 @@ impl Mailbox {
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
             state.go_idle(waker, appetite);
-            self.give_lease_back_when_empty(&mut state);
+            self.give_lease_back_when_empty(state);
         }
         let wants_page = window > 0 && state.at_least_once.is_empty();
         let page = state.places.as_mut().filter(|_| wants_page).and_then(|places| places.ask());
@@ -620,9 +672,22 @@ impl Mailbox {
 
     /// The owner can send nothing now: only a notice wakes it, which is returned when there is one.
     pub fn rest(&self, waker: &Waker) -> Option<Notice> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.go_idle(waker, Appetite::Nothing);
         state.notice
+    }
+
+    /// The owner waits on, from now on with `waker`, and is not expected back soon. `false` when there
+    /// is something for it by now, or somebody wants its Session: then it has been woken already and
+    /// is to look first.
+    #[must_use]
+    pub fn wait_with(&self, waker: &Waker) -> bool {
+        let mut content = self.content.lock();
+        let Owner::Idle { waker: kept, .. } = &mut content.open().owner else { return false };
+        kept.clone_from(waker);
+        content.fold();
+        true
     }
 
     fn give_lease_back_when_empty(&self, state: &mut State) {
@@ -634,22 +699,24 @@ impl Mailbox {
 
     /// The client acknowledged `messages` deliveries of `bytes` bytes in all.
     pub fn acknowledge(&self, messages: usize, bytes: usize) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.discharge(messages, bytes);
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
     }
 
     /// Counts a message that is sent without having waited, so that its acknowledgement fits.
     pub fn charge(&self, bytes: usize) {
-        self.state.lock().charge(bytes);
+        self.content.lock().open().charge(bytes);
     }
 
     /// A connection becomes the owner.
     pub fn attach(&self) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Working;
         state.notice = None;
     }
@@ -658,7 +725,8 @@ impl Mailbox {
     /// what was chosen for a Shared Subscription and not sent is handed out for another member.
     #[must_use]
     pub fn detach(&self) -> Vec<Delivery> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Absent;
         state.notice = None;
         state.dropped += state.at_most_once.len() as u64;
@@ -668,23 +736,27 @@ impl Mailbox {
         for queued in &mut state.at_least_once {
             queued.delivery.message = detach(&queued.delivery.message, &mut None);
         }
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
+        // It may be away for long.
+        content.fold();
         shared
     }
 
     /// Takes out what was chosen for a Shared Subscription and not sent: it is for another member.
     #[must_use]
     pub fn take_shared(&self) -> Vec<Delivery> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let Content::Open(state) = &mut *content else { return Vec::new() };
         let shared = state.drain_shared();
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
         shared
     }
 
     /// Takes back what [`Self::detach`] handed out and no other member of a Shared Subscription took,
     /// in its order.
     pub fn keep(&self, deliveries: Vec<Delivery>) {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         if matches!(state.owner, Owner::Gone) {
             return;
         }
@@ -702,43 +774,50 @@ impl Mailbox {
     /// Subscription and not sent.
     #[must_use]
     pub fn close(&self) -> Vec<Delivery> {
-        let mut state = self.state.lock();
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Gone;
+        state.recent = None;
         let shared = state.drain_shared();
         state.at_least_once = VecDeque::new();
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(&mut state);
+        self.give_lease_back_when_empty(state);
         shared
     }
 
     /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
-    /// order.
+    /// order, and what was taken lately.
     #[must_use]
-    pub fn hand_over(&self) -> Vec<Delivery> {
-        let mut state = self.state.lock();
+    pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
+        let mut content = self.content.lock();
+        let state = content.open();
         state.owner = Owner::Gone;
+        let recent = state.recent.take().map_or_else(Vec::new, |recent| recent.take(now));
         let queue = std::mem::take(&mut state.at_least_once);
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(&mut state);
-        queue.into_iter().map(|queued| queued.delivery).collect()
+        self.give_lease_back_when_empty(state);
+        (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
     }
 
     /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was
-    /// sent there and has not acknowledged. What has been collected here meanwhile comes behind, but
-    /// not what is among them, now or later, until [`Self::forget_moved`].
+    /// sent there and has not acknowledged, and `recent` was taken there lately. What has been
+    /// collected here meanwhile comes behind, but not what is among them, now or later, until
+    /// [`Self::forget_moved`].
     pub fn take_over<'a>(
         &self,
         queue: Vec<Delivery>,
         in_flight: impl Iterator<Item = &'a Delivery>,
+        recent: Vec<Recalled>,
     ) {
-        let mut state = self.state.lock();
-        let mut moved = BTreeSet::new();
+        let mut content = self.content.lock();
+        let state = content.open();
+        let mut moved: BTreeSet<_> = recent.iter().map(|one| one.id).collect();
         for delivery in in_flight {
             state.charge(delivery.message.charged_bytes());
             moved.extend(moved_id(delivery));
@@ -751,23 +830,28 @@ impl Mailbox {
         }
         for queued in collected {
             if moved_id(&queued.delivery).is_some_and(|id| moved.contains(&id)) {
+                self.budget.known.fetch_add(1, Ordering::Relaxed);
                 state.discharge(1, queued.delivery.message.charged_bytes());
             } else {
                 state.at_least_once.push_back(queued);
             }
         }
         state.moved = (!moved.is_empty()).then(|| Box::new(moved));
+        if !recent.is_empty() {
+            let forgotten = state.recent.get_or_insert_default().recall(recent);
+            self.budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+        }
     }
 
     /// Nothing that came with the Session is on its way here by any other way.
     pub fn forget_moved(&self) {
-        self.state.lock().moved = None;
+        self.content.lock().open().moved = None;
     }
 
     /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
     /// Session as well.
     pub fn notify(&self, notice: Notice) -> Option<Waker> {
-        self.state.lock().notify(notice)
+        self.content.lock().open().notify(notice)
     }
 
     /// Whose mailbox it is.
@@ -786,7 +870,7 @@ impl Mailbox {
     #[inline]
     #[must_use]
     pub fn stored_as(&self) -> Option<SessionRef> {
-        self.stored_as
+        self.stored_as.as_deref().copied()
     }
 
     /// What marks the messages of its client.
@@ -798,16 +882,17 @@ impl Mailbox {
     /// Whether a connection owns the Session now.
     #[must_use]
     pub fn is_attended(&self) -> bool {
-        matches!(self.state.lock().owner, Owner::Working | Owner::Idle { .. })
+        matches!(self.content.lock().owner(), Owner::Working | Owner::Idle { .. })
     }
 
     /// Whether there is somebody to take more, and room for it.
     #[must_use]
     pub fn credit(&self) -> Credit {
-        let state = self.state.lock();
-        if matches!(state.owner, Owner::Absent | Owner::Gone) {
+        let content = self.content.lock();
+        if matches!(content.owner(), Owner::Absent | Owner::Gone) {
             return Credit::Short;
         }
+        let Content::Open(state) = &*content else { return Credit::Free };
         let options = &self.options;
         let is_beyond = |parts: usize| {
             state.messages.saturating_mul(parts) > options.messages_max
@@ -825,20 +910,25 @@ impl Mailbox {
     /// What is in it.
     #[must_use]
     pub fn counts(&self) -> MailboxCounts {
-        let state = self.state.lock();
-        MailboxCounts {
-            messages: state.messages,
-            bytes: state.bytes,
-            qos0_messages: state.at_most_once.len(),
-            dropped: state.dropped,
+        match &*self.content.lock() {
+            Content::Open(state) => MailboxCounts {
+                messages: state.messages,
+                bytes: state.bytes,
+                qos0_messages: state.at_most_once.len(),
+                dropped: state.dropped,
+            },
+            Content::Folded { dropped, .. } => {
+                MailboxCounts { dropped: *dropped, ..MailboxCounts::default() }
+            }
         }
     }
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        let leased = self.state.get_mut().leased;
-        self.budget.give_back(leased);
+        if let Content::Open(state) = self.content.get_mut() {
+            self.budget.give_back(state.leased);
+        }
     }
 }
 
@@ -863,17 +953,44 @@ fn moved_id(delivery: &Delivery) -> Option<MessageId> {
 }
 
 impl State {
+    fn new(owner: Owner, dropped: u64) -> Self {
+        Self {
+            at_least_once: VecDeque::new(),
+            at_most_once: VecDeque::new(),
+            next_order: 0,
+            messages: 0,
+            bytes: 0,
+            qos0_bytes: 0,
+            leased: 0,
+            owner,
+            notice: None,
+            full_since: None,
+            dropped,
+            moved: None,
+            recent: None,
+            places: None,
+            bytes_left_out: 0,
+        }
+    }
+
+    /// Whether nothing would be missed but the owner and what was ever dropped.
+    fn is_blank(&self) -> bool {
+        let is_empty = self.at_least_once.is_empty() && self.at_most_once.is_empty();
+        let is_charged = self.messages > 0 || self.bytes > 0 || self.leased > 0;
+        let is_marked = self.notice.is_some() || self.full_since.is_some() || self.moved.is_some();
+        let is_known = self.places.is_some() || self.recent.is_some();
+        is_empty && !is_charged && !is_marked && !is_known
+    }
+
     /// Whether what is queued now may wait for long.
     fn is_backed_up(&self) -> bool {
         matches!(self.owner, Owner::Absent)
             || self.at_least_once.len() + self.at_most_once.len() >= IN_TRANSIT_MAX
     }
 
-    /// Whether it came with the Session: then it is here.
-    #[inline]
-    fn has_moved_here(&self, delivery: &Delivery) -> bool {
-        let Some(moved) = &self.moved else { return false };
-        moved_id(delivery).is_some_and(|id| moved.contains(&id))
+    fn knows(&self, id: MessageId, may_be_recent: bool) -> bool {
+        let has_moved = self.moved.as_ref().is_some_and(|moved| moved.contains(&id));
+        has_moved || may_be_recent && self.recent.as_ref().is_some_and(|recent| recent.knows(id))
     }
 
     fn take_order(&mut self) -> u64 {

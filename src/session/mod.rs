@@ -5,6 +5,7 @@
 //! share with it is its [`mailbox::Mailbox`], the queue of what waits for this client.
 
 pub mod agreement;
+pub mod folded;
 pub mod handover;
 pub mod in_flight;
 pub mod mailbox;

@@ -28,24 +28,24 @@ use crate::session::topic_alias::AliasError;
 #[derive(Debug)]
 pub struct Session {
     pub(super) mailbox: Arc<Mailbox>,
-    subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
+    pub(super) subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
     /// Bytes of their Topic Filters.
-    subscription_bytes: usize,
+    pub(super) subscription_bytes: usize,
     pub(super) in_flight: InFlight,
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
     pub(super) unreleased: HashSet<PacketId, FixedState>,
-    connection: NetworkConnection,
+    pub(super) connection: NetworkConnection,
     /// Acknowledged since the mailbox was last told, so that it is told once a turn.
-    acknowledged_messages: usize,
-    acknowledged_bytes: usize,
+    pub(super) acknowledged_messages: usize,
+    pub(super) acknowledged_bytes: usize,
     /// Of a Session that is stored.
-    stored: Option<Box<Stored>>,
+    pub(super) stored: Option<Box<Stored>>,
 }
 
 /// What the store is to be told, and what is waited for.
 #[derive(Debug, Default)]
-struct Stored {
+pub(super) struct Stored {
     /// Since this was last asked for.
     finished: Vec<Finished>,
     /// QoS 2 messages of which the client has said PUBREC.

@@ -29,6 +29,12 @@ pub enum AliasError {
 }
 
 impl InboundAliases {
+    /// Whether none was set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
     /// Remembers what `alias` stands for from now on.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::harness::Broker;
 const HELD: &[&str] = &[
     "connections",
     "connections_half_open",
+    "connections_parked",
     "clients_connected",
     "shard_connections",
     "tasks",
@@ -63,7 +64,13 @@ fn quiet_broker() -> Broker {
     // A store keeps pages of its file in memory, which is not what this is about.
     let arguments =
         ["--admin-port", "0", "--sys-interval-secs", "off", "--log", "warn", "--no-database"];
-    Broker::start(&arguments)
+    // Whoever has nothing to do for a moment is parked, so that clients go while they are.
+    let broker = Broker::start(&[&arguments[..], &["--park-after-secs", "0"]].concat());
+    // Its own tasks are to be counted among those from before.
+    broker.wait_until("it serves", |broker| {
+        broker.ask_admin("GET", "/readyz").is_ok_and(|(status, _)| status == 200)
+    });
+    broker
 }
 
 /// Whether a process holds over five per cent more than it did.

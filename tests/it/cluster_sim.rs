@@ -71,7 +71,7 @@ const SEEDS: u64 = 200;
 const PLANT_SEEDS: u64 = 60;
 
 /// What all runs together must contain, so that they mean something.
-const HAPPENS: [&str; 14] = [
+const HAPPENS: [&str; 15] = [
     "brokers declared dead",
     "processes killed",
     "processes stopped",
@@ -86,9 +86,10 @@ const HAPPENS: [&str; 14] = [
     "leaders of the ensemble changed",
     "outages of the ensemble",
     "subacks_deferred",
+    "sessions kept without a lease",
 ];
 
-const PLANTS: [(Plant, &[Checker]); 10] = [
+const PLANTS: [(Plant, &[Checker]); 11] = [
     (Plant::AcknowledgeBeforeDone, &[Checker::Loss]),
     (Plant::SubackBeforeApplied, &[Checker::Loss]),
     (Plant::AcceptGap, &[Checker::Loss, Checker::Progress, Checker::Interest]),
@@ -99,4 +100,5 @@ const PLANTS: [(Plant, &[Checker]); 10] = [
     (Plant::WrongLife, &[Checker::Progress, Checker::Loss, Checker::Protocol, Checker::Interest]),
     (Plant::MissedDeath, &[Checker::Progress]),
     (Plant::LostWake, &[Checker::Progress]),
+    (Plant::EndWithLease, &[Checker::Loss]),
 ];

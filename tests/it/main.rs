@@ -26,6 +26,7 @@ mod layering;
 mod limits;
 mod links;
 mod operation;
+mod parking;
 mod power;
 mod sim;
 mod splits;

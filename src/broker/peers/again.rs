@@ -3,7 +3,8 @@
 //! Its acknowledgement would not be true, nor would a refusal: the publisher's connection ends, and it
 //! sends the message again. Those who have it must not get it once more, so it is remembered with the
 //! Packet Identifier who was left out: until it is sent again, until PUBREL frees the identifier, or
-//! until the Session ends, with which it also moves.
+//! until the Session ends, with which it also moves. The message keeps its name, by which Sessions know
+//! it that have it, because they have moved to whoever was left out, or because its answer was lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::identity::BootId;
 use crate::cluster::version::Version;
 use crate::mqtt::{PacketId, TopicFilter};
-use crate::ports::message::Message;
+use crate::ports::message::{Message, MessageId};
 
 /// Who did not get a part of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,9 +39,24 @@ pub struct LeftOut {
     pub version: Option<Version>,
 }
 
-/// Who was left out, by the Packet Identifier of the publish.
+/// A message that not all have taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unfinished {
+    /// Its name; none where it came from a broker that did not tell.
+    pub message: MessageId,
+    /// Who was left out.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What is unfinished, by the Packet Identifier of the publish.
 #[derive(Debug, Default)]
-pub(crate) struct LeftOuts(BTreeMap<PacketId, Vec<LeftOut>>);
+pub(crate) struct LeftOuts(BTreeMap<PacketId, Unfinished>);
+
+impl Default for Unfinished {
+    fn default() -> Self {
+        Self { message: MessageId::NONE, left_out: Vec::new() }
+    }
+}
 
 impl LeftOut {
     /// A Shared Subscription whose members are full wherever they are.
@@ -89,17 +105,22 @@ impl LeftOut {
 
 impl LeftOuts {
     /// Remembers who was left out. `false` when there is no room for another publish.
-    pub(super) fn note(&mut self, id: PacketId, left_out: Vec<LeftOut>) -> bool {
+    pub(super) fn note(&mut self, id: PacketId, unfinished: Unfinished) -> bool {
         let has_room = self.0.len() < LEFT_OUTS_MAX || self.0.contains_key(&id);
         if has_room {
-            self.0.insert(id, left_out);
+            self.0.insert(id, unfinished);
         }
         has_room
     }
 
     /// The same, one by one.
     pub(super) fn add(&mut self, id: PacketId, left_out: LeftOut) {
-        self.0.entry(id).or_default().push(left_out);
+        self.0.entry(id).or_default().left_out.push(left_out);
+    }
+
+    /// The publish of this identifier is of this message.
+    pub(super) fn name(&mut self, id: PacketId, message: MessageId) {
+        self.0.entry(id).or_default().message = message;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,21 +130,27 @@ impl LeftOuts {
     /// What a broker that speaks this version of the wire can read of it, when the Session moves there.
     pub(super) fn told_in(&self, wire: u16) -> impl Iterator<Item = (PacketId, &LeftOut)> {
         let readable = self.0.iter().filter(move |_| wire >= WIRE_MIN);
-        readable.flat_map(|(id, left_out)| left_out.iter().map(|one| (*id, one)))
+        readable.flat_map(|(id, unfinished)| unfinished.left_out.iter().map(|one| (*id, one)))
+    }
+
+    /// The names of the messages, as far as a broker that speaks this version can read them.
+    pub(super) fn named_in(&self, wire: u16) -> impl Iterator<Item = (PacketId, MessageId)> {
+        let readable = self.0.iter().filter(move |_| wire >= NAMED_WIRE_MIN);
+        readable.map(|(id, unfinished)| (*id, unfinished.message))
     }
 }
 
 impl Client {
     /// Who did not take this publish before, if somebody did not. It is not remembered any longer.
     #[inline]
-    pub(crate) fn take_left_out(&mut self, id: PacketId) -> Option<Vec<LeftOut>> {
+    pub(crate) fn take_left_out(&mut self, id: PacketId) -> Option<Unfinished> {
         self.waiting.as_mut()?.left_out.0.remove(&id)
     }
 
     /// The Session has come from another broker, which remembered these.
     pub(super) fn remember_left_outs(&mut self, left_outs: LeftOuts, counters: &ShardCounters) {
-        for (id, left_out) in left_outs.0 {
-            if !self.waiting.get_or_insert_default().left_out.note(id, left_out) {
+        for (id, unfinished) in left_outs.0 {
+            if !self.waiting.get_or_insert_default().left_out.note(id, unfinished) {
                 counters.left_outs_forgotten.increment();
                 self.forget_publish(id);
             }
@@ -141,7 +168,7 @@ impl Turn<'_> {
     ) -> Arc<PublishTicket> {
         self.shard.counters.peer_publishes_repeated.increment();
         // Somebody has it.
-        let ticket = Arc::new(PublishTicket::new(true));
+        let ticket = Arc::new(PublishTicket::of(message.id, true));
         for one in left_out {
             self.offer_again(peers, message, one, &ticket);
         }
@@ -202,6 +229,8 @@ impl Turn<'_> {
 
 /// The version of the wire that knows of those who were left out.
 const WIRE_MIN: u16 = 2;
+/// The version of the wire that knows the names of the messages.
+const NAMED_WIRE_MIN: u16 = 3;
 /// Publishes of one Session of which it is remembered who was left out. Others come again as new.
 const LEFT_OUTS_MAX: usize = 1_024;
 
@@ -218,5 +247,7 @@ mod tests {
         left_outs.add(PacketId::new(5).unwrap(), left_out);
         let told = [0, 1, WIRE_MIN, WIRE_MIN + 1].map(|wire| left_outs.told_in(wire).count());
         assert_eq!(told, [0, 0, 1, 1]);
+        let named = [1, WIRE_MIN, NAMED_WIRE_MIN].map(|wire| left_outs.named_in(wire).count());
+        assert_eq!(named, [0, 0, 1]);
     }
 }

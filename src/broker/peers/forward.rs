@@ -147,7 +147,8 @@ impl Turn<'_> {
                     self.forward_at_most_once(message, &share.peer, errand);
                     continue;
                 }
-                let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+                let ticket =
+                    ticket.get_or_insert_with(|| Arc::new(PublishTicket::of(message.id, is_taken)));
                 self.forward_errand(message, &share.peer, errand, ticket, &[]);
             }
         }
@@ -171,7 +172,8 @@ impl Turn<'_> {
                 self.forward_at_most_once(message, peer, errand);
                 continue;
             }
-            let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(is_taken)));
+            let ticket =
+                ticket.get_or_insert_with(|| Arc::new(PublishTicket::of(message.id, is_taken)));
             self.forward_answered(message, peer, errand, None, ticket);
         }
     }

@@ -21,6 +21,7 @@ use crate::mqtt::{
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag};
 use crate::session::handover::Contents;
 use crate::session::in_flight::Entry;
+use crate::session::mailbox::Recalled;
 
 /// Why bytes are not part of a Session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -98,7 +99,8 @@ impl Parts {
     }
 
     /// The rest of it, for a broker that speaks this version of the wire. One of version 1 cannot read
-    /// who was left out: what comes again goes to all.
+    /// who was left out: what comes again goes to all. One of version 2 is not told what was taken
+    /// lately: what comes late by another way comes twice.
     pub(crate) fn of_contents(
         contents: &Contents,
         left_out: &LeftOuts,
@@ -112,6 +114,18 @@ impl Parts {
                 out.put_u16(id.get());
                 left_out.encode(out);
             });
+        }
+        for (id, message) in left_out.named_in(wire) {
+            parts.put(|out| {
+                out.put_u8(LEFT_OUT_NAME);
+                out.put_u16(id.get());
+                out.put_u64(message.0);
+            });
+        }
+        if wire >= RECENT_WIRE_MIN {
+            for recent in contents.recent.chunks(RECENT_CHUNK) {
+                parts.put(|out| put_recent(recent, peers, out));
+            }
         }
         for id in &contents.unreleased {
             parts.put(|out| {
@@ -189,6 +203,9 @@ impl ReceivedSession {
             }),
             SUBSCRIBED => self.has_all_subscriptions = true,
             LEFT_OUT => self.left_out.add(packet_id(part)?, LeftOut::decode(part)?),
+            LEFT_OUT_NAME => {
+                self.left_out.name(packet_id(part)?, MessageId(part.try_get_u64()?));
+            }
             UNRELEASED => self.contents.unreleased.push(packet_id(part)?),
             FIRST_ID => self.contents.first_id = packet_id(part)?,
             AWAITS_PUBACK => in_flight.push(Entry::AwaitsPuback(delivery(part, peers)?)),
@@ -196,6 +213,7 @@ impl ReceivedSession {
             AWAITS_PUBCOMP => in_flight.push(Entry::AwaitsPubcomp),
             ACKNOWLEDGED => in_flight.push(Entry::Acknowledged),
             QUEUED => self.contents.queue.push(delivery(part, peers)?),
+            RECENT => take_recent(part, peers, &mut self.contents.recent)?,
             other => return Err(HandoverError::UnknownRecord(other)),
         }
         Ok(())
@@ -215,6 +233,27 @@ fn put_entry(entry: &Entry, peers: &Peers, out: &mut BytesMut) {
         Entry::AwaitsPubcomp => out.put_u8(AWAITS_PUBCOMP),
         Entry::Acknowledged => out.put_u8(ACKNOWLEDGED),
     }
+}
+
+fn put_recent(recent: &[Recalled], peers: &Peers, out: &mut BytesMut) {
+    out.put_u8(RECENT);
+    out.put_u16(u16::try_from(recent.len()).expect("a chunk is shorter than that"));
+    for one in recent {
+        out.put_u64(one.id.0);
+        out.put_u64(peers.cluster_millis(one.at));
+    }
+}
+
+fn take_recent(
+    part: &mut Bytes,
+    peers: &Peers,
+    recent: &mut Vec<Recalled>,
+) -> Result<(), HandoverError> {
+    for _ in 0..part.try_get_u16()? {
+        let id = MessageId(part.try_get_u64()?);
+        recent.push(Recalled { id, at: peers.tick(part.try_get_u64()?) });
+    }
+    Ok(())
 }
 
 fn put_delivery(delivery: &Delivery, peers: &Peers, out: &mut BytesMut) {
@@ -372,6 +411,13 @@ const AWAITS_PUBCOMP: u8 = 8;
 const ACKNOWLEDGED: u8 = 9;
 const QUEUED: u8 = 10;
 const LEFT_OUT: u8 = 11;
+const RECENT: u8 = 12;
+const LEFT_OUT_NAME: u8 = 13;
+
+/// The version of the wire that knows of messages that were taken lately.
+const RECENT_WIRE_MIN: u16 = 3;
+/// Of them in one record.
+const RECENT_CHUNK: usize = 4_096;
 
 const QOS: u8 = 0b11;
 const RETAIN: u8 = 1 << 4;

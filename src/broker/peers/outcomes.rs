@@ -209,7 +209,8 @@ impl Turn<'_> {
         if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
             return None;
         }
-        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), &mut None) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), self.now, &mut None)
+        {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));

@@ -320,7 +320,7 @@ impl Cluster {
         self.kill(node);
         let number = self.nodes.len();
         self.at(node, |turn, peers| {
-            turn.let_clients_go(ReasonCode::ServerBusy);
+            let _let_go = turn.end_all_sessions(ReasonCode::ServerBusy);
             for peer in peers.live().iter() {
                 turn.remove_peer(peers, peer.boot_id());
             }

@@ -4,8 +4,9 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::broker::peers::again::LeftOut;
+use crate::broker::peers::again::{LeftOut, Unfinished};
 use crate::mqtt::ReasonCode;
+use crate::ports::message::MessageId;
 
 /// Waits for every broker that a message of QoS 1 or 2 was sent to. Shared by the publisher's
 /// connection, which waits, and the peers, which answer.
@@ -14,6 +15,8 @@ pub struct PublishTicket(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    /// What is published.
+    message: MessageId,
     /// Answers still to come.
     left: u32,
     outcome: RemoteOutcome,
@@ -46,9 +49,15 @@ impl PublishTicket {
     /// being sent to others.
     #[must_use]
     pub fn new(matched_here: bool) -> Self {
+        Self::of(MessageId::NONE, matched_here)
+    }
+
+    /// The same of a message that may have to be offered again, under its name.
+    #[must_use]
+    pub fn of(message: MessageId, matched_here: bool) -> Self {
         let outcome = if matched_here { RemoteOutcome::Enqueued } else { RemoteOutcome::NoMatch };
         let (left_out, has_unnamed) = (Vec::new(), false);
-        Self(Mutex::new(State { left: 1, outcome, left_out, has_unnamed, waker: None }))
+        Self(Mutex::new(State { message, left: 1, outcome, left_out, has_unnamed, waker: None }))
     }
 
     /// One more broker is to answer.
@@ -79,9 +88,11 @@ impl PublishTicket {
 
     /// Who has not taken its part, once all have answered; `None` when that is not known of everybody.
     #[must_use]
-    pub fn take_left_out(&self) -> Option<Vec<LeftOut>> {
+    pub fn take_left_out(&self) -> Option<Unfinished> {
         let mut state = self.0.lock();
-        (!state.has_unnamed).then(|| std::mem::take(&mut state.left_out))
+        let message = state.message;
+        let has_named = !state.has_unnamed;
+        has_named.then(|| Unfinished { message, left_out: std::mem::take(&mut state.left_out) })
     }
 
     /// The outcome, once all have answered; else `waker` is kept.

@@ -10,7 +10,7 @@ use std::task::Waker;
 use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::{STORE_TROUBLE, Step};
-use crate::broker::peers::again::{LeftOut, LeftOuts};
+use crate::broker::peers::again::{LeftOuts, Unfinished};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
@@ -53,7 +53,7 @@ enum Untaken {
     /// Nobody has it, or it is not known who does not: it comes again as new.
     ByAnybody,
     /// These: it comes again for them.
-    By(Vec<LeftOut>),
+    By(Unfinished),
 }
 
 /// What a publish has come to.
@@ -223,8 +223,8 @@ impl Client {
         match verdict {
             Verdict::Told(reason_code, _) if !reason_code.is_error() => {}
             Verdict::Told(..) | Verdict::Untold(.., Untaken::ByAnybody) => self.forget_publish(id),
-            Verdict::Untold(.., Untaken::By(left_out)) => {
-                if !left_outs.note(id, left_out) {
+            Verdict::Untold(.., Untaken::By(unfinished)) => {
+                if !left_outs.note(id, unfinished) {
                     counters.left_outs_forgotten.increment();
                     self.forget_publish(id);
                 }

@@ -200,7 +200,8 @@ impl Turn<'_> {
         qos: QoS,
         detached: &mut Option<Arc<Message>>,
     ) {
-        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), detached) {
+        match target.mailbox.commit(delivery(target, Arc::clone(message), qos), self.now, detached)
+        {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));

@@ -97,7 +97,7 @@ impl Membership {
         // What was read last is still to be read again, and is what a write has to begin with.
         let stat = known.stat;
         let found = known.found.take().filter(|_| record.home != Home::of(stat));
-        if self.adopt(&map, record.home, stat)
+        if self.adopt(now, &map, record.home, stat)
             && let Some(known) = &mut self.slots
         {
             known.found = found;
@@ -125,17 +125,17 @@ impl Membership {
             }
         };
         let is_doubtful = now >= self.doubtful_at();
-        let Some(known) = &mut self.slots else { return self.adopt(&map, home, stat) };
+        let Some(known) = &mut self.slots else { return self.adopt(now, &map, home, stat) };
         match known.weigh(home, &map) {
             Weight::Earlier => {
                 self.retry_at = Some(now.plus_millis(RETRY_MILLIS));
                 false
             }
-            Weight::Later if known.home == home => self.adopt(&map, home, stat),
+            Weight::Later if known.home == home => self.adopt(now, &map, home, stat),
             Weight::Later | Weight::Foreign if is_doubtful => self.give_up(),
             Weight::Later => {
                 self.say_trouble(ANOTHER_TREE.to_owned());
-                self.adopt(&map, home, stat)
+                self.adopt(now, &map, home, stat)
             }
             Weight::Foreign => {
                 let is_dead = map.is_dead(self.own.boot_id);
@@ -147,18 +147,30 @@ impl Membership {
     }
 
     /// Goes by this map from now on. Returns whether to go on.
-    fn adopt(&mut self, map: &Arc<SlotMap>, home: Home, stat: Stat) -> bool {
+    fn adopt(&mut self, now: Tick, map: &Arc<SlotMap>, home: Home, stat: Stat) -> bool {
+        let own = self.own.boot_id;
+        let is_dead = map.is_dead(own) || self.is_forgotten(now, map, home);
         let newly_dead: Vec<BootId> = self.slots.as_ref().map_or_else(Vec::new, |known| {
             map.dead().filter(|boot_id| !known.map.is_dead(*boot_id)).collect()
         });
         self.strangers.bury(map);
         self.slots = Some(KnownSlots { map: Arc::clone(map), home, stat, found: None });
         self.desk.say(Output::Slots(Arc::clone(map)));
-        for boot_id in newly_dead.into_iter().filter(|boot_id| *boot_id != self.own.boot_id) {
+        for boot_id in newly_dead.into_iter().filter(|boot_id| *boot_id != own) {
             self.roster.bury(boot_id);
             self.desk.say(Output::MemberDead(boot_id));
         }
-        if map.is_dead(self.own.boot_id) { self.give_up() } else { true }
+        if is_dead { self.give_up() } else { true }
+    }
+
+    /// Whether this broker was declared dead so long ago that the map does not say so any more: deaths are
+    /// kept for a day, and there is an end to their list. Whoever lives stays a member.
+    fn is_forgotten(&self, now: Tick, map: &SlotMap, home: Home) -> bool {
+        let own = self.own.boot_id;
+        let was_member = |known: &KnownSlots| known.home == home && known.map.is_member(own);
+        now >= self.doubtful_at()
+            && self.slots.as_ref().is_some_and(was_member)
+            && !map.is_member(own)
     }
 
     /// Before this moment nobody has declared this broker dead: not within T of its last commit, nor of

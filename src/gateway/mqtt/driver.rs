@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +22,7 @@ use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
 use crate::broker::options::ConnectionOptions;
 use crate::broker::turn::Turn;
+use crate::gateway::mqtt::parking::ParkingPlace;
 use crate::gateway::mqtt::part::Unread;
 use crate::gateway::mqtt::shard_context::{READ_BYTES_MAX, ShardContext, Workbench};
 use crate::ports::clock::Tick;
@@ -28,9 +30,29 @@ use crate::runtime::Clock;
 use crate::session::outbox::Outbox;
 
 /// A byte stream to a client.
-pub trait Link: AsyncRead + AsyncWrite + Unpin + Send {
+pub trait Link: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+    /// The same outside every event loop.
+    type Parked: AsFd + Send + 'static;
+
     /// The client has been let in: the connection is no longer half open.
     fn mark_established(&mut self) {}
+
+    /// Whether it may wait outside the event loop; asked once.
+    fn can_park(&self) -> bool;
+
+    /// Takes it out of its event loop; nothing can be read or written after that.
+    ///
+    /// # Errors
+    ///
+    /// The stream is gone.
+    fn park(&mut self) -> io::Result<Self::Parked>;
+
+    /// Brings it into the event loop of the caller.
+    ///
+    /// # Errors
+    ///
+    /// The stream is gone.
+    fn resume(parked: Self::Parked) -> io::Result<Self>;
 }
 
 /// What all connections of a listener have in common.
@@ -46,8 +68,8 @@ pub struct DriverOptions {
     pub diagnose: fn(&[u8]) -> Option<&'static str>,
 }
 
-/// Serves one connection until it ends.
-pub struct Driver<S> {
+/// Serves one connection until it ends, or is parked.
+pub struct Driver<S: Link> {
     stream: S,
     connection: Connection,
     options: Arc<DriverOptions>,
@@ -61,6 +83,8 @@ pub struct Driver<S> {
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Tick>,
     phase: Phase,
+    /// Where it may wait when there is nothing to do.
+    place: Option<Arc<ParkingPlace<S>>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,6 +92,8 @@ enum Phase {
     /// Nothing has been heard.
     First,
     Serving,
+    /// There was nothing to do since the timer was set.
+    Quiet,
     /// The state machine is closed: what is left is written, and until the client closes its side
     /// what it sends is thrown away. Closing at once would reset the connection and take the last
     /// packet with it.
@@ -110,11 +136,41 @@ impl<S: Link> Driver<S> {
             timer: None,
             timer_at: None,
             phase: Phase::First,
+            place: None,
         }
     }
 
-    /// One turn. `Ready` when the connection is over.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The same for a connection that may be parked while there is nothing to do.
+    #[must_use]
+    pub fn parked_at(mut self, place: Arc<ParkingPlace<S>>) -> Self {
+        self.place = Some(place).filter(|_| self.stream.can_park());
+        self
+    }
+
+    /// A driver for a connection that was parked.
+    pub(super) fn resumed(
+        stream: S,
+        connection: Connection,
+        options: Arc<DriverOptions>,
+        place: Arc<ParkingPlace<S>>,
+    ) -> Self {
+        Self {
+            stream,
+            connection,
+            options,
+            context: Arc::clone(place.context()),
+            unread: Unread::Nothing,
+            backlog: None,
+            needs_flush: false,
+            timer: None,
+            timer_at: None,
+            phase: Phase::Serving,
+            place: Some(place),
+        }
+    }
+
+    /// One turn. `Ready` when the connection is over, or parked.
+    fn turn(&mut self, cx: &mut Context<'_>, was_quiet: bool) -> Poll<()> {
         let context = Arc::clone(&self.context);
         let mut bench = context.lock();
         let Workbench { shard, read_buffer, outbox, .. } = &mut *bench;
@@ -150,7 +206,10 @@ impl<S: Link> Driver<S> {
         if self.connection.is_closed() {
             return self.start_lingering(cx, now);
         }
-        self.arm_timer(cx);
+        if is_due && was_quiet && !wants_turn && self.park() {
+            return Poll::Ready(());
+        }
+        self.arm_timer(cx, now);
         if wants_turn && self.backlog.is_none() {
             cx.waker().wake_by_ref();
         }
@@ -356,15 +415,34 @@ impl<S: Link> Driver<S> {
 
     /// Arms the timer for the deadline of the state machine. A timer that goes off early is cheaper
     /// than one that is moved with every packet.
-    fn arm_timer(&mut self, cx: &Context<'_>) {
-        if let Some(deadline) = self.connection.deadline() {
-            self.set_timer(cx, deadline);
+    fn arm_timer(&mut self, cx: &Context<'_>, now: Tick) {
+        // Who has said nothing yet cannot be parked.
+        let place = self.place.as_ref().filter(|_| self.phase != Phase::First);
+        let quiet_until = place.map(|place| place.quiet_until(now));
+        let Some(at) = self.connection.deadline().into_iter().chain(quiet_until).min() else {
+            return;
+        };
+        let is_armed = self.set_timer(cx, at);
+        if is_armed && self.phase == Phase::Serving && self.place.is_some() {
+            self.phase = Phase::Quiet;
         }
     }
 
-    fn set_timer(&mut self, cx: &Context<'_>, at: Tick) {
+    /// Leaves the connection to the parking place, if there is nothing it has to do or wait for
+    /// here.
+    fn park(&mut self) -> bool {
+        let is_at_rest = matches!(self.unread, Unread::Nothing)
+            && self.backlog.is_none()
+            && !self.needs_flush
+            && self.connection.is_at_rest();
+        let Some(place) = self.place.as_ref().filter(|_| is_at_rest) else { return false };
+        place.park(&mut self.stream, &mut self.connection, &self.options)
+    }
+
+    /// `true` when there was no timer that goes off as early.
+    fn set_timer(&mut self, cx: &Context<'_>, at: Tick) -> bool {
         if self.timer_at.is_some_and(|armed| armed <= at) {
-            return;
+            return false;
         }
         self.timer_at = Some(at);
         let instant = self.options.clock.instant_at(at);
@@ -374,6 +452,7 @@ impl<S: Link> Driver<S> {
         }
         let mut cx = Context::from_waker(cx.waker());
         let _due = self.poll_timer(&mut cx);
+        true
     }
 
     /// Lets the timer know whom to wake.
@@ -392,13 +471,17 @@ impl<S: Link> Future for Driver<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         match this.phase {
-            Phase::First | Phase::Serving => this.turn(cx),
+            Phase::First | Phase::Serving => this.turn(cx, false),
+            Phase::Quiet => {
+                this.phase = Phase::Serving;
+                this.turn(cx, true)
+            }
             Phase::Lingering => this.linger(cx),
         }
     }
 }
 
-impl<S> Drop for Driver<S> {
+impl<S: Link> Drop for Driver<S> {
     /// A task that is dropped before its connection ended, at the end of a shutdown.
     fn drop(&mut self) {
         if self.connection.is_closed() {

@@ -4,9 +4,11 @@ pub mod driver;
 pub mod log;
 pub mod shard_context;
 
+mod parking;
 mod part;
 
 pub use driver::{Driver, DriverOptions, Link};
+pub use parking::{ParkingOptions, ParkingPlace};
 pub use shard_context::{Observer, ShardContext};
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) fn read(links: &[LinkStatus], counts: &LinkCounts, readings: &mut Rea
         ("links_refused", "Connections that came and were no link.", counts.refused),
         (
             "links_put_off",
-            "Links of peers that came before the time of the cluster was known here.",
+            "Links of peers that came before they, or the time of the cluster, were known here.",
             counts.put_off,
         ),
         ("link_received_bytes", "Bytes received from peers.", counts.received_bytes),

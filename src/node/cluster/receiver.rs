@@ -49,8 +49,7 @@ impl Receiver for LinkReceiver {
             return refused(own, ANOTHER_LIFE);
         }
         if !peers.knows_time() {
-            let (reason, code) = (NO_CLOCK.to_owned(), RefusalCode::NotYet);
-            return Welcome::Refused { reason, boot_id: own, code };
+            return put_off(own, NO_CLOCK);
         }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused(own, NO_COMMON_VERSION);
@@ -58,7 +57,7 @@ impl Receiver for LinkReceiver {
         let now = self.clock.now();
         let Some(peer) = self.peer(hello.boot_id) else {
             peers.note_stranger(hello.boot_id, now);
-            return refused(own, STRANGER);
+            return put_off(own, STRANGER);
         };
         let received =
             self.own_context.run(&self.broker, now, |turn| turn.greet(peers, &peer, hello.gone));
@@ -91,6 +90,11 @@ impl Receiver for LinkReceiver {
 
 fn refused(boot_id: BootId, reason: &str) -> Welcome {
     Welcome::Refused { reason: reason.to_owned(), boot_id, code: RefusalCode::Other }
+}
+
+/// Whoever it is comes again, or learns from the slot map that it is dead.
+fn put_off(boot_id: BootId, reason: &str) -> Welcome {
+    Welcome::Refused { reason: reason.to_owned(), boot_id, code: RefusalCode::NotYet }
 }
 
 const NO_CLUSTER: &str = "this broker is part of no cluster";
@@ -175,9 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_refused_and_remembered() {
+    fn a_stranger_is_put_off_and_remembered() {
         let receiver = receiver();
-        assert_eq!(receiver.hello(&hello(BootId(9), OWN)), refused(OWN, STRANGER));
+        assert_eq!(receiver.hello(&hello(BootId(9), OWN)), put_off(OWN, STRANGER));
         let answers = receiver.broker.peers().unwrap().lease_answers(receiver.clock.now(), 1_000);
         assert_eq!(answers, [(BootId(9), PeerLease::Committed)]);
     }

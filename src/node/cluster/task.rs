@@ -17,6 +17,7 @@ use super::status::Status;
 use crate::activity::ActivityLog;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
+use crate::broker::letting_go::LetGo;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
@@ -292,8 +293,14 @@ impl ClusterTask {
         }
         let is_late = now >= self.membership.let_go_at();
         if is_late && !self.has_let_go && self.phase.borrow().takes_clients() {
-            tracing::error!("the lease has ended: this broker may be dead to the others");
             self.let_clients_go();
+        }
+        if self.has_let_go && !is_late && self.phase.borrow().takes_clients() {
+            let sessions = self.broker.registry().len();
+            tracing::info!(
+                sessions,
+                "the lease is renewed: clients may come back to their sessions"
+            );
         }
         self.has_let_go = is_late;
     }
@@ -403,15 +410,16 @@ impl ClusterTask {
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
         let Some(peer) = self.broker.peers().and_then(|peers| peers.find(boot_id)) else { return };
-        if is_suspect && self.may_be_leaving(&peer) {
+        let member = peer.name();
+        if !is_suspect {
+            tracing::info!(%member, "a broker is there again, in the same life");
+            self.note(member, "it is in doubt no more");
+        } else if self.may_be_leaving(&peer) {
             // Whether it is, its death tells in a moment.
-            tracing::debug!(member = %peer.name(), "a broker has taken its znode away");
-        } else if is_suspect {
-            tracing::warn!(member = %peer.name(), "a broker is in doubt: its znode is gone");
-            self.note(peer.name(), "it is in doubt");
+            tracing::debug!(%member, "a broker has taken its znode away");
         } else {
-            tracing::info!(member = %peer.name(), "a broker is in doubt no more");
-            self.note(peer.name(), "it is in doubt no more");
+            tracing::warn!(%member, "a broker is in doubt: its znode is gone");
+            self.note(member, "it is in doubt");
         }
         if let Some(wake) = peer.lane().set_suspect(is_suspect) {
             wake.wake();
@@ -460,14 +468,20 @@ impl ClusterTask {
 
     /// Others go on without us: our clients find another broker, and we come back as a new one.
     fn begin_life(&mut self) {
-        tracing::error!("this broker was declared dead; its clients are let go and it joins anew");
         self.note(self.own_name(), "it was declared dead, and joins anew");
         let Some(peers) = self.broker.peers() else { return };
         peers.set_admitting(false);
         self.is_up = false;
         self.phase.send_replace(Phase::Joining);
-        self.let_clients_go();
         let now = self.clock.now();
+        let end = |turn: &mut Turn<'_>| turn.end_all_sessions(ReasonCode::ServerBusy);
+        let LetGo { clients, sessions_ended, .. } = self.context.run(&self.broker, now, end);
+        tracing::error!(
+            clients,
+            sessions_ended,
+            "this broker was declared dead: its clients are let go, their sessions end since others \
+             may have them, and it joins anew"
+        );
         for peer in peers.live().iter() {
             self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, peer.boot_id()));
             self.links.close(peer.boot_id());
@@ -492,10 +506,20 @@ impl ClusterTask {
         }
     }
 
-    /// Every client is sent away and its Session ends: others may have granted it anew.
+    /// Every client is sent away: nothing may be acknowledged. The Sessions that outlive their
+    /// connections stay, until it is known whether others have them.
     fn let_clients_go(&self) {
         let now = self.clock.now();
-        self.context.run(&self.broker, now, |turn| turn.let_clients_go(ReasonCode::ServerBusy));
+        let let_go = |turn: &mut Turn<'_>| turn.let_clients_go(ReasonCode::ServerBusy);
+        let LetGo { clients, sessions_kept, sessions_ended } =
+            self.context.run(&self.broker, now, let_go);
+        tracing::error!(
+            clients,
+            sessions_kept,
+            sessions_ended,
+            "the lease has ended, and this broker may be dead to the others: its clients are let go, \
+             sessions that outlive their connections are kept until it is known"
+        );
     }
 
     fn note_heartbeat(&mut self, heartbeat: &Heartbeat) {

@@ -34,6 +34,8 @@ pub(super) struct SimClient {
     /// The life of a broker where its Session is.
     pub(super) home: Option<(usize, BootId)>,
     pub(super) session: usize,
+    /// Whether it has been told of a Session that outlives its connections.
+    has_session: bool,
     names: u32,
     version: ProtocolVersion,
     wishes: Vec<Wish>,
@@ -91,6 +93,7 @@ impl SimClient {
             is_stable: chance.one_in(3),
             home: None,
             session: 0,
+            has_session: false,
             names: 0,
             version: chance.pick(&[
                 ProtocolVersion::V5,
@@ -111,6 +114,11 @@ impl SimClient {
 
     pub(super) fn is_online(&self) -> bool {
         self.phase == Phase::Online
+    }
+
+    /// Whether it counts on this Session to be there when it comes back.
+    pub(super) fn counts_on(&self, session: usize) -> bool {
+        self.has_session && self.session == session
     }
 
     /// Whether everything has been answered.
@@ -139,6 +147,7 @@ impl SimClient {
         let resumes = self.is_persistent && self.home == Some(home);
         if !resumes {
             self.names += 1;
+            self.has_session = false;
             self.forget();
             self.session = ledger.open_session(self.number, home, self.is_persistent);
         }
@@ -309,6 +318,11 @@ impl SimClient {
             Packet::Connack(connack) if connack.reason_code.is_error() => {}
             Packet::Connack(connack) => {
                 self.phase = Phase::Online;
+                let had_session = std::mem::replace(&mut self.has_session, self.is_persistent);
+                if had_session && !connack.session_present && ledger.is_standing(self.session) {
+                    let words = format!("client {}: its Session is gone", self.number);
+                    return complaint(Checker::Loss, words);
+                }
                 if !connack.session_present {
                     ledger.end_session(self.session, now);
                     self.forget();
@@ -316,6 +330,7 @@ impl SimClient {
                     self.session = ledger.open_session(self.number, home, self.is_persistent);
                     ledger.attach(self.connection.unwrap_or(0), self.session);
                 }
+                ledger.note_back(self.session, now);
                 self.subscribe_all(ledger);
                 for Outgoing { id, publication, is_released } in self.outgoing.clone() {
                     if is_released {

@@ -39,6 +39,22 @@ struct SessionRecord {
     /// Whether QoS 0 passes it by while its client is away.
     is_persistent: bool,
     is_over: bool,
+    away: Option<Away>,
+}
+
+/// A broker without a lease has let the client of a Session go.
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    since: u64,
+    back_at: Option<u64>,
+}
+
+impl SessionRecord {
+    /// Until when the client was there to be sent what is in memory of its broker, when it is over now.
+    fn was_there_until(&self, now: u64) -> u64 {
+        let settled = |away: &Away| away.back_at.is_some_and(|at| now >= at + GRACE_MILLIS);
+        self.away.filter(|away| !settled(away)).map_or(now, |away| away.since)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +97,8 @@ impl Ledger {
         home: (usize, BootId),
         is_persistent: bool,
     ) -> usize {
-        self.sessions.push(SessionRecord { client, home, is_persistent, is_over: false });
+        let (is_over, away) = (false, None);
+        self.sessions.push(SessionRecord { client, home, is_persistent, is_over, away });
         self.sessions.len() - 1
     }
 
@@ -115,6 +132,7 @@ impl Ledger {
     }
 
     pub(super) fn end_subscription(&mut self, session: usize, filter: usize, now: u64) {
+        let now = self.sessions.get(session).map_or(now, |record| record.was_there_until(now));
         for one in &mut self.subscriptions {
             if one.session == session && one.filter == filter {
                 one.until = one.until.min(now);
@@ -123,12 +141,42 @@ impl Ledger {
     }
 
     pub(super) fn end_session(&mut self, session: usize, now: u64) {
+        let mut now = now;
         if let Some(record) = self.sessions.get_mut(session) {
             record.is_over = true;
+            now = record.was_there_until(now);
         }
         for one in self.subscriptions.iter_mut().filter(|one| one.session == session) {
             one.until = one.until.min(now);
         }
+    }
+
+    /// A broker lets its clients go: what ends with their connections does.
+    pub(super) fn end_connections(&mut self, boot_id: BootId, now: u64) {
+        for session in 0..self.sessions.len() {
+            let Some(record) = self.sessions.get_mut(session) else { continue };
+            if record.home.1 != boot_id || record.is_over {
+                continue;
+            }
+            if !record.is_persistent {
+                self.end_session(session, now);
+                continue;
+            }
+            let since = record.was_there_until(now);
+            record.away = Some(Away { since, back_at: None });
+        }
+    }
+
+    /// The client of a Session has found it again.
+    pub(super) fn note_back(&mut self, session: usize, now: u64) {
+        if let Some(away) = self.sessions.get_mut(session).and_then(|one| one.away.as_mut()) {
+            away.back_at.get_or_insert(now);
+        }
+    }
+
+    /// Whether a Session goes on, as far as anybody has reason to think.
+    pub(super) fn is_standing(&self, session: usize) -> bool {
+        self.sessions.get(session).is_some_and(|record| !record.is_over)
     }
 
     /// A life of a broker has ended.

@@ -37,8 +37,8 @@ pub(super) enum Effect {
     Close(BootId),
     /// It is in the tree from now on.
     Registered,
-    /// Its Sessions end: it has no lease.
-    LetGo,
+    /// Its connections end, and so many Sessions stay: it has no lease.
+    LetGo(usize),
     /// It has something to say for the log.
     Say(String),
 }
@@ -157,8 +157,8 @@ impl Process {
         }
         let is_late = tick >= self.membership.let_go_at();
         if is_late && !self.has_let_go && self.is_joined && self.plant != Plant::EndlessLease {
-            self.effects.push(Effect::LetGo);
-            self.let_clients_go(now);
+            let kept = self.let_clients_go(now);
+            self.effects.push(Effect::LetGo(kept));
         }
         self.has_let_go = is_late;
         self.settle_phase(now);
@@ -286,7 +286,7 @@ impl Process {
         self.peers().set_admitting(false);
         self.is_joined = false;
         self.is_up = false;
-        self.let_clients_go(now);
+        self.end_all_sessions(now);
         for peer in self.peers().live().iter() {
             self.turn(now, |turn, peers| turn.remove_peer(peers, peer.boot_id()));
             self.effects.push(Effect::Close(peer.boot_id()));
@@ -305,8 +305,16 @@ impl Process {
         }
     }
 
-    fn let_clients_go(&mut self, now: u64) {
-        self.turn(now, |turn, _| turn.let_clients_go(ReasonCode::ServerBusy));
+    fn let_clients_go(&mut self, now: u64) -> usize {
+        let let_go = self.turn(now, |turn, _| turn.let_clients_go(ReasonCode::ServerBusy));
+        if self.plant == Plant::EndWithLease {
+            self.end_all_sessions(now);
+        }
+        let_go.sessions_kept
+    }
+
+    fn end_all_sessions(&mut self, now: u64) {
+        let _ended = self.turn(now, |turn, _| turn.end_all_sessions(ReasonCode::ServerBusy));
     }
 
     fn note_heartbeat(&self, heartbeat: &Heartbeat) {

@@ -87,4 +87,6 @@ pub enum Plant {
     MissedDeath,
     /// A link is not woken.
     LostWake,
+    /// A broker whose lease has ended keeps no Sessions.
+    EndWithLease,
 }

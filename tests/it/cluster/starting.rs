@@ -48,6 +48,21 @@ fn brokers_that_are_there_before_their_ensemble_join_when_it_comes() {
     check_conversation(&brokers[0], &brokers[1]);
 }
 
+/// A path with a slip of the pen in it was a cluster of its own, of which no line told; and so was one with
+/// a slash at its end.
+#[test]
+fn a_path_that_was_not_there_is_told_of_and_slashes_at_its_end_mean_nothing() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let zookeeper = ensemble.with_fresh_chroot();
+    let first = start(&zookeeper, "mqttzoo-0", &[]);
+    wait_until_ready(&first);
+    let second = start(&format!("{zookeeper}//"), "mqttzoo-1", &[]);
+    wait_until_ready(&second);
+    check_conversation(&first, &second);
+    let told = [&first, &second].map(|one| one.count_in_log("there was no such path"));
+    assert_eq!(told, [1, 0]);
+}
+
 /// The secret of the links is changed pod by pod: old ones and new ones believe each other as long as
 /// they know both secrets, and no longer.
 #[test]

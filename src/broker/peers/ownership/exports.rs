@@ -322,7 +322,7 @@ impl Turn<'_> {
             return Some(Outgoing::Gathering { client, round: None });
         }
         self.withdraw_subscriptions(&client.session);
-        let contents = client.session.hand_over();
+        let contents = client.session.hand_over(self.now);
         let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
         self.let_go(&export.client_id);
         let wire = peers.find(export.to).map_or(WireVersions::OURS.oldest, |peer| peer.wire());

@@ -256,12 +256,13 @@ impl Turn<'_> {
         session_expiry_secs: u32,
     ) -> Box<Client> {
         let client_id = Arc::clone(&news.client_id);
-        let mailbox = Arc::new(Mailbox::new(
+        let mailbox = Mailbox::new(
             self.broker.draw_session_key(),
             Arc::clone(&client_id),
             Arc::clone(&self.broker.options.persistent_queue),
             Arc::clone(&self.broker.queue_budget),
-        ));
+        );
+        let mailbox = Arc::new(mailbox.recalling());
         let former = peers.find(news.from);
         let from = former.map_or_else(|| Arc::from("another broker"), |one| Arc::clone(one.name()));
         let mut client = Box::new(Client {

@@ -48,6 +48,9 @@ struct Story {
     writers: Vec<Writer>,
     roamer: Roamer,
     reader: Reader,
+    /// In every other story: who wants the same as the roamer, at each broker, so that messages come to
+    /// all of them.
+    residents: Vec<LineId>,
     cut: Option<(usize, usize)>,
 }
 
@@ -81,7 +84,15 @@ impl Story {
             published: 0,
         };
         let reader = Reader { line, arrived: Vec::new() };
-        Self { seed, cluster, chance, writers, roamer, reader, cut: None }
+        let residents = if chance.one_in(2) { 0..NODES } else { 0..0 };
+        let residents = residents
+            .map(|node| {
+                let line = open(&mut cluster, node, &format!("resident-{node}"), 0);
+                subscribed(&mut cluster, line, "t/#", QoS::ExactlyOnce);
+                line
+            })
+            .collect();
+        Self { seed, cluster, chance, writers, roamer, reader, residents, cut: None }
     }
 
     fn play(&mut self) {
@@ -120,8 +131,13 @@ impl Story {
                 }
             }
         }
+        self.answer_all();
+    }
+
+    fn answer_all(&mut self) {
         self.answer_writers();
         self.answer_reader();
+        self.residents.iter().for_each(|line| drop(self.cluster.received(*line)));
     }
 
     fn write(&mut self) {
@@ -270,6 +286,8 @@ impl Story {
         let arrived = self.roamer.arrived.entry(publish.topic.to_string()).or_default();
         let is_new = match publish.qos {
             QoS::ExactlyOnce => self.roamer.unreleased.insert(id),
+            // By the way to the broker where it was, and by that to where it is.
+            QoS::AtLeastOnce if !self.residents.is_empty() => !arrived.contains(&number),
             QoS::AtLeastOnce => !(publish.dup && arrived.contains(&number)),
             QoS::AtMostOnce => true,
         };
@@ -289,8 +307,7 @@ impl Story {
     fn finish(&mut self) {
         loop {
             self.cluster.pump();
-            self.answer_writers();
-            self.answer_reader();
+            self.answer_all();
             if self.roamer.is_online && self.cluster.is_closed(self.roamer.line) {
                 self.connect();
             }
@@ -317,7 +334,7 @@ impl Story {
             let left = (counts.pending, counts.imports, counts.exports);
             assert_eq!(left, (0, 0, 0), "seed {seed}: broker {node}");
         }
-        assert_eq!(held, NODES + 2, "seed {seed}");
+        assert_eq!(held, NODES + 2 + self.residents.len(), "seed {seed}");
     }
 }
 

@@ -1,6 +1,7 @@
 use expect_test::expect;
 
 use super::check_serving;
+use super::world::{World, boot_id};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{MembershipOptions, Output};
@@ -494,4 +495,24 @@ fn a_place_in_the_line_of_a_former_life_is_given_up() {
                 14020 b2 leads
         "#]],
     );
+}
+
+/// *It slept for longer than deaths are remembered*, or more died meanwhile than there is room for. Nothing
+/// in the map said that it was dead, and it went on in its former life, with Sessions that others had been
+/// granted.
+#[test]
+fn a_broker_whose_death_is_forgotten_knows_it_by_having_been_a_member() {
+    let mut world = World::new();
+    world.serve("a,b,c,d");
+    // The clock of the ensemble goes on by more than a day, and the next death makes the list anew.
+    for line in ["pause c", "run 20000", "lead 90000000", "run 10000", "crash d", "run 20000"] {
+        world.play_line(line);
+    }
+    let dead = boot_id('c', 1);
+    assert!(!world.nodes[&'a'].membership.slots().unwrap().is_dead(dead), "{}", world.trace);
+    world.trace.clear();
+    for line in ["resume c", "run 1000"] {
+        world.play_line(line);
+    }
+    assert!(world.trace.contains("c1 learns that it is dead"), "{}", world.trace);
 }

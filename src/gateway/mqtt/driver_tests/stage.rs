@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -245,7 +246,21 @@ impl AsyncWrite for Socket {
     }
 }
 
-impl Link for Socket {}
+impl Link for Socket {
+    type Parked = OwnedFd;
+
+    fn can_park(&self) -> bool {
+        false
+    }
+
+    fn park(&mut self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn resume(_: OwnedFd) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {

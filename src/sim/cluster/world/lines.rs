@@ -26,10 +26,15 @@ impl World {
         if line.endpoint.is_over {
             line.is_over = true;
             let (node, name) = (line.node, line.client_session_name.clone());
+            let client = line.client;
             let at = line.down_at.max(self.now);
             let is_gone =
                 self.process(node).is_none_or(|one| one.broker.registry().find(&name).is_none());
-            if is_gone && let Some(session) = self.ledger.session_of(connection) {
+            // What a client counts on ends with its broker alone.
+            if is_gone
+                && let Some(session) = self.ledger.session_of(connection)
+                && !self.client(client).counts_on(session)
+            {
                 self.ledger.end_session(session, self.now);
             }
             self.at(at, Happening::DownEnd { connection });

@@ -97,9 +97,10 @@ impl World {
                     }
                 }
                 Effect::Registered => self.spare_the_lonely(),
-                Effect::LetGo => {
-                    self.say(format_args!("b{node} lets its clients go: no lease"));
-                    self.ledger.end_life(from_boot, self.now);
+                Effect::LetGo(kept) => {
+                    self.say(format_args!("b{node} lets its clients go: no lease, {kept} kept"));
+                    *self.tally.entry("sessions kept without a lease").or_default() += kept as u64;
+                    self.ledger.end_connections(from_boot, self.now);
                 }
                 Effect::Say(words) => self.say(format_args!("b{node} {words}")),
             }

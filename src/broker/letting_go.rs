@@ -1,0 +1,83 @@
+//! Use cases of a broker that has lost touch with its cluster: it lets its clients go, and keeps their
+//! Sessions until it is known to be dead to the others.
+
+use std::sync::Arc;
+
+use crate::broker::administer::Ending;
+use crate::broker::turn::Turn;
+use crate::mqtt::ReasonCode;
+use crate::session::mailbox::Notice;
+
+/// Whom a broker has let go, and what becomes of the Sessions it has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[must_use]
+pub struct LetGo {
+    /// Connections that end.
+    pub clients: usize,
+    /// Sessions that stay here, of these clients and of those that were away.
+    pub sessions_kept: usize,
+    /// Sessions that end.
+    pub sessions_ended: usize,
+}
+
+impl Turn<'_> {
+    /// Closes all connections; a Session that outlives its connection stays.
+    ///
+    /// For a broker without a lease: it may be dead to the others, and hands no Session out before it
+    /// knows. What is published elsewhere for those it has waits with whoever published it, as long as
+    /// they do not take this broker for dead, or comes here.
+    pub fn let_clients_go(&mut self, reason_code: ReasonCode) -> LetGo {
+        let (mut let_go, mut connected) = (LetGo::default(), Vec::new());
+        self.broker.registry().for_each(|listed| {
+            if !listed.is_connected {
+                let_go.sessions_kept += 1;
+                return;
+            }
+            // One that is moving between connections is let in by nobody who has no lease.
+            let (Some(mailbox), Some(card)) = (listed.mailbox, listed.card) else { return };
+            connected.push(mailbox);
+            if card.session_expiry_secs > 0 {
+                let_go.sessions_kept += 1;
+            } else {
+                let_go.sessions_ended += 1;
+            }
+        });
+        let_go.clients = connected.len();
+        self.shard.counters.clients_let_go.add(connected.len() as u64);
+        for mailbox in connected {
+            self.shard.wake_later(mailbox.notify(Notice::Disconnect(reason_code)));
+        }
+        let_go
+    }
+
+    /// Ends all Sessions, connected or not: this broker is dead to the others, who may have granted
+    /// their Client Identifiers anew.
+    pub fn end_all_sessions(&mut self, reason_code: ReasonCode) -> LetGo {
+        let mut client_ids = Vec::new();
+        self.broker.registry().for_each(|listed| client_ids.push(Arc::clone(&listed.client_id)));
+        let mut let_go = LetGo::default();
+        for client_id in client_ids {
+            match self.end_client_for(&client_id, None, reason_code) {
+                Ending::Told(_) => {
+                    let_go.clients += 1;
+                    let_go.sessions_ended += 1;
+                }
+                Ending::Ended => let_go.sessions_ended += 1,
+                // One that is moving between connections is let in by nobody who has no lease.
+                Ending::Unknown | Ending::Moving => {}
+            }
+        }
+        self.shard.counters.clients_let_go.add(let_go.clients as u64);
+        let_go
+    }
+
+    /// Counts a Session that ends before its time.
+    pub(crate) fn count_end(&self, reason_code: ReasonCode) {
+        let counters = &self.shard.counters;
+        if reason_code == ReasonCode::AdministrativeAction {
+            counters.sessions_ended_by_operator.increment();
+        } else {
+            counters.sessions_ended_by_death.increment();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What the lock of a mailbox guards: its state, or what is left of it while it is empty and its owner
+//! is not expected back soon.
+
+use crate::session::mailbox::{Owner, State};
+
+/// All of it, or next to nothing.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Somebody works with it.
+    Open(Box<State>),
+    /// Nothing waits in it and nothing is counted.
+    Folded {
+        /// As in [`State`].
+        owner: Owner,
+        /// As in [`State`].
+        dropped: u64,
+    },
+}
+
+impl Content {
+    /// That of a mailbox whose owner is away.
+    pub(super) fn new() -> Self {
+        Self::Folded { owner: Owner::Absent, dropped: 0 }
+    }
+
+    /// The state to work with; what was folded is unfolded first.
+    #[inline]
+    pub(super) fn open(&mut self) -> &mut State {
+        if matches!(self, Self::Folded { .. }) {
+            self.unfold();
+        }
+        match self {
+            Self::Open(state) => state,
+            Self::Folded { .. } => unreachable!("it has just been unfolded"),
+        }
+    }
+
+    #[cold]
+    fn unfold(&mut self) {
+        if let Self::Folded { owner, dropped } = self {
+            let owner = std::mem::replace(owner, Owner::Absent);
+            *self = Self::Open(Box::new(State::new(owner, *dropped)));
+        }
+    }
+
+    /// Gives the memory back, if there is nothing in it.
+    pub(super) fn fold(&mut self) {
+        if let Self::Open(state) = self
+            && state.is_blank()
+        {
+            let owner = std::mem::replace(&mut state.owner, Owner::Absent);
+            *self = Self::Folded { owner, dropped: state.dropped };
+        }
+    }
+
+    /// Who has the Session.
+    pub(super) fn owner(&self) -> &Owner {
+        match self {
+            Self::Open(state) => &state.owner,
+            Self::Folded { owner, .. } => owner,
+        }
+    }
+}
