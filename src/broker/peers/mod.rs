@@ -11,7 +11,7 @@ pub mod interest;
 mod latest;
 pub mod leases;
 pub(crate) mod message_ids;
-mod outcomes;
+pub(crate) mod outcomes;
 pub mod ownership;
 pub mod peer;
 pub mod receive;

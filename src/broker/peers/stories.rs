@@ -15,6 +15,7 @@ mod full;
 mod gone;
 mod groups;
 mod latest;
+mod left_behind;
 mod letting_go;
 mod levels;
 mod lives;
