@@ -589,10 +589,11 @@ impl Connection {
         Progress::Idle
     }
 
-    /// A deadline may have passed. Read first: what waits in the socket is not late.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+    /// A deadline may have passed. Read first: what waits in the socket is not late. Returns whether
+    /// the silence of a client is excused, since its socket was not to be read.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) -> bool {
         if self.patience_ends().is_none_or(|deadline| turn.now < deadline) {
-            return;
+            return false;
         }
         match &self.stage {
             Stage::Greeting { has_spoken, .. } => {
@@ -609,7 +610,10 @@ impl Connection {
             | Stage::Claiming { .. }
             | Stage::Storing { .. } => self.refuse_late(turn),
             // What it has said meanwhile is still to be read [MQTT-3.1.2-22].
-            Stage::Open(_) if self.is_put_off => self.excuse(turn.now),
+            Stage::Open(_) if std::mem::take(&mut self.is_put_off) => {
+                self.excuse(turn.now);
+                return true;
+            }
             Stage::Open(_) => {
                 let counters = &turn.shard.counters;
                 let (counter, reason) = match self.partial_since {
@@ -624,6 +628,7 @@ impl Connection {
             }
             Stage::Closed => {}
         }
+        false
     }
 
     fn refuse_late(&mut self, turn: &mut Turn<'_>) {

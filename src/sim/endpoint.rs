@@ -147,7 +147,9 @@ impl Endpoint {
         self.flag.is_set.store(false, Ordering::Relaxed);
         self.deferred_until = None;
         let wants_turn = self.work(turn, bounds);
-        self.connection.handle_timeout(turn);
+        if self.connection.handle_timeout(turn) {
+            self.heard_at = turn.now.as_millis();
+        }
         let encoded = turn.outbox.len();
         let written = self.flush(turn, room);
         if self.connection.is_closed() {
@@ -202,7 +204,8 @@ impl Endpoint {
         match self.connection.may_read(turn) {
             Ok(()) => true,
             Err(until) => {
-                if until.is_some() {
+                // Whoever reads on by itself is not heard because it is not listened to.
+                if until.is_some() || self.connection.is_reading() {
                     self.heard_at = turn.now.as_millis();
                 }
                 self.deferred_until = until;
