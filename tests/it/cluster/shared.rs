@@ -100,6 +100,8 @@ fn a_members_share_goes_to_others_when_its_broker_is_killed() {
     for (member, before) in stays.iter().zip(before) {
         assert!(member.received() > before, "a member was left out");
     }
+    // What the dead had handed out and not told of goes to another one: who sent it has no answer.
+    let in_flight = cluster.checker().with(|books| books.doubled());
     let again = cluster.publish(PublisherPlan::counted(2, 2, QoS::AtLeastOnce, 200));
     let before: u64 = stays.iter().map(Subscriber::received).sum();
     assert_eq!(again.finish(), 200);
@@ -107,7 +109,7 @@ fn a_members_share_goes_to_others_when_its_broker_is_killed() {
         stays.iter().map(Subscriber::received).sum::<u64>() >= before + 200
     });
     let complaints = cluster.checker().with(|books| books.doubled());
-    assert_eq!(complaints, []);
+    assert_eq!(complaints, in_flight, "from then on each reaches exactly one");
 }
 
 /// A broker that was asked to end threw away what its members had not been sent or not acknowledged:
