@@ -610,7 +610,7 @@ impl Connection {
             | Stage::Claiming { .. }
             | Stage::Storing { .. } => self.refuse_late(turn),
             // What it has said meanwhile is still to be read [MQTT-3.1.2-22].
-            Stage::Open(_) if std::mem::take(&mut self.is_put_off) => {
+            Stage::Open(_) if self.is_put_off => {
                 self.excuse(turn.now);
                 return true;
             }
