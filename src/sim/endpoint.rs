@@ -147,9 +147,7 @@ impl Endpoint {
         self.flag.is_set.store(false, Ordering::Relaxed);
         self.deferred_until = None;
         let wants_turn = self.work(turn, bounds);
-        if self.connection.handle_timeout(turn) {
-            self.heard_at = turn.now.as_millis();
-        }
+        self.connection.handle_timeout(turn);
         let encoded = turn.outbox.len();
         let written = self.flush(turn, room);
         if self.connection.is_closed() {

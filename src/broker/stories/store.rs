@@ -123,9 +123,7 @@ impl Stage {
     fn lose_patience(&mut self, actor: &mut Actor) -> Vec<Packet> {
         self.now = self.now.plus_millis(self.broker.options().store_wait_millis);
         assert!(actor.connection.deadline().is_some_and(|at| at <= self.now), "it is woken");
-        self.turn(actor, |connection, turn| {
-            let _excused = connection.handle_timeout(turn);
-        })
+        self.turn(actor, Connection::handle_timeout)
     }
 
     fn sleeper(&mut self, filter: &str) {

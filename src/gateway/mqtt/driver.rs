@@ -186,7 +186,7 @@ impl<S: Link> Driver<S> {
         let wants_turn = self.work(cx, turn, read_buffer);
         if is_due {
             // Behind what was there to be read: that we come late to it is not the client's silence.
-            let _excused = self.connection.handle_timeout(turn);
+            self.connection.handle_timeout(turn);
         }
         if !was_admitted && self.connection.is_admitted() {
             // Before the client can hear of it: its place among the half open is free by then.

@@ -30,7 +30,9 @@ impl Cluster {
         for line in 0..self.lines.len() {
             if self.nodes[self.lines[line].node].is_alive {
                 self.turn(LineId(line), |connection, turn, _| {
-                    let _excused = connection.handle_timeout(turn);
+                    // As the driver does: reading comes first.
+                    let _excused = connection.may_read(turn);
+                    connection.handle_timeout(turn);
                 });
             }
         }
