@@ -182,8 +182,16 @@ def probes(documents):
                         yield f"{name_of(workload)}: {kind} asks port {probe['httpGet']['port']}"
                 elif probe["exec"]["command"][0] not in programs_of(container["image"]):
                     yield f"{name_of(workload)}: {kind} runs {probe['exec']['command'][0]}"
+                elif asks_the_wrong_server(probe["exec"]["command"]):
+                    yield f"{name_of(workload)}: {kind} asks the socket, where a server answers too soon"
             if len(set(paths)) != len(paths):
                 yield f"{name_of(workload)}: two probes ask the same"
+
+
+def asks_the_wrong_server(command):
+    """The official image makes its database with a server that listens on a socket only."""
+    is_by_network = any(word.startswith("--host=") for word in command)
+    return command[0] == "pg_isready" and not is_by_network
 
 
 def images(documents):

@@ -50,6 +50,10 @@ class Compose(unittest.TestCase):
         for key in references.commented_out(text):
             self.assertNotIn(key, options().values(), "the broker knows it now")
 
+    def test_the_database_is_asked_where_brokers_ask_it(self):
+        command = SERVICES["postgres"]["healthcheck"]["test"][1:]
+        self.assertFalse(references.asks_the_wrong_server(command))
+
     def test_what_is_kept_in_memory_leaves_room_for_clients(self):
         """The tmpfs counts as memory of its container."""
         text = (ROOT / "docker/compose/broker.toml").read_text()

@@ -185,6 +185,12 @@ class Planted(unittest.TestCase):
 
         self.find(other_user, "runs as another user")
 
+        def by_socket(documents):
+            probe = containers(named(documents, "StatefulSet", "postgres"))[0]["readinessProbe"]
+            probe["exec"]["command"].remove("--host=127.0.0.1")
+
+        self.find(by_socket, "readinessProbe asks the socket")
+
         def no_such_program(documents):
             probe = containers(named(documents, "StatefulSet", "zookeeper"))[0]["livenessProbe"]
             probe["exec"]["command"][0] = "zkServer.sh"
