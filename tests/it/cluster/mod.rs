@@ -7,7 +7,9 @@ mod load;
 mod on_all;
 mod proxy;
 mod under_test;
+mod watcher;
 
+mod any_order;
 mod bank;
 mod broker_faults;
 mod clock;
@@ -25,6 +27,7 @@ mod relay;
 mod relisting;
 mod report;
 mod retained;
+mod scaling;
 mod shared;
 mod slow_readers;
 mod start_errors;
