@@ -1,7 +1,7 @@
 //! A real PostgreSQL 15, from Debian's package, on a free port of the loopback interface.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -84,6 +84,23 @@ impl Postgres {
             .expect("psql is there");
         assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    }
+
+    /// Keeps what a statement locks, until what is returned is dropped.
+    pub(crate) fn hold(&self, database: &str, sql: &str) -> Held {
+        let mut psql = Command::new(Path::new(PROGRAMS).join("psql"))
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
+            .arg(self.database(database))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql is there");
+        let input = psql.stdin.as_mut().expect("it is piped");
+        write!(input, "BEGIN; {sql};\n\\echo held\n").expect("it reads");
+        let said = BufReader::new(psql.stdout.take().expect("it is piped")).lines();
+        let is_held = said.map_while(Result::ok).any(|line| line == "held");
+        assert!(is_held, "{sql}");
+        Held(psql)
     }
 
     /// Where it listens.
@@ -210,6 +227,17 @@ fn wait_until_ready(log: ChildStderr) -> bool {
         .any(|line| line.contains("database system is ready to accept"));
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     is_ready
+}
+
+/// A transaction that does nothing but last.
+pub(crate) struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // psql ends with its input, and the transaction with psql.
+        drop(self.0.stdin.take());
+        let _gone = self.0.wait();
+    }
 }
 
 impl Drop for Postgres {
