@@ -9,6 +9,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -176,6 +177,15 @@ impl Postgres {
         assert!(self.spawn(), "it had come up before");
     }
 
+    /// Leaves it to its guardian, as a test that was killed does; returns who is not to be there then.
+    fn abandon(&mut self) -> Vec<u32> {
+        let Some((mut server, guardian)) = self.running.take() else { return Vec::new() };
+        let all = processes(server.id());
+        guardian.abandon();
+        let _gone = server.wait();
+        all
+    }
+
     /// Stops all of its processes where they are, until it is thawed.
     pub(crate) fn freeze(&self) {
         self.signal_all(Signal::STOP);
@@ -190,10 +200,8 @@ impl Postgres {
     fn signal_all(&self, signal: Signal) {
         let Some((server, _)) = &self.running else { return };
         let _gone = kill_process(Pid::from_child(server), signal);
-        let id = server.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            let child = Pid::from_raw(child.parse().expect("a process")).expect("it is no zero");
+        for child in processes(server.id()).into_iter().skip(1) {
+            let child = Pid::from_raw(child.cast_signed()).expect("it is no zero");
             let _gone = kill_process(child, signal);
         }
     }
@@ -215,6 +223,14 @@ impl Postgres {
         self.running = Some((server, guardian));
         wait_until_ready(log)
     }
+}
+
+/// A server and what it has started.
+fn processes(server: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().map(|child| child.parse().expect("a process"));
+    std::iter::once(server).chain(children).collect()
 }
 
 /// Reads the log until the server says that it is ready, and goes on reading: a full pipe would stop
@@ -284,4 +300,25 @@ fn is_installed() -> bool {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI leaves nothing out");
     }
     is_there
+}
+
+/// Tests that were killed left servers behind that nobody could end but by hand: stopped processes do
+/// not hear that they are to end, nor that their server has gone.
+#[test]
+fn a_frozen_server_ends_with_its_test() {
+    let Some(mut server) = Postgres::start() else { return };
+    server.freeze();
+    let all = server.abandon();
+    assert!(all.len() > 1, "it has processes");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Some(left) = all.iter().find(|id| is_there(**id)) {
+        assert!(Instant::now() < deadline, "{left} of {all:?} is still there");
+        thread::yield_now();
+    }
+}
+
+/// A zombie whom nobody has fetched yet has ended.
+fn is_there(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/stat"));
+    status.is_ok_and(|status| !status.contains(") Z "))
 }
