@@ -29,6 +29,7 @@ mod secret;
 mod status;
 mod stream;
 mod tls;
+mod trouble;
 
 pub use links::{LinkContext, LinkStartError, Links};
 pub use options::{LinkOptions, LinkTlsOptions};

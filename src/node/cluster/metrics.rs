@@ -28,6 +28,11 @@ impl Source for ClusterSource {
         self.relay(peers, readings);
         let (links, counts) = self.status.links();
         super::link_metrics::read(&links, &counts, readings);
+        readings.gauge(
+            "link_unreached",
+            "1 while this broker's links stand and no other broker reaches it by one.",
+            self.status.is_unreached().into(),
+        );
     }
 }
 

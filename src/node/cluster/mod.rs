@@ -8,6 +8,7 @@ mod latest;
 mod link_metrics;
 mod metrics;
 mod phase;
+mod reach;
 mod receiver;
 mod registry;
 mod relaying;
@@ -29,6 +30,7 @@ pub(super) use phase::Phase;
 pub(super) use status::Status;
 
 use self::bell::Bell;
+use self::reach::Reach;
 use self::receiver::LinkReceiver;
 use self::registry::TopicRegistry;
 use self::relaying::LinkNews;
@@ -268,6 +270,7 @@ impl Reachable {
             registry,
             relay: Relay::new(relay, bell.waker()),
             link_news,
+            reach: Reach::default(),
             has_links,
             budget,
             bell,

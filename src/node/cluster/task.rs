@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
 use super::phase::Phase;
+use super::reach::Reach;
 use super::registry::{RegistryNews, TopicRegistry};
 use super::relaying::LinkNews;
 use super::status::Status;
@@ -56,6 +57,7 @@ pub(super) struct ClusterTask {
     pub(super) registry: TopicRegistry,
     pub(super) relay: Relay,
     pub(super) link_news: Arc<LinkNews>,
+    pub(super) reach: Reach,
     /// Whether other brokers are dialled.
     pub(super) has_links: bool,
     /// All that may exist in the tree.
@@ -180,7 +182,8 @@ impl ClusterTask {
         };
         let reaches_zookeeper = self.membership.own_lease(now) == PeerLease::Committed;
         let degraded = (!reaches_zookeeper).then_some("zookeeper");
-        self.health.set_standing(Standing { obstacle, degraded });
+        let links = self.reach.degraded();
+        self.health.set_standing(Standing { obstacle, degraded, links });
     }
 
     fn note_session(&mut self, event: &CoordinationEvent) {
@@ -290,6 +293,7 @@ impl ClusterTask {
         if self.membership.ping_due(self.pinged_at) <= now {
             self.pinged_at = now;
             self.ping(now);
+            self.look_at_links(now);
         }
         let is_late = now >= self.membership.let_go_at();
         if is_late && !self.has_let_go && self.phase.borrow().takes_clients() {

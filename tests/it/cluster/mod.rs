@@ -21,6 +21,7 @@ mod messages;
 mod options;
 mod partitions;
 mod programs;
+mod reach;
 mod relay;
 mod relisting;
 mod report;
