@@ -20,6 +20,8 @@ pub struct ClusterSeal {
     /// What they authenticate themselves to ZooKeeper with, or nothing: who has something else makes
     /// znodes that the others cannot read.
     pub access: Secret,
+    /// How they propagate messages: `links` or `znodes`.
+    pub propagation: String,
 }
 
 impl Guard for ClusterSeal {
@@ -30,6 +32,7 @@ impl Guard for ClusterSeal {
             cluster: self.cluster.clone(),
             proof: proof(&self.secret).unwrap_or_default(),
             access: proof(&self.access).unwrap_or_default(),
+            propagation: self.propagation.clone(),
         }
     }
 
@@ -52,6 +55,16 @@ impl Guard for ClusterSeal {
         Some(format!(
             "{what} of broker {name} and of this one: give all brokers the same {option}, or none"
         ))
+    }
+
+    fn remark(&self, name: &str, seal: &Seal) -> Option<String> {
+        let (theirs, ours) = (&seal.propagation, &self.propagation);
+        (!theirs.is_empty() && theirs != ours).then(|| {
+            format!(
+                "broker {name} has --propagation {theirs} and this one {ours}: a broker with znodes \
+                 dials nobody, and what it sends goes through ZooKeeper; give all brokers the same"
+            )
+        })
     }
 }
 
@@ -87,7 +100,8 @@ mod tests {
     use super::*;
 
     fn seal(cluster: &str, secret: Secret) -> ClusterSeal {
-        ClusterSeal { cluster: cluster.to_owned(), secret, access: Secret::none() }
+        let (cluster, propagation) = (cluster.to_owned(), "links".to_owned());
+        ClusterSeal { cluster, secret, access: Secret::none(), propagation }
     }
 
     /// What `one` says of `other`.
@@ -114,6 +128,21 @@ mod tests {
         }
         let elsewhere = seal("theirs", Secret::new(b"squeamish ossifrage"));
         assert!(objection(&ours, &elsewhere).unwrap().contains("--cluster"));
+    }
+
+    /// It came in without a word, and all that it sent went through ZooKeeper.
+    #[test]
+    fn who_propagates_otherwise_is_let_in_with_a_remark() {
+        let ours = seal("ours", Secret::none());
+        let other = ClusterSeal { propagation: "znodes".to_owned(), ..ours.clone() };
+        let sealed = other.seal("b", BootId(7));
+        assert_eq!(objection(&ours, &other), None);
+        assert!(
+            ours.remark("b", &sealed).unwrap().contains("--propagation znodes and this one links")
+        );
+        assert_eq!(other.remark("b", &sealed), None);
+        let of_before = Seal { propagation: String::new(), ..sealed };
+        assert_eq!(ours.remark("b", &of_before), None, "who does not say may be as we are");
     }
 
     #[test]

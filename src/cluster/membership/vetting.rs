@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::desk::Asked;
+use super::output::Output;
 use super::{Membership, Outcome};
 use crate::cluster::identity::BootId;
 use crate::cluster::member_record::{self, Seal};
@@ -23,6 +24,11 @@ pub trait Guard: Send + Sync {
     /// Why the broker with this seal and this one cannot be one cluster, and what to do; nothing when
     /// they can. A broker of an earlier program has no seal.
     fn objection(&self, name: &str, boot_id: BootId, seal: &Seal) -> Option<String>;
+
+    /// What is odd about the two, although they can be one cluster.
+    fn remark(&self, _name: &str, _seal: &Seal) -> Option<String> {
+        None
+    }
 }
 
 /// The guard, if there is one.
@@ -30,6 +36,8 @@ pub trait Guard: Send + Sync {
 pub(super) struct Door {
     guard: Option<Box<dyn Guard>>,
     step: Step,
+    /// What is odd about somebody who is there: one line is enough.
+    remark: Option<String>,
 }
 
 /// How far the look at the others is.
@@ -65,10 +73,15 @@ impl Door {
         self.guard.as_ref().map(|guard| guard.seal(name, boot_id))
     }
 
-    fn objection(&self, name: &str, data: &[u8]) -> Option<String> {
+    fn objection(&mut self, name: &str, data: &[u8]) -> Option<String> {
         // What is no record at all is said when it is met as that of a broker.
         let (member, seal) = member_record::decode_sealed(name, data).ok()?;
-        self.guard.as_ref()?.objection(name, member.boot_id, &seal?)
+        let (guard, seal) = (self.guard.as_ref()?, seal?);
+        let objection = guard.objection(name, member.boot_id, &seal);
+        if objection.is_none() && self.remark.is_none() {
+            self.remark = guard.remark(name, &seal);
+        }
+        objection
     }
 }
 
@@ -117,7 +130,7 @@ impl Membership {
         };
         if let Some(objection) = objection {
             self.say_trouble(format!("this broker stays outside: {objection}"));
-            self.door.step = Step::Outside;
+            (self.door.step, self.door.remark) = (Step::Outside, None);
             return self.look_again_later(now);
         }
         if let Step::Reading(names) = &mut self.door.step {
@@ -129,6 +142,9 @@ impl Membership {
     fn go_in_when_all_are_read(&mut self, now: Tick) {
         if matches!(&self.door.step, Step::Reading(names) if names.is_empty()) {
             self.door.step = Step::Inside;
+            if let Some(remark) = self.door.remark.take() {
+                self.desk.say(Output::Trouble(remark));
+            }
             self.go_on_registering(now);
         }
     }

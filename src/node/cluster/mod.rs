@@ -171,6 +171,7 @@ impl Cluster {
             cluster: links.cluster.clone(),
             secret: links.secret.clone(),
             access: zookeeper.digest.as_ref().map_or_else(Secret::none, access),
+            propagation: options.propagation.to_string(),
         };
         Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, seal, status }))
     }

@@ -221,7 +221,7 @@ impl Status {
                 "values_written": state.topics.values_written,
             },
             "bank": {
-                "free": funds(state.bank.free),
+                "free": state.bank.free.map(funds),
                 "lease": funds(state.bank.lease),
                 "used": funds(state.bank.used),
                 "refusals": state.bank.refusals,

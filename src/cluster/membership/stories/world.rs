@@ -601,7 +601,7 @@ impl Kind {
 
 impl Guard for Kind {
     fn seal(&self, _: &str, _: BootId) -> Seal {
-        Seal { cluster: format!("{self:?}"), proof: String::new(), access: String::new() }
+        Seal { cluster: format!("{self:?}"), ..Seal::default() }
     }
 
     fn objection(&self, name: &str, _: BootId, seal: &Seal) -> Option<String> {
