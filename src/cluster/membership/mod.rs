@@ -55,6 +55,8 @@ pub struct Membership {
     /// The last session there was.
     session: Option<i64>,
     is_connected: bool,
+    /// Since when, without a break in which the tree may have been made anew.
+    connected_since: Tick,
     fixed_made: BTreeSet<&'static str>,
     watched: BTreeSet<&'static str>,
     slots: Option<KnownSlots>,
@@ -111,6 +113,7 @@ impl Membership {
             desk: Desk::new(tickets),
             session: None,
             is_connected: false,
+            connected_since: now,
             fixed_made: BTreeSet::new(),
             watched: BTreeSet::new(),
             slots: None,
@@ -145,6 +148,7 @@ impl Membership {
         }
         match event {
             CoordinationEvent::Connected { session, is_new } => {
+                self.connected_since = now;
                 self.handle_connected(*session, *is_new);
             }
             CoordinationEvent::Disconnected => self.handle_disconnected(),

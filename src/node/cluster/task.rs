@@ -321,6 +321,12 @@ impl ClusterTask {
             cluster_millis: peers.cluster_millis(now),
         };
         let live = peers.live();
+        for peer in live.iter() {
+            let heard = peer.heard();
+            if heard.has_lease {
+                self.membership.note_vouched(peer.boot_id(), heard.at);
+            }
+        }
         self.context.run(&self.broker, now, |turn| {
             turn.announce_credit(peers);
             turn.catch_up(peers);

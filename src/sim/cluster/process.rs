@@ -195,6 +195,12 @@ impl Process {
             cluster_millis: self.peers().cluster_millis(tick),
         };
         let live = self.peers().live();
+        for peer in live.iter() {
+            let heard = peer.heard();
+            if heard.has_lease {
+                self.membership.note_vouched(peer.boot_id(), heard.at);
+            }
+        }
         self.turn(now, |turn, peers| {
             turn.announce_credit(peers);
             turn.catch_up(peers);
