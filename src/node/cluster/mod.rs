@@ -294,6 +294,7 @@ impl Reachable {
             is_leading: false,
             is_over: false,
             has_let_go: false,
+            is_cut_off: false,
         };
         background.spawn("cluster", task.run());
         Ok(Membered { phase, links, links_shutdown, leaving, left, zookeeper })

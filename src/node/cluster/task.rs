@@ -95,6 +95,8 @@ pub(super) struct ClusterTask {
     pub(super) is_over: bool,
     /// Whether clients have been let go because the lease had ended.
     pub(super) has_let_go: bool,
+    /// Whether it was said that the lease is over.
+    pub(super) is_cut_off: bool,
 }
 
 impl ClusterTask {
@@ -167,8 +169,9 @@ impl ClusterTask {
     }
 
     /// For operators, and for whoever sends traffic here.
-    fn say_how_it_is(&self) {
+    fn say_how_it_is(&mut self) {
         let now = self.clock.now();
+        self.say_if_cut_off(now);
         self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some(match self.session {
@@ -184,6 +187,21 @@ impl ClusterTask {
         let degraded = (!reaches_zookeeper).then_some("zookeeper");
         let links = self.reach.degraded();
         self.health.set_standing(Standing { obstacle, degraded, links });
+    }
+
+    /// A broker that is out of the Service for a moment has a line about it.
+    fn say_if_cut_off(&mut self, now: Tick) {
+        let takes_clients = self.phase.borrow().takes_clients();
+        let is_cut_off = takes_clients && now >= self.membership.lease_until();
+        let was_cut_off = std::mem::replace(&mut self.is_cut_off, is_cut_off);
+        if is_cut_off && !was_cut_off {
+            tracing::warn!(
+                "nothing is acknowledged for the moment: no write to ZooKeeper has been committed for two \
+                 thirds of the session timeout, and not all brokers say the same"
+            );
+        } else if was_cut_off && !is_cut_off && takes_clients {
+            tracing::info!("a write to ZooKeeper is committed: what waited is acknowledged");
+        }
     }
 
     fn note_session(&mut self, event: &CoordinationEvent) {
