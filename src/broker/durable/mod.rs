@@ -26,7 +26,7 @@ use crate::ports::message::MessageId;
 use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store, StoreError};
 
 pub(crate) use pages::Page;
-pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient};
+pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient, WillInStore};
 
 /// The store of a broker, and who the broker is to it.
 pub struct Durable {
