@@ -17,8 +17,8 @@ pub(super) struct Connector {
 /// How long a server may be silent before another is tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Patience {
-    /// So that the lease stands when one of several hangs, and the client tries it once more before it
-    /// comes to another.
+    /// So that the lease stands when one of several hangs, and the client tries it once more before
+    /// it comes to another.
     Short,
     /// The ensemble as a whole is slow: another server answers no sooner.
     Long,
@@ -129,10 +129,11 @@ fn tls_options(tls: &Tls) -> Result<zk::TlsOptions, zk::Error> {
 
 /// How long one attempt may take, however long a name takes to resolve.
 pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(30);
-/// The longest that a server may be silent. The client's own choice is two fifths of the session timeout
-/// alone: half a minute of a long one would be lost on a server in an election.
+/// The longest that a server may be silent. The client's own choice is two fifths of the session
+/// timeout alone: half a minute of a long one would be lost on a server in an election.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// A server may stand still for a moment: none is left sooner, but for the shortest session timeouts.
+/// A server may stand still for a moment: none is left sooner, but for the shortest session
+/// timeouts.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -141,8 +142,8 @@ mod tests {
 
     const T: Duration = Duration::from_secs(6);
 
-    /// One hung server of three ended leases: it had two fifths of T to answer, and as much again when the
-    /// client chose it once more.
+    /// One hung server of three ended leases: it had two fifths of T to answer, and as much again
+    /// when the client chose it once more.
     #[test]
     fn a_lease_outlives_a_server_that_hangs_and_is_tried_again() {
         let silence = Patience::Short.silence(T);

@@ -117,8 +117,9 @@ impl Driver {
         }
     }
 
-    /// A session was made with more patience than the last one needed, for the ensemble may have been coming
-    /// up: another is made with less in its place, if it can be had at once. Nothing when we are to stop.
+    /// A session was made with more patience than the last one needed, for the ensemble may have
+    /// been coming up: another is made with less in its place, if it can be had at once. Nothing
+    /// when we are to stop.
     async fn hasten(&mut self, patient: Session) -> Option<Session> {
         let connecting = timeout(ATTEMPT_MAX, self.connector.clone().connect(self.patience));
         match self.without_session(connecting).await? {

@@ -127,7 +127,8 @@ impl Session {
         }
     }
 
-    /// A server was lost: one that ended or was cut off is no slow one, and owed no answer for long.
+    /// A server was lost: one that ended or was cut off is no slow one, and owed no answer for
+    /// long.
     fn note_silence(&mut self) {
         let (now, Some(silence)) = (Instant::now(), self.silence) else { return };
         let has_waited = |at: Instant| now.saturating_duration_since(at) >= silence / 2;

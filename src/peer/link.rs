@@ -117,12 +117,11 @@ impl Link {
         state.last_error = Some(error.clone());
         drop(state);
         let peer = &self.name;
-        match line {
-            Some(unsaid) => tracing::warn!(
-                %peer, %address, unsaid,
-                "no link to a peer: {error}; {}", cause.advice()
-            ),
-            None => tracing::debug!(%peer, %address, "no link to a peer: {error}"),
+        if let Some(unsaid) = line {
+            let advice = cause.advice();
+            tracing::warn!(%peer, %address, unsaid, "no link to a peer: {error}; {advice}");
+        } else {
+            tracing::debug!(%peer, %address, "no link to a peer: {error}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! What is said of a link that does not stand: why, once, and again when that is something else; and
-//! that it stands again.
+//! What is said of a link that does not stand: why, once, and again when that is something else;
+//! and that it stands again.
 
 use super::error::LinkError;
 use crate::cluster::frame::RefusalCode;

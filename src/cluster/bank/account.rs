@@ -61,6 +61,7 @@ enum Step {
 }
 
 /// The account of this broker.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Account {
     options: BankOptions,
     path: String,

@@ -2,9 +2,9 @@
 //! death that only somebody else can declare: see [`Membership::cleared`].)
 //!
 //! A broker whose session ended may come back in a new one, in the same life. So a leader that was
-//! without the ensemble for a while waits a whole session timeout, and one that is new waits as long for
-//! whoever may not know it; and the write fails when anybody has registered since it was read who is
-//! there: of a declaration and a return, one is first (docs/design/0010).
+//! without the ensemble for a while waits a whole session timeout, and one that is new waits as
+//! long for whoever may not know it; and the write fails when anybody has registered since it was
+//! read who is there: of a declaration and a return, one is first (docs/design/0010).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -146,11 +146,11 @@ impl Membership {
     /// When a broker that is gone may be declared dead; not before a commit while those are late.
     ///
     /// While this broker tells its peers that its writes are not committed, one of them may go on
-    /// acknowledging because of it, for less than a session timeout. Whoever has told us of its lease
-    /// knows us, and does not go on without our word: whether this broker leads is nothing to it. But its
-    /// znode may have gone for another reason than its silence. It goes with the whole tree, which costs
-    /// us our connection; or somebody ends the session, and then the last word of the broker is to be
-    /// older than any lease that it stood for: a sixth of T lies between two.
+    /// acknowledging because of it, for less than a session timeout. Whoever has told us of its
+    /// lease knows us, and does not go on without our word: whether this broker leads is nothing to
+    /// it. But its znode may have gone for another reason than its silence. It goes with the whole
+    /// tree, which costs us our connection; or somebody ends the session, and then the last word of
+    /// the broker is to be older than any lease that it stood for: a sixth of T lies between two.
     fn may_declare_at(&self, now: Tick, boot_id: BootId) -> Option<Tick> {
         let (timeout, leading) = (self.session_timeout_millis, self.lock.leading_since()?);
         let prompt = self.lease.prompt_since(now)?.max(self.connected_since);

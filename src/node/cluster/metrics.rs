@@ -242,7 +242,8 @@ impl ClusterSource {
     }
 }
 
-/// What may still be had, once this broker has read it: before, nothing could be told from an empty bank.
+/// What may still be had, once this broker has read it: before, nothing could be told from an empty
+/// bank.
 fn bank_free(free: Option<Funds>, readings: &mut Readings) {
     let Some(Funds { topics, znode_bytes, relay_bytes }) = free else { return };
     for (name, help, value) in [

@@ -1,7 +1,7 @@
 //! Whether the brokers reach each other by their links, as far as this one can tell.
 //!
-//! Whoever dials knows what went wrong, and says so. That nobody can dial *this* broker it sees by its
-//! own links, which stand while none comes in: the others are there, and would have come.
+//! Whoever dials knows what went wrong, and says so. That nobody can dial *this* broker it sees by
+//! its own links, which stand while none comes in: the others are there, and would have come.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ enum ReachTurn {
 }
 
 impl Reach {
-    /// Takes note of the links; a broker that nobody has dialled for `patience_millis` is not reached.
+    /// Takes note of the links; a broker that nobody has dialled for `patience_millis` is not
+    /// reached.
     fn look(&mut self, now: Tick, links: &[LinkStatus], patience_millis: u64) -> Option<ReachTurn> {
         let is_met = links.iter().any(|link| link.accepted.is_some());
         let stands = links.iter().any(|link| link.connected_since.is_some());
@@ -46,7 +47,7 @@ impl Reach {
         match (was_unreached, self.is_unreached) {
             (false, true) => Some(ReachTurn::Unreached),
             (true, false) if is_met => Some(ReachTurn::Reached),
-            (true, false) | (false, false) | (true, true) => None,
+            (true | false, false) | (true, true) => None,
         }
     }
 

@@ -44,6 +44,7 @@ struct Brokers {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is shown by itself")]
 struct State {
     brokers: Option<Arc<Brokers>>,
     leader: Option<BootId>,

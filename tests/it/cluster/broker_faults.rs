@@ -183,7 +183,8 @@ fn the_last_of_three_brokers_serves_on() {
     assert_eq!(subscriber.lost(), 0);
 }
 
-/// The leader is killed: who led next waited for a session timeout more, in which everybody stood still.
+/// The leader is killed: who led next waited for a session timeout more, in which everybody stood
+/// still.
 #[test]
 fn a_leader_that_is_killed_is_declared_dead_as_soon_as_anybody_else() {
     let plan = Plan { timeout_secs: 6, ..Plan::default() };

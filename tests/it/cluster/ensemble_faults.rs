@@ -86,8 +86,9 @@ fn all_servers_of_the_ensemble_stop_and_three_brokers_stay_ready() {
     load.finish(&cluster);
 }
 
-/// A server that hung had two fifths of a session timeout to answer, and as much again when the client tried
-/// it once more: leases ended, and brokers were out of the Service for a moment, without a line about it.
+/// A server that hung had two fifths of a session timeout to answer, and as much again when the
+/// client tried it once more: leases ended, and brokers were out of the Service for a moment,
+/// without a line about it.
 #[test]
 fn servers_of_the_ensemble_hang_one_after_the_other_and_no_lease_ends() {
     let Some(mut cluster) = three_brokers() else { return };

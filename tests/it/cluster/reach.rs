@@ -1,5 +1,5 @@
-//! A link between two brokers that does not stand is told of: by who dials, once and with what to do, and
-//! by the broker that nobody reaches.
+//! A link between two brokers that does not stand is told of: by who dials, once and with what to
+//! do, and by the broker that nobody reaches.
 
 use serde_json::Value;
 
@@ -36,7 +36,8 @@ fn member(broker: &Broker, name: &str) -> Value {
     members.iter().find(|member| member["name"] == name).cloned().unwrap_or_default()
 }
 
-/// Packets between two brokers were dropped, and nobody said so: one line at INFO told of another lane.
+/// Packets between two brokers were dropped, and nobody said so: one line at INFO told of another
+/// lane.
 #[track_caller]
 fn check_cut(cut: Cut) {
     let plan = Plan { has_network: true, ..Plan::default() };
@@ -87,8 +88,8 @@ fn a_link_that_falls_silent_is_told_of_once_and_so_is_its_end() {
     check_cut(Cut::Silent);
 }
 
-/// A broker with a wrong `--link-advertise` ran by relay for ever, with a line at the others and none at
-/// itself.
+/// A broker with a wrong `--link-advertise` ran by relay for ever, with a line at the others and
+/// none at itself.
 #[test]
 fn a_broker_whose_address_leads_nowhere_says_so_itself() {
     let Some(cluster) = ClusterUnderTest::start(2) else { return };

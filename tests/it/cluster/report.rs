@@ -70,7 +70,8 @@ fn the_cluster_is_measured() {
     }
 }
 
-/// It showed nothing as free, which read as a bank that is exhausted, until it spent something itself.
+/// It showed nothing as free, which read as a bank that is exhausted, until it spent something
+/// itself.
 #[test]
 fn a_broker_that_has_just_joined_shows_what_the_bank_has() {
     let Some(mut cluster) = ClusterUnderTest::start(1) else { return };

@@ -84,7 +84,7 @@ fn a_leader_that_is_killed_is_declared_dead_as_soon_as_its_session_has_ended() {
     ";
     let mut world = World::checked();
     world.serve("a,b,c");
-    let expected = expect![[r#"
+    let expected = expect![[r"
         run 7000
         crash a
         run 5990
@@ -97,7 +97,7 @@ fn a_leader_that_is_killed_is_declared_dead_as_soon_as_its_session_has_ended() {
             14010 c1 has slots [b1:515 c1:509] dead [a1]
             14010 c1 buries a1
         run 10
-    "#]];
+    "]];
     expected.assert_eq(&world.play(story));
 }
 
@@ -117,7 +117,7 @@ fn whoever_said_a_moment_ago_that_its_lease_stands_is_not_declared_dead() {
     ";
     let mut world = World::checked();
     world.serve("a,b,c");
-    let expected = expect![[r#"
+    let expected = expect![[r"
         run 7000
         late b
         slow b
@@ -135,7 +135,7 @@ fn whoever_said_a_moment_ago_that_its_lease_stands_is_not_declared_dead() {
             14000 c1 buries b1
             14250 b1 has slots [a1:509 c1:515] dead [b1]
             14250 b2 learns that it is dead
-    "#]];
+    "]];
     expected.assert_eq(&world.play(story));
 }
 
