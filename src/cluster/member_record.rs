@@ -33,6 +33,10 @@ pub struct Seal {
     /// How it propagates messages. Empty where an earlier program does not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub propagation: String,
+    /// Fingerprints of those who sign the certificates of its links; none of them where it has no
+    /// TLS. An earlier program does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::Secret;
+use super::{Authorities, Secret};
 use crate::cluster::identity::BootId;
 use crate::cluster::member_record::Seal;
 use crate::cluster::membership::vetting::Guard;
@@ -22,6 +22,8 @@ pub struct ClusterSeal {
     pub access: Secret,
     /// How they propagate messages: `links` or `znodes`.
     pub propagation: String,
+    /// Who signs the certificates of their links.
+    pub authorities: Authorities,
 }
 
 impl Guard for ClusterSeal {
@@ -33,6 +35,7 @@ impl Guard for ClusterSeal {
             proof: proof(&self.secret).unwrap_or_default(),
             access: proof(&self.access).unwrap_or_default(),
             propagation: self.propagation.clone(),
+            authorities: Some(self.authorities.shown()),
         }
     }
 
@@ -49,6 +52,9 @@ impl Guard for ClusterSeal {
             ("the link secrets differ, those", "--link-secret-file")
         } else if !is_same(&self.access, &body, &seal.access) {
             ("the ZooKeeper users differ, those", "--zookeeper-auth-file")
+        } else if !seal.authorities.as_ref().is_none_or(|theirs| self.authorities.may_meet(theirs))
+        {
+            ("the authorities of the link certificates differ, those", "--link-cafile")
         } else {
             return None;
         };
@@ -101,7 +107,8 @@ mod tests {
 
     fn seal(cluster: &str, secret: Secret) -> ClusterSeal {
         let (cluster, propagation) = (cluster.to_owned(), "links".to_owned());
-        ClusterSeal { cluster, secret, access: Secret::none(), propagation }
+        let authorities = Authorities::default();
+        ClusterSeal { cluster, secret, access: Secret::none(), propagation, authorities }
     }
 
     /// What `one` says of `other`.
@@ -143,6 +150,21 @@ mod tests {
         assert_eq!(other.remark("b", &sealed), None);
         let of_before = Seal { propagation: String::new(), ..sealed };
         assert_eq!(ours.remark("b", &of_before), None, "who does not say may be as we are");
+    }
+
+    #[test]
+    fn whose_certificates_nobody_here_believes_is_objected_to() {
+        let plain = seal("ours", Secret::none());
+        let sealed = plain.seal("b", BootId(7));
+        let with = |authorities: &[&str]| Seal {
+            authorities: Some(authorities.iter().map(|&one| one.to_owned()).collect()),
+            ..sealed.clone()
+        };
+        let words = plain.objection("b", BootId(7), &with(&["0a"])).unwrap();
+        assert!(words.contains("--link-cafile"), "{words}");
+        assert_eq!(plain.objection("b", BootId(7), &with(&[])), None);
+        let of_before = Seal { authorities: None, ..sealed.clone() };
+        assert_eq!(plain.objection("b", BootId(7), &of_before), None);
     }
 
     #[test]

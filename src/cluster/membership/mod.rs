@@ -76,6 +76,8 @@ pub struct Membership {
     /// What was last said to be wrong: it is not said twice.
     trouble: String,
     ending: Ending,
+    /// Whether it leaves since it does not belong to those that were there before it.
+    is_withdrawing: bool,
 }
 
 /// How far this life is from its end.
@@ -130,6 +132,7 @@ impl Membership {
             orphans_since: None,
             trouble: String::new(),
             ending: Ending::No,
+            is_withdrawing: false,
         }
     }
 
@@ -535,6 +538,8 @@ impl Membership {
 
     /// The last word of this life.
     fn end(&mut self, output: Output) {
+        let is_withdrawn = self.is_withdrawing && output == Output::Left;
+        let output = if is_withdrawn { Output::Withdrawn } else { output };
         self.ending = Ending::Over;
         self.lock.stop(&mut self.desk);
         self.desk.forget();

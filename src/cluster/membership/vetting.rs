@@ -1,15 +1,16 @@
 //! Whether this broker belongs to those that are there, before its own znode is.
 //!
-//! The others wait for every broker that has a znode: with each SUBACK until it knows the filter, and
-//! when they start until it has told them its own. One that they refuse as a peer would hold all of them
-//! up, so whoever is not of their kind stays outside, and says why.
+//! The others wait for every broker that has a znode: with each SUBACK until it knows the filter,
+//! and when they start until it has told them its own. One that they refuse as a peer would hold
+//! all of them up, so whoever is not of their kind stays outside, and says why. Two that come in
+//! together see each other inside: the one whose znode is the later one withdraws.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::desk::Asked;
 use super::output::Output;
-use super::{Membership, Outcome};
+use super::{Ending, Membership, Outcome};
 use crate::cluster::identity::BootId;
 use crate::cluster::member_record::{self, Seal};
 use crate::cluster::slots::MEMBERS_MAX;
@@ -86,6 +87,26 @@ impl Door {
 }
 
 impl Membership {
+    /// What the seal of this broker is made from has changed: its znode is to say so.
+    pub fn renew_record(&mut self, now: Tick) {
+        self.registration.is_record_old = true;
+        self.go_on(now);
+    }
+
+    /// The znode of somebody who is there was read when this broker had just come in. Returns
+    /// whether this one withdraws, since the other was there before it and is not of its kind.
+    pub(super) fn withdraws_from(&mut self, now: Tick, name: &str, data: &[u8], made: i64) -> bool {
+        let is_later = self.registration.made.is_some_and(|own| made < own);
+        if self.registration.is_announced || self.ending != Ending::No || !is_later {
+            return false;
+        }
+        let Some(objection) = self.door.objection(name, data) else { return false };
+        self.say_trouble(format!("this broker withdraws: {objection}"));
+        self.is_withdrawing = true;
+        self.leave(now);
+        true
+    }
+
     /// Has this guard look at the others before this broker is one of them.
     pub fn set_guard(&mut self, guard: Box<dyn Guard>) {
         self.door.guard = Some(guard);

@@ -53,6 +53,8 @@ pub(super) struct ClusterTask {
     pub(super) membership: Membership,
     /// What others are told by, also in the next life.
     pub(super) seal: ClusterSeal,
+    /// Whether it says something else than the own znode.
+    pub(super) has_new_seal: Arc<AtomicBool>,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: TopicRegistry,
     pub(super) relay: Relay,
@@ -108,6 +110,9 @@ impl ClusterTask {
             self.settle_phase();
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
+            }
+            if self.has_new_seal.swap(false, Ordering::AcqRel) {
+                self.tell(Membership::renew_record);
             }
             self.spread_slots(&waker);
             self.keep_relay();
@@ -401,7 +406,12 @@ impl ClusterTask {
                 self.phase.send_replace(Phase::Failed(reason));
                 self.is_over = true;
             }
-            Output::DeclaredDead => self.begin_life(),
+            Output::DeclaredDead => self.rise_again(),
+            Output::Withdrawn if self.leaving.is_begun() => self.is_over = true,
+            Output::Withdrawn => {
+                // Why was said; nobody was a client here.
+                self.begin_life();
+            }
             Output::Left => self.is_over = true,
             Output::Lease { until } => {
                 if let Some(peers) = self.broker.peers() {
@@ -495,21 +505,28 @@ impl ClusterTask {
     }
 
     /// Others go on without us: our clients find another broker, and we come back as a new one.
-    fn begin_life(&mut self) {
+    fn rise_again(&mut self) {
         self.note(self.own_name(), "it was declared dead, and joins anew");
-        let Some(peers) = self.broker.peers() else { return };
+        if let Some(LetGo { clients, sessions_ended, .. }) = self.begin_life() {
+            tracing::error!(
+                clients,
+                sessions_ended,
+                "this broker was declared dead: its clients are let go, their sessions end since others \
+                 may have them, and it joins anew"
+            );
+        }
+    }
+
+    /// What was is over, and whoever was a client goes.
+    fn begin_life(&mut self) -> Option<LetGo> {
+        let broker = Arc::clone(&self.broker);
+        let peers = broker.peers()?;
         peers.set_admitting(false);
         self.is_up = false;
         self.phase.send_replace(Phase::Joining);
         let now = self.clock.now();
         let end = |turn: &mut Turn<'_>| turn.end_all_sessions(ReasonCode::ServerBusy);
-        let LetGo { clients, sessions_ended, .. } = self.context.run(&self.broker, now, end);
-        tracing::error!(
-            clients,
-            sessions_ended,
-            "this broker was declared dead: its clients are let go, their sessions end since others \
-             may have them, and it joins anew"
-        );
+        let let_go = self.context.run(&self.broker, now, end);
         for peer in peers.live().iter() {
             self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, peer.boot_id()));
             self.links.close(peer.boot_id());
@@ -532,6 +549,7 @@ impl ClusterTask {
             self.registry.hear(now, &event);
             // What it wants done is carried out by the loop that this output came from.
         }
+        Some(let_go)
     }
 
     /// Every client is sent away: nothing may be acknowledged. The Sessions that outlive their

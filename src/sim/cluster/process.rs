@@ -240,7 +240,7 @@ impl Process {
                 self.say(reason);
                 self.is_over = true;
             }
-            Output::DeclaredDead => self.begin_life(now),
+            Output::DeclaredDead | Output::Withdrawn => self.begin_life(now),
             Output::Left => self.is_over = true,
             Output::Lease { until } => {
                 let until = if self.plant == Plant::EndlessLease {

@@ -30,7 +30,7 @@ impl World {
             self.nobody_dead_acknowledges(map);
             self.nobody_goes_back(name, map);
         }
-        if *output == Output::DeclaredDead {
+        if matches!(output, Output::DeclaredDead | Output::Withdrawn) {
             self.be_reborn(name);
         }
         if *output == Output::Left {

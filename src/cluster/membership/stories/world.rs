@@ -512,6 +512,7 @@ impl World {
             Output::Fatal(words) => format!("stops: {words}"),
             Output::DeclaredDead => "learns that it is dead".to_owned(),
             Output::Left => "has left".to_owned(),
+            Output::Withdrawn => "has withdrawn".to_owned(),
             Output::TtlMissing => "misses TTL nodes".to_owned(),
             Output::Trouble(words) => format!("complains: {words}"),
         };
