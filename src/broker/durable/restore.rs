@@ -72,6 +72,7 @@ impl Turn<'_> {
         let nowhere: Arc<str> = Arc::from("-");
         let card = ClientCard {
             identity,
+            is_user_known: false,
             origin: Origin {
                 address: Arc::clone(&nowhere),
                 listener: nowhere,
