@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use crate::broker::card::{ClientCard, Origin, SessionUser};
+use crate::broker::card::{ClientCard, Origin};
 use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
 use crate::broker::durable::{StoredClient, WillInStore};
@@ -21,7 +21,7 @@ use crate::broker::wills::{KeptWill, will_bytes};
 use crate::mqtt::{
     Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
 };
-use crate::ports::auth::{Identity, RefusalReason};
+use crate::ports::auth::{Identity, RefusalReason, SessionUser};
 use crate::session::agreement::Agreement;
 use crate::session::mailbox::Mailbox;
 use crate::session::session::Session;
@@ -294,7 +294,8 @@ impl Turn<'_> {
             Former::None => false,
         };
         let (mut client, session_present) = self.resume_or_start(connect, &card, &agreed, former);
-        self.keep_session(&mut client, agreed.session_expiry_secs, will.as_deref());
+        let user = card.session_user();
+        self.keep_session(&mut client, user, agreed.session_expiry_secs, will.as_deref());
         // What has ended is not to come back either.
         let is_awaited = had_stored || client.stored.is_some();
         let stored = if is_awaited { self.tell_when_kept() } else { None };

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::broker::card::{ClientCard, Origin, SessionUser};
+use crate::broker::card::{ClientCard, Origin};
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
+use crate::ports::auth::SessionUser;
 
 /// Something worth a line.
 #[derive(Clone, Debug)]

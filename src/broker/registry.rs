@@ -13,10 +13,11 @@ use std::task::Waker;
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
-use crate::broker::card::{ClientCard, SessionUser};
+use crate::broker::card::ClientCard;
 use crate::broker::disconnect::Client;
 use crate::broker::places::{Place, Places};
 use crate::broker::registry::part::Part;
+use crate::ports::auth::SessionUser;
 use crate::ports::clock::Tick;
 use crate::session::mailbox::{Mailbox, Notice};
 

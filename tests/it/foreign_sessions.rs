@@ -9,7 +9,7 @@ use std::fs;
 use mqttzoo::auth::passwd::set_password;
 
 use crate::conformance::{Client, Connect, Stage, Version, kind};
-use crate::harness::Broker;
+use crate::harness::{Broker, free_port};
 
 const RULES: &str = "\
 topic readwrite open/#
@@ -137,4 +137,37 @@ fn an_ended_session_is_free_for_another_user() {
     let bobs = s.enter(&bob(s.connect("dev").kept())).unwrap();
     assert!(!bobs.connack.session_present);
     refused(&s, &alice(s.connect("dev")));
+}
+
+/// Whose it is comes back from the store with it, be it that of nobody in particular.
+#[test]
+fn a_killed_broker_knows_whose_its_sessions_are() {
+    let port = free_port().to_string();
+    let mut broker = guarded(&["--port", &port, "--allow-anonymous"]);
+    let s = broker.stage(Version::V5);
+    let users = [(Some("alice"), "hers"), (None, "nobodys")];
+    for (user, name) in users {
+        let mut device = s.enter(&of(user, s.connect(name).kept())).unwrap();
+        device.subscribe("open/#", 1).unwrap();
+        device.leave().unwrap();
+    }
+    let mut other = s.enter(&alice(s.connect("other"))).unwrap();
+    other.publish("open/x", "stored", 1).unwrap();
+    for is_killed in [true, false] {
+        if is_killed {
+            broker.kill();
+        } else {
+            broker.terminate();
+        }
+        broker.start_again();
+        for (user, name) in users {
+            refused(&s, &bob(s.connect(name).kept()));
+            let mut device = s.enter(&of(user, s.connect(name).kept())).unwrap();
+            assert!(device.connack.session_present);
+            if is_killed {
+                device.receive("open/x", "stored", 1).unwrap();
+            }
+            device.leave().unwrap();
+        }
+    }
 }

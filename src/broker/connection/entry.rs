@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::card::SessionUser;
 use crate::broker::connect::{ConnectError, Entrant, Former};
 use crate::broker::connection::{Connection, Stage};
 use crate::broker::event::Event;
@@ -15,7 +14,7 @@ use crate::broker::registry::{ClaimProgress, Claimed};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::Connect;
-use crate::ports::auth::Identity;
+use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::clock::Tick;
 
 /// A client that waits for its Session.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::broker::card::{ClientCard, SessionUser};
+use crate::broker::card::ClientCard;
 use crate::broker::registry::{Entry, Listed};
+use crate::ports::auth::SessionUser;
 use crate::session::mailbox::Mailbox;
 
 pub(super) struct Part {

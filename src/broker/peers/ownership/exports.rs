@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::card::SessionUser;
 use crate::broker::connect::Former;
 use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
@@ -19,6 +18,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Revoke, Token};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::mqtt::QoS;
+use crate::ports::auth::SessionUser;
 
 /// What others know and change of an export.
 #[derive(Clone, Debug)]

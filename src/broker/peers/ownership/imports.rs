@@ -12,7 +12,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::broker::acknowledge::Level;
-use crate::broker::card::{ClientCard, Origin, SessionUser};
+use crate::broker::card::{ClientCard, Origin};
 use crate::broker::complaints::Complaints;
 use crate::broker::disconnect::Client;
 use crate::broker::latest::Offer;
@@ -30,7 +30,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Token};
 use crate::cluster::identity::BootId;
 use crate::mqtt::ProtocolVersion;
-use crate::ports::auth::Identity;
+use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::message::SubscriptionTag;
 use crate::routing::RetainedCursor;
 use crate::session::mailbox::Mailbox;
