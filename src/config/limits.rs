@@ -73,8 +73,11 @@ options! {
         /// Bytes of the QoS 0 messages waiting for one connection. The next one is dropped and
         /// counted.
         queue_qos0_bytes_max: ByteSize as "SIZE" = ByteSize::mib(16),
-        /// Bytes of all queues in memory together. Half of the memory the broker may use when off.
-        /// Beyond it a queue that is stored goes on in the store alone, and every other one is full.
+        /// Bytes of all queues in memory together; a message counts once for each queue it waits in.
+        /// Half of the memory the broker may use when off. Beyond it a queue that is stored goes on in
+        /// the store alone, and every other one is full, but for an empty one of a connected client:
+        /// that always gets room for a message. QoS 0 takes at most half, and is dropped and counted
+        /// beyond it.
         queues_bytes_max: Option<ByteSize> as "SIZE" = None,
         /// What happens to a QoS 1 or 2 message for a full queue of a Session that outlives its
         /// connection: `reject` (the publisher is told 0x97), `drop_oldest`, `drop_newest`,

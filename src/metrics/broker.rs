@@ -126,6 +126,11 @@ impl Source for BrokerSource {
             self.0.queue_budget_refusals(),
         );
         readings.counter(
+            "queue_reserves",
+            "Times a queue that held nothing got room although all queues together had too much.",
+            self.0.queue_budget_reserves(),
+        );
+        readings.counter(
             "moved_messages_known",
             "Messages that came to a Session that had them already, from where it was before.",
             self.0.known_messages(),

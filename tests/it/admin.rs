@@ -285,6 +285,7 @@ fn every_bound_has_a_counter() {
         ("mqttzoo_held_publishes_dropped_total", ""),
         ("mqttzoo_reads_deferred_by_hold_total", ""),
         ("mqttzoo_queues_exceeded_total", ""),
+        ("mqttzoo_queue_reserves_total", ""),
         ("mqttzoo_reads_deferred_by_rate_total", ""),
         ("mqttzoo_reads_deferred_by_memory_total", ""),
         ("mqttzoo_log_lines_dropped_total", ""),
