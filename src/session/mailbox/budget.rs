@@ -106,17 +106,17 @@ impl QueueBudget {
     /// Makes `leases` suffice for `needed` bytes; `is_first` for a mailbox that holds nothing.
     #[inline]
     pub(super) fn extend(&self, leases: &mut Leases, of: Use, needed: u64, is_first: bool) -> bool {
-        let leased = match of {
+        let held = match of {
             Use::AtMostOnce => &mut leases.at_most_once,
             Use::AtLeastOnce => &mut leases.at_least_once,
         };
-        if needed <= *leased {
+        if needed <= *held {
             return true;
         }
-        let chunks = (needed - *leased).div_ceil(LEASE_BYTES);
+        let chunks = (needed - *held).div_ceil(LEASE_BYTES);
         let is_leased = self.lease(chunks, of, is_first);
         if is_leased {
-            *leased += chunks * LEASE_BYTES;
+            *held += chunks * LEASE_BYTES;
         }
         is_leased
     }
