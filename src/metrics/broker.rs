@@ -67,6 +67,7 @@ impl BrokerSource {
                 "Longest Session Expiry Interval.",
                 options.session_expiry_max_secs.into(),
             ),
+            ("limit_subscriptions", "Subscriptions there may be.", wide(options.subscriptions_max)),
             (
                 "limit_subscriptions_per_client",
                 "Subscriptions a client may have.",

@@ -275,6 +275,8 @@ fn every_bound_has_a_counter() {
         ("mqttzoo_topic_levels_exceeded_total", ""),
         ("mqttzoo_subscriptions_exceeded_total", ""),
         ("mqttzoo_subscription_sizes_exceeded_total", ""),
+        ("mqttzoo_subscriptions_of_all_exceeded_total", ""),
+        ("mqttzoo_topic_alias_sizes_exceeded_total", ""),
         ("mqttzoo_sessions_exceeded_total", ""),
         ("mqttzoo_wills_exceeded_total", ""),
         ("mqttzoo_retained_exceeded_total", ""),
