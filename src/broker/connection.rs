@@ -221,10 +221,10 @@ impl Connection {
                 Ok(()) => true,
                 Err(cause) => return self.close(turn, cause),
             },
-            Packet::Unsubscribe(unsubscribe) => {
-                turn.unsubscribe(client, &unsubscribe);
-                true
-            }
+            Packet::Unsubscribe(unsubscribe) => match turn.unsubscribe(client, &unsubscribe) {
+                Ok(()) => true,
+                Err(cause) => return self.close(turn, cause),
+            },
             Packet::Pingreq => {
                 Pingresp.encode(client.session.version(), turn.outbox.buffer());
                 turn.shard.counters.packets_sent.increment();

@@ -74,6 +74,7 @@ impl Turn<'_> {
         if subscribe.filters.iter().any(is_local_excluding_share) {
             return Err(EndCause::new(ReasonCode::ProtocolError, NO_LOCAL_SHARED));
         }
+        self.require_answerable(client, subscribe.packet_id, subscribe.filters.len())?;
         let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
         let mut refusal = None;
@@ -320,7 +321,12 @@ impl Turn<'_> {
     }
 
     /// UNSUBSCRIBE: removes Subscriptions and answers each [MQTT-3.10.4-4].
-    pub(crate) fn unsubscribe(&mut self, client: &mut Client, unsubscribe: &Unsubscribe) {
+    pub(crate) fn unsubscribe(
+        &mut self,
+        client: &mut Client,
+        unsubscribe: &Unsubscribe,
+    ) -> Result<(), EndCause> {
+        self.require_answerable(client, unsubscribe.packet_id, unsubscribe.filters.len())?;
         let mut removed: SmallVec<[(TopicFilter, QoS); 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         for asked in &unsubscribe.filters {
@@ -357,10 +363,33 @@ impl Turn<'_> {
         };
         let filters = removed.iter().map(|(filter, _)| filter);
         if self.forget_subscriptions(client, filters, &unsuback) {
-            return;
+            return Ok(());
         }
         unsuback.encode(client.session.version(), self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
+        Ok(())
+    }
+
+    /// SUBACK and UNSUBACK have a Reason Code for each filter, and cannot be cut: where the client does
+    /// not take as large a packet it is let go, before anything has been done [MQTT-3.1.2-24].
+    fn require_answerable(
+        &self,
+        client: &Client,
+        packet_id: PacketId,
+        filters: usize,
+    ) -> Result<(), EndCause> {
+        let agreement = client.session.agreement();
+        let answer = Suback {
+            packet_id,
+            reason_codes: vec![ReasonCode::Success; filters],
+            reason_string: None,
+            user_properties: Vec::new(),
+        };
+        if answer.encoded_len(agreement.version) <= agreement.packet_bytes_max {
+            return Ok(());
+        }
+        self.shard.counters.answers_too_large.increment();
+        Err(EndCause::new(ReasonCode::PacketTooLarge, ANSWER_TOO_LARGE))
     }
 }
 
@@ -416,6 +445,8 @@ fn granted_code(qos: QoS) -> ReasonCode {
 
 /// Subscriptions changed under one lock of the index.
 pub(crate) const INDEX_BATCH_MAX: usize = 256;
+const ANSWER_TOO_LARGE: &str =
+    "the answer for so many topic filters is larger than the client's maximum packet size";
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
