@@ -329,9 +329,11 @@ impl Turn<'_> {
         self.require_answerable(client, unsubscribe.packet_id, unsubscribe.filters.len())?;
         let mut removed: SmallVec<[(TopicFilter, QoS); 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
+        let mut refusal = None;
         for asked in &unsubscribe.filters {
             let Ok(filter) = TopicFilter::parse(asked) else {
                 reason_codes.push(ReasonCode::TopicFilterInvalid);
+                refusal = Some(FILTER_INVALID);
                 continue;
             };
             let former = client.session.subscription(&filter).map(|former| former.options.qos);
@@ -355,12 +357,16 @@ impl Turn<'_> {
             peers.interest().remove(gone, &mut wakes);
             self.shard.wake_each(wakes);
         }
-        let unsuback = Unsuback {
+        let agreement = client.session.agreement();
+        let mut unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
             reason_codes,
-            reason_string: None,
+            reason_string: refusal
+                .filter(|_| agreement.wants_problem_information)
+                .map(ReasonString::from),
             user_properties: Vec::new(),
         };
+        unsuback.shorten(agreement.version, agreement.packet_bytes_max);
         let filters = removed.iter().map(|(filter, _)| filter);
         if self.forget_subscriptions(client, filters, &unsuback) {
             return Ok(());
