@@ -145,7 +145,7 @@ impl Row {
                 reason: Some(cut(reason)),
                 ..row(Kind::Disconnected).by(card).at(&card.origin)
             },
-            Event::Silent { .. } => return None,
+            Event::Silent { .. } | Event::OwnMessageMissed { .. } => return None,
             Event::Denied { card, action, topic, suppressed } => Self {
                 topic: Some(cut(topic)),
                 reason: Some(cut(action)),

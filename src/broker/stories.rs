@@ -26,6 +26,7 @@ use crate::session::outbox::Outbox;
 
 mod answers;
 mod latest;
+mod own;
 mod relief;
 mod store;
 
