@@ -25,6 +25,7 @@ use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
 mod answers;
+mod foreign;
 mod latest;
 mod own;
 mod relief;

@@ -104,6 +104,7 @@ impl Dormant {
             stalled: None,
             throttle,
             burdens_store: self.burdens_store,
+            is_subscribe_held: false,
             held: None,
         }
     }

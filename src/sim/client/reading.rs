@@ -175,7 +175,8 @@ impl SimClient {
         }
         self.delivered += 1;
         let is_chosen = self.delivered.is_multiple_of(4);
-        if books.plant == Plant::LostDelivery && is_chosen {
+        // Nor may it be heard of when it comes again, which would be found as something else.
+        if books.plant == Plant::LostDelivery && (is_chosen || publish.dup) {
             return Ok(());
         }
         if books.plant == Plant::SwappedDeliveries {

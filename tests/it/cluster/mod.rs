@@ -23,6 +23,7 @@ mod messages;
 mod options;
 mod partitions;
 mod programs;
+mod reach;
 mod relay;
 mod relisting;
 mod report;
