@@ -46,6 +46,8 @@ pub struct Connection {
     heard_at: Tick,
     /// When the first byte of a packet came that is not whole.
     partial_since: Option<Tick>,
+    /// While the client is not read because it takes nothing.
+    stalled: Option<Stalled>,
     throttle: Throttle,
     /// Whether what was read last had something for the store.
     burdens_store: bool,
@@ -53,6 +55,13 @@ pub struct Connection {
     is_subscribe_held: bool,
     /// Publishes that wait for room in a queue.
     held: Option<Box<HeldBack>>,
+}
+
+/// How a client stood when what it was sent became too much for its socket.
+#[derive(Clone, Copy, Debug)]
+struct Stalled {
+    silent_millis: u64,
+    partial_millis: Option<u64>,
 }
 
 enum Stage {
@@ -113,6 +122,7 @@ impl Connection {
             origin,
             heard_at: now,
             partial_since: None,
+            stalled: None,
             throttle: Throttle::new(options.publish_rate_max, now),
             burdens_store: false,
             is_subscribe_held: false,
@@ -229,10 +239,10 @@ impl Connection {
                 Ok(()) => true,
                 Err(cause) => return self.close(turn, cause),
             },
-            Packet::Unsubscribe(unsubscribe) => {
-                turn.unsubscribe(client, &unsubscribe);
-                true
-            }
+            Packet::Unsubscribe(unsubscribe) => match turn.unsubscribe(client, &unsubscribe) {
+                Ok(()) => true,
+                Err(cause) => return self.close(turn, cause),
+            },
             Packet::Pingreq => {
                 Pingresp.encode(client.session.version(), turn.outbox.buffer());
                 turn.shard.counters.packets_sent.increment();
@@ -791,9 +801,26 @@ impl Connection {
         }
     }
 
+    /// The socket does not take what is there: until it has, the client is not read.
+    pub fn note_stalled(&mut self, now: Tick) {
+        self.stalled = Some(Stalled {
+            silent_millis: now.saturating_since(self.heard_at),
+            partial_millis: self.partial_since.map(|since| now.saturating_since(since)),
+        });
+    }
+
     /// The client took some of what it had let wait: it is there, though we do not read it.
     pub fn note_progress(&mut self, now: Tick) {
         self.excuse(now);
+    }
+
+    /// The socket has taken all: the client is read again. It is excused for as long as it was not,
+    /// and was silent before for as long as it was [MQTT-3.1.2-22].
+    pub fn note_drained(&mut self, now: Tick) {
+        let Some(stalled) = self.stalled.take() else { return };
+        let before = |millis| Tick::from_millis(now.as_millis().saturating_sub(millis));
+        self.heard_at = before(stalled.silent_millis);
+        self.partial_since = stalled.partial_millis.map(before);
     }
 
     /// Whether the connection is to be closed once the outbox is written.

@@ -101,6 +101,8 @@ counters! {
         index_batches,
         /// Looks into the retained messages for new Subscriptions.
         retained_scans,
+        /// Connections closed because SUBACK or UNSUBACK would be larger than the client takes.
+        answers_too_large,
         /// Connections closed because a packet was larger than is taken.
         packets_too_large,
         /// Connections closed because the client sent more QoS 1 and 2 at a time than is taken.

@@ -359,6 +359,7 @@ impl<S: Link> Driver<S> {
             }
             if backlog.is_empty() {
                 self.backlog = None;
+                self.connection.note_drained(turn.now);
                 // There may be deliveries that had to wait.
                 cx.waker().wake_by_ref();
             }
@@ -374,6 +375,7 @@ impl<S: Link> Driver<S> {
             let mut backlog = Box::new(Outbox::new());
             backlog.append(turn.outbox);
             self.backlog = Some(backlog);
+            self.connection.note_stalled(turn.now);
         }
         Ok(())
     }
