@@ -93,6 +93,10 @@ counters! {
         subscriptions_exceeded,
         /// Subscriptions refused because the client's Topic Filters have as many bytes as they may.
         subscription_sizes_exceeded,
+        /// Subscriptions refused because there are as many of all clients as there may be.
+        subscriptions_of_all_exceeded,
+        /// Connections closed because the topics for which the client set aliases were too long.
+        topic_alias_sizes_exceeded,
         /// Times the subscription index was locked to be changed.
         index_batches,
         /// Looks into the retained messages for new Subscriptions.
