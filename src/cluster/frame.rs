@@ -13,6 +13,7 @@ use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::slot_record::SlotRecord;
 use crate::cluster::version::Version;
 use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, Will};
+use crate::ports::auth::SessionUser;
 
 /// One of the two streams from one broker to another.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -210,6 +211,13 @@ pub enum ControlFrame {
     },
     /// Give this Client Identifier up to another broker.
     Revoke(Revoke),
+    /// The Session that you want for your client is another user's, and stays here.
+    Foreign {
+        /// As in the claim.
+        claim: u64,
+        /// Whose it is.
+        holder: SessionUser,
+    },
     /// Here is the Session you were granted.
     Handover(Handover),
     /// This Client Identifier is not mine any more.
@@ -401,6 +409,28 @@ pub struct Token {
     pub counter: u64,
 }
 
+impl ControlFrame {
+    /// The frame as a broker of this version of the wire reads it; nothing where it has no word for it.
+    #[must_use]
+    pub fn told_in(self, wire: u16) -> Option<Self> {
+        if wire >= USER_WIRE_MIN {
+            return Some(self);
+        }
+        match self {
+            Self::Claim(claim) => Some(Self::Claim(Claim { user: SessionUser::Unknown, ..claim })),
+            Self::Revoke(revoke) => {
+                Some(Self::Revoke(Revoke { user: SessionUser::Unknown, ..revoke }))
+            }
+            Self::Foreign { .. } => None,
+            #[expect(clippy::wildcard_enum_match_arm, reason = "no other one says whose it is")]
+            other => Some(other),
+        }
+    }
+}
+
+/// The version of the wire that says of which user a Session is.
+pub const USER_WIRE_MIN: u16 = 4;
+
 /// A wish for a Client Identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
@@ -410,6 +440,8 @@ pub struct Claim {
     pub client_id: String,
     /// Whether the claimant wants the Session that there is: not with Clean Start.
     pub wants_session: bool,
+    /// Who wants it; not known of a broker of an earlier version.
+    pub user: SessionUser,
 }
 
 /// A wish that is granted.
@@ -438,6 +470,8 @@ pub struct Revoke {
     pub claim: u64,
     /// Whether the successor wants the Session.
     pub wants_session: bool,
+    /// Who wants it; not known of a broker of an earlier version.
+    pub user: SessionUser,
 }
 
 /// A Session on its way to another broker.

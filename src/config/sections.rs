@@ -80,8 +80,10 @@ options! {
         allow_anonymous: Option<bool> as "BOOL" = None,
         /// The password file, written by `mqtt_broker passwd FILE USER`. Read again on SIGHUP.
         password_file: Option<PathBuf> as "FILE" = None,
-        /// The file that says who may publish and subscribe to what, in Mosquitto's syntax. Read
-        /// again on SIGHUP. Everything is allowed when absent.
+        /// The file that says who may publish and subscribe to what, in Mosquitto's syntax. The
+        /// rules are looked at with each SUBSCRIBE and PUBLISH, not with each delivery; a Session
+        /// and what it is subscribed to is its user's alone. Read again on SIGHUP. Everything is
+        /// allowed when absent.
         acl_file: Option<PathBuf> as "FILE" = None,
         /// How long a CONNECT waits for its password to be checked, in seconds. Then it is refused
         /// with 0x88 (server unavailable).

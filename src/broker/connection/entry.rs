@@ -67,8 +67,9 @@ impl Connection {
     /// The broker must have the Client Identifier, before a connection of it may.
     fn enter(&mut self, turn: &mut Turn<'_>, newcomer: Box<Newcomer>, waker: &Waker) {
         let Some(peers) = turn.broker.peers() else { return self.claim(turn, newcomer, waker) };
-        let wants_session = !newcomer.connect.clean_start;
-        match turn.ask_for(peers, &newcomer.identity.client_id, wants_session, waker) {
+        let user = newcomer.user();
+        let wish = (!newcomer.connect.clean_start, &user);
+        match turn.ask_for(peers, &newcomer.identity.client_id, wish, waker) {
             Asked::Held => self.claim(turn, newcomer, waker),
             Asked::Waiting(admission) => {
                 self.stage = Stage::Entering { newcomer, admission };
@@ -79,6 +80,7 @@ impl Connection {
             }
             Asked::NoRoom => self.refuse(turn, &newcomer.connect, &ConnectError::TooManySessions),
             Asked::Full => self.refuse(turn, &newcomer.connect, &ConnectError::Busy),
+            Asked::Foreign(holder) => self.refuse_foreign(turn, &newcomer, holder),
         }
     }
 
@@ -92,6 +94,7 @@ impl Connection {
             Admitted::Superseded => {
                 self.refuse(turn, &newcomer.connect, &ConnectError::Superseded);
             }
+            Admitted::Foreign(holder) => self.refuse_foreign(turn, &newcomer, holder),
             Admitted::Refused(reason) => {
                 self.refuse(turn, &newcomer.connect, &ConnectError::ClaimRefused(reason));
             }
