@@ -818,9 +818,8 @@ impl Connection {
     /// and was silent before for as long as it was [MQTT-3.1.2-22].
     pub fn note_drained(&mut self, now: Tick) {
         let Some(stalled) = self.stalled.take() else { return };
-        let before = |millis| Tick::from_millis(now.as_millis().saturating_sub(millis));
-        self.heard_at = before(stalled.silent_millis);
-        self.partial_since = stalled.partial_millis.map(before);
+        self.heard_at = before(now, stalled.silent_millis);
+        self.partial_since = stalled.partial_millis.map(|millis| before(now, millis));
     }
 
     /// Whether the connection is to be closed once the outbox is written.
@@ -841,6 +840,11 @@ impl Connection {
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
     }
+}
+
+/// So long before `now`.
+fn before(now: Tick, millis: u64) -> Tick {
+    Tick::from_millis(now.as_millis().saturating_sub(millis))
 }
 
 impl Answer {

@@ -33,9 +33,9 @@ fn mortal(stage: &mut Stage, id: &str) -> Actor {
 }
 
 fn lines(stage: &mut Stage) -> Vec<(String, u32, u32)> {
-    let missed = |event| match event {
-        Event::OwnMessageMissed { topic, queues, suppressed } => Some((topic, queues, suppressed)),
-        _ => None,
+    let missed = |event| {
+        let Event::OwnMessageMissed { topic, queues, suppressed } = event else { return None };
+        Some((topic, queues, suppressed))
     };
     stage.shard.take_events().filter_map(missed).collect()
 }
