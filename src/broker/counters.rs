@@ -119,6 +119,8 @@ counters! {
         connects_waiting_exceeded,
         /// CONNECTs refused because the store did not take their Sessions in time.
         connects_unstored,
+        /// CONNECTs refused because the Session of the Client Identifier is another user's.
+        connects_to_foreign_sessions,
         /// CONNECTs whose Session Expiry Interval was cut to its bound.
         session_expiries_shortened,
         /// CONNECTs whose Keep Alive was cut to its bound.
