@@ -21,6 +21,7 @@ use crate::broker::disconnect::{Client, EndCause, WillFate};
 use crate::broker::event::Event;
 use crate::broker::held::{HeldBack, HeldPublish, Retried, give_up};
 use crate::broker::options::ConnectionOptions;
+use crate::broker::parts;
 use crate::broker::peers::ownership::admission::Admission;
 use crate::broker::publish::{PublishOutcome, Refusal};
 use crate::broker::registry::SessionClaim;
@@ -147,7 +148,7 @@ impl Connection {
             if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
                 *has_spoken = true;
             }
-            let frame = match Frame::peek(chunk, self.options.packet_bytes_max) {
+            let frame = match Frame::peek(chunk, self.packet_bytes_max()) {
                 Ok(Some(frame)) if frame.total_len <= chunk.len() => frame,
                 Ok(_) => break,
                 Err(error) => {
@@ -807,6 +808,31 @@ impl Connection {
             silent_millis: now.saturating_since(self.heard_at),
             partial_millis: self.partial_since.map(|since| now.saturating_since(since)),
         });
+    }
+
+    /// The rest of a packet is not read now: that is no silence, but the packet is to be whole in time
+    /// all the same. What has come of it takes room from others.
+    pub fn note_held_up(&mut self, now: Tick) {
+        self.heard_at = now;
+    }
+
+    /// The largest packet that is taken now: a CONNECT has a bound of its own.
+    #[inline]
+    #[must_use]
+    pub fn packet_bytes_max(&self) -> usize {
+        let max = self.options.packet_bytes_max;
+        if matches!(self.stage, Stage::Greeting { .. }) {
+            max.min(self.options.connect_bytes_max)
+        } else {
+            max
+        }
+    }
+
+    /// Whose packets these are.
+    #[inline]
+    #[must_use]
+    pub fn sender(&self) -> parts::Sender {
+        if self.is_open() { parts::Sender::Client } else { parts::Sender::Stranger }
     }
 
     /// The client took some of what it had let wait: it is there, though we do not read it.
