@@ -412,19 +412,14 @@ pub struct Token {
 impl ControlFrame {
     /// The frame as a broker of this version of the wire reads it; nothing where it has no word for it.
     #[must_use]
-    pub fn told_in(self, wire: u16) -> Option<Self> {
+    pub fn told_in(mut self, wire: u16) -> Option<Self> {
         if wire >= USER_WIRE_MIN {
             return Some(self);
         }
-        match self {
-            Self::Claim(claim) => Some(Self::Claim(Claim { user: SessionUser::Unknown, ..claim })),
-            Self::Revoke(revoke) => {
-                Some(Self::Revoke(Revoke { user: SessionUser::Unknown, ..revoke }))
-            }
-            Self::Foreign { .. } => None,
-            #[expect(clippy::wildcard_enum_match_arm, reason = "no other one says whose it is")]
-            other => Some(other),
+        if let Self::Claim(Claim { user, .. }) | Self::Revoke(Revoke { user, .. }) = &mut self {
+            *user = SessionUser::Unknown;
         }
+        (!matches!(self, Self::Foreign { .. })).then_some(self)
     }
 }
 
