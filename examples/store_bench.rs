@@ -100,7 +100,8 @@ impl Bench {
         let ours = SessionRef { id: SessionId(session), epoch: Epoch::default() };
         let life = SessionLife { expiry_interval_secs: 3_600, expires_at_millis: None };
         let client_id = format!("client {session}").into();
-        self.ask(vec![Operation::PutSession { session: ours, client_id, slot: 0, life }]);
+        let user = mqttzoo::ports::auth::SessionUser::Unknown;
+        self.ask(vec![Operation::PutSession { session: ours, client_id, user, slot: 0, life }]);
         let groups = self.counters.groups();
         let started = Instant::now();
         let (mut sent, mut answered) = (0, 0);
@@ -157,7 +158,8 @@ impl Bench {
                 let session = SessionRef { id: SessionId(1_000 + id), epoch: Epoch::default() };
                 let life = SessionLife { expiry_interval_secs: 3_600, expires_at_millis: None };
                 let client_id = format!("sleeper {id}").into();
-                operations.push(Operation::PutSession { session, client_id, slot: 0, life });
+                let user = mqttzoo::ports::auth::SessionUser::Unknown;
+                operations.push(Operation::PutSession { session, client_id, user, slot: 0, life });
                 let filter = format!("sleepers/{id}/#").as_str().try_into().expect("a filter");
                 let options = mqttzoo::mqtt::SubscriptionOptions::default();
                 let subscription = StoredSubscription { filter, options, id: None };
