@@ -17,6 +17,7 @@ use crate::config::{
 use crate::net::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
 };
+use crate::node::StartError;
 use crate::runtime::limits::{OpenFiles, memory_limit_bytes};
 use crate::runtime::logging;
 use crate::session::mailbox::{MailboxOptions, Overflow};
@@ -196,6 +197,14 @@ fn relayed_bytes_max(config: &Config) -> usize {
     let cluster = &config.cluster;
     let is_relayed = cluster.zookeeper.is_some() && cluster.propagation == Propagation::Znodes;
     if is_relayed { cluster.relay_message_max.0 } else { usize::MAX }
+}
+
+/// A broker that can take nobody in does not start.
+pub(super) fn require_files_for_connections(open_files: OpenFiles) -> Result<(), StartError> {
+    match open_files.after {
+        Some(allowed) if allowed <= OWN_FILES => Err(StartError::TooFewFiles { allowed }),
+        _ => Ok(()),
+    }
 }
 
 /// As many connections as the configuration says, or as file descriptors allow.
