@@ -79,7 +79,7 @@ fn a_port_that_is_taken() {
 #[test]
 fn a_port_that_is_asked_for_twice() {
     let port = free_port().to_string();
-    let twice = ["--port", &port, "--ws-port", &port];
+    let twice = ["--port", &port, "--admin-port", &port];
     Place::new().check(&twice, &[&port, "is taken by another listener of this broker"]);
 }
 
