@@ -253,6 +253,13 @@ impl Endpoint {
             self.backlog.advance(taken);
             left -= taken;
         }
+        if had_backlog && self.backlog.is_empty() {
+            self.wake();
+        }
+        if self.connection.is_closed() {
+            // When it was last heard is what it was let go for.
+            return written.freeze();
+        }
         if had_backlog && !written.is_empty() {
             self.connection.note_progress(turn.now);
             self.heard_at = turn.now.as_millis();
@@ -260,7 +267,6 @@ impl Endpoint {
         if had_backlog && self.backlog.is_empty() {
             self.connection.note_drained(turn.now);
             self.heard_at = turn.now.as_millis().saturating_sub(self.stalled_after);
-            self.wake();
         }
         if !had_backlog && !self.backlog.is_empty() {
             self.connection.note_stalled(turn.now);
