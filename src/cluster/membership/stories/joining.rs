@@ -178,9 +178,8 @@ fn a_broker_whose_name_is_taken_by_a_live_one_stops() {
 #[test]
 fn a_registration_of_which_the_answer_was_lost_is_found() {
     let story = "
-        start b deaf-from Ephemeral
+        start b cut-after mode: Ephemeral }
         run 10
-        cut b
         heal b
         run 10
         show a
@@ -189,14 +188,14 @@ fn a_registration_of_which_the_answer_was_lost_is_found() {
         "a",
         story,
         &expect![[r#"
-            start b deaf-from Ephemeral
+            start b cut-after mode: Ephemeral }
                  1010 b1 has slots [] dead []
+                 1010 b1 is cut off before it hears that this was committed
                  1010 a1 sees b1 Joining
-                 1010 b1 sees a1 Joining
-                 1010 b1 is registered; listed ["a1"] absent []
             run 10
-            cut b
             heal b
+                 1020 b1 sees a1 Joining
+                 1020 b1 is registered; listed ["a1"] absent []
             run 10
             show a
                  1030 a1 present ["b1"] suspect []
