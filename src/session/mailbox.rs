@@ -283,20 +283,20 @@ impl Mailbox {
 
     /// The same for a Session that is stored as `session`, in which `next` is the place of the next
     /// message; `left` is what another process left in it, of which the client may have been sent
-    /// `in_flight_max`.
+    /// what is below the place `sent_below`.
     #[must_use]
     pub fn stored(
         mut self,
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
-        in_flight_max: usize,
+        sent_below: u64,
     ) -> Self {
         self.stored_as = Some(Box::new(session));
         let state = self.content.get_mut().open();
         state.places = Some(Box::new(match left {
             None => Places::new(next),
-            Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
+            Some(ends) => Places::left(ends.first, next, sent_below),
         }));
         if let Some(ends) = left {
             state.messages = usize::try_from(ends.count).unwrap_or(usize::MAX);
@@ -492,6 +492,16 @@ impl Mailbox {
             state.at_least_once.push_back(Queued { order, delivery });
         }
         self.note_behind(state);
+    }
+
+    /// Of a queue that is stored: the place below which its client may have been sent what was there,
+    /// by this process or an earlier one. Its owner asks when it leaves.
+    #[must_use]
+    pub fn sent_below(&self) -> Option<u64> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        let first = state.at_least_once.front().map(|queued| queued.delivery.sequence);
+        state.places.as_ref().map(|places| places.sent_below(first))
     }
 
     /// The store could not answer: it is asked again.

@@ -87,9 +87,10 @@ impl Turn<'_> {
             Arc::clone(&options.persistent_queue),
             Arc::clone(&self.broker.queue_budget),
         );
-        let in_flight_max = usize::from(u16::MAX);
+        // What is not known may have been sent.
+        let sent_below = record.sent_below.unwrap_or(record.next_sequence);
         let mailbox =
-            mailbox.stored(record.session, record.next_sequence, record.queue, in_flight_max);
+            mailbox.stored(record.session, record.next_sequence, record.queue, sent_below);
         let mut session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
         let mut serial = 0;
         for StoredSubscription { filter, options, id } in &record.subscriptions {
