@@ -265,7 +265,7 @@ mod tests {
             places.settle(place);
         }
         assert_eq!((places.sent_below(Some(3)), places.sent_below(None)), (3, 5));
-        places.leave_out(4);
+        places.leave_out(4, 1);
         assert_eq!(places.sent_below(None), 4, "what is in the store alone was not");
         let places = Places::left(7, 20, 10);
         assert_eq!((places.sent_below(None), places.sent_below(Some(12))), (10, 12));
