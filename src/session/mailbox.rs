@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
@@ -32,7 +34,7 @@ pub use crate::session::mailbox::budget::QueueBudget;
 use crate::session::mailbox::budget::{Leases, Use};
 use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
-use crate::session::mailbox::places::Places;
+use crate::session::mailbox::places::{Missing, Places};
 pub use crate::session::mailbox::recent::Recalled;
 use crate::session::mailbox::recent::Recent;
 pub use crate::session::mailbox::sharing::{Relief, Standing, WaitingGroups};
@@ -80,15 +82,15 @@ pub enum Offer {
     Queued(Option<Waker>),
     /// It is to be stored at this place, and waits in the mailbox until it is.
     Stored(Place),
-    /// It waits in the mailbox, and this older one no longer does.
+    /// It waits in the mailbox, and these older ones no longer do.
     Displaced {
         /// The owner to wake.
         wake: Option<Waker>,
         /// Where the new one is to be stored, if it is.
         place: Option<Place>,
-        /// The message that gave way.
-        oldest: Delivery,
-        /// Whether `oldest` goes to the dead letter topic.
+        /// The messages that gave way.
+        oldest: SmallVec<[Delivery; 1]>,
+        /// Whether they go to the dead letter topic.
         is_dead_letter: bool,
     },
     /// It was dropped for this Session: a bound was reached and the policy allows it.
@@ -302,7 +304,7 @@ impl Mailbox {
         let state = self.content.get_mut().open();
         state.places = Some(Box::new(match left {
             None => Places::new(next),
-            Some(ends) => Places::left(ends.first, next, sent_below),
+            Some(ends) => Places::left(ends.first, next, ends.count, sent_below),
         }));
         if let Some(ends) = left {
             state.messages = usize::try_from(ends.count).unwrap_or(usize::MAX);
@@ -320,10 +322,10 @@ impl Mailbox {
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
         let mut content = self.content.lock();
-        let state = content.open();
-        if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
+        if content.ignores(delivery.qos) {
             return Offer::NotKept;
         }
+        let state = content.open();
         if self.is_known(state, &delivery) {
             return Offer::Queued(None);
         }
@@ -332,9 +334,6 @@ impl Mailbox {
         }
         if delivery.qos == QoS::AtMostOnce {
             return self.offer_at_most_once(state, delivery, bytes);
-        }
-        if matches!(state.owner, Owner::Gone) {
-            return Offer::NotKept;
         }
         if self.has_room(state, bytes) {
             state.full_since = None;
@@ -381,8 +380,9 @@ impl Mailbox {
         }
     }
 
-    /// Makes room by dropping from the front. What is in flight cannot give way: when it alone fills
-    /// the mailbox, or several would have to go for one, the new message is dropped instead.
+    /// Makes room by dropping from the front, no more than the new message needs. What is in flight
+    /// cannot give way, nor what the store has not answered for: where that fills the mailbox, or too
+    /// many would have to go for one, the new message is dropped instead.
     fn displace(
         &self,
         state: &mut State,
@@ -391,21 +391,34 @@ impl Mailbox {
         is_dead_letter: bool,
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
-        state.dropped += 1;
-        let Some(oldest) = state.at_least_once.pop_front().map(|queued| queued.delivery) else {
+        let Some(count) = self.giving_way(state, bytes) else {
+            state.dropped += 1;
             return Offer::Dropped(None);
         };
-        state.discharge(1, oldest.message.charged_bytes());
-        if !self.has_room(state, bytes) {
-            self.note_behind(state);
-            return Offer::Dropped(None);
-        }
+        let oldest = state.pop_oldest(count);
+        state.dropped += count as u64;
         state.charge(bytes);
         let (wake, place) = match self.push(state, delivery, now) {
             Pushed::Queued(wake) => (wake, None),
             Pushed::Stored(place) => (None, Some(place)),
         };
         Offer::Displaced { wake, place, oldest, is_dead_letter }
+    }
+
+    /// How many of the oldest are to give way to a message of `bytes` bytes, if it has room then.
+    fn giving_way(&self, state: &mut State, bytes: usize) -> Option<usize> {
+        let mut freed = 0;
+        for count in 1..=GIVING_WAY_MAX {
+            let oldest = &state.at_least_once.get(count - 1)?.delivery;
+            if !state.is_certain(oldest) {
+                return None;
+            }
+            freed += oldest.message.charged_bytes();
+            if self.has_room_without(state, (count, freed), bytes) {
+                return Some(count);
+            }
+        }
+        None
     }
 
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
@@ -423,7 +436,7 @@ impl Mailbox {
         let sequence = places.give();
         delivery.sequence = sequence;
         let is_left_out = places.is_behind() || state.has_all_it_may_keep();
-        if is_left_out || !self.lease_for(state, 0) {
+        if is_left_out || !self.lease_for(state, 0, 0) {
             state.leave_out(sequence, delivery.message.charged_bytes());
         } else {
             let order = state.take_order();
@@ -431,6 +444,21 @@ impl Mailbox {
             self.note_behind(state);
         }
         Pushed::Stored(Place { session, sequence })
+    }
+
+    /// Gives a message that its client is owed, and that is not refused for want of room, a place behind
+    /// all others. `None` when the queue is not stored, or its Session has ended.
+    pub fn place(&self, delivery: Delivery, now: Tick) -> Option<Place> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        if state.places.is_none() || matches!(state.owner, Owner::Gone) {
+            return None;
+        }
+        state.charge(delivery.message.charged_bytes());
+        match self.push(state, delivery, now) {
+            Pushed::Stored(place) => Some(place),
+            Pushed::Queued(_) => None,
+        }
     }
 
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
@@ -448,13 +476,9 @@ impl Mailbox {
         let mut content = self.content.lock();
         let state = content.open();
         state.places.as_mut()?.settle(sequence);
-        let queue = &mut state.at_least_once;
-        if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
-            queue.remove(at);
-        } else {
-            state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
+        if state.remove_at(sequence, bytes) {
+            state.discharge(1, bytes);
         }
-        state.discharge(1, bytes);
         self.note_behind(state);
         state.wake_for_certain()
     }
@@ -474,7 +498,7 @@ impl Mailbox {
         let state = content.open();
         let Some(places) = &mut state.places else { return };
         let mut last = None;
-        let mut refilled = VecDeque::with_capacity(deliveries.len());
+        let mut refilled = Vec::with_capacity(deliveries.len());
         for mut delivery in deliveries {
             if delivery.sequence >= page.below {
                 break;
@@ -486,9 +510,10 @@ impl Mailbox {
             if delivery.progress == Progress::New && places.may_be_repeated(delivery.sequence) {
                 delivery.progress = Progress::Repeat;
             }
-            refilled.push_back(delivery);
+            refilled.push(delivery);
         }
-        places.note_read(last.unwrap_or(page.below - 1));
+        let last = last.unwrap_or(page.below - 1);
+        let missing = places.note_read(last, refilled.len() as u64);
         for delivery in refilled {
             let bytes = delivery.message.charged_bytes();
             // What another process left was counted, but nobody knew its bytes.
@@ -498,15 +523,17 @@ impl Mailbox {
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
         }
+        state.discharge_missing(missing);
         self.note_behind(state);
+        self.give_leases_back(state);
     }
 
     /// Of a queue that is stored: the place below which its client may have been sent what was there,
     /// by this process or an earlier one. Its owner asks when it leaves.
     #[must_use]
     pub fn sent_below(&self) -> Option<u64> {
-        let mut content = self.content.lock();
-        let state = content.open();
+        let content = self.content.lock();
+        let Content::Open(state) = &*content else { return None };
         let first = state.at_least_once.front().map(|queued| queued.delivery.sequence);
         state.places.as_ref().map(|places| places.sent_below(first))
     }
@@ -598,13 +625,20 @@ impl Mailbox {
     }
 
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {
-        state.messages < self.options.messages_max
-            && state.bytes + bytes <= self.options.bytes_max
-            && (state.places.is_some() || self.lease_for(state, bytes))
+        self.has_room_without(state, (0, 0), bytes)
     }
 
-    fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
-        let in_memory = state.bytes.saturating_sub(state.bytes_left_out);
+    /// Whether there would be room if so many messages, and bytes, were gone.
+    #[inline]
+    fn has_room_without(&self, state: &mut State, gone: (usize, usize), bytes: usize) -> bool {
+        let (gone, freed) = gone;
+        state.messages.saturating_sub(gone) < self.options.messages_max
+            && state.bytes.saturating_sub(freed) + bytes <= self.options.bytes_max
+            && (state.places.is_some() || self.lease_for(state, freed, bytes))
+    }
+
+    fn lease_for(&self, state: &mut State, freed: usize, bytes: usize) -> bool {
+        let in_memory = state.bytes_in_memory().saturating_sub(freed);
         let is_first = in_memory == 0 && state.is_attended();
         let needed = (in_memory + bytes) as u64;
         self.budget.extend(&mut state.leases, Use::AtLeastOnce, needed, is_first)
@@ -644,7 +678,7 @@ impl Mailbox {
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
             state.go_idle(waker, appetite);
-            self.give_lease_back_when_empty(state);
+            self.give_leases_back(state);
         }
         self.note_behind(state);
         let is_wanted = window > 0 || std::mem::take(&mut state.is_relieved);
@@ -676,9 +710,14 @@ impl Mailbox {
         true
     }
 
-    fn give_lease_back_when_empty(&self, state: &mut State) {
-        if state.bytes == 0 && state.qos0_bytes == 0 && !state.leases.is_empty() {
-            self.budget.give_back(&mut state.leases);
+    /// Gives back what is leased for a kind of message of which nothing is left in memory.
+    #[inline]
+    fn give_leases_back(&self, state: &mut State) {
+        if state.qos0_bytes == 0 {
+            self.budget.give_back(&mut state.leases, Use::AtMostOnce);
+        }
+        if state.bytes_in_memory() == 0 {
+            self.budget.give_back(&mut state.leases, Use::AtLeastOnce);
         }
     }
 
@@ -691,7 +730,15 @@ impl Mailbox {
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
+    }
+
+    /// Gives room back that [`Self::reserve`] set aside, and nobody took.
+    pub fn unreserve(&self, bytes: usize) {
+        let mut content = self.content.lock();
+        let Content::Open(state) = &mut *content else { return };
+        state.discharge(1, bytes);
+        self.give_leases_back(state);
     }
 
     /// Counts a message that is sent without having waited, so that its acknowledgement fits.
@@ -723,7 +770,7 @@ impl Mailbox {
         for queued in state.at_least_once.iter_mut() {
             queued.delivery.message = detach(&queued.delivery.message, &mut None);
         }
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         // It may be away for long.
         content.fold();
         shared
@@ -736,7 +783,7 @@ impl Mailbox {
         let Content::Open(state) = &mut *content else { return Vec::new() };
         let shared = state.drain_shared();
         self.note_behind(state);
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         shared
     }
 
@@ -745,10 +792,10 @@ impl Mailbox {
     #[must_use]
     pub fn keep(&self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
         let mut content = self.content.lock();
-        let state = content.open();
-        if matches!(state.owner, Owner::Gone) {
+        if deliveries.is_empty() || matches!(content.owner(), Owner::Gone) {
             return deliveries;
         }
+        let state = content.open();
         // What was offered meanwhile is younger.
         for delivery in deliveries.into_iter().rev() {
             state.charge(delivery.message.charged_bytes());
@@ -775,8 +822,9 @@ impl Mailbox {
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
+        state.bytes_left_out = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         shared
     }
 
@@ -793,8 +841,9 @@ impl Mailbox {
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
+        state.bytes_left_out = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
     }
 
@@ -839,7 +888,9 @@ impl Mailbox {
 
     /// Nothing that came with the Session is on its way here by any other way.
     pub fn forget_moved(&self) {
-        self.content.lock().open().moved = None;
+        if let Content::Open(state) = &mut *self.content.lock() {
+            state.moved = None;
+        }
     }
 
     /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
@@ -905,7 +956,8 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         if let Content::Open(state) = self.content.get_mut() {
-            self.budget.give_back(&mut state.leases);
+            self.budget.give_back(&mut state.leases, Use::AtMostOnce);
+            self.budget.give_back(&mut state.leases, Use::AtLeastOnce);
             if state.is_behind {
                 self.budget.count_behind(false);
             }
@@ -1000,6 +1052,54 @@ impl State {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
+    /// Discharges what the store has no more of what was left to it. The bytes of those are not known
+    /// one by one: they are what is left when nothing is, and a fair share before.
+    fn discharge_missing(&mut self, missing: Missing) {
+        let Missing { gone, left_out } = missing;
+        let bytes = match left_out {
+            0 => self.bytes_left_out,
+            _ => share_of(self.bytes_left_out, gone, gone + left_out),
+        };
+        self.bytes_left_out -= bytes;
+        self.discharge(usize::try_from(gone).unwrap_or(usize::MAX), bytes);
+    }
+
+    fn bytes_in_memory(&self) -> usize {
+        self.bytes.saturating_sub(self.bytes_left_out)
+    }
+
+    /// Whether the store has answered for a message, if it has to.
+    #[inline]
+    fn is_certain(&self, delivery: &Delivery) -> bool {
+        self.places.as_ref().is_none_or(|places| places.is_certain(delivery.sequence))
+    }
+
+    /// Takes the oldest out, and discharges them.
+    fn pop_oldest(&mut self, count: usize) -> SmallVec<[Delivery; 1]> {
+        let next = std::iter::from_fn(|| self.at_least_once.pop_front());
+        let oldest: SmallVec<[Delivery; 1]> =
+            next.take(count).map(|queued| queued.delivery).collect();
+        for delivery in &oldest {
+            self.discharge(1, delivery.message.charged_bytes());
+        }
+        oldest
+    }
+
+    /// Forgets the message of `bytes` bytes at `place`. Whether it was counted: it may have gone with
+    /// its Session.
+    fn remove_at(&mut self, place: u64, bytes: usize) -> bool {
+        let queue = &mut self.at_least_once;
+        if let Ok(at) = queue.binary_search_by_key(&place, |queued| queued.delivery.sequence) {
+            queue.remove(at);
+            return true;
+        }
+        let is_left_out = self.places.as_mut().is_some_and(|places| places.withdraw(place));
+        if is_left_out {
+            self.bytes_left_out = self.bytes_left_out.saturating_sub(bytes);
+        }
+        is_left_out
+    }
+
     fn push_at_least_once(&mut self, delivery: Delivery) -> Option<Waker> {
         let order = self.take_order();
         self.at_least_once.push_back(Queued { order, delivery });
@@ -1058,10 +1158,7 @@ impl State {
     /// The first message of QoS 1 or 2, unless the store has not answered for it.
     #[inline]
     fn first_certain(&self) -> Option<&Queued> {
-        let first = self.at_least_once.front()?;
-        let places = self.places.as_ref();
-        let is_certain = places.is_none_or(|places| places.is_certain(first.delivery.sequence));
-        is_certain.then_some(first)
+        self.at_least_once.front().filter(|first| self.is_certain(&first.delivery))
     }
 
     fn wake_for_certain(&mut self) -> Option<Waker> {
@@ -1131,6 +1228,14 @@ impl State {
     }
 }
 
+/// So many parts of `bytes` as `part` is of `whole`, which is not zero.
+fn share_of(bytes: usize, part: u64, whole: u64) -> usize {
+    let share = bytes as u128 * u128::from(part) / u128::from(whole.max(1));
+    usize::try_from(share).unwrap_or(bytes).min(bytes)
+}
+
+/// Messages that give way to one, at most: this many are looked at under the lock.
+const GIVING_WAY_MAX: usize = 64;
 /// A queue that has run empty keeps room for this many; more goes back to the allocator.
 const IDLE_CAPACITY: usize = 128;
 /// Messages of a queue that is stored that wait in memory as well, while its client is there,
@@ -1139,3 +1244,6 @@ const KEPT_MAX: usize = 1_024;
 const KEPT_AWAY_MAX: usize = 64;
 /// Messages that may wait as slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -37,10 +37,12 @@ impl Turn<'_> {
             Offer::Displaced { wake, place, oldest, is_dead_letter } => {
                 self.shard.wake_later(wake);
                 self.keep_offered(target, place, kept);
-                self.forget_delivery(target.mailbox.stored_as(), &oldest);
-                self.shard.counters.deliveries_dropped.increment();
+                for delivery in &oldest {
+                    self.forget_delivery(target.mailbox.stored_as(), delivery);
+                }
+                self.shard.counters.deliveries_dropped.add(oldest.len() as u64);
                 if is_dead_letter {
-                    self.shard.dead_letters.push(oldest);
+                    self.shard.dead_letters.extend(oldest);
                 }
             }
             Offer::Dropped(wake) => {

@@ -26,6 +26,18 @@ struct Behind {
     after: u64,
     /// Whether the store has been asked for what follows.
     is_asked: bool,
+    /// How many of the places that follow are not counted: what was there is done with, or was given up.
+    gaps: u64,
+}
+
+/// What a page shows to be missing in the store.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Missing {
+    /// Places that were counted, and are empty: what was there has expired.
+    pub(super) gone: u64,
+    /// Places that are counted and not in memory from here on.
+    pub(super) left_out: u64,
 }
 
 /// What the store is to be asked for.
@@ -45,11 +57,12 @@ impl Places {
         Self { next, pending, behind: None, doubtful, repeat_below: 0 }
     }
 
-    /// Of a queue that another process left, from `first` to before `next`; the client may have been
-    /// sent what is below `sent_below`.
-    pub(super) fn left(first: u64, next: u64, sent_below: u64) -> Self {
+    /// Of a queue that another process left, with `count` places from `first` to before `next`; the
+    /// client may have been sent what is below `sent_below`.
+    pub(super) fn left(first: u64, next: u64, count: u64, sent_below: u64) -> Self {
+        let gaps = next.saturating_sub(first).saturating_sub(count);
         Self {
-            behind: (first < next).then(|| Behind { after: first - 1, is_asked: false }),
+            behind: (first < next).then(|| Behind { after: first - 1, is_asked: false, gaps }),
             repeat_below: sent_below.min(next),
             ..Self::new(next)
         }
@@ -85,7 +98,24 @@ impl Places {
 
     /// `place` is not kept in memory, and nothing behind it.
     pub(super) fn leave_out(&mut self, place: u64) {
-        self.behind.get_or_insert(Behind { after: place - 1, is_asked: false });
+        self.behind.get_or_insert(Behind { after: place - 1, is_asked: false, gaps: 0 });
+    }
+
+    /// The store did not take what was to be at `place`. Whether that was not in memory, and was counted.
+    pub(super) fn withdraw(&mut self, place: u64) -> bool {
+        let behind = self.behind.as_mut().filter(|behind| place > behind.after);
+        if let Some(behind) = behind {
+            behind.gaps += 1;
+            return true;
+        }
+        false
+    }
+
+    /// How many places are counted and not in memory.
+    pub(super) fn left_out(&self) -> u64 {
+        self.behind.as_ref().map_or(0, |behind| {
+            (self.next - 1).saturating_sub(behind.after).saturating_sub(behind.gaps)
+        })
     }
 
     /// `place` is not to be read, whatever the store has there. `false` when there is no room for
@@ -129,9 +159,13 @@ impl Places {
         self.behind.as_ref().is_some_and(|behind| !behind.is_asked && behind.after + 1 < below)
     }
 
-    /// The store has answered: everything up to `last` is in memory now.
-    pub(super) fn note_read(&mut self, last: u64) {
-        let Some(behind) = &mut self.behind else { return };
+    /// The store has answered: everything up to `last` is in memory now, at `count` places.
+    pub(super) fn note_read(&mut self, last: u64, count: u64) -> Missing {
+        let Some(behind) = &mut self.behind else { return Missing { gone: 0, left_out: 0 } };
+        let missing = last.saturating_sub(behind.after).saturating_sub(count);
+        // Which of them were not counted nobody knows before the last page.
+        let known = missing.min(behind.gaps);
+        behind.gaps -= known;
         behind.is_asked = false;
         behind.after = behind.after.max(last);
         let after = behind.after;
@@ -139,6 +173,7 @@ impl Places {
         if behind.after + 1 >= self.next {
             self.behind = None;
         }
+        Missing { gone: missing - known, left_out: self.left_out() }
     }
 
     /// The store could not answer: it may be asked again.
@@ -196,11 +231,11 @@ mod tests {
         let wanted = places.ask();
         assert_eq!(wanted, Some(PageWanted { after: 1, below: 3 }));
         assert_eq!(places.ask(), None, "once at a time");
-        places.note_read(2);
+        assert_eq!(places.note_read(2, 1), Missing { gone: 0, left_out: 2 });
         assert_eq!(places.ask(), None, "3 is pending");
         places.settle(3);
         assert_eq!(places.ask(), Some(PageWanted { after: 2, below: 5 }));
-        places.note_read(4);
+        assert_eq!(places.note_read(4, 1), Missing { gone: 1, left_out: 0 });
         assert!(!places.is_behind());
     }
 
@@ -219,17 +254,33 @@ mod tests {
         let all: Vec<u64> = doubtful(&places);
         assert_eq!(all, [2, 3, 6]);
         assert_eq!(places.ask(), Some(PageWanted { after: 0, below: 8 }));
-        places.note_read(4);
+        let _missing = places.note_read(4, 3);
         let left: Vec<u64> = doubtful(&places);
         assert_eq!(left, [6]);
     }
 
     #[test]
     fn a_queue_that_was_left_is_behind_and_its_head_may_be_a_repeat() {
-        let mut places = Places::left(7, 20, 10);
+        let mut places = Places::left(7, 20, 13, 10);
         assert_eq!(places.ask(), Some(PageWanted { after: 6, below: 20 }));
         assert!(places.may_be_repeated(9) && !places.may_be_repeated(10));
-        assert!(!Places::left(20, 20, 3).is_behind());
+        assert!(!Places::left(20, 20, 0, 3).is_behind());
+    }
+
+    #[test]
+    fn what_is_missing_is_told_from_what_was_not_counted() {
+        let mut places = Places::left(1, 11, 8, 0);
+        for _ in 11..=14 {
+            let place = places.give();
+            places.leave_out(place);
+            places.settle(place);
+        }
+        assert!(places.withdraw(12));
+        assert_eq!(places.left_out(), 11);
+        assert_eq!(places.note_read(5, 1), Missing { gone: 1, left_out: 9 });
+        assert!(!places.withdraw(3), "it has been passed");
+        assert_eq!(places.note_read(14, 8), Missing { gone: 1, left_out: 0 });
+        assert!(!places.withdraw(13));
     }
 
     #[test]
@@ -243,7 +294,7 @@ mod tests {
         assert_eq!((places.sent_below(Some(3)), places.sent_below(None)), (3, 5));
         places.leave_out(4);
         assert_eq!(places.sent_below(None), 4, "what is in the store alone was not");
-        let places = Places::left(7, 20, 10);
+        let places = Places::left(7, 20, 13, 10);
         assert_eq!((places.sent_below(None), places.sent_below(Some(12))), (10, 12));
     }
 }
