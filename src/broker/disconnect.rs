@@ -123,6 +123,7 @@ impl Turn<'_> {
         self.settle_acknowledged(&mut client);
         client.session.detach();
         client.abandon_steps();
+        client.abandon_placed();
         if let Some(waiting) = &mut client.waiting {
             self.forget_subscribes(&mut waiting.subscribes);
             waiting.detach();

@@ -5,6 +5,7 @@ mod failover;
 mod killed_under_load;
 mod postgres;
 mod repeats;
+mod replays;
 mod server_trouble;
 mod sessions;
 mod shared;
