@@ -124,6 +124,7 @@ impl Turn<'_> {
         client.session.detach();
         client.abandon_steps();
         client.abandon_placed();
+        client.abandon_page();
         if let Some(waiting) = &mut client.waiting {
             self.forget_subscribes(&mut waiting.subscribes);
             waiting.detach();

@@ -93,6 +93,14 @@ pub enum Offer {
         /// Whether they go to the dead letter topic.
         is_dead_letter: bool,
     },
+    /// It is to be stored at this place, and the oldest of the queue gives way when it has been read.
+    Exceeding {
+        /// The place.
+        place: Place,
+        /// What is to be read, unless somebody does that already: [`Mailbox::refill`] is to be called
+        /// with it.
+        page: Option<PageWanted>,
+    },
     /// It was dropped for this Session: a bound was reached and the policy allows it.
     Dropped(Option<Waker>),
     /// It was not kept: QoS 0 for a client that is away, or the Session has ended.
@@ -169,6 +177,20 @@ pub struct Taken {
     /// Something is left that another member of a Shared Subscription could be sent:
     /// [`Mailbox::groups_behind`].
     pub is_behind: bool,
+}
+
+/// What came of a page that was read.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Refilled {
+    /// Messages that gave way to others that had been taken meanwhile.
+    pub given_way: Vec<Delivery>,
+    /// Whether they go to the dead letter topic.
+    pub is_dead_letter: bool,
+    /// The owner, when it can take something now.
+    pub wake: Option<Waker>,
+    /// More is to give way: this is to be read as well.
+    pub page: Option<PageWanted>,
 }
 
 /// The queue of one Session.
@@ -380,9 +402,10 @@ impl Mailbox {
         }
     }
 
-    /// Makes room by dropping from the front, no more than the new message needs. What is in flight
-    /// cannot give way, nor what the store has not answered for: where that fills the mailbox, or too
-    /// many would have to go for one, the new message is dropped instead.
+    /// Makes room by dropping from the front, no more than the new message needs. What is in flight, or
+    /// was before the broker was started anew, cannot give way, nor what the store has not answered for:
+    /// where that fills the mailbox, or too many would have to go for one, the new message is dropped
+    /// instead. What is in the store alone has to be read first.
     fn displace(
         &self,
         state: &mut State,
@@ -391,11 +414,10 @@ impl Mailbox {
         is_dead_letter: bool,
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
-        let Some(count) = self.giving_way(state, bytes) else {
-            state.dropped += 1;
-            return Offer::Dropped(None);
+        let Some((at, count)) = self.giving_way(state, bytes) else {
+            return self.displace_later(state, delivery, now);
         };
-        let oldest = state.pop_oldest(count);
+        let oldest = state.remove_oldest(at, count);
         state.dropped += count as u64;
         state.charge(bytes);
         let (wake, place) = match self.push(state, delivery, now) {
@@ -405,20 +427,65 @@ impl Mailbox {
         Offer::Displaced { wake, place, oldest, is_dead_letter }
     }
 
-    /// How many of the oldest are to give way to a message of `bytes` bytes, if it has room then.
-    fn giving_way(&self, state: &mut State, bytes: usize) -> Option<usize> {
+    /// Where the oldest are that are to give way to a message of `bytes` bytes, and how many, if it has
+    /// room then.
+    fn giving_way(&self, state: &mut State, bytes: usize) -> Option<(usize, usize)> {
+        let at = state.first_to_give_way()?;
         let mut freed = 0;
         for count in 1..=GIVING_WAY_MAX {
-            let oldest = &state.at_least_once.get(count - 1)?.delivery;
-            if !state.is_certain(oldest) {
+            let oldest = &state.at_least_once.get(at + count - 1)?.delivery;
+            if !state.may_give_way(oldest) {
                 return None;
             }
             freed += oldest.message.charged_bytes();
             if self.has_room_without(state, (count, freed), bytes) {
-                return Some(count);
+                return Some((at, count));
             }
         }
         None
+    }
+
+    fn displace_later(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        // Where what is in memory cannot give way, to read more would only fill it.
+        let is_read = state.at_least_once.len() >= GIVING_WAY_MAX;
+        let is_fit = bytes <= self.options.bytes_max && !is_read;
+        if !is_fit || !state.places.as_mut().is_some_and(|places| places.owe()) {
+            state.dropped += 1;
+            return Offer::Dropped(None);
+        }
+        state.charge(bytes);
+        match self.push(state, delivery, now) {
+            Pushed::Queued(wake) => Offer::Queued(wake),
+            Pushed::Stored(place) => {
+                Offer::Exceeding { place, page: state.places.as_mut().and_then(|it| it.ask()) }
+            }
+        }
+    }
+
+    /// Lets the oldest give way to what was taken beyond the bounds, as far as they are in memory. What
+    /// is to be read for the rest.
+    fn pay(&self, state: &mut State, owed: u32) -> (Vec<Delivery>, Option<PageWanted>) {
+        let mut given_way = Vec::new();
+        while self.is_over(state)
+            && let Some(at) = state.first_to_give_way()
+        {
+            given_way.extend(state.remove_oldest(at, 1));
+        }
+        state.dropped += given_way.len() as u64;
+        let is_over = self.is_over(state);
+        let Some(places) = state.places.as_mut().filter(|_| is_over) else {
+            return (given_way, None);
+        };
+        let paid = u32::try_from(given_way.len()).unwrap_or(u32::MAX);
+        places.owe_again(owed.saturating_sub(paid).max(1));
+        // Where nothing could give way, reading on would fill memory instead.
+        let page = if given_way.is_empty() { None } else { places.ask() };
+        (given_way, page)
+    }
+
+    fn is_over(&self, state: &State) -> bool {
+        state.messages > self.options.messages_max || state.bytes > self.options.bytes_max
     }
 
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
@@ -493,10 +560,13 @@ impl Mailbox {
 
     /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
     /// asked for.
-    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
+    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) -> Refilled {
         let mut content = self.content.lock();
         let state = content.open();
-        let Some(places) = &mut state.places else { return };
+        let Some(places) = state.places.as_mut().filter(|places| places.expects(page)) else {
+            return Refilled::default();
+        };
+        let owed = places.take_owed();
         let mut last = None;
         let mut refilled = Vec::with_capacity(deliveries.len());
         for mut delivery in deliveries {
@@ -524,8 +594,11 @@ impl Mailbox {
             state.at_least_once.push_back(Queued { order, delivery });
         }
         state.discharge_missing(missing);
+        let (given_way, page) = if owed > 0 { self.pay(state, owed) } else { (Vec::new(), None) };
         self.note_behind(state);
         self.give_leases_back(state);
+        let is_dead_letter = self.options.overflow == Overflow::DeadLetter;
+        Refilled { given_way, is_dead_letter, wake: state.wake_for_certain(), page }
     }
 
     /// Of a queue that is stored: the place below which its client may have been sent what was there,
@@ -538,11 +611,12 @@ impl Mailbox {
         state.places.as_ref().map(|places| places.sent_below(first))
     }
 
-    /// The store could not answer: it is asked again.
-    pub fn note_unread(&self) {
-        if let Some(places) = &mut self.content.lock().open().places {
-            places.note_unread();
-        }
+    /// The store could not answer: it is asked again, by the owner if that is to be woken.
+    pub fn note_unread(&self) -> Option<Waker> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        state.places.as_mut()?.note_unread();
+        state.wake_for_certain()
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
@@ -1074,9 +1148,25 @@ impl State {
         self.places.as_ref().is_none_or(|places| places.is_certain(delivery.sequence))
     }
 
-    /// Takes the oldest out, and discharges them.
-    fn pop_oldest(&mut self, count: usize) -> SmallVec<[Delivery; 1]> {
-        let next = std::iter::from_fn(|| self.at_least_once.pop_front());
+    /// Whether a message may be dropped for another one: not when its client may hold its Packet
+    /// Identifier, which would then not be released.
+    fn may_give_way(&self, delivery: &Delivery) -> bool {
+        let is_free = match delivery.progress {
+            Progress::New => true,
+            Progress::Repeat => delivery.qos < QoS::ExactlyOnce,
+            Progress::Released => false,
+        };
+        is_free && self.is_certain(delivery)
+    }
+
+    fn first_to_give_way(&self) -> Option<usize> {
+        let mut oldest = self.at_least_once.iter().take(GIVING_WAY_MAX);
+        oldest.position(|queued| self.may_give_way(&queued.delivery))
+    }
+
+    /// Takes so many out that stand there, and discharges them.
+    fn remove_oldest(&mut self, at: usize, count: usize) -> SmallVec<[Delivery; 1]> {
+        let next = std::iter::from_fn(|| self.at_least_once.remove(at));
         let oldest: SmallVec<[Delivery; 1]> =
             next.take(count).map(|queued| queued.delivery).collect();
         for delivery in &oldest {
@@ -1090,8 +1180,7 @@ impl State {
     fn remove_at(&mut self, place: u64, bytes: usize) -> bool {
         let queue = &mut self.at_least_once;
         if let Ok(at) = queue.binary_search_by_key(&place, |queued| queued.delivery.sequence) {
-            queue.remove(at);
-            return true;
+            return queue.remove(at).is_some();
         }
         let is_left_out = self.places.as_mut().is_some_and(|places| places.withdraw(place));
         if is_left_out {

@@ -3,6 +3,7 @@
 mod encrypted;
 mod failover;
 mod killed_under_load;
+mod overflow;
 mod postgres;
 mod repeats;
 mod replays;

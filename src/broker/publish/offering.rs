@@ -45,6 +45,12 @@ impl Turn<'_> {
                     self.shard.dead_letters.extend(oldest);
                 }
             }
+            Offer::Exceeding { place, page } => {
+                self.keep_offered(target, Some(place), kept);
+                if let Some(page) = page {
+                    self.ask_for_head(&target.mailbox, page);
+                }
+            }
             Offer::Dropped(wake) => {
                 self.shard.wake_later(wake);
                 self.shard.counters.deliveries_dropped.increment();

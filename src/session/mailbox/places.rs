@@ -26,8 +26,17 @@ struct Behind {
     after: u64,
     /// Whether the store has been asked for what follows.
     is_asked: bool,
+    /// How many were taken although the queue was full, since the oldest are to be read before they
+    /// can give way.
+    owed: u32,
     /// How many of the places that follow are not counted: what was there is done with, or was given up.
     gaps: u64,
+}
+
+impl Behind {
+    fn after(after: u64) -> Self {
+        Self { after, is_asked: false, owed: 0, gaps: 0 }
+    }
 }
 
 /// What a page shows to be missing in the store.
@@ -62,7 +71,7 @@ impl Places {
     pub(super) fn left(first: u64, next: u64, count: u64, sent_below: u64) -> Self {
         let gaps = next.saturating_sub(first).saturating_sub(count);
         Self {
-            behind: (first < next).then(|| Behind { after: first - 1, is_asked: false, gaps }),
+            behind: (first < next).then(|| Behind { gaps, ..Behind::after(first - 1) }),
             repeat_below: sent_below.min(next),
             ..Self::new(next)
         }
@@ -98,7 +107,7 @@ impl Places {
 
     /// `place` is not kept in memory, and nothing behind it.
     pub(super) fn leave_out(&mut self, place: u64) {
-        self.behind.get_or_insert(Behind { after: place - 1, is_asked: false, gaps: 0 });
+        self.behind.get_or_insert(Behind::after(place - 1));
     }
 
     /// The store did not take what was to be at `place`. Whether that was not in memory, and was counted.
@@ -159,6 +168,33 @@ impl Places {
         self.behind.as_ref().is_some_and(|behind| !behind.is_asked && behind.after + 1 < below)
     }
 
+    /// Whether this page is what the store was asked for last, and not an answer that came too late.
+    pub(super) fn expects(&self, page: PageWanted) -> bool {
+        self.behind.as_ref().is_some_and(|behind| behind.is_asked && behind.after == page.after)
+    }
+
+    /// One is taken although the queue is full: what is behind is to be read, and gives way then.
+    /// `false` when there is no such thing, or too many were taken by now.
+    pub(super) fn owe(&mut self) -> bool {
+        let behind = self.behind.as_mut().filter(|behind| behind.owed < OWED_MAX);
+        behind.is_some_and(|behind| {
+            behind.owed += 1;
+            true
+        })
+    }
+
+    /// How many were taken that way and are not paid for. Whoever asks pays, or owes the rest again.
+    pub(super) fn take_owed(&mut self) -> u32 {
+        self.behind.as_mut().map_or(0, |behind| std::mem::take(&mut behind.owed))
+    }
+
+    /// So many are still owed.
+    pub(super) fn owe_again(&mut self, owed: u32) {
+        if let Some(behind) = &mut self.behind {
+            behind.owed = owed;
+        }
+    }
+
     /// The store has answered: everything up to `last` is in memory now, at `count` places.
     pub(super) fn note_read(&mut self, last: u64, count: u64) -> Missing {
         let Some(behind) = &mut self.behind else { return Missing { gone: 0, left_out: 0 } };
@@ -198,6 +234,8 @@ impl Places {
 
 /// A queue that has run empty keeps room for this many.
 const IDLE_CAPACITY: usize = 128;
+/// Messages that are taken although a queue is full, while the store is asked for those that give way.
+const OWED_MAX: u32 = 256;
 /// Runs of places that are doubtful. More: what the store has there may come twice.
 const DOUBTS_MAX: usize = 1_024;
 

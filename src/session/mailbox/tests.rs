@@ -84,11 +84,11 @@ fn what_the_store_has_no_more_is_not_counted() {
     let page = work_off(&mailbox).expect("there is more in the store");
     assert_eq!((page.after, page.below), (KEPT_AWAY_MAX as u64, 201));
     // Up to 100 all have expired.
-    mailbox.refill(page, read(101..=150));
+    let _refilled = mailbox.refill(page, read(101..=150));
     let one = delivery(QoS::AtLeastOnce, 0).message.charged_bytes();
     assert_eq!(counts(&mailbox), (100, 100 * one));
     let page = work_off(&mailbox).expect("there is more in the store");
-    mailbox.refill(page, Vec::new());
+    let _refilled = mailbox.refill(page, Vec::new());
     assert_eq!(counts(&mailbox), (0, 0));
     assert!(matches!(offer(&mailbox, 0), Offer::Stored(_)));
 }
@@ -107,12 +107,13 @@ fn what_was_withdrawn_is_discharged_once() {
     assert_eq!(counts(&mailbox), (100, 100 * one));
     mailbox.attach();
     let page = work_off(&mailbox).expect("there is more in the store");
-    mailbox.refill(page, read(65..=70));
+    let _refilled = mailbox.refill(page, read(65..=70));
     assert_eq!(counts(&mailbox), (36, 36 * one));
     let page = work_off(&mailbox).expect("there is more in the store");
-    mailbox.refill(page, read(71..=100));
+    let _refilled = mailbox.refill(page, read(71..=100));
     assert_eq!(counts(&mailbox), (30, 30 * one));
-    assert_eq!(work_off(&mailbox).map(|page| mailbox.refill(page, Vec::new())), Some(()));
+    let page = work_off(&mailbox).expect("it is not known that there is no more");
+    let _refilled = mailbox.refill(page, Vec::new());
     assert_eq!(counts(&mailbox), (0, 0));
 }
 
@@ -124,11 +125,11 @@ fn what_another_process_left_and_has_expired_is_not_counted() {
     assert_eq!(mailbox.counts().messages, 15);
     mailbox.attach();
     let page = work_off(&mailbox).expect("there is more in the store");
-    mailbox.refill(page, read(11..=17));
+    let _refilled = mailbox.refill(page, read(11..=17));
     let left = mailbox.counts().messages;
     assert!((7..=10).contains(&left), "{left}");
     let page = work_off(&mailbox).expect("there may be more in the store");
-    mailbox.refill(page, Vec::new());
+    let _refilled = mailbox.refill(page, Vec::new());
     assert_eq!(counts(&mailbox), (0, 0));
 }
 
@@ -214,4 +215,60 @@ fn what_is_given_back_is_not_what_the_client_acknowledged() {
     assert_eq!((mailbox.look().surplus, counts(&mailbox)), (1, (1, bytes)));
     mailbox.acknowledge(1, bytes);
     assert_eq!(mailbox.look().surplus, 0);
+}
+
+/// A full queue dropped the new message as soon as its oldest were in the store alone.
+#[test]
+fn what_is_in_the_store_alone_gives_way_when_it_has_been_read() {
+    let mailbox = stored(options(100, Overflow::DropOldest), 1, None);
+    let one = delivery(QoS::AtLeastOnce, 0).message.charged_bytes();
+    fill(&mailbox, 100);
+    for _ in 0..KEPT_AWAY_MAX {
+        let Offer::Displaced { place: Some(place), .. } = offer(&mailbox, 0) else { panic!() };
+        mailbox.confirm(place.sequence);
+    }
+    let Offer::Exceeding { place, page: Some(page) } = offer(&mailbox, 0) else { panic!() };
+    mailbox.confirm(place.sequence);
+    assert_eq!((page.after, page.below), (64, 165), "what is pending cannot give way");
+    for _ in 0..9 {
+        let Offer::Exceeding { place, page: None } = offer(&mailbox, 0) else { panic!() };
+        mailbox.confirm(place.sequence);
+    }
+    assert_eq!(mailbox.counts().messages, 110);
+    let refilled = mailbox.refill(page, read(65..=128));
+    let places: Vec<_> = refilled.given_way.iter().map(|delivery| delivery.sequence).collect();
+    assert_eq!((places, refilled.page), ((65..=74).collect(), None));
+    assert_eq!((counts(&mailbox), mailbox.counts().dropped), ((100, 100 * one), 74));
+    // The next one finds the oldest in memory.
+    let Offer::Displaced { oldest, .. } = offer(&mailbox, 0) else { panic!() };
+    assert_eq!(oldest[0].sequence, 75);
+    let too_late = mailbox.refill(page, read(65..=128));
+    assert!(too_late.given_way.is_empty() && mailbox.counts().messages == 100);
+}
+
+/// What a client holds by a Packet Identifier, or may, is not dropped: the identifier would be given to
+/// another message, which the client would take for the one it has.
+#[test]
+fn what_may_have_been_sent_before_a_start_does_not_give_way_if_it_is_to_come_once() {
+    let ends = QueueEnds { first: 1, last: 4, count: 4 };
+    let mailbox = mailbox(options(4, Overflow::DropOldest)).stored(
+        SessionRef { id: SessionId(1), epoch: Epoch::default() },
+        5,
+        Some(ends),
+        4,
+    );
+    let Offer::Exceeding { place, page: Some(page) } = offer(&mailbox, 0) else { panic!() };
+    mailbox.confirm(place.sequence);
+    let of = |sequence, qos, progress| Delivery { sequence, progress, ..delivery(qos, 0) };
+    let left = vec![
+        of(1, QoS::ExactlyOnce, Progress::Released),
+        of(2, QoS::ExactlyOnce, Progress::New),
+        of(3, QoS::AtLeastOnce, Progress::New),
+        of(4, QoS::ExactlyOnce, Progress::New),
+    ];
+    let places = |refilled: &Refilled| refilled.given_way.iter().map(|it| it.sequence).collect();
+    let gone: Vec<u64> = places(&mailbox.refill(page, left));
+    assert_eq!((gone, mailbox.counts().messages), (vec![3], 4));
+    let Offer::Displaced { oldest, .. } = offer(&mailbox, 0) else { panic!() };
+    assert_eq!(oldest[0].sequence, 4, "it has not been sent");
 }
