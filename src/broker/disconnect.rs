@@ -19,6 +19,7 @@ use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
+use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
 use crate::session::mailbox::{Commit, Mailbox, Room};
@@ -50,6 +51,9 @@ pub struct Client {
     pub waiting: Option<Box<Waiting>>,
     /// Where its Session is stored.
     pub(crate) stored: Option<Box<StoredClient>>,
+    /// When its Session ends and its will is due, since it was parked: who is not let in changes
+    /// nothing of that.
+    pub(crate) due: Option<Box<[Option<Tick>; 2]>>,
 }
 
 impl Client {
@@ -72,6 +76,7 @@ impl Client {
             session_expiry_secs,
             waiting: None,
             stored: None,
+            due: None,
         }
     }
 }
@@ -171,6 +176,7 @@ impl Turn<'_> {
         {
             self.publish_will(&will);
         }
+        parked.client.due = Some(Box::new(parked.times()));
         Former::Kept(parked.client)
     }
 
@@ -192,12 +198,7 @@ impl Turn<'_> {
         {
             self.publish_will(&will);
         }
-        let expiry = client.session_expiry_secs;
-        let expires_at = (expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry));
-        let will_at = client
-            .will
-            .as_ref()
-            .map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
+        let [expires_at, will_at] = self.due(&mut client);
         self.keep_parked(&mut client, expires_at, will_at);
         let mailbox = Arc::clone(client.session.mailbox());
         let mut unsent = mailbox.detach();
@@ -212,6 +213,17 @@ impl Turn<'_> {
         let refused = mailbox.keep(unsent);
         debug_assert!(refused.is_empty(), "only its owner ends a Session, and that is here");
         Parked { client, expires_at, will_at }
+    }
+
+    /// When the Session of a client that is away ends, and when its will is published.
+    pub(crate) fn due(&self, client: &mut Client) -> [Option<Tick>; 2] {
+        let expiry = client.session_expiry_secs;
+        let will = client.will.as_ref();
+        let will_at = will.map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
+        match client.due.take().map(|due| *due) {
+            Some([expires_at, of_will]) => [expires_at, will.and(of_will)],
+            None => [(expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry)), will_at],
+        }
     }
 
     /// Ends a Session: nothing of it is left, its will is published, and what it had of Shared
@@ -298,9 +310,6 @@ impl Turn<'_> {
     /// its Session has ended, or takes no QoS 0 now.
     pub(crate) fn hand_to_member(&mut self, target: &FanoutTarget, delivery: &Delivery) -> bool {
         let qos = delivery.message.qos.min(target.qos);
-        if qos == QoS::AtMostOnce {
-            return self.offer(target, &delivery.message, qos, &mut None);
-        }
         let again = Delivery {
             tag: target.tag.clone(),
             qos,
@@ -308,6 +317,9 @@ impl Turn<'_> {
             progress: Progress::New,
             ..delivery.clone()
         };
+        if qos == QoS::AtMostOnce {
+            return self.offer_at_most_once(target, again, &mut None);
+        }
         match target.mailbox.commit(again, self.now, &mut None) {
             Commit::Stored(place) => {
                 let manner = Manner { qos, retain: delivery.retain, tag: target.tag.clone() };

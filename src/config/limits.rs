@@ -44,7 +44,7 @@ options! {
         keep_alive_max_secs: Option<NonZeroU16> as "SECONDS" = None,
 
         /// The largest packet accepted; told in CONNACK. A larger one is answered with 0x95 (packet
-        /// too large) and the connection closed.
+        /// too large) and the connection closed. At least 128 bytes.
         packet_bytes_max: ByteSize as "SIZE" = ByteSize::mib(1),
         /// Bytes of packets of all connections that have come in part, but for 8 KiB of each connection;
         /// clients that have not been let in have half of it. An eighth of the memory the broker may
@@ -97,7 +97,9 @@ options! {
         /// `dead_letter`, `disconnect` (the slow client). Every policy but `reject` may lose
         /// acknowledged messages. The oldest is one that was not sent, and is stored: where there is
         /// none the new message is dropped. Where it is in the store alone it is read first, and up to
-        /// 256 messages more than the bound wait meanwhile.
+        /// 256 messages more than the bound wait meanwhile. With `dead_letter` the oldest message that
+        /// waits is published anew, for `a/b` to `$dead-letter/a/b`, where no client may publish:
+        /// whoever may subscribe to `$dead-letter/#` gets what was meant for others.
         overflow_persistent: OverflowPolicy as "POLICY" = OverflowPolicy::Reject,
         /// The same for a Session that ends with its connection.
         overflow_clean: OverflowPolicy as "POLICY" = OverflowPolicy::DropOldest,

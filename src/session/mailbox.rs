@@ -213,15 +213,11 @@ struct State {
     at_least_once: Waiting,
     at_most_once: VecDeque<Queued>,
     /// How many of QoS 1 and 2 the owner could still send when it last looked.
-    window: usize,
-    /// Acknowledged since somebody last looked.
-    acknowledged: usize,
+    window: u32,
     /// Whether the owner could send nothing when somebody last looked.
     was_held_up: bool,
     /// Whether it is counted as behind: see [`sharing`].
     is_behind: bool,
-    /// Whether others have taken all there was in memory, and more is in the store.
-    is_relieved: bool,
     next_order: u64,
     /// QoS 1 and 2, from offer to acknowledgement.
     messages: usize,
@@ -240,8 +236,6 @@ struct State {
     recent: Option<Box<Recent>>,
     /// Of a queue that is stored.
     places: Option<Box<Places>>,
-    /// Bytes among [`Self::bytes`] that are not in memory.
-    bytes_left_out: usize,
 }
 
 #[derive(Debug)]
@@ -580,20 +574,18 @@ impl Mailbox {
             if delivery.progress == Progress::New && places.may_be_repeated(delivery.sequence) {
                 delivery.progress = Progress::Repeat;
             }
+            let bytes = delivery.message.charged_bytes();
+            // What another process left was counted, but nobody knew its bytes.
+            state.bytes += bytes - places.take_left_out(bytes);
             refilled.push(delivery);
         }
         let last = last.unwrap_or(page.below - 1);
-        let missing = places.note_read(last, refilled.len() as u64);
+        let Missing { messages, bytes } = places.note_read(last, refilled.len() as u64);
         for delivery in refilled {
-            let bytes = delivery.message.charged_bytes();
-            // What another process left was counted, but nobody knew its bytes.
-            let known = bytes.min(state.bytes_left_out);
-            state.bytes_left_out -= known;
-            state.bytes += bytes - known;
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
         }
-        state.discharge_missing(missing);
+        state.discharge(usize::try_from(messages).unwrap_or(usize::MAX), bytes);
         let (given_way, page) = if owed > 0 { self.pay(state, owed) } else { (Vec::new(), None) };
         self.note_behind(state);
         self.give_leases_back(state);
@@ -747,7 +739,7 @@ impl Mailbox {
             }
             into.push_back(delivery);
         }
-        state.window = window;
+        state.window = u32::try_from(window).unwrap_or(u32::MAX);
         let has_more = state.has_takeable(window > 0);
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
@@ -755,9 +747,10 @@ impl Mailbox {
             self.give_leases_back(state);
         }
         self.note_behind(state);
-        let is_wanted = window > 0 || std::mem::take(&mut state.is_relieved);
-        let wants_page = is_wanted && state.at_least_once.is_empty();
-        let page = state.places.as_mut().filter(|_| wants_page).and_then(|places| places.ask());
+        let page = state.places.as_mut().and_then(|places| {
+            let is_wanted = window > 0 || std::mem::take(&mut places.is_relieved);
+            if is_wanted && state.at_least_once.is_empty() { places.ask() } else { None }
+        });
         Taken { has_more, notice: state.notice, page, is_behind: state.is_behind }
     }
 
@@ -800,7 +793,7 @@ impl Mailbox {
         let mut content = self.content.lock();
         let state = content.open();
         state.discharge(messages, bytes);
-        state.acknowledged += messages;
+        state.at_least_once.note_acknowledged(messages);
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
@@ -896,7 +889,6 @@ impl Mailbox {
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
-        state.bytes_left_out = 0;
         state.qos0_bytes = 0;
         self.give_leases_back(state);
         shared
@@ -915,7 +907,6 @@ impl Mailbox {
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
-        state.bytes_left_out = 0;
         state.qos0_bytes = 0;
         self.give_leases_back(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
@@ -1066,11 +1057,9 @@ impl State {
             at_least_once: Waiting::default(),
             at_most_once: VecDeque::new(),
             // Who waits for everything could send one at least.
-            window: usize::from(is_hungry),
-            acknowledged: 0,
+            window: u32::from(is_hungry),
             was_held_up: false,
             is_behind: false,
-            is_relieved: false,
             next_order: 0,
             messages: 0,
             bytes: 0,
@@ -1083,7 +1072,6 @@ impl State {
             moved: None,
             recent: None,
             places: None,
-            bytes_left_out: 0,
         }
     }
 
@@ -1126,20 +1114,10 @@ impl State {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Discharges what the store has no more of what was left to it. The bytes of those are not known
-    /// one by one: they are what is left when nothing is, and a fair share before.
-    fn discharge_missing(&mut self, missing: Missing) {
-        let Missing { gone, left_out } = missing;
-        let bytes = match left_out {
-            0 => self.bytes_left_out,
-            _ => share_of(self.bytes_left_out, gone, gone + left_out),
-        };
-        self.bytes_left_out -= bytes;
-        self.discharge(usize::try_from(gone).unwrap_or(usize::MAX), bytes);
-    }
-
+    #[inline]
     fn bytes_in_memory(&self) -> usize {
-        self.bytes.saturating_sub(self.bytes_left_out)
+        let left_out = self.places.as_ref().map_or(0, |places| places.bytes_left_out());
+        self.bytes.saturating_sub(left_out)
     }
 
     /// Whether the store has answered for a message, if it has to.
@@ -1182,11 +1160,7 @@ impl State {
         if let Ok(at) = queue.binary_search_by_key(&place, |queued| queued.delivery.sequence) {
             return queue.remove(at).is_some();
         }
-        let is_left_out = self.places.as_mut().is_some_and(|places| places.withdraw(place));
-        if is_left_out {
-            self.bytes_left_out = self.bytes_left_out.saturating_sub(bytes);
-        }
-        is_left_out
+        self.places.as_mut().is_some_and(|places| places.withdraw(place, bytes))
     }
 
     fn push_at_least_once(&mut self, delivery: Delivery) -> Option<Waker> {
@@ -1267,8 +1241,7 @@ impl State {
 
     fn leave_out(&mut self, place: u64, bytes: usize) {
         if let Some(places) = &mut self.places {
-            places.leave_out(place);
-            self.bytes_left_out += bytes;
+            places.leave_out(place, bytes);
         }
     }
 
@@ -1315,12 +1288,6 @@ impl State {
             (false, false) => Credit::Free,
         }
     }
-}
-
-/// So many parts of `bytes` as `part` is of `whole`, which is not zero.
-fn share_of(bytes: usize, part: u64, whole: u64) -> usize {
-    let share = bytes as u128 * u128::from(part) / u128::from(whole.max(1));
-    usize::try_from(share).unwrap_or(bytes).min(bytes)
 }
 
 /// Messages that give way to one, at most: this many are looked at under the lock.

@@ -30,19 +30,19 @@ pub(super) enum Use {
     AtLeastOnce,
 }
 
-/// What a mailbox has leased, in bytes.
+/// What a mailbox has leased, in chunks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Leases {
-    at_most_once: u64,
-    at_least_once: u64,
+    at_most_once: u32,
+    at_least_once: u32,
 }
 
 impl Leases {
     pub(super) fn is_empty(self) -> bool {
-        self.at_most_once + self.at_least_once == 0
+        self.at_most_once == 0 && self.at_least_once == 0
     }
 
-    fn of(&mut self, of: Use) -> &mut u64 {
+    fn of(&mut self, of: Use) -> &mut u32 {
         match of {
             Use::AtMostOnce => &mut self.at_most_once,
             Use::AtLeastOnce => &mut self.at_least_once,
@@ -114,24 +114,27 @@ impl QueueBudget {
     #[inline]
     pub(super) fn extend(&self, leases: &mut Leases, of: Use, needed: u64, is_first: bool) -> bool {
         let held = leases.of(of);
-        if needed <= *held {
+        let bytes = u64::from(*held) * LEASE_BYTES;
+        if needed <= bytes {
             return true;
         }
-        let chunks = (needed - *held).div_ceil(LEASE_BYTES);
-        let is_leased = self.lease(chunks, of, is_first);
+        let chunks = u32::try_from((needed - bytes).div_ceil(LEASE_BYTES)).unwrap_or(u32::MAX);
+        let Some(all) = held.checked_add(chunks) else { return false };
+        let is_leased = self.lease(chunks.into(), of, is_first);
         if is_leased {
-            *held += chunks * LEASE_BYTES;
+            *held = all;
         }
         is_leased
     }
 
     /// Takes back what `leases` has for one use.
+    #[inline]
     pub(super) fn give_back(&self, leases: &mut Leases, of: Use) {
-        let bytes = std::mem::take(leases.of(of));
-        if bytes == 0 {
+        let chunks = std::mem::take(leases.of(of));
+        if chunks == 0 {
             return;
         }
-        let step = step(of, bytes / LEASE_BYTES);
+        let step = step(of, chunks.into());
         let before = self.leased.fetch_sub(step, Ordering::Relaxed);
         debug_assert!(before >= step, "more was given back than was leased");
     }

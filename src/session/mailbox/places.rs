@@ -18,6 +18,10 @@ pub(super) struct Places {
     doubtful: BTreeMap<u64, u64>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
+    /// Bytes of messages that are counted and not in memory, as far as they are known.
+    bytes_left_out: usize,
+    /// Whether others have taken all there was in memory, and more is in the store.
+    pub(super) is_relieved: bool,
 }
 
 #[derive(Debug)]
@@ -44,9 +48,10 @@ impl Behind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Missing {
     /// Places that were counted, and are empty: what was there has expired.
-    pub(super) gone: u64,
-    /// Places that are counted and not in memory from here on.
-    pub(super) left_out: u64,
+    pub(super) messages: u64,
+    /// What was counted for them. It is not known one by one: it is what is left when nothing else is
+    /// left out, and a fair share before.
+    pub(super) bytes: usize,
 }
 
 /// What the store is to be asked for.
@@ -62,8 +67,15 @@ pub struct PageWanted {
 impl Places {
     /// Of a queue that is empty, in which `next` is the first place.
     pub(super) fn new(next: u64) -> Self {
-        let (pending, doubtful) = (VecDeque::new(), BTreeMap::new());
-        Self { next, pending, behind: None, doubtful, repeat_below: 0 }
+        Self {
+            next,
+            pending: VecDeque::new(),
+            behind: None,
+            doubtful: BTreeMap::new(),
+            repeat_below: 0,
+            bytes_left_out: 0,
+            is_relieved: false,
+        }
     }
 
     /// Of a queue that another process left, with `count` places from `first` to before `next`; the
@@ -105,23 +117,38 @@ impl Places {
         self.behind.is_some()
     }
 
-    /// `place` is not kept in memory, and nothing behind it.
-    pub(super) fn leave_out(&mut self, place: u64) {
+    /// The message of `bytes` bytes at `place` is not kept in memory, and nothing behind it.
+    pub(super) fn leave_out(&mut self, place: u64, bytes: usize) {
         self.behind.get_or_insert(Behind::after(place - 1));
+        self.bytes_left_out += bytes;
     }
 
-    /// The store did not take what was to be at `place`. Whether that was not in memory, and was counted.
-    pub(super) fn withdraw(&mut self, place: u64) -> bool {
-        let behind = self.behind.as_mut().filter(|behind| place > behind.after);
-        if let Some(behind) = behind {
-            behind.gaps += 1;
-            return true;
-        }
-        false
+    /// Bytes of what is not in memory.
+    #[inline]
+    pub(super) fn bytes_left_out(&self) -> usize {
+        self.bytes_left_out
+    }
+
+    /// A message of `bytes` bytes was left out and is so no more. How many of them were known.
+    pub(super) fn take_left_out(&mut self, bytes: usize) -> usize {
+        let known = bytes.min(self.bytes_left_out);
+        self.bytes_left_out -= known;
+        known
+    }
+
+    /// The store did not take what was to be at `place`, of `bytes` bytes. Whether that was not in
+    /// memory, and was counted.
+    pub(super) fn withdraw(&mut self, place: u64, bytes: usize) -> bool {
+        let Some(behind) = self.behind.as_mut().filter(|behind| place > behind.after) else {
+            return false;
+        };
+        behind.gaps += 1;
+        let _known = self.take_left_out(bytes);
+        true
     }
 
     /// How many places are counted and not in memory.
-    pub(super) fn left_out(&self) -> u64 {
+    fn left_out(&self) -> u64 {
         self.behind.as_ref().map_or(0, |behind| {
             (self.next - 1).saturating_sub(behind.after).saturating_sub(behind.gaps)
         })
@@ -197,7 +224,7 @@ impl Places {
 
     /// The store has answered: everything up to `last` is in memory now, at `count` places.
     pub(super) fn note_read(&mut self, last: u64, count: u64) -> Missing {
-        let Some(behind) = &mut self.behind else { return Missing { gone: 0, left_out: 0 } };
+        let Some(behind) = &mut self.behind else { return Missing { messages: 0, bytes: 0 } };
         let missing = last.saturating_sub(behind.after).saturating_sub(count);
         // Which of them were not counted nobody knows before the last page.
         let known = missing.min(behind.gaps);
@@ -209,7 +236,13 @@ impl Places {
         if behind.after + 1 >= self.next {
             self.behind = None;
         }
-        Missing { gone: missing - known, left_out: self.left_out() }
+        let (messages, left) = (missing - known, self.left_out());
+        let bytes = match left {
+            0 => self.bytes_left_out,
+            _ => share_of(self.bytes_left_out, messages, messages + left),
+        };
+        self.bytes_left_out -= bytes;
+        Missing { messages, bytes }
     }
 
     /// The store could not answer: it may be asked again.
@@ -230,6 +263,12 @@ impl Places {
     pub(super) fn may_be_repeated(&self, place: u64) -> bool {
         place < self.repeat_below
     }
+}
+
+/// So many parts of `bytes` as `part` is of `whole`, which is not zero.
+fn share_of(bytes: usize, part: u64, whole: u64) -> usize {
+    let share = bytes as u128 * u128::from(part) / u128::from(whole.max(1));
+    usize::try_from(share).unwrap_or(bytes).min(bytes)
 }
 
 /// A queue that has run empty keeps room for this many.
@@ -260,7 +299,7 @@ mod tests {
         for _ in 1..=4 {
             let place = places.give();
             if place > 1 {
-                places.leave_out(place);
+                places.leave_out(place, 1);
             }
         }
         for place in [1, 2, 4] {
@@ -269,11 +308,11 @@ mod tests {
         let wanted = places.ask();
         assert_eq!(wanted, Some(PageWanted { after: 1, below: 3 }));
         assert_eq!(places.ask(), None, "once at a time");
-        assert_eq!(places.note_read(2, 1), Missing { gone: 0, left_out: 2 });
+        assert_eq!(places.note_read(2, 1), Missing { messages: 0, bytes: 0 });
         assert_eq!(places.ask(), None, "3 is pending");
         places.settle(3);
         assert_eq!(places.ask(), Some(PageWanted { after: 2, below: 5 }));
-        assert_eq!(places.note_read(4, 1), Missing { gone: 1, left_out: 0 });
+        assert_eq!(places.note_read(4, 1), Missing { messages: 1, bytes: 3 });
         assert!(!places.is_behind());
     }
 
@@ -284,7 +323,7 @@ mod tests {
         assert!(!places.is_doubtful(1));
         for _ in 1..=7 {
             let place = places.give();
-            places.leave_out(place);
+            places.leave_out(place, 1);
             places.settle(place);
         }
         assert!([2, 3, 6].into_iter().all(|place| places.doubt(place)));
@@ -310,15 +349,17 @@ mod tests {
         let mut places = Places::left(1, 11, 8, 0);
         for _ in 11..=14 {
             let place = places.give();
-            places.leave_out(place);
+            places.leave_out(place, 2);
             places.settle(place);
         }
-        assert!(places.withdraw(12));
+        assert!(places.withdraw(12, 2));
         assert_eq!(places.left_out(), 11);
-        assert_eq!(places.note_read(5, 1), Missing { gone: 1, left_out: 9 });
-        assert!(!places.withdraw(3), "it has been passed");
-        assert_eq!(places.note_read(14, 8), Missing { gone: 1, left_out: 0 });
-        assert!(!places.withdraw(13));
+        assert_eq!(places.note_read(5, 1), Missing { messages: 1, bytes: 0 });
+        assert_eq!(places.left_out(), 9);
+        assert!(!places.withdraw(3, 2), "it has been passed");
+        assert_eq!(places.take_left_out(4), 4);
+        assert_eq!(places.note_read(14, 8), Missing { messages: 1, bytes: 2 });
+        assert!(!places.withdraw(13, 2));
     }
 
     #[test]
@@ -330,7 +371,7 @@ mod tests {
             places.settle(place);
         }
         assert_eq!((places.sent_below(Some(3)), places.sent_below(None)), (3, 5));
-        places.leave_out(4);
+        places.leave_out(4, 1);
         assert_eq!(places.sent_below(None), 4, "what is in the store alone was not");
         let places = Places::left(7, 20, 13, 10);
         assert_eq!((places.sent_below(None), places.sent_below(Some(12))), (10, 12));
