@@ -61,8 +61,12 @@ pub(super) fn what_gives_way_in_the_store_becomes_a_dead_letter() {
     let mortal = asleep("dead_letter");
     let mut undertaker = mortal.stage.client("undertaker").unwrap();
     undertaker.subscribe("$dead-letter/#", 1).unwrap();
-    publish(&mortal, 0..600);
-    let dead: BTreeSet<_> = take(&mut undertaker, 400).iter().map(Publish::text).collect();
+    publish(&mortal, 0..KEPT);
+    let mut dead = BTreeSet::new();
+    for first in (KEPT..600).step_by(PUBLISHED_AT_A_TIME) {
+        publish(&mortal, first..first + PUBLISHED_AT_A_TIME);
+        dead.extend(take(&mut undertaker, PUBLISHED_AT_A_TIME).iter().map(Publish::text));
+    }
     assert_eq!(dead, (0..400).map(|number| number.to_string()).collect());
     let mut sleeper = mortal.keeper("sleeper");
     let taken = take(&mut sleeper, KEPT);
