@@ -11,7 +11,7 @@ use crate::ports::message::MessageId;
 use crate::ports::store::{
     Batch, Done, Full, Operation, Pointer, StoreError, StoredMessage, Submitter, Ticket,
 };
-use crate::session::mailbox::Mailbox;
+use crate::session::mailbox::{Mailbox, PageWanted};
 
 /// Collects the operations of a turn.
 pub(crate) struct Keeper {
@@ -78,6 +78,8 @@ pub(crate) enum Awaiting {
     Answer(Arc<PublishTicket>),
     /// A Session whose queue is read.
     Page(Arc<Page>),
+    /// A queue that is full, of which this is read so that the oldest can give way.
+    Head(Arc<Mailbox>, PageWanted),
 }
 
 /// A batch that was answered.

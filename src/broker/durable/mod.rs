@@ -257,6 +257,7 @@ impl Turn<'_> {
                     ticket.answer(RemoteOutcome::Refused(ReasonCode::ServerBusy))
                 }
                 Awaiting::Page(page) => page.give(replies.next()),
+                Awaiting::Head(mailbox, wanted) => self.take_head(&mailbox, wanted, replies.next()),
             };
             self.shard.wake_later(wake);
         }
