@@ -191,6 +191,14 @@ counters! {
         sessions_lost_on_the_way,
         /// Sessions that came over from another broker and found no room here, or another owner.
         sessions_lost_on_arrival,
+        /// Stored Sessions of brokers that were declared dead, taken over by this one.
+        sessions_adopted,
+        /// The same, for which there was no room here: they stay in the store.
+        sessions_adopted_exceeded,
+        /// Messages held until all stored Sessions of a dead broker were taken over.
+        adoption_publishes_held,
+        /// Those of them that waited too long, or were too many: their publishers were let go.
+        adoption_publishes_given_up,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.

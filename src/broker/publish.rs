@@ -2,6 +2,7 @@
 
 mod moving;
 mod offering;
+mod past_dead;
 mod reserving;
 
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{PeerShares, is_own_business, share_with_subscribers};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
-use crate::broker::publish::offering::wanted;
 use crate::broker::publish::reserving::{Full, Reservations, release};
 use crate::broker::routes::{Fanout, FanoutTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
@@ -17,7 +17,7 @@ use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Message, MessageId, Publisher};
 
-pub(crate) use offering::{delivery, manner};
+pub(crate) use offering::{delivery, manner, wanted};
 
 /// What came of a publish.
 #[must_use]
@@ -137,7 +137,9 @@ impl Turn<'_> {
         generation: u64,
     ) -> PublishOutcome {
         let is_passing = !message.retain && !fanout.keeps_latest;
-        let outcome = if is_passing && fanout.is_at_most_one() {
+        let outcome = if self.is_mourning() && fanout.mourned(message.qos).is_some() {
+            self.publish_past_dead(message, fanout, generation)
+        } else if is_passing && fanout.is_at_most_one() {
             self.publish_to_one(message, fanout, generation)
         } else if concerns_peers_only(message, fanout) {
             self.publish_to_peers(message, fanout, generation)

@@ -446,6 +446,27 @@ impl Mailbox {
         Pushed::Stored(Place { session, sequence })
     }
 
+    /// Offers a message that the store may know already: it is left to the store, and comes back from
+    /// there if it is new. Nothing gives way for it.
+    pub fn offer_again(&self, delivery: &Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        let mut state = self.state.lock();
+        if matches!(state.owner, Owner::Gone) {
+            return Offer::NotKept;
+        }
+        if !self.has_room(&mut state, bytes) {
+            state.full_since.get_or_insert(now);
+            return Offer::Full;
+        }
+        let (Some(session), Some(places)) = (self.stored_as, &mut state.places) else {
+            return Offer::NotKept;
+        };
+        let sequence = places.give_again(bytes);
+        state.charge(bytes);
+        state.leave_out(sequence, bytes);
+        Offer::Stored(Place { session, sequence })
+    }
+
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
     /// take something now.
     pub fn confirm(&self, sequence: u64) -> Option<Waker> {
@@ -458,7 +479,9 @@ impl Mailbox {
     /// was accepted, and it is not sent.
     pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
         let mut state = self.state.lock();
-        state.places.as_mut()?.settle(sequence);
+        let places = state.places.as_mut()?;
+        places.settle(sequence);
+        places.forget_again(sequence);
         let queue = &mut state.at_least_once;
         if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
             queue.remove(at);
@@ -486,7 +509,13 @@ impl Mailbox {
             }
             refilled.push_back(delivery);
         }
-        places.note_read(last.unwrap_or(page.below - 1));
+        let last = last.unwrap_or(page.below - 1);
+        places.note_read(last);
+        let is_there = |place| refilled.iter().any(|one: &Delivery| one.sequence == place);
+        for bytes in places.settle_again(last, is_there) {
+            state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
+            state.discharge(1, bytes);
+        }
         for delivery in refilled {
             let bytes = delivery.message.charged_bytes();
             // What another process left was counted, but nobody knew its bytes.

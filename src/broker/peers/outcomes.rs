@@ -56,13 +56,16 @@ impl Turn<'_> {
         RemoteOutcome::Enqueued
     }
 
-    /// A peer is dead: what its clients had they have lost with it; what members of Shared
-    /// Subscriptions there were to have goes to others.
+    /// A peer is dead: what its clients had they have lost with it, unless they are stored; what
+    /// members of Shared Subscriptions there were to have goes to others.
     pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
-        for unanswered in peer.take_unanswered() {
+        for mut unanswered in peer.take_unanswered() {
             if let Some(shared) = &unanswered.shared {
                 let ticket = &unanswered.ticket;
                 self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
+            }
+            if self.hold_unanswered(peer, &mut unanswered) {
+                continue;
             }
             let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
             self.shard.wake_later(waker);

@@ -147,7 +147,8 @@ impl Turn<'_> {
         }
         let mut moved = Vec::new();
         let receivers = (frame.is_for_subscribers, &*frame.groups);
-        let outcome = self.publish_from_peer(message, receivers, last_route, &mut moved);
+        let outcome =
+            self.publish_from_peer_to(frame.whom, message, receivers, last_route, &mut moved);
         match outcome {
             PublishOutcome::Refused(refusal) => Fate::Refused(refusal.reason_code()),
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
@@ -179,6 +180,7 @@ impl Turn<'_> {
                 let changes = peer.interest().lock().add(version, entries);
                 self.apply_interest(peer, &changes);
                 self.confirm_interest(peer);
+                self.note_interest_in_effect(peers);
             }
             ControlFrame::InterestRemoved { version, filters } => {
                 let changes = peer.interest().lock().remove(version, filters);
@@ -187,6 +189,7 @@ impl Turn<'_> {
             }
             ControlFrame::InterestComplete { version, checksum } => {
                 self.complete_interest(peer, version, checksum);
+                self.note_interest_in_effect(peers);
             }
             ControlFrame::InterestApplied { version } => {
                 let mut wakes = Vec::new();
@@ -229,6 +232,7 @@ impl Turn<'_> {
             }
             ControlFrame::SlotsWanted { after } => self.tell_slots(peers, peer, after),
             ControlFrame::Slots(record) => self.note_slots(peers, peer, record),
+            ControlFrame::Adopted(adopted) => self.hear_adopted(peers, peer, adopted),
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)

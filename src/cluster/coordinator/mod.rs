@@ -181,6 +181,18 @@ impl Coordinator {
         tellings
     }
 
+    /// A token that is higher than all it has given.
+    #[must_use]
+    pub fn draw_token(&mut self) -> Token {
+        self.next_token()
+    }
+
+    /// Under which token a Client Identifier is granted, where it is.
+    #[must_use]
+    pub fn token_of(&self, client_id: &str) -> Option<Token> {
+        self.holdings.get(client_id).map(|holding| holding.token)
+    }
+
     fn next_token(&mut self) -> Token {
         self.counter += 1;
         Token { era: self.era, epoch: self.epoch, counter: self.counter }

@@ -219,6 +219,7 @@ impl ClusterTask {
             self.registry.set_leading(now, lock);
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
+        self.context.run(&self.broker, now, |turn| turn.poll_adoptions(peers, waker));
         self.context.run(&self.broker, now, |turn| turn.poll_wills(peers, waker));
         self.registry.take_in(now, peers.topics().take(waker));
         self.registry.pass_time(now);

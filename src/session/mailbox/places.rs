@@ -3,7 +3,7 @@
 //! Invariants: places are given in ascending order and never twice; those not in memory are all
 //! behind those that are; what is pending is neither sent nor read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The places of one queue.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Places {
     pending: VecDeque<u64>,
     /// Set while there are places that are not in memory.
     behind: Option<Behind>,
+    /// Given to messages that the store may know already, with their bytes: they are not there then.
+    again: BTreeMap<u64, usize>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
 }
@@ -39,7 +41,8 @@ pub struct PageWanted {
 impl Places {
     /// Of a queue that is empty, in which `next` is the first place.
     pub(super) fn new(next: u64) -> Self {
-        Self { next, pending: VecDeque::new(), behind: None, repeat_below: 0 }
+        let (pending, again) = (VecDeque::new(), BTreeMap::new());
+        Self { next, pending, behind: None, again, repeat_below: 0 }
     }
 
     /// Of a queue that another process left, from `first` to before `next`; the client may have been
@@ -58,6 +61,29 @@ impl Places {
         self.next += 1;
         self.pending.push_back(place);
         place
+    }
+
+    /// The same for a message of `bytes` bytes that may not come to be there.
+    pub(super) fn give_again(&mut self, bytes: usize) -> u64 {
+        let place = self.give();
+        self.again.insert(place, bytes);
+        place
+    }
+
+    /// Nothing is at `place`.
+    pub(super) fn forget_again(&mut self, place: u64) {
+        self.again.remove(&place);
+    }
+
+    /// All up to `last` has been read, and only `read` is there. The bytes of each message that is not
+    /// there because the store knew it.
+    pub(super) fn settle_again(&mut self, last: u64, read: impl Fn(u64) -> bool) -> Vec<usize> {
+        if self.again.is_empty() {
+            return Vec::new();
+        }
+        let behind = self.again.split_off(&last.saturating_add(1));
+        let settled = std::mem::replace(&mut self.again, behind);
+        settled.into_iter().filter(|(place, _)| !read(*place)).map(|(_, bytes)| bytes).collect()
     }
 
     /// The store has answered for `place`.

@@ -99,6 +99,7 @@ impl Turn<'_> {
     /// The slot map has changed. An older one than is known changes nothing.
     pub fn set_slots(&mut self, peers: &Peers, map: Arc<SlotMap>) {
         self.shard.wake_later(peers.wills().set_slots(Arc::clone(&map)));
+        self.shard.wake_later(peers.adoptions().set_slots(&map));
         self.own(peers, |state| state.adopt(peers, map));
     }
 

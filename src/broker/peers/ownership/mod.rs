@@ -10,6 +10,7 @@
 //! [`Turn::poll_exports`] alone, and takes any other inside.
 
 pub mod admission;
+mod adopted;
 mod bells;
 pub(crate) mod claims;
 mod exports;
@@ -231,6 +232,7 @@ impl State {
             | ControlFrame::Digests { .. }
             | ControlFrame::SlotsWanted { .. }
             | ControlFrame::Slots(_)
+            | ControlFrame::Adopted(_)
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }
