@@ -108,13 +108,14 @@ impl Turn<'_> {
         self.end_client_for(client_id, only, ReasonCode::AdministrativeAction)
     }
 
-    /// Ends all Sessions, connected or not: others may have granted their Client Identifiers anew.
+    /// Ends all Sessions here, connected or not: others may have granted their Client Identifiers
+    /// anew. What is stored of them stays.
     pub fn let_clients_go(&mut self, reason_code: ReasonCode) {
         let mut client_ids = Vec::new();
         self.broker.registry.for_each(|listed| client_ids.push(listed.client_id));
         for client_id in client_ids {
             // One that is moving between connections is let in by nobody who has no lease.
-            let _ending = self.end_client_for(&client_id, None, reason_code);
+            self.let_client_go(&client_id, reason_code);
         }
     }
 

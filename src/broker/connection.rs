@@ -5,6 +5,7 @@
 //! the same without a socket.
 
 mod entry;
+mod fetching;
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -15,7 +16,8 @@ use parking_lot::Mutex;
 use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Entrant, Former};
 use crate::broker::connection::entry::Newcomer;
-use crate::broker::disconnect::{Client, EndCause, WillFate};
+use crate::broker::connection::fetching::Fetching;
+use crate::broker::disconnect::{Client, EndCause, SessionFate, WillFate};
 use crate::broker::event::Event;
 use crate::broker::held::{HeldBack, HeldPublish, Retried, give_up};
 use crate::broker::options::ConnectionOptions;
@@ -60,6 +62,8 @@ enum Stage {
     Entering { newcomer: Box<Newcomer>, admission: Arc<Admission> },
     /// Another connection is to give the Session up.
     Claiming { newcomer: Box<Newcomer>, claim: Arc<SessionClaim> },
+    /// The store is asked for the Session, which nobody alive has.
+    Fetching { newcomer: Box<Newcomer>, fetching: Fetching },
     /// The store is to have the Session, before the client is told that it has.
     Storing { newcomer: Box<Newcomer>, entrant: Box<Entrant> },
     /// Connected.
@@ -177,6 +181,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => {}
         }
@@ -412,6 +417,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => {}
         }
@@ -484,6 +490,10 @@ impl Connection {
                 withdraw(turn, &claim, &newcomer.identity);
                 self.give_up_waiting(turn, newcomer.identity.client_id, reason);
             }
+            Stage::Fetching { newcomer, fetching } => {
+                fetching.leave(turn, &newcomer.identity.client_id);
+                self.give_up_waiting(turn, newcomer.identity.client_id, reason);
+            }
             Stage::Storing { newcomer, entrant } => {
                 turn.turn_away(*entrant);
                 self.give_up_waiting(turn, newcomer.identity.client_id, reason);
@@ -517,6 +527,7 @@ impl Connection {
         self.poll_authentication(turn, waker);
         self.poll_admission(turn, waker);
         self.poll_claim(turn, waker);
+        self.poll_fetching(turn, waker);
         self.poll_stored(turn, waker);
         if self.held.is_some() {
             self.retry_held(turn, waker);
@@ -577,7 +588,15 @@ impl Connection {
             Notice::EndSession(reason_code) => {
                 turn.shard.counters.sessions_ended_by_operator.increment();
                 let reason = "the session was ended by an operator";
-                EndCause { ends_session: true, ..EndCause::new(reason_code, reason) }
+                EndCause { session: SessionFate::Ends, ..EndCause::new(reason_code, reason) }
+            }
+            Notice::LetGo(reason_code) => {
+                let is_elsewhere = reason_code == ReasonCode::SessionTakenOver;
+                let reason = if is_elsewhere { ELSEWHERE } else { reason_for(reason_code) };
+                // Its client is back, elsewhere, before its will was due [MQTT-3.1.3-9].
+                let will = if is_elsewhere { WillFate::Discarded } else { WillFate::Published };
+                let session = SessionFate::IsAbandoned;
+                EndCause { will, session, ..EndCause::new(reason_code, reason) }
             }
         };
         self.close(turn, cause);
@@ -602,6 +621,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. } => self.refuse_late(turn),
             Stage::Open(_) => {
                 let counters = &turn.shard.counters;
@@ -620,6 +640,9 @@ impl Connection {
     }
 
     fn refuse_late(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.stage, Stage::Fetching { .. }) {
+            return self.refuse_unfetched(turn);
+        }
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Authenticating { connect, .. } => {
                 self.refuse(turn, &connect, &ConnectError::AuthenticationUnavailable);
@@ -636,7 +659,7 @@ impl Connection {
                 turn.turn_away(*entrant);
                 self.refuse(turn, &newcomer.connect, &ConnectError::Unstored);
             }
-            Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => {}
+            Stage::Greeting { .. } | Stage::Fetching { .. } | Stage::Open(_) | Stage::Closed => {}
         }
     }
 
@@ -650,6 +673,7 @@ impl Connection {
             | Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => None,
         };
@@ -664,6 +688,7 @@ impl Connection {
             }
             Stage::Entering { newcomer, .. }
             | Stage::Claiming { newcomer, .. }
+            | Stage::Fetching { newcomer, .. }
             | Stage::Storing { newcomer, .. } => Some(newcomer.deadline),
             Stage::Open(client) => {
                 let keep_alive_millis = u64::from(client.card.keep_alive_secs) * 1_500;
@@ -685,6 +710,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => false,
         }
@@ -698,6 +724,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. } => true,
             Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => false,
         }
@@ -777,7 +804,7 @@ impl Connection {
     /// those who have not.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        matches!(self.stage, Stage::Open(_) | Stage::Storing { .. })
+        matches!(self.stage, Stage::Open(_) | Stage::Fetching { .. } | Stage::Storing { .. })
     }
 
     /// Whether a CONNECT has been accepted and the connection lasts.
@@ -1053,6 +1080,7 @@ fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) -> bool {
     has_sent_all
 }
 
+const ELSEWHERE: &str = "another broker has this session";
 const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";
 /// Deliveries taken out of a mailbox under one lock.
 const TAKE_MAX: usize = 256;

@@ -139,6 +139,10 @@ counters! {
         store_operations_forgotten,
         /// Batches that were given up because more waited for room in the store than may.
         store_batches_given_up,
+        /// Sessions let go because another broker has them in the store.
+        sessions_fenced,
+        /// Sessions that came back from the store for a client whose broker was gone.
+        sessions_taken_from_store,
         /// Pages of queues that were in the store alone and came back.
         queue_pages_read,
         /// Publishes of clients of 3.1.1 that had to wait for room in a queue, or behind one that did.

@@ -79,8 +79,19 @@ pub struct EndCause {
     pub reason: String,
     /// Whether the will is published.
     pub will: WillFate,
-    /// Whether the Session ends whatever its expiry says.
-    pub ends_session: bool,
+    /// What becomes of the Session.
+    pub session: SessionFate,
+}
+
+/// What becomes of a Session whose connection ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionFate {
+    /// It lasts as long as its expiry says.
+    Expires,
+    /// It ends.
+    Ends,
+    /// It ends here, and stays in the store for whoever takes it.
+    IsAbandoned,
 }
 
 /// Whether the will of a connection that ends is published.
@@ -96,7 +107,8 @@ impl EndCause {
     /// An end that publishes the will and leaves the Session alone.
     #[must_use]
     pub fn new(reason_code: ReasonCode, reason: impl Into<String>) -> Self {
-        Self { reason_code, reason: reason.into(), will: WillFate::Published, ends_session: false }
+        let (will, session) = (WillFate::Published, SessionFate::Expires);
+        Self { reason_code, reason: reason.into(), will, session }
     }
 }
 
@@ -117,13 +129,16 @@ impl Turn<'_> {
             client.will = None;
         }
         let client_id = Arc::clone(client.session.client_id());
-        let has_ended = cause.ends_session || client.session_expiry_secs == 0;
+        let has_ended = cause.session != SessionFate::Expires || client.session_expiry_secs == 0;
         self.shard.events.push(Event::Disconnected {
             card: Arc::clone(&client.card),
             reason_code: cause.reason_code,
             reason: cause.reason,
         });
-        let parked = if has_ended {
+        let parked = if cause.session == SessionFate::IsAbandoned {
+            self.abandon_session(*client);
+            None
+        } else if has_ended {
             self.end_session(*client);
             None
         } else {

@@ -167,10 +167,13 @@ impl Turn<'_> {
     fn draw_message_id(&mut self, qos: QoS) -> MessageId {
         match self.broker.peers() {
             _ if qos == QoS::AtMostOnce => MessageId::NONE,
-            Some(peers) => self.shard.message_ids.draw(peers),
-            None => match &mut self.shard.keeper {
-                Some(keeper) => keeper.draw_message_id(),
-                None => MessageId::NONE,
+            peers => match &mut self.shard.keeper {
+                Some(keeper) if peers.is_none() || keeper.durable().is_registered() => {
+                    keeper.draw_message_id()
+                }
+                Some(_) | None => {
+                    peers.map_or(MessageId::NONE, |peers| self.shard.message_ids.draw(peers))
+                }
             },
         }
     }
@@ -398,6 +401,8 @@ impl Turn<'_> {
         if self.shard.dead_letters.is_empty() {
             return;
         }
+        // What is to be stored of the message that displaced them is another matter.
+        let has_kept = self.takes_store();
         for delivery in std::mem::take(&mut self.shard.dead_letters) {
             let topic = format!("{DEAD_LETTER_PREFIX}{}", delivery.message.topic.as_str());
             let Ok(topic) = TopicName::parse(topic.into()) else { continue };
@@ -415,6 +420,9 @@ impl Turn<'_> {
             }
         }
         self.shard.dead_letters.clear();
+        if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| has_kept) {
+            keeper.note_kept();
+        }
     }
 
     /// Publishes a message of the broker itself; nobody can be told of a refusal.

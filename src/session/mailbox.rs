@@ -184,6 +184,8 @@ pub enum Notice {
     Disconnect(ReasonCode),
     /// The connection and the Session are to end with this Reason Code.
     EndSession(ReasonCode),
+    /// The same here; what is stored of the Session stays for whoever takes it.
+    LetGo(ReasonCode),
 }
 
 /// What [`Mailbox::take`] found beside deliveries.
@@ -932,8 +934,8 @@ impl State {
     fn notify(&mut self, notice: Notice) -> Option<Waker> {
         let stands = match self.notice {
             None => false,
-            Some(Notice::EndSession(_)) => true,
-            Some(_) => !matches!(notice, Notice::EndSession(_)),
+            Some(Notice::EndSession(_) | Notice::LetGo(_)) => true,
+            Some(_) => !matches!(notice, Notice::EndSession(_) | Notice::LetGo(_)),
         };
         if !stands {
             self.notice = Some(notice);

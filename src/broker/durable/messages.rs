@@ -36,7 +36,9 @@ impl Turn<'_> {
         let durable = Arc::clone(keeper.durable());
         let Manner { qos, retain, tag } = manner;
         let Place { session, sequence } = place;
-        let pointer = Pointer { session, sequence, qos, retain, tag, may_repeat: false };
+        // Other brokers may offer it again, to whoever has the Session then.
+        let may_repeat = self.broker.peers().is_some();
+        let pointer = Pointer { session, sequence, qos, retain, tag, may_repeat };
         keeper.enqueue(message.id, pointer, || durable.stored(message));
         let bytes = message.charged_bytes();
         keeper.await_batch(Awaiting::Place { mailbox: Arc::clone(mailbox), sequence, bytes });
@@ -49,8 +51,11 @@ impl Turn<'_> {
         self.keep(Operation::Acknowledge { session, sequence, message });
     }
 
-    /// Has a retained message stored, or its deletion.
+    /// Has a retained message stored, or its deletion. Those of a cluster are in memory.
     pub(crate) fn keep_retained(&mut self, message: &Message) {
+        if self.broker.peers().is_some() {
+            return;
+        }
         let now = self.now;
         let Some(keeper) = &mut self.shard.keeper else { return };
         let durable = Arc::clone(keeper.durable());

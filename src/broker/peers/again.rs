@@ -180,7 +180,7 @@ impl Turn<'_> {
         peers: &Peers,
         message: &Arc<Message>,
         left_out: &LeftOut,
-        ticket: &PublishTicket,
+        ticket: &Arc<PublishTicket>,
     ) {
         let is_for_subscribers = left_out.is_for_subscribers;
         if let Some(version) = left_out.version {
@@ -189,6 +189,7 @@ impl Turn<'_> {
         let receivers = (is_for_subscribers, &[][..]);
         let (mut last, mut moved) = (None, Vec::new());
         let outcome = self.publish_from_peer(Arc::clone(message), receivers, &mut last, &mut moved);
+        self.await_store(&mut Some(Arc::clone(ticket)), true);
         if let PublishOutcome::Refused(refusal) = outcome {
             ticket.expect_another();
             let refused = RemoteOutcome::Refused(refusal.reason_code());

@@ -55,6 +55,7 @@ use crate::cluster::lane::{Lane, LaneOptions};
 use crate::mqtt::TopicFilter;
 use crate::ports::clock::Tick;
 use crate::ports::message::SessionKey;
+use crate::ports::store::OwnerId;
 use crate::routing::SubscriberKey;
 
 /// The other brokers of the cluster, as all shards see them.
@@ -253,6 +254,9 @@ impl Turn<'_> {
     pub fn begin_life(&mut self, peers: &Peers, boot_id: BootId) {
         peers.set_lease(Tick::ZERO);
         *peers.boot_id.write() = boot_id;
+        if let Some(durable) = self.broker.durable() {
+            durable.begin_life(OwnerId(boot_id.0));
+        }
         self.begin_life_of_ownership(peers, boot_id);
         peers.wills.begin_life();
         self.begin_life_of_adoptions(peers);

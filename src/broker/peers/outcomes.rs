@@ -153,7 +153,7 @@ impl Turn<'_> {
         &mut self,
         message: &Arc<Message>,
         target: &FanoutTarget,
-        ticket: &PublishTicket,
+        ticket: &Arc<PublishTicket>,
     ) -> Option<bool> {
         let qos = message.qos.min(target.qos);
         if qos == QoS::AtMostOnce {
@@ -167,6 +167,7 @@ impl Turn<'_> {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+                self.await_store(&mut Some(Arc::clone(ticket)), true);
             }
             Commit::Closed(_) => return None,
         }

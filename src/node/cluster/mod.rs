@@ -35,6 +35,7 @@ use self::relaying::LinkNews;
 use self::task::ClusterTask;
 use crate::admin::Health;
 use crate::broker::Broker;
+use crate::broker::durable::Registrar;
 use crate::broker::peers::Peers;
 use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::{BootId, WireVersions};
@@ -155,6 +156,11 @@ impl Cluster {
         Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, status }))
     }
 
+    /// Who this broker is in its first life.
+    pub(super) fn boot_id(&self) -> BootId {
+        self.boot_id
+    }
+
     /// The other brokers, none yet.
     pub(super) fn peers(&self, hash_seed: u64) -> Peers {
         let name = Arc::clone(&self.name);
@@ -268,6 +274,7 @@ impl Reachable {
             is_leading: false,
             is_over: false,
             has_let_go: false,
+            registrar: ground.broker.durable().map(|durable| Registrar::new(Arc::clone(durable))),
         };
         background.spawn("cluster", task.run());
         Ok(Membered { phase, links, links_shutdown, leaving, left, zookeeper })

@@ -16,6 +16,7 @@ use super::relaying::LinkNews;
 use super::status::Status;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
+use crate::broker::durable::Registrar;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
@@ -88,6 +89,8 @@ pub(super) struct ClusterTask {
     pub(super) is_over: bool,
     /// Whether clients have been let go because the lease had ended.
     pub(super) has_let_go: bool,
+    /// Makes this broker known to the store, where there is one.
+    pub(super) registrar: Option<Registrar>,
 }
 
 impl ClusterTask {
@@ -96,6 +99,7 @@ impl ClusterTask {
         let (mut is_draining, mut is_leaving) = (false, false);
         let waker = self.bell.waker();
         while !self.is_over {
+            self.keep_store(&waker);
             self.settle_phase();
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
@@ -127,6 +131,20 @@ impl ClusterTask {
             self.pass_time();
         }
         self.left.begin();
+    }
+
+    /// Hears what the store has to say to turns of this task.
+    fn keep_store(&mut self, waker: &Waker) {
+        let Some(registrar) = &mut self.registrar else { return };
+        let now = self.clock.now();
+        let home = self.membership.slot_record().map(|record| record.home);
+        registrar.poll(now, home, waker);
+        self.context.run(&self.broker, now, |turn| turn.poll_store(waker));
+    }
+
+    /// Whether the store is still to hear of this life of the broker.
+    fn is_unknown_to_store(&self) -> bool {
+        self.registrar.as_ref().is_some_and(|registrar| !registrar.is_done())
     }
 
     /// One input, and then everything that it gives rise to.
@@ -165,6 +183,7 @@ impl ClusterTask {
         self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some(match self.session {
+                Some(_) if self.is_up && self.is_unknown_to_store() => "waits for the database",
                 Some(_) => "joining: this broker is not part of its cluster yet",
                 None => "joining: there is no ZooKeeper session, see the log",
             })
@@ -498,6 +517,9 @@ impl ClusterTask {
         let own = peers.boot_id();
         let is_in_map = self.membership.slots().is_some_and(|map| map.is_member(own));
         if !self.is_up || !is_in_map || self.phase.borrow().takes_clients() {
+            return;
+        }
+        if self.is_unknown_to_store() {
             return;
         }
         peers.set_admitting(true);
