@@ -224,6 +224,8 @@ struct State {
     /// Bytes of the budget that this mailbox may use up.
     leased: u64,
     owner: Owner,
+    /// Whether the Session is over, and not only gone from here.
+    has_ended: bool,
     notice: Option<Notice>,
     full_since: Option<Tick>,
     dropped: u64,
@@ -297,6 +299,7 @@ impl Mailbox {
             qos0_bytes: 0,
             leased: 0,
             owner: Owner::Absent,
+            has_ended: false,
             notice: None,
             full_since: None,
             dropped: 0,
@@ -446,6 +449,18 @@ impl Mailbox {
             state.at_least_once.push_back(Queued { order, delivery });
         }
         Pushed::Stored(Place { session, sequence })
+    }
+
+    /// Whether the Session is over: nobody will miss what does not come to it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().has_ended
+    }
+
+    /// Whether the store has answered for all that was told to it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.state.lock().places.as_ref().is_none_or(|places| places.are_settled())
     }
 
     /// Offers a message that the store may know already: it is left to the store, and comes back from
@@ -715,6 +730,7 @@ impl Mailbox {
     pub fn close(&self) -> Vec<Delivery> {
         let mut state = self.state.lock();
         state.owner = Owner::Gone;
+        state.has_ended = true;
         let shared = state.drain_shared();
         state.at_least_once = VecDeque::new();
         state.at_most_once = VecDeque::new();
@@ -725,7 +741,7 @@ impl Mailbox {
         shared
     }
 
-    /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
+    /// The Session goes to another broker: nothing is accepted any more. Returns what waits, in its
     /// order.
     #[must_use]
     pub fn hand_over(&self) -> Vec<Delivery> {

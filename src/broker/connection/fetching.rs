@@ -40,13 +40,17 @@ impl Connection {
     ) -> Option<Box<Newcomer>> {
         let client_id = &newcomer.identity.client_id;
         let Some(epoch) = turn.epoch_held(client_id) else { return Some(newcomer) };
-        if newcomer.has_asked_store || turn.broker.peers().is_none() {
+        let is_new = newcomer.connect.client_id.is_empty();
+        if newcomer.has_asked_store || is_new || turn.broker.peers().is_none() {
             return Some(newcomer);
         }
         newcomer.has_asked_store = true;
         if newcomer.connect.clean_start {
-            // One that is to be kept takes its place in the store.
-            turn.end_elsewhere(client_id, epoch);
+            // One that is to be kept takes its place in the store. Of those that are not there may be
+            // many at a time, and seldom one that has left anything.
+            if turn.is_store_at_ease() {
+                turn.end_elsewhere(client_id, epoch);
+            }
             return Some(newcomer);
         }
         let Some(taking) = turn.take_from_store(client_id, epoch) else { return Some(newcomer) };
@@ -65,10 +69,10 @@ impl Connection {
                     if let Some((client, version)) = turn.bring_back(&record) {
                         *fetching = Fetching::Announced { client, version };
                     } else {
-                        return self.go_on(turn, None, waker);
+                        return self.go_on(turn, waker);
                     }
                 }
-                Some(TakingEnd::Nobody) => return self.go_on(turn, None, waker),
+                Some(TakingEnd::Nobody) => return self.go_on(turn, waker),
                 Some(TakingEnd::Fenced) => {
                     turn.ask_for_era();
                     return self.refuse_unfetched(turn);
@@ -89,11 +93,11 @@ impl Connection {
         }
     }
 
-    fn go_on(&mut self, turn: &mut Turn<'_>, client: Option<Box<Client>>, waker: &Waker) {
+    /// There is no Session.
+    fn go_on(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
         let Stage::Fetching { newcomer, .. } = stage else { return };
-        let former = client.map_or(Former::None, Former::Kept);
-        self.open(turn, newcomer, former, waker);
+        self.open(turn, newcomer, Former::None, waker);
     }
 
     /// Nobody knows whether there is one.

@@ -96,7 +96,6 @@ impl Turn<'_> {
             self.publish_will(&will);
         }
         self.withdraw_subscriptions(&client.session);
-        let _in_the_store = client.session.mailbox().close();
-        let _in_the_store = client.session.end();
+        let _in_the_store = client.session.hand_over();
     }
 }

@@ -90,10 +90,10 @@ pub(crate) enum Awaiting {
 }
 
 impl Awaiting {
-    /// The Session that is to have a message.
+    /// The Session that is to have a message, unless it is over.
     pub(super) fn session(&self) -> Option<SessionId> {
         let Self::Place { mailbox, .. } = self else { return None };
-        mailbox.stored_as().map(|session| session.id)
+        mailbox.stored_as().filter(|_| !mailbox.has_ended()).map(|session| session.id)
     }
 }
 

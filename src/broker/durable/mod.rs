@@ -250,6 +250,12 @@ impl Turn<'_> {
         since.is_some_and(|since| self.now.saturating_since(since) >= patience_millis)
     }
 
+    /// Whether the store answers this shard without delay.
+    pub(crate) fn is_store_at_ease(&self) -> bool {
+        let since = self.shard.keeper.as_ref().and_then(Keeper::waits_since);
+        since.is_none_or(|since| self.now.saturating_since(since) < EASE_MILLIS)
+    }
+
     /// Operations that this shard has had for the store, ever.
     #[inline]
     pub(crate) fn pushed_to_store(&self) -> u64 {
@@ -326,6 +332,8 @@ impl Turn<'_> {
 
 /// Bits of a number that count since the start.
 const NUMBER_BITS: u32 = 40;
+/// A store that takes longer is left alone with what can be left undone.
+const EASE_MILLIS: u64 = 100;
 /// Bits of a version that count within a millisecond.
 const VERSION_BITS: u32 = 16;
 

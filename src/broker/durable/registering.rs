@@ -82,3 +82,92 @@ fn root_of(home: Home) -> i64 {
 
 /// How long the store is left alone that could not do it.
 const AGAIN_MILLIS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ports::store::{Done, Full, Registered, Store, StoreHealth, Ticket};
+
+    /// A store that answers what it is told to.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    struct State {
+        taken: Vec<Batch>,
+        answers: VecDeque<Result<Done, StoreError>>,
+    }
+
+    impl Store for Told {
+        fn submitter(&self) -> Box<dyn Submitter> {
+            Box::new(self.clone())
+        }
+
+        fn health(&self) -> StoreHealth {
+            StoreHealth::Good
+        }
+    }
+
+    impl Submitter for Told {
+        fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
+            let mut state = self.0.lock();
+            state.taken.push(batch);
+            Ok(Ticket(state.taken.len() as u64))
+        }
+
+        fn poll(&mut self, _waker: &Waker) -> Option<Completion> {
+            let outcome = self.0.lock().answers.pop_front()?;
+            Some(Completion { ticket: Ticket(1), outcome })
+        }
+    }
+
+    fn registered(number: u64) -> Result<Done, StoreError> {
+        let registered = Registered { number, era: 3 };
+        Ok(Done { replies: vec![Reply::Registered(registered)], ..Done::default() })
+    }
+
+    /// The owners that were made known so far.
+    fn owners(store: &Told) -> Vec<u128> {
+        store.0.lock().taken.iter().map(|batch| batch.owner.0).collect()
+    }
+
+    #[test]
+    fn each_life_is_made_known_once_and_an_answer_to_a_former_one_counts_for_nobody() {
+        let store = Told::default();
+        let durable = Arc::new(Durable::new(Arc::new(store.clone()), OwnerId(1), 0));
+        let mut registrar = Registrar::new(Arc::clone(&durable));
+        let home = Some(Home::default());
+        let mut poll = |secs, home| registrar.poll(Tick::ZERO.plus_secs(secs), home, Waker::noop());
+        poll(0, None);
+        assert_eq!(owners(&store), [] as [u128; 0], "nobody knows the tree yet");
+        poll(0, home);
+        poll(0, home);
+        assert_eq!(owners(&store), [1]);
+        durable.begin_life(OwnerId(2));
+        store.0.lock().answers.push_back(registered(7));
+        poll(1, home);
+        assert!(!durable.is_registered(), "it was the former life that was made known");
+        poll(3, home);
+        assert_eq!(owners(&store), [1, 2]);
+        store.0.lock().answers.push_back(Err(StoreError::Transient(String::new())));
+        poll(3, home);
+        assert_eq!(owners(&store), [1, 2], "a store in trouble is left alone for a while");
+        poll(5, home);
+        store.0.lock().answers.push_back(registered(8));
+        poll(5, home);
+        poll(9, home);
+        assert_eq!(owners(&store), [1, 2, 2]);
+        assert!(durable.is_registered());
+    }
+
+    #[test]
+    fn trees_that_were_made_by_the_same_transaction_are_told_apart() {
+        let made = |ctime_millis| root_of(Home { czxid: 5, ctime_millis });
+        assert_ne!(made(1), made(2));
+        assert_eq!(made(1), made(1));
+    }
+}

@@ -340,3 +340,31 @@ fn note_outcome(outcomes: &mut Vec<Outcome>, sequence: u64, fate: Fate, may_go_o
     }
     outcomes.push(Outcome { first: sequence, count: 1, fate });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that went on over a frame in between said that this one was taken as well, which was not
+    /// stored yet.
+    #[test]
+    fn a_run_ends_with_a_frame_that_is_answered_later() {
+        let mut outcomes = Outcomes::default();
+        for (sequence, qos, is_stored) in [
+            (1, QoS::AtLeastOnce, false),
+            (2, QoS::AtLeastOnce, true),
+            (3, QoS::AtLeastOnce, false),
+            (4, QoS::AtMostOnce, false),
+            (5, QoS::ExactlyOnce, false),
+            (6, QoS::AtLeastOnce, true),
+            (7, QoS::AtLeastOnce, true),
+        ] {
+            outcomes.note(sequence, qos, Fate::Enqueued, is_stored);
+        }
+        let runs = |outcomes: Vec<Outcome>| -> Vec<_> {
+            outcomes.into_iter().map(|outcome| (outcome.first, outcome.count)).collect()
+        };
+        assert_eq!(runs(outcomes.at_once), [(1, 1), (3, 3)]);
+        assert_eq!(runs(outcomes.when_stored), [(2, 1), (6, 2)]);
+    }
+}

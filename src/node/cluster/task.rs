@@ -137,7 +137,8 @@ impl ClusterTask {
     fn keep_store(&mut self, waker: &Waker) {
         let Some(registrar) = &mut self.registrar else { return };
         let now = self.clock.now();
-        let home = self.membership.slot_record().map(|record| record.home);
+        let record = if registrar.is_done() { None } else { self.membership.slot_record() };
+        let home = record.map(|record| record.home);
         registrar.poll(now, home, waker);
         self.context.run(&self.broker, now, |turn| turn.poll_store(waker));
     }

@@ -101,6 +101,11 @@ impl Places {
         self.pending.front().is_none_or(|first| place < *first)
     }
 
+    /// Whether the store has answered for all of them.
+    pub(super) fn are_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Whether there are places that are not in memory.
     pub(super) fn is_behind(&self) -> bool {
         self.behind.is_some()

@@ -173,7 +173,8 @@ fn a_broker_of_a_cluster_says_what_it_keeps() {
     let cluster = ["--zookeeper", &ensemble, "--link-port", "0"];
     let database = ["--db-host", "127.0.0.1", "--db-port", &port];
     let mut broker = Broker::start(&[cluster, database].concat());
-    broker.wait_for_log("of a cluster are in memory as yet: PostgreSQL at 127.0.0.1/mqttzoo keeps");
+    broker
+        .wait_for_log("PostgreSQL at 127.0.0.1/mqttzoo keeps Sessions and queues of this cluster");
     broker.wait_for_log("the activity log is not written");
     assert!(broker.terminate().success());
 }

@@ -51,6 +51,8 @@ impl Turn<'_> {
                 client
             }
             Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. } => Some(client),
+            // The store has it.
+            Outgoing::Leaving(_) => None,
             // The registry has nothing of it.
             Outgoing::Start | Outgoing::Sending { .. } => return,
         };

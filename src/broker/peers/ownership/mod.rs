@@ -22,6 +22,7 @@ mod marks;
 mod pending;
 mod recovery;
 mod rounds;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -95,6 +96,8 @@ struct Work {
     /// Exports whose question has been answered.
     passed: BTreeSet<u64>,
     bells: Arc<Bells>,
+    /// Imports for which the store has answered.
+    fetched: Arc<Bells>,
 }
 
 impl State {
