@@ -78,6 +78,13 @@ impl Ledger {
         self.publications.get(number).copied()
     }
 
+    /// Whether a Session had a Subscription for a message before that was published.
+    pub(super) fn was_subscribed(&self, session: usize, publication: &Publication) -> bool {
+        let of_session = self.subscriptions.iter().filter(|one| one.session == session);
+        let mut matching = of_session.filter(|one| matches(one.filter, publication.topic));
+        matching.any(|one| one.from < publication.sent_at)
+    }
+
     /// Whether a Session outlives its broker.
     fn lasts(&self, session: usize) -> bool {
         self.is_stored && self.sessions.get(session).is_some_and(|record| record.is_persistent)

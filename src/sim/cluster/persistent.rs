@@ -76,6 +76,8 @@ impl Ledger {
         let Some(publication) = self.publication(number) else {
             return complaint(Checker::Protocol, "a message that nobody published");
         };
+        // One that subscribed later may get what was held before behind what it got at once.
+        let is_ordered = self.was_subscribed(session, &publication);
         let received = self.received.entry(session).or_default();
         let words = |what: &str| format!("session {session}: {number} {what}: {publication:?}");
         if !received.seen.insert(number) {
@@ -85,7 +87,7 @@ impl Ledger {
             }
             return Ok(());
         }
-        if publication.topic >= FIRST_SHARED || publication.was_repeated() {
+        if publication.topic >= FIRST_SHARED || publication.was_repeated() || !is_ordered {
             return Ok(());
         }
         let key = (publication.connection(), publication.topic, publication.qos);
