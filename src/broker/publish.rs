@@ -137,7 +137,7 @@ impl Turn<'_> {
         generation: u64,
     ) -> PublishOutcome {
         let is_passing = !message.retain && !fanout.keeps_latest;
-        let outcome = if self.is_mourning() && fanout.mourned(message.qos).is_some() {
+        let outcome = if self.is_mourning() && fanout.has_mourned(message.qos) {
             self.publish_past_dead(message, fanout, generation)
         } else if is_passing && fanout.is_at_most_one() {
             self.publish_to_one(message, fanout, generation)

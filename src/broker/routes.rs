@@ -180,10 +180,11 @@ impl Fanout {
         self.targets.is_empty() && self.groups.is_empty() && !self.peers.is_empty()
     }
 
-    /// The dead broker for whose stored Sessions a message of this QoS is to be held.
-    pub(crate) fn mourned(&self, qos: QoS) -> Option<&PeerTarget> {
-        let is_dead = |target: &&PeerTarget| target.peer.lane().is_closed();
-        self.peers.iter().find(|target| is_dead(target) && target.qos.min(qos) > QoS::AtMostOnce)
+    /// Whether a message of this QoS is to be held for the stored Sessions of a dead broker.
+    pub(crate) fn has_mourned(&self, qos: QoS) -> bool {
+        let is_dead = |target: &PeerTarget| target.peer.lane().is_closed();
+        let has_qos = |target: &PeerTarget| target.qos.min(qos) > QoS::AtMostOnce;
+        self.peers.iter().any(|target| is_dead(target) && has_qos(target))
     }
 
     /// The same without Sessions that are stored.

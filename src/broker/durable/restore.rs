@@ -40,15 +40,19 @@ impl Turn<'_> {
         durable: &Durable,
         record: &SessionRecord,
     ) -> Result<(), NotRestored> {
-        if record.life.expiry_interval_secs == 0 && record.will.is_none() {
+        // Wills of a cluster are published by those who keep them in memory.
+        let will = record.will.as_deref().filter(|_| self.broker.peers().is_none());
+        if record.life.expiry_interval_secs == 0 && will.is_none() {
             // It was to end with its connection, which ended with the broker.
             self.keep(Operation::EndSession(record.session));
             return Ok(());
         }
-        let client = Box::new(self.restored_client(durable, record));
+        let mut client = Box::new(self.restored_client(durable, record));
+        if will.is_none() {
+            client.will = None;
+        }
         let expires_at = self.restored_end(durable, record);
-        let will_at =
-            record.will.as_deref().map(|will| self.restored_will_at(durable, record, will));
+        let will_at = will.map(|will| self.restored_will_at(durable, record, will));
         let client_id = Arc::clone(&record.client_id);
         let mailbox = Arc::clone(client.session.mailbox());
         let parked = Parked { client, expires_at, will_at };

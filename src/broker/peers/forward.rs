@@ -238,7 +238,9 @@ impl Turn<'_> {
         ticket: &Arc<PublishTicket>,
         kept: &mut Option<Arc<Message>>,
     ) {
-        let is_kept = self.broker.durable.is_some() && errand.is_for_subscribers && adopts(peer);
+        // What is for Sessions that are not stored is lost with them.
+        let is_for_stored = errand.is_for_subscribers && errand.whom != Whom::Unstored;
+        let is_kept = self.broker.durable.is_some() && is_for_stored && adopts(peer);
         let mut kept =
             is_kept.then(|| Arc::clone(kept.get_or_insert_with(|| Arc::new(message.detached()))));
         let parts = self.parts(message, errand);
@@ -252,7 +254,7 @@ impl Turn<'_> {
             self.pass_on_shared(peer, shared, ticket);
         }
         if let (Offered::Closed, Some(kept)) = (&offered, &kept) {
-            self.hold_for(peer, kept, ticket);
+            self.hold_for_dead(kept, ticket);
         }
         self.note_offered(offered);
     }

@@ -28,7 +28,6 @@ impl Turn<'_> {
         generation: u64,
     ) -> PublishOutcome {
         let outcome = self.publish_to_all(message, &Arc::new(fanout.unstored()), generation);
-        let Some(target) = fanout.mourned(message.qos) else { return outcome };
         let new = |matched| Arc::new(PublishTicket::new(matched));
         let (ticket, is_sealed) = match &outcome {
             PublishOutcome::Refused(_) => return outcome,
@@ -36,7 +35,7 @@ impl Turn<'_> {
             PublishOutcome::Accepted => (new(true), false),
             PublishOutcome::NoMatchingSubscribers => (new(false), false),
         };
-        self.hold_for(&target.peer, &Arc::new(message.detached()), &ticket);
+        self.hold_for_dead(&Arc::new(message.detached()), &ticket);
         if is_sealed { outcome } else { outcome_of(ticket) }
     }
 

@@ -31,6 +31,10 @@ pub(super) struct SimClient {
     pub(super) is_persistent: bool,
     /// Whether it stays where it is while it can.
     pub(super) is_stable: bool,
+    /// Whether brokers store Sessions.
+    pub(super) is_stored: bool,
+    /// Whether it was told that its Session is there, which then lasts.
+    pub(super) is_promised: bool,
     /// The life of a broker where its Session is.
     pub(super) home: Option<(usize, BootId)>,
     pub(super) session: usize,
@@ -89,6 +93,8 @@ impl SimClient {
             connection: None,
             is_persistent: chance.one_in(3),
             is_stable: chance.one_in(3),
+            is_stored: false,
+            is_promised: false,
             home: None,
             session: 0,
             names: 0,
@@ -136,7 +142,8 @@ impl SimClient {
     ) {
         self.connection = Some(connection);
         self.phase = Phase::Greeting { since: now };
-        let resumes = self.is_persistent && self.home == Some(home);
+        let is_known = self.names > 0 && self.may_go_anywhere();
+        let resumes = is_known || (self.is_persistent && self.home == Some(home));
         if !resumes {
             self.names += 1;
             self.forget();
@@ -309,6 +316,7 @@ impl SimClient {
             Packet::Connack(connack) if connack.reason_code.is_error() => {}
             Packet::Connack(connack) => {
                 self.phase = Phase::Online;
+                self.note_present(connack.session_present)?;
                 if !connack.session_present {
                     ledger.end_session(self.session, now);
                     self.forget();
@@ -325,7 +333,10 @@ impl SimClient {
                     }
                 }
             }
-            Packet::Publish(publish) => self.acknowledge(&publish),
+            Packet::Publish(publish) => {
+                self.note_received(&publish, &self.unreleased, ledger)?;
+                self.acknowledge(&publish);
+            }
             Packet::Puback(puback) => self.settle(puback.packet_id, false)?,
             Packet::Pubrec(pubrec) => {
                 if pubrec.reason_code.is_error() {

@@ -1,35 +1,41 @@
 //! Messages for Sessions of a dead broker, until others have these Sessions.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+
+use smallvec::SmallVec;
 
 use crate::broker::peers::Peers;
 use crate::broker::peers::adoption::{Adoptions, adopts};
 use crate::broker::peers::peer::{Peer, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
-use crate::cluster::identity::BootId;
 use crate::mqtt::{ReasonCode, TopicFilter};
 use crate::ports::clock::Tick;
-use crate::ports::message::Message;
+use crate::ports::message::{Message, MessageId};
 
 /// A dead broker whose Sessions not everybody has taken.
 pub(super) struct Mourned {
     peer: Arc<Peer>,
     /// What its clients wanted: its routes.
     filters: Vec<TopicFilter>,
-    /// What it was sent and had not answered.
-    sent: VecDeque<HeldPublish>,
-    /// What has come since.
-    later: VecDeque<HeldPublish>,
+}
+
+/// Messages that are held, in the order of their identifiers: that in which each publisher sent them.
+#[derive(Default)]
+pub(super) struct HeldPublishes {
+    publishes: BTreeMap<MessageId, HeldPublish>,
+    bytes: usize,
 }
 
 /// A message whose publisher waits.
 pub(super) struct HeldPublish {
-    pub(super) message: Arc<Message>,
-    pub(super) ticket: Arc<PublishTicket>,
+    message: Arc<Message>,
+    /// Each expects one answer.
+    tickets: SmallVec<[Arc<PublishTicket>; 1]>,
     /// For so long.
     until: Tick,
 }
@@ -38,85 +44,95 @@ pub(super) struct HeldPublish {
 enum Hold {
     Held,
     /// As much is held as may be.
-    Full,
+    Full(HeldPublish),
     /// Everybody has the Sessions it was for.
     Over,
 }
 
-impl Mourned {
-    pub(super) fn into_publishes(self) -> impl Iterator<Item = HeldPublish> {
-        self.sent.into_iter().chain(self.later)
+impl HeldPublishes {
+    pub(super) fn len(&self) -> usize {
+        self.publishes.len()
     }
 
-    fn pop(&mut self) -> Option<HeldPublish> {
-        self.sent.pop_front().or_else(|| self.later.pop_front())
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    fn pop_overdue(&mut self, now: Tick) -> Option<HeldPublish> {
-        let is_overdue =
-            |queue: &VecDeque<HeldPublish>| queue.front().is_some_and(|held| held.until <= now);
-        let queue = if is_overdue(&self.sent) { &mut self.sent } else { &mut self.later };
-        if is_overdue(queue) { queue.pop_front() } else { None }
+    fn is_full(&self) -> bool {
+        self.publishes.len() >= HELD_MAX || self.bytes >= HELD_BYTES_MAX
+    }
+
+    fn insert(&mut self, publish: HeldPublish) {
+        match self.publishes.entry(publish.message.id) {
+            Entry::Vacant(entry) => {
+                self.bytes += publish.message.charged_bytes();
+                entry.insert(publish);
+            }
+            Entry::Occupied(mut known) => known.get_mut().tickets.extend(publish.tickets),
+        }
+    }
+
+    fn take_first(&mut self) -> Option<HeldPublish> {
+        let (_, publish) = self.publishes.pop_first()?;
+        self.bytes -= publish.message.charged_bytes();
+        Some(publish)
+    }
+
+    fn take_overdue(&mut self, now: Tick) -> Vec<HeldPublish> {
+        let overdue = self.publishes.iter().filter(|(_, publish)| publish.until <= now);
+        let overdue: Vec<_> = overdue.map(|(id, _)| *id).collect();
+        let overdue: Vec<_> =
+            overdue.into_iter().filter_map(|id| self.publishes.remove(&id)).collect();
+        self.bytes -= overdue.iter().map(|one| one.message.charged_bytes()).sum::<usize>();
+        overdue
+    }
+
+    pub(super) fn into_all(self) -> impl Iterator<Item = HeldPublish> {
+        self.publishes.into_values()
     }
 }
 
 impl Adoptions {
-    /// A broker is dead that kept Sessions in the store: its routes, `filters`, are kept as well.
+    /// A broker is dead that kept Sessions in the store: its routes are kept as well.
     fn mourn(&self, peer: &Arc<Peer>) {
         let mut state = self.state.lock();
-        let (sent, later) = (VecDeque::new(), VecDeque::new());
-        let mourned = Mourned { peer: Arc::clone(peer), filters: Vec::new(), sent, later };
+        let mourned = Mourned { peer: Arc::clone(peer), filters: Vec::new() };
         state.mourned.insert(peer.boot_id(), mourned);
         state.news.insert(peer.boot_id());
         self.is_mourning.store(true, Ordering::Release);
     }
 
-    fn hold(&self, dead: BootId, publish: HeldPublish) -> (Hold, Option<HeldPublish>) {
+    fn hold(&self, publish: HeldPublish) -> Hold {
         let mut state = self.state.lock();
-        let bytes = publish.message.charged_bytes();
-        let is_full = state.messages >= HELD_MAX || state.bytes + bytes > HELD_BYTES_MAX;
-        let Some(mourned) = state.mourned.get_mut(&dead) else {
-            return (Hold::Over, Some(publish));
-        };
-        if is_full {
-            return (Hold::Full, Some(publish));
+        if state.mourned.is_empty() {
+            return Hold::Over;
         }
-        mourned.later.push_back(publish);
-        state.bytes += bytes;
-        state.messages += 1;
-        (Hold::Held, None)
+        if state.held.is_full() {
+            return Hold::Full(publish);
+        }
+        state.held.insert(publish);
+        Hold::Held
     }
 
-    /// The next message that was held for `dead`. When there is none it is mourned no more, and its
-    /// routes are returned.
-    fn release(&self, dead: BootId) -> Result<HeldPublish, Option<(Arc<Peer>, Vec<TopicFilter>)>> {
+    /// The next message that was held. When there is none nobody is mourned any more, and the routes
+    /// of the dead are returned.
+    fn release(&self) -> Result<HeldPublish, Vec<Mourned>> {
         let mut state = self.state.lock();
-        let Some(mourned) = state.mourned.get_mut(&dead) else { return Err(None) };
-        if let Some(publish) = mourned.pop() {
-            state.bytes -= publish.message.charged_bytes();
-            state.messages -= 1;
+        if let Some(publish) = state.held.take_first() {
             return Ok(publish);
         }
-        let mourned = state.mourned.remove(&dead);
-        self.is_mourning.store(!state.mourned.is_empty(), Ordering::Release);
-        Err(mourned.map(|mourned| (mourned.peer, mourned.filters)))
+        self.is_mourning.store(false, Ordering::Release);
+        Err(std::mem::take(&mut state.mourned).into_values().collect())
     }
 
     fn take_overdue(&self, now: Tick) -> Vec<HeldPublish> {
-        let mut state = self.state.lock();
-        let mut overdue = Vec::new();
-        for mourned in state.mourned.values_mut() {
-            while let Some(publish) = mourned.pop_overdue(now) {
-                overdue.push(publish);
-            }
-        }
-        state.bytes -= overdue.iter().map(|one| one.message.charged_bytes()).sum::<usize>();
-        state.messages -= overdue.len();
-        overdue
+        self.state.lock().held.take_overdue(now)
     }
 
-    fn mourned(&self) -> Vec<BootId> {
-        self.state.lock().mourned.keys().copied().collect()
+    /// Whether everybody who is mourned has been taken care of.
+    fn are_all_adopted(&self, peers: &Peers) -> bool {
+        let mourned: Vec<_> = self.state.lock().mourned.keys().copied().collect();
+        mourned.into_iter().all(|dead| self.is_adopted(peers, dead))
     }
 }
 
@@ -159,55 +175,48 @@ impl Turn<'_> {
         let ticket = Arc::clone(&unanswered.ticket);
         let publish = self.held_publish(message, ticket);
         let mut state = peers.adoptions().state.lock();
-        let bytes = publish.message.charged_bytes();
-        let Some(mourned) = state.mourned.get_mut(&peer.boot_id()) else { return false };
+        if !state.mourned.contains_key(&peer.boot_id()) {
+            return false;
+        }
         // Within the bounds of what its publishers may have under way.
-        mourned.sent.push_back(publish);
-        state.bytes += bytes;
-        state.messages += 1;
+        state.held.insert(publish);
         self.shard.counters.adoption_publishes_held.increment();
         true
     }
 
     fn held_publish(&self, message: Arc<Message>, ticket: Arc<PublishTicket>) -> HeldPublish {
         let until = self.now.plus_millis(self.broker.options.store_wait_millis);
-        HeldPublish { message, ticket, until }
+        HeldPublish { message, tickets: SmallVec::from_iter([ticket]), until }
     }
 
-    /// Holds a message for the stored Sessions of `peer`, which is dead; `ticket` waits for it.
+    /// Holds a message for the stored Sessions of the dead; `ticket` waits for it.
     #[cold]
-    pub(crate) fn hold_for(
-        &mut self,
-        peer: &Peer,
-        message: &Arc<Message>,
-        ticket: &Arc<PublishTicket>,
-    ) {
+    pub(crate) fn hold_for_dead(&mut self, message: &Arc<Message>, ticket: &Arc<PublishTicket>) {
         let Some(peers) = self.broker.peers() else { return };
         ticket.expect_another();
         let publish = self.held_publish(Arc::clone(message), Arc::clone(ticket));
-        match peers.adoptions().hold(peer.boot_id(), publish) {
-            (Hold::Held, _) => self.shard.counters.adoption_publishes_held.increment(),
-            (Hold::Over, _) => {
+        match peers.adoptions().hold(publish) {
+            Hold::Held => self.shard.counters.adoption_publishes_held.increment(),
+            Hold::Over => {
                 self.offer_to_stored(message, ticket);
                 let waker = ticket.answer(RemoteOutcome::NoMatch);
                 self.shard.wake_later(waker);
             }
-            (Hold::Full, publish) => self.give_up(publish),
+            Hold::Full(publish) => self.give_up([publish]),
         }
     }
 
     /// Nobody takes these in time: their publishers are let go without an answer.
     pub(super) fn give_up(&mut self, publishes: impl IntoIterator<Item = HeldPublish>) {
-        for publish in publishes {
+        for ticket in publishes.into_iter().flat_map(|publish| publish.tickets) {
             self.shard.counters.adoption_publishes_given_up.increment();
-            let refused = RemoteOutcome::Refused(ReasonCode::ServerBusy);
-            let waker = publish.ticket.answer(refused);
+            let waker = ticket.answer(RemoteOutcome::Refused(ReasonCode::ServerBusy));
             self.shard.wake_later(waker);
         }
     }
 
-    /// Offers what was held for brokers whose Sessions everybody has taken, and gives up what has
-    /// waited too long.
+    /// Offers what was held once everybody has the Sessions of all that are dead, and gives up what
+    /// has waited too long.
     pub(super) fn release_held(&mut self, peers: &Peers, waker: &Waker) {
         let adoptions = peers.adoptions();
         if !adoptions.is_mourning() {
@@ -215,38 +224,32 @@ impl Turn<'_> {
         }
         let overdue = adoptions.take_overdue(self.now);
         self.give_up(overdue);
-        let mut left = RELEASED_MAX;
-        for dead in adoptions.mourned() {
-            if !adoptions.is_adopted(peers, dead) {
-                continue;
-            }
-            loop {
-                if left == 0 {
-                    waker.wake_by_ref();
-                    return;
-                }
-                left -= 1;
-                match adoptions.release(dead) {
-                    Ok(publish) => self.offer_held(&publish),
-                    Err(routes) => {
-                        self.forget_routes(routes);
-                        break;
+        if !adoptions.are_all_adopted(peers) {
+            return;
+        }
+        for _ in 0..RELEASED_MAX {
+            match adoptions.release() {
+                Ok(publish) => self.offer_held(&publish),
+                Err(mourned) => {
+                    // Behind the last that was held: what comes now goes straight to whoever has the
+                    // Sessions.
+                    for Mourned { peer, filters } in mourned {
+                        self.broker.remove_routes(&peer, &filters);
                     }
+                    return;
                 }
             }
         }
+        waker.wake_by_ref();
     }
 
-    fn offer_held(&mut self, HeldPublish { message, ticket, .. }: &HeldPublish) {
-        self.offer_to_stored(message, ticket);
-        let waker = ticket.answer(RemoteOutcome::NoMatch);
-        self.shard.wake_later(waker);
-    }
-
-    /// Behind the last that was held: what comes now goes straight to whoever has the Sessions.
-    fn forget_routes(&mut self, routes: Option<(Arc<Peer>, Vec<TopicFilter>)>) {
-        if let Some((peer, filters)) = routes {
-            self.broker.remove_routes(&peer, &filters);
+    fn offer_held(&mut self, HeldPublish { message, tickets, .. }: &HeldPublish) {
+        if let Some(ticket) = tickets.first() {
+            self.offer_to_stored(message, ticket);
+        }
+        for ticket in tickets {
+            let waker = ticket.answer(RemoteOutcome::NoMatch);
+            self.shard.wake_later(waker);
         }
     }
 }

@@ -23,7 +23,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::broker::peers::Peers;
-use crate::broker::peers::adoption::holding::Mourned;
+use crate::broker::peers::adoption::holding::{HeldPublishes, Mourned};
 use crate::broker::peers::adoption::taking::Taking;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
@@ -48,9 +48,7 @@ struct State {
     map: Option<Arc<SlotMap>>,
     /// Those whose routes and messages are kept.
     mourned: BTreeMap<BootId, Mourned>,
-    /// Bytes of all messages that are held, and how many they are.
-    bytes: usize,
-    messages: usize,
+    held: HeldPublishes,
     /// Who died, and has not been looked at.
     news: BTreeSet<BootId>,
     /// What each broker, this one included, last said of each dead one: epoch and version.
@@ -74,8 +72,8 @@ impl Adoptions {
     #[must_use]
     pub fn counts(&self) -> AdoptionCounts {
         let state = self.state.lock();
-        let (mourned, held, held_bytes) = (state.mourned.len(), state.messages, state.bytes);
-        AdoptionCounts { mourned, held, held_bytes }
+        let (held, held_bytes) = (state.held.len(), state.held.bytes());
+        AdoptionCounts { mourned: state.mourned.len(), held, held_bytes }
     }
 
     /// Whether messages for the dead are kept.
@@ -196,9 +194,7 @@ impl Turn<'_> {
             std::mem::replace(&mut *state, State { task, ..State::default() })
         };
         adoptions.is_mourning.store(false, Ordering::Release);
-        for mourned in former.mourned.into_values() {
-            self.give_up(mourned.into_publishes());
-        }
+        self.give_up(former.held.into_all());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::peers::forward::Errand;
+use crate::broker::peers::peer::Peer;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::{PublishOutcome, Refusal, delivery, manner, wanted};
 use crate::broker::routes::FanoutTarget;
@@ -26,7 +27,9 @@ impl Turn<'_> {
             self.shard.wake_later(waker);
         }
         let mut kept = Some(Arc::clone(message));
-        for target in fanout.peers.iter().filter(|target| adopts(&target.peer)) {
+        // Who is dead has none any more, or what is held is for those.
+        let takes = |peer: &Peer| adopts(peer) && !peer.lane().is_closed();
+        for target in fanout.peers.iter().filter(|target| takes(&target.peer)) {
             let qos = message.qos.min(target.qos);
             if qos > QoS::AtMostOnce {
                 let errand = Errand::to_subscribers(qos, Whom::Stored);

@@ -33,6 +33,8 @@ pub(super) struct Taking {
     slots: BTreeSet<u16>,
     /// Who is to be looked at.
     queue: VecDeque<BootId>,
+    /// Whether it is known of all of them that nothing is left.
+    is_complete: bool,
     job: Option<Job>,
     /// Slots of which nothing is left of a dead broker.
     done: BTreeMap<BootId, BTreeSet<u16>>,
@@ -44,6 +46,8 @@ struct Job {
     slots: BTreeSet<u16>,
     token: Token,
     step: Step,
+    /// Sessions that were taken.
+    count: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -63,12 +67,20 @@ impl Taking {
             return;
         }
         self.epoch = map.epoch();
+        self.is_complete = false;
         self.slots = Slot::all()
             .filter(|slot| map.owner(*slot) == Some(me))
             .filter_map(|slot| u16::try_from(slot.index()).ok())
             .collect();
         self.queue = map.dead().collect();
         self.done.retain(|dead, _| map.is_dead(*dead));
+    }
+
+    /// Everybody is told when nothing is left of the slots that are ours by now.
+    fn finish_job(&mut self) {
+        let Some(job) = self.job.take() else { return };
+        self.done.entry(job.dead).or_default().extend(job.slots);
+        self.queue.push_front(job.dead);
     }
 
     /// The slots of which something may be left.
@@ -81,13 +93,13 @@ impl Taking {
 }
 
 impl Job {
-    fn operation(&self) -> Operation {
+    fn operation(&self, durable: &Durable) -> Operation {
         match self.step {
             Step::Fence => Operation::DeclareDead(OwnerId(self.dead.0)),
             Step::Take => Operation::TakeSessions {
                 former: Some(OwnerId(self.dead.0)),
                 slots: Slots::Only(self.slots.iter().copied().collect()),
-                epoch: claim_of(self.token),
+                epoch: durable.epoch_of(self.token),
                 limit: PAGE_MAX,
             },
             Step::Read(after) => Operation::ListSessions { after, limit: PAGE_MAX },
@@ -108,7 +120,7 @@ impl Turn<'_> {
             taking.queue.extend(std::mem::take(&mut state.news));
             state.map.clone()
         };
-        let Some(map) = map else { return };
+        let Some(map) = map.filter(|_| durable.is_registered()) else { return };
         taking.follow(&map, peers.boot_id());
         loop {
             if !taking.is_asked && !self.ask_store(peers, durable, taking, waker) {
@@ -122,6 +134,10 @@ impl Turn<'_> {
                 Err(_said_by_the_store) => {
                     self.shard.counters.store_batches_failed.increment();
                     taking.again_at = Some(self.now.plus_millis(PAUSE_MILLIS));
+                    if let Some(job) = &mut taking.job {
+                        // It may have been done all the same.
+                        job.count = job.count.max(1);
+                    }
                 }
             }
         }
@@ -146,7 +162,7 @@ impl Turn<'_> {
         let batch = Batch {
             owner: durable.owner(),
             now_millis: durable.unix_millis(self.now),
-            operations: vec![job.operation()],
+            operations: vec![job.operation(durable)],
         };
         let door = taking.door.get_or_insert_with(|| durable.store().submitter());
         match door.submit(batch) {
@@ -168,8 +184,11 @@ impl Turn<'_> {
                 continue;
             }
             let token = self.draw_token(peers);
-            taking.job = Some(Job { dead, slots, token, step: Step::Fence });
+            taking.job = Some(Job { dead, slots, token, step: Step::Fence, count: 0 });
             return true;
+        }
+        if !std::mem::replace(&mut taking.is_complete, true) {
+            self.note_sessions_taken(peers, taking.epoch);
         }
         false
     }
@@ -179,22 +198,21 @@ impl Turn<'_> {
         match (job.step, done.replies.into_iter().next()) {
             (Step::Fence, _) => job.step = Step::Take,
             (Step::Take, Some(Reply::Count(count))) => {
-                if count < PAGE_MAX {
+                job.count = job.count.saturating_add(count);
+                if job.count == 0 {
+                    taking.finish_job();
+                } else if count < PAGE_MAX {
                     job.step = Step::Read(None);
                 }
             }
             (Step::Read(_), Some(Reply::Sessions(page))) => {
-                let claim = claim_of(job.token);
+                let claim = durable.epoch_of(job.token);
                 for record in page.iter().filter(|record| record.session.epoch == claim) {
                     self.adopt_session(peers, durable, record, job.token);
                 }
                 match page.last().filter(|_| page.len() >= PAGE_MAX as usize) {
                     Some(last) => job.step = Step::Read(Some(last.session.id)),
-                    None => {
-                        let Some(job) = taking.job.take() else { return };
-                        taking.done.entry(job.dead).or_default().extend(job.slots);
-                        taking.queue.push_front(job.dead);
-                    }
+                    None => taking.finish_job(),
                 }
             }
             (Step::Take | Step::Read(_), _) => debug_assert!(false, "the store answers otherwise"),
@@ -229,11 +247,6 @@ impl Turn<'_> {
             self.tell(peer, &ControlFrame::Adopted(adopted));
         }
     }
-}
-
-fn claim_of(token: Token) -> crate::ports::store::Epoch {
-    let Token { era, epoch, counter } = token;
-    crate::ports::store::Epoch { era, slots: epoch, counter }
 }
 
 /// Sessions taken, and read, at a time.

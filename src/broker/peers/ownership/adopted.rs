@@ -7,6 +7,16 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::Token;
 
 impl Turn<'_> {
+    /// By the slot map of `epoch` all Sessions of the dead that belong here have been taken.
+    pub(in crate::broker::peers) fn note_sessions_taken(&mut self, peers: &Peers, epoch: i64) {
+        self.own(peers, |state| {
+            if state.coordinator.epoch() == epoch {
+                let tellings = state.coordinator.await_store(false);
+                state.outbox.extend(tellings);
+            }
+        });
+    }
+
     /// A token by which this broker, which coordinates their slots, takes Sessions.
     pub(in crate::broker::peers) fn draw_token(&mut self, peers: &Peers) -> Token {
         self.own(peers, |state| state.coordinator.draw_token())
