@@ -367,7 +367,7 @@ impl Turn<'_> {
             Claimed::Parked(former) => {
                 // It should have gone with its token; what has come is later.
                 self.broker.timers().cancel(&client_id, former.times());
-                self.end_session(*former.client);
+                self.abandon_session(*former.client);
                 self.park_moved(client);
             }
             Claimed::Waiting(claim, owner) => {
@@ -376,12 +376,12 @@ impl Turn<'_> {
                 let granted = self.broker.registry().withdraw(&client_id, &claim);
                 debug_assert!(granted.is_none(), "the owner has had no turn in between");
                 self.shard.counters.sessions_lost_on_arrival.increment();
-                self.end_session(*client);
+                self.abandon_session(*client);
             }
             Claimed::Full => {
                 // Room was set aside, unless it was refused in the same instant.
                 self.shard.counters.sessions_lost_on_arrival.increment();
-                self.end_session(*client);
+                self.abandon_session(*client);
             }
         }
     }
