@@ -98,7 +98,10 @@ impl Adoptions {
         }
         state.map = Some(Arc::clone(map));
         let State { heard, mourned, .. } = &mut *state;
-        heard.retain(|(dead, _), _| map.is_dead(*dead) || mourned.contains_key(dead));
+        heard.retain(|(dead, _), said| {
+            // What was said by a later map counts when that comes.
+            said.0 > map.epoch() || map.is_dead(*dead) || mourned.contains_key(dead)
+        });
         state.task.clone()
     }
 
