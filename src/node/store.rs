@@ -96,12 +96,11 @@ fn draw_owner() -> OwnerId {
     OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()))
 }
 
-/// What a broker of a cluster does not keep, or not in every case.
+/// What a broker of a cluster keeps where.
 fn tell_what_is_kept(config: &Config, database: &PostgresOptions) {
-    tracing::warn!(
+    tracing::info!(
         "PostgreSQL at {} keeps Sessions and queues of this cluster, and {}; retained messages are in \
-         memory, and what is published between the death of a broker and the return of a client to \
-         another one does not come to that client",
+         memory",
         database.place(),
         activity::kept_in_database(config),
     );

@@ -29,7 +29,9 @@ impl Turn<'_> {
         let Frames { peer, mut outcomes } = frames;
         if !is_stored {
             let refused = Fate::Refused(ReasonCode::ServerBusy);
-            outcomes.iter_mut().for_each(|outcome| outcome.fate = refused.clone());
+            for outcome in &mut outcomes {
+                outcome.fate = refused.clone();
+            }
         }
         for part in outcomes.chunks(ENTRIES_MAX) {
             self.tell(&peer, &ControlFrame::Done(part.to_vec()));

@@ -125,9 +125,9 @@ mod tests {
         }
     }
 
-    fn registered(number: u64) -> Result<Done, StoreError> {
+    fn registered(number: u64) -> Done {
         let registered = Registered { number, era: 3 };
-        Ok(Done { replies: vec![Reply::Registered(registered)], ..Done::default() })
+        Done { replies: vec![Reply::Registered(registered)], ..Done::default() }
     }
 
     /// The owners that were made known so far.
@@ -148,7 +148,7 @@ mod tests {
         poll(0, home);
         assert_eq!(owners(&store), [1]);
         durable.begin_life(OwnerId(2));
-        store.0.lock().answers.push_back(registered(7));
+        store.0.lock().answers.push_back(Ok(registered(7)));
         poll(1, home);
         assert!(!durable.is_registered(), "it was the former life that was made known");
         poll(3, home);
@@ -157,7 +157,7 @@ mod tests {
         poll(3, home);
         assert_eq!(owners(&store), [1, 2], "a store in trouble is left alone for a while");
         poll(5, home);
-        store.0.lock().answers.push_back(registered(8));
+        store.0.lock().answers.push_back(Ok(registered(8)));
         poll(5, home);
         poll(9, home);
         assert_eq!(owners(&store), [1, 2, 2]);
