@@ -295,7 +295,7 @@ impl Turn<'_> {
         let wake = peer.lane().close();
         self.shard.wake_later(wake);
         let filters = peer.interest().lock().clear();
-        let filters = if is_mourned { self.keep_routes(peers, &peer, filters) } else { filters };
+        let filters = if is_mourned { Self::keep_routes(peers, &peer, filters) } else { filters };
         self.broker.remove_routes(&peer, &filters);
         let mut wakes = Vec::new();
         peers.interest.leave(boot_id, &mut wakes);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::peers::Peers;
+use crate::broker::peers::adoption::Adoptions;
 use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::publish::{LastRoute, PublishOutcome, outcome_of};
 use crate::broker::routes::Fanout;
@@ -15,7 +16,7 @@ impl Turn<'_> {
     /// Whether messages for the dead are held.
     #[inline]
     pub(super) fn is_mourning(&self) -> bool {
-        self.broker.peers().map(Peers::adoptions).is_some_and(|one| one.is_mourning())
+        self.broker.peers().map(Peers::adoptions).is_some_and(Adoptions::is_mourning)
     }
 
     /// Sessions that are not stored get it now; the stored ones, here and elsewhere, behind what is

@@ -520,7 +520,8 @@ impl ClusterTask {
         if !self.is_up || !is_in_map || self.phase.borrow().takes_clients() {
             return;
         }
-        if self.is_unknown_to_store() {
+        let has_store = self.registrar.is_some();
+        if self.is_unknown_to_store() || has_store && !peers.adoptions().is_settled(peers) {
             return;
         }
         peers.set_admitting(true);

@@ -23,6 +23,7 @@ pub(super) enum Phase {
     Online,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn, or told, by itself")]
 pub(super) struct SimClient {
     pub(super) number: usize,
     pub(super) phase: Phase,

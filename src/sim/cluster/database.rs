@@ -229,7 +229,9 @@ impl Database {
         }
         for operation in &mut batch.operations {
             if let Operation::Enqueue { pointers, .. } = operation {
-                pointers.iter_mut().for_each(|pointer| pointer.may_repeat = false);
+                for pointer in pointers {
+                    pointer.may_repeat = false;
+                }
             }
         }
     }

@@ -91,7 +91,7 @@ impl Plan {
         let brokers = plan.brokers.max(3);
         let database_latency_millis = chance.pick(&[0, 2, 10, 60]);
         let fault_millis = plan.fault_millis.map(|millis| millis.max(1_000));
-        Self { kinds, brokers, database_latency_millis, fault_millis, ..plan }
+        Self { brokers, fault_millis, kinds, database_latency_millis, ..plan }
     }
 
     pub(super) fn draw(chance: &mut Chance) -> Self {

@@ -376,7 +376,9 @@ impl Process {
     fn admit_when_mapped(&mut self) {
         let own = self.peers().boot_id();
         let is_in_map = self.membership.slots().is_some_and(|map| map.is_member(own));
-        let is_known = self.registrar.as_ref().is_none_or(Registrar::is_done);
+        let is_known = self.registrar.as_ref().is_none_or(|registrar| {
+            registrar.is_done() && self.peers().adoptions().is_settled(self.peers())
+        });
         if !self.is_up || !is_in_map || !is_known || self.is_joined {
             return;
         }

@@ -149,7 +149,6 @@ impl Turn<'_> {
     /// Keeps the routes to a dead broker but for those of Shared Subscriptions. The others, which are
     /// to be removed.
     pub(in crate::broker::peers) fn keep_routes(
-        &mut self,
         peers: &Peers,
         peer: &Peer,
         filters: Vec<TopicFilter>,

@@ -76,6 +76,14 @@ impl Adoptions {
         AdoptionCounts { mourned: state.mourned.len(), held, held_bytes }
     }
 
+    /// Whether everybody has the Sessions of all that are dead: a broker that joins knows nothing of what
+    /// their clients want, and takes no publishes before that.
+    #[must_use]
+    pub fn is_settled(&self, peers: &Peers) -> bool {
+        let Some(map) = self.state.lock().map.clone() else { return false };
+        map.dead().all(|dead| self.is_adopted(peers, dead))
+    }
+
     /// Whether messages for the dead are kept.
     #[inline]
     pub(crate) fn is_mourning(&self) -> bool {
@@ -90,7 +98,10 @@ impl Adoptions {
         }
         state.map = Some(Arc::clone(map));
         let State { heard, mourned, .. } = &mut *state;
-        heard.retain(|(dead, _), _| map.is_dead(*dead) || mourned.contains_key(dead));
+        heard.retain(|(dead, _), said| {
+            // What was said by a later map counts when that comes.
+            said.0 > map.epoch() || map.is_dead(*dead) || mourned.contains_key(dead)
+        });
         state.task.clone()
     }
 

@@ -96,19 +96,15 @@ impl World {
         let extra = self.chance.pick(&[20, 100, 700]);
         let often = self.chance.pick(&[2, 10]);
         let Some(database) = &mut self.database else { return };
-        let what = match fault {
-            Fault::DatabaseDown => {
-                database.down_until = until;
-                "outages of the database"
-            }
-            Fault::DatabaseSlow => {
-                database.slow = (until, extra);
-                "database slow"
-            }
-            _ => {
-                database.doubtful = (until, often);
-                "commits in doubt"
-            }
+        let what = if fault == Fault::DatabaseDown {
+            database.down_until = until;
+            "outages of the database"
+        } else if fault == Fault::DatabaseSlow {
+            database.slow = (until, extra);
+            "database slow"
+        } else {
+            database.doubtful = (until, often);
+            "commits in doubt"
         };
         self.count(what);
     }
