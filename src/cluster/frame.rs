@@ -130,10 +130,25 @@ pub struct PublishFrame {
     pub version: Option<Version>,
     /// Whether it goes to ordinary Subscriptions.
     pub is_for_subscribers: bool,
+    /// Of which Sessions.
+    pub whom: Whom,
     /// The Shared Subscriptions of which one member here gets it.
     pub groups: SmallVec<[TopicFilter; 1]>,
     /// Tells it from all others in the cluster; 0 for QoS 0, and for one that has none.
     pub message_id: u64,
+}
+
+/// Which Sessions a message for ordinary Subscriptions goes to. (Any but the first from version 3 of
+/// the wire on.)
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Whom {
+    /// All that want it.
+    #[default]
+    Everybody,
+    /// Those that are stored: the others have had it, or will not get it.
+    Stored,
+    /// Those that are not stored: the others get it in another frame.
+    Unstored,
 }
 
 /// A frame of the control stream.
@@ -258,6 +273,9 @@ pub enum ControlFrame {
     },
     /// I go by this slot map.
     Slots(SlotRecord),
+    /// I have taken all stored Sessions of a broker that is dead, as far as I coordinate their slots;
+    /// also when there were none. (From version 3 of the wire on.)
+    Adopted(Adopted),
     /// Your [`Self::Ping`] shows something else than I have: tell me all again.
     InterestWanted,
     /// I am ready for more of the Session that you hand over for this claim: the first time after
@@ -284,6 +302,17 @@ pub enum ControlFrame {
         /// The last sequence number of the data stream to you.
         data: u64,
     },
+}
+
+/// What one broker has taken over of one that is dead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Adopted {
+    /// Whose Sessions they were.
+    pub dead: BootId,
+    /// Of the slot map by which the sender coordinates.
+    pub epoch: i64,
+    /// Of the sender's interest, in which theirs is.
+    pub version: u64,
 }
 
 /// A question for what another broker has of the topics.

@@ -204,6 +204,8 @@ pub enum Notice {
     Disconnect(ReasonCode),
     /// The connection and the Session are to end with this Reason Code.
     EndSession(ReasonCode),
+    /// The same here; what is stored of the Session stays for whoever takes it.
+    LetGo(ReasonCode),
 }
 
 /// What [`Mailbox::take`] found beside deliveries.
@@ -244,6 +246,8 @@ struct State {
     /// Bytes of the budget that this mailbox may use up.
     leased: u64,
     owner: Owner,
+    /// Whether the Session is over, and not only gone from here.
+    has_ended: bool,
     notice: Option<Notice>,
     full_since: Option<Tick>,
     dropped: u64,
@@ -465,6 +469,45 @@ impl Mailbox {
         Pushed::Stored(Place { session, sequence })
     }
 
+    /// Whether the Session is over: nobody will miss what does not come to it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(&*self.content.lock(), Content::Open(state) if state.has_ended)
+    }
+
+    /// Whether the store has answered for all that was told to it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let mut content = self.content.lock();
+        content.open().places.as_ref().is_none_or(|places| places.are_settled())
+    }
+
+    /// Offers a message that the store may know already: it is left to the store, and comes back from
+    /// there if it is new. Nothing gives way for it.
+    pub fn offer_again(&self, delivery: &Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        let mut content = self.content.lock();
+        let state = content.open();
+        if matches!(state.owner, Owner::Gone) {
+            return Offer::NotKept;
+        }
+        if !self.has_room(state, bytes) {
+            state.full_since.get_or_insert(now);
+            return Offer::Full;
+        }
+        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
+        else {
+            return Offer::NotKept;
+        };
+        let sequence = places.give_again(bytes);
+        if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
+            self.note_recent(state, delivery, now);
+        }
+        state.charge(bytes);
+        state.leave_out(sequence, bytes);
+        Offer::Stored(Place { session, sequence })
+    }
+
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
     /// take something now.
     pub fn confirm(&self, sequence: u64) -> Option<Waker> {
@@ -479,7 +522,9 @@ impl Mailbox {
     pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
         let mut content = self.content.lock();
         let state = content.open();
-        state.places.as_mut()?.settle(sequence);
+        let places = state.places.as_mut()?;
+        places.settle(sequence);
+        places.forget_again(sequence);
         let queue = &mut state.at_least_once;
         if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
             queue.remove(at);
@@ -519,7 +564,13 @@ impl Mailbox {
             }
             refilled.push_back(delivery);
         }
-        places.note_read(last.unwrap_or(page.below - 1));
+        let last = last.unwrap_or(page.below - 1);
+        places.note_read(last);
+        let is_there = |place| refilled.iter().any(|one: &Delivery| one.sequence == place);
+        for bytes in places.settle_again(last, is_there) {
+            state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
+            state.discharge(1, bytes);
+        }
         for delivery in refilled {
             let bytes = delivery.message.charged_bytes();
             // What another process left was counted, but nobody knew its bytes.
@@ -768,6 +819,7 @@ impl Mailbox {
         let state = content.open();
         state.owner = Owner::Gone;
         state.recent = None;
+        state.has_ended = true;
         let shared = state.drain_shared();
         state.at_least_once = VecDeque::new();
         state.at_most_once = VecDeque::new();
@@ -778,14 +830,15 @@ impl Mailbox {
         shared
     }
 
-    /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
+    /// The Session goes to another broker: nothing is accepted any more. Returns what waits, in its
     /// order, and what was taken lately.
     #[must_use]
     pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;
-        let recent = state.recent.take().map_or_else(Vec::new, |recent| recent.take(now));
+        // Of what the store has not answered for it may not have taken some.
+        let recent = if state.places.is_none() { state.take_recent(now) } else { Vec::new() };
         let queue = std::mem::take(&mut state.at_least_once);
         state.at_most_once = VecDeque::new();
         state.messages = 0;
@@ -793,6 +846,25 @@ impl Mailbox {
         state.qos0_bytes = 0;
         self.give_lease_back_when_empty(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
+    }
+
+    /// What was taken lately, of a Session that is stored and has gone: once the store has answered for
+    /// all of it.
+    #[must_use]
+    pub fn take_recent(&self, now: Tick) -> Vec<Recalled> {
+        self.content.lock().open().take_recent(now)
+    }
+
+    /// What the Session took lately where it was before.
+    pub fn recall(&self, recent: Vec<Recalled>) {
+        self.content.lock().open().recall(recent, &self.budget);
+    }
+
+    /// The store did not take a message: it may come again.
+    pub fn unlearn(&self, message: MessageId) {
+        if let Some(recent) = &mut self.content.lock().open().recent {
+            recent.forget(message);
+        }
     }
 
     /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was
@@ -827,10 +899,7 @@ impl Mailbox {
             }
         }
         state.moved = (!moved.is_empty()).then(|| Box::new(moved));
-        if !recent.is_empty() {
-            let forgotten = state.recent.get_or_insert_default().recall(recent);
-            self.budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
-        }
+        state.recall(recent, &self.budget);
     }
 
     /// Nothing that came with the Session is on its way here by any other way.
@@ -953,6 +1022,7 @@ impl State {
             qos0_bytes: 0,
             leased: 0,
             owner,
+            has_ended: false,
             notice: None,
             full_since: None,
             dropped,
@@ -968,7 +1038,7 @@ impl State {
         let is_empty = self.at_least_once.is_empty() && self.at_most_once.is_empty();
         let is_charged = self.messages > 0 || self.bytes > 0 || self.leased > 0;
         let is_marked = self.notice.is_some() || self.full_since.is_some() || self.moved.is_some();
-        let is_known = self.places.is_some() || self.recent.is_some();
+        let is_known = self.places.is_some() || self.recent.is_some() || self.has_ended;
         is_empty && !is_charged && !is_marked && !is_known
     }
 
@@ -981,6 +1051,17 @@ impl State {
     fn knows(&self, id: MessageId, may_be_recent: bool) -> bool {
         let has_moved = self.moved.as_ref().is_some_and(|moved| moved.contains(&id));
         has_moved || may_be_recent && self.recent.as_ref().is_some_and(|recent| recent.knows(id))
+    }
+
+    fn take_recent(&mut self, now: Tick) -> Vec<Recalled> {
+        self.recent.take().map_or_else(Vec::new, |recent| recent.take(now))
+    }
+
+    fn recall(&mut self, recent: Vec<Recalled>, budget: &QueueBudget) {
+        if !recent.is_empty() {
+            let forgotten = self.recent.get_or_insert_default().recall(recent);
+            budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+        }
     }
 
     fn take_order(&mut self) -> u64 {
@@ -1030,8 +1111,8 @@ impl State {
     fn notify(&mut self, notice: Notice) -> Option<Waker> {
         let stands = match self.notice {
             None => false,
-            Some(Notice::EndSession(_)) => true,
-            Some(_) => !matches!(notice, Notice::EndSession(_)),
+            Some(Notice::EndSession(_) | Notice::LetGo(_)) => true,
+            Some(_) => !matches!(notice, Notice::EndSession(_) | Notice::LetGo(_)),
         };
         if !stands {
             self.notice = Some(notice);

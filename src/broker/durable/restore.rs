@@ -40,29 +40,62 @@ impl Turn<'_> {
         durable: &Durable,
         record: &SessionRecord,
     ) -> Result<(), NotRestored> {
-        if record.life.expiry_interval_secs == 0 && record.will.is_none() {
+        // Wills of a cluster are published by those who keep them in memory.
+        let will = record.will.as_deref().filter(|_| self.broker.peers().is_none());
+        if record.life.expiry_interval_secs == 0 && will.is_none() {
             // It was to end with its connection, which ended with the broker.
             self.keep(Operation::EndSession(record.session));
             return Ok(());
         }
-        let client = self.restored_client(durable, record);
+        let mut client = Box::new(self.restored_client(durable, record));
+        if will.is_none() {
+            client.will = None;
+        }
         let expires_at = self.restored_end(durable, record);
-        let will_at =
-            record.will.as_deref().map(|will| self.restored_will_at(durable, record, will));
+        let will_at = will.map(|will| self.restored_will_at(durable, record, will));
         let client_id = Arc::clone(&record.client_id);
         let mailbox = Arc::clone(client.session.mailbox());
-        let parked = Parked { client: Box::new(client), expires_at, will_at };
+        let parked = Parked { client, expires_at, will_at };
         let times = parked.times();
         if !self.broker.registry.restore(&client_id, Box::new(parked)) {
             return Err(NotRestored::TooManySessions);
         }
         self.broker.timers.schedule(&client_id, times);
-        let subscriber = Destination::Mailbox(mailbox);
+        let _version = self.announce_restored(&mailbox, record);
+        Ok(())
+    }
+
+    /// A Session as the store has it, for the connection that has asked for it; nothing when its time
+    /// is over. What is published from here on comes to it, and from the version on that is returned
+    /// what is published anywhere.
+    pub(crate) fn bring_back(&mut self, record: &SessionRecord) -> Option<(Box<Client>, u64)> {
+        let durable = self.broker.durable().map(Arc::clone)?;
+        let is_over = record.life.expires_at_millis.is_some_and(|at| durable.tick(at) <= self.now);
+        if is_over || record.life.expiry_interval_secs == 0 {
+            self.keep(Operation::EndSession(record.session));
+            return None;
+        }
+        let mut client = self.restored_client(&durable, record);
+        // Another broker has it, and published it unless its client is back in time.
+        client.will = None;
+        let version = self.announce_restored(client.session.mailbox(), record);
+        Some((Box::new(client), version))
+    }
+
+    /// Tells the index what a Session subscribes to, and other brokers. The version of our interest
+    /// that they are to apply.
+    fn announce_restored(&mut self, mailbox: &Arc<Mailbox>, record: &SessionRecord) -> u64 {
+        let subscriber = Destination::Mailbox(Arc::clone(mailbox));
         self.change_index(&record.subscriptions, |index, subscription| {
             let StoredSubscription { filter, options, id } = subscription;
             let _new = index.subscribe(&subscriber, filter, *options, *id);
         });
-        Ok(())
+        let Some(peers) = self.broker.peers() else { return 0 };
+        let wanted = record.subscriptions.iter().map(|one| (&one.filter, one.options.qos));
+        let mut wakes = Vec::new();
+        let version = peers.interest().add(wanted, &mut wakes);
+        self.shard.wake_each(wakes);
+        version
     }
 
     fn restored_client(&self, durable: &Durable, record: &SessionRecord) -> Client {
@@ -89,8 +122,11 @@ impl Turn<'_> {
             Arc::clone(&self.broker.queue_budget),
         );
         let in_flight_max = usize::from(u16::MAX);
-        let mailbox =
+        let mut mailbox =
             mailbox.stored(record.session, record.next_sequence, record.queue, in_flight_max);
+        if self.broker.peers().is_some() {
+            mailbox = mailbox.recalling();
+        }
         let mut session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
         let mut serial = 0;
         for StoredSubscription { filter, options, id } in &record.subscriptions {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
@@ -207,7 +208,7 @@ impl Turn<'_> {
         peers: &Peers,
         message: &Arc<Message>,
         left_out: &LeftOut,
-        ticket: &PublishTicket,
+        ticket: &Arc<PublishTicket>,
     ) {
         let is_for_subscribers = left_out.is_for_subscribers;
         if let Some(version) = left_out.version {
@@ -216,6 +217,7 @@ impl Turn<'_> {
         let receivers = (is_for_subscribers, &[][..]);
         let (mut last, mut moved) = (None, Vec::new());
         let outcome = self.publish_from_peer(Arc::clone(message), receivers, &mut last, &mut moved);
+        self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
         if let PublishOutcome::Refused(refusal) = outcome {
             ticket.expect_another();
             let refused = RemoteOutcome::Refused(refusal.reason_code());

@@ -4,6 +4,7 @@
 use std::slice;
 use std::sync::Arc;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::forward::Errand;
 use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
@@ -56,13 +57,16 @@ impl Turn<'_> {
         RemoteOutcome::Enqueued
     }
 
-    /// A peer is dead: what its clients had they have lost with it; what members of Shared
-    /// Subscriptions there were to have goes to others.
+    /// A peer is dead: what its clients had they have lost with it, unless they are stored; what
+    /// members of Shared Subscriptions there were to have goes to others.
     pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
-        for unanswered in peer.take_unanswered() {
+        for mut unanswered in peer.take_unanswered() {
             if let Some(shared) = &unanswered.shared {
                 let ticket = &unanswered.ticket;
                 self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
+            }
+            if self.hold_unanswered(peer, &mut unanswered) {
+                continue;
             }
             let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
             self.shard.wake_later(waker);
@@ -150,7 +154,7 @@ impl Turn<'_> {
         &mut self,
         message: &Arc<Message>,
         target: &FanoutTarget,
-        ticket: &PublishTicket,
+        ticket: &Arc<PublishTicket>,
     ) -> Option<bool> {
         let qos = message.qos.min(target.qos);
         if qos == QoS::AtMostOnce {
@@ -165,6 +169,7 @@ impl Turn<'_> {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+                self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
             }
             Commit::Closed(_) => return None,
         }

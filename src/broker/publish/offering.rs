@@ -67,7 +67,7 @@ impl Turn<'_> {
 
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
 #[inline]
-pub(super) fn wanted<'a>(
+pub(crate) fn wanted<'a>(
     target: &'a FanoutTarget,
     message: &Message,
 ) -> Option<(&'a FanoutTarget, QoS)> {

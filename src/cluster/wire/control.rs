@@ -4,8 +4,8 @@
 use bytes::BytesMut;
 
 use crate::cluster::frame::{
-    Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry, Outcome,
-    PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
+    Adopted, Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry,
+    Outcome, PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
 };
 use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::wire::WireError;
@@ -108,6 +108,11 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.i64(record.mzxid);
             sink.bytes(&record.content);
         }
+        ControlFrame::Adopted(adopted) => {
+            sink.boot_id(adopted.dead);
+            sink.i64(adopted.epoch);
+            sink.u64(adopted.version);
+        }
         ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
             sink.u64(*claim);
         }
@@ -200,6 +205,11 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             mzxid: reader.i64()?,
             content: reader.rest(),
         }),
+        ADOPTED => ControlFrame::Adopted(Adopted {
+            dead: reader.boot_id()?,
+            epoch: reader.i64()?,
+            version: reader.u64()?,
+        }),
         HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
         HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
         MARK_WANTED => ControlFrame::MarkWanted { mark: reader.u64()? },
@@ -239,6 +249,7 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::InterestWanted => INTEREST_WANTED,
         ControlFrame::SlotsWanted { .. } => SLOTS_WANTED,
         ControlFrame::Slots(_) => SLOTS,
+        ControlFrame::Adopted(_) => ADOPTED,
         ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
         ControlFrame::HandoverDeclined { .. } => HANDOVER_DECLINED,
         ControlFrame::MarkWanted { .. } => MARK_WANTED,
@@ -423,6 +434,7 @@ const DIGESTS_WANTED: u8 = 42;
 const DIGESTS: u8 = 43;
 const SLOTS_WANTED: u8 = 44;
 const SLOTS: u8 = 45;
+const ADOPTED: u8 = 46;
 
 const HERE: u8 = 0;
 const COMING: u8 = 1;

@@ -16,6 +16,8 @@ pub(super) struct Places {
     behind: Option<Behind>,
     /// Places behind, by runs (first to last), that the store gave up and may have all the same.
     doubtful: BTreeMap<u64, u64>,
+    /// Given to messages that the store may know already, with their bytes: they are not there then.
+    again: BTreeMap<u64, usize>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
 }
@@ -41,8 +43,8 @@ pub struct PageWanted {
 impl Places {
     /// Of a queue that is empty, in which `next` is the first place.
     pub(super) fn new(next: u64) -> Self {
-        let (pending, doubtful) = (VecDeque::new(), BTreeMap::new());
-        Self { next, pending, behind: None, doubtful, repeat_below: 0 }
+        let (pending, doubtful, again) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        Self { next, pending, behind: None, doubtful, again, repeat_below: 0 }
     }
 
     /// Of a queue that another process left, from `first` to before `next`; the client may have been
@@ -63,6 +65,29 @@ impl Places {
         place
     }
 
+    /// The same for a message of `bytes` bytes that may not come to be there.
+    pub(super) fn give_again(&mut self, bytes: usize) -> u64 {
+        let place = self.give();
+        self.again.insert(place, bytes);
+        place
+    }
+
+    /// Nothing is at `place`.
+    pub(super) fn forget_again(&mut self, place: u64) {
+        self.again.remove(&place);
+    }
+
+    /// All up to `last` has been read, and only `read` is there. The bytes of each message that is not
+    /// there because the store knew it.
+    pub(super) fn settle_again(&mut self, last: u64, read: impl Fn(u64) -> bool) -> Vec<usize> {
+        if self.again.is_empty() {
+            return Vec::new();
+        }
+        let behind = self.again.split_off(&last.saturating_add(1));
+        let settled = std::mem::replace(&mut self.again, behind);
+        settled.into_iter().filter(|(place, _)| !read(*place)).map(|(_, bytes)| bytes).collect()
+    }
+
     /// The store has answered for `place`.
     pub(super) fn settle(&mut self, place: u64) {
         if let Ok(at) = self.pending.binary_search(&place) {
@@ -76,6 +101,11 @@ impl Places {
     /// Whether `place`, and all before it, are certain.
     pub(super) fn is_certain(&self, place: u64) -> bool {
         self.pending.front().is_none_or(|first| place < *first)
+    }
+
+    /// Whether the store has answered for all of them.
+    pub(super) fn are_settled(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Whether there are places that are not in memory.

@@ -29,6 +29,7 @@ mod shared;
 mod slow_readers;
 mod start_errors;
 mod starting;
+mod stored;
 mod storm;
 mod wills;
 mod wiped;
