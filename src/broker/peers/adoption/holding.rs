@@ -19,9 +19,9 @@ use crate::ports::message::{Message, MessageId};
 
 /// A dead broker whose Sessions not everybody has taken.
 pub(super) struct Mourned {
-    peer: Arc<Peer>,
+    pub(super) peer: Arc<Peer>,
     /// What its clients wanted: its routes.
-    filters: Vec<TopicFilter>,
+    pub(super) filters: Vec<TopicFilter>,
 }
 
 /// Messages that are held, in the order of their identifiers: that in which each publisher sent them.

@@ -205,6 +205,9 @@ impl Turn<'_> {
             std::mem::replace(&mut *state, State { task, ..State::default() })
         };
         adoptions.is_mourning.store(false, Ordering::Release);
+        for Mourned { peer, filters } in former.mourned.into_values() {
+            self.broker.remove_routes(&peer, &filters);
+        }
         self.give_up(former.held.into_all());
     }
 }
