@@ -94,11 +94,11 @@ impl Ledger {
         self.publications.get(number).copied()
     }
 
-    /// Whether a Session had a Subscription for a message before that was published.
-    pub(super) fn was_subscribed(&self, session: usize, publication: &Publication) -> bool {
+    /// Whether a Session had a Subscription for a message before that was published, and has it still.
+    pub(super) fn is_subscribed_since(&self, session: usize, publication: &Publication) -> bool {
         let of_session = self.subscriptions.iter().filter(|one| one.session == session);
         let mut matching = of_session.filter(|one| matches(one.filter, publication.topic));
-        matching.any(|one| one.from < publication.sent_at)
+        matching.any(|one| one.from < publication.sent_at && one.until == u64::MAX)
     }
 
     /// Whether a Session outlives its broker.

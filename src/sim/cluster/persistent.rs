@@ -76,8 +76,8 @@ impl Ledger {
         let Some(publication) = self.publication(number) else {
             return complaint(Checker::Protocol, "a message that nobody published");
         };
-        // One that subscribed later may get what was held before behind what it got at once.
-        let is_ordered = self.was_subscribed(session, &publication);
+        // One that subscribed later, or anew, may get what was held before behind what it got at once.
+        let is_ordered = self.is_subscribed_since(session, &publication);
         let received = self.received.entry(session).or_default();
         let words = |what: &str| format!("session {session}: {number} {what}: {publication:?}");
         if !received.seen.insert(number) {
