@@ -48,8 +48,6 @@ pub struct Connection {
     heard_at: Tick,
     /// When the first byte of a packet came that is not whole.
     partial_since: Option<Tick>,
-    /// Whether the socket was not to be read when that was last asked.
-    is_put_off: bool,
     throttle: Throttle,
     /// Whether what was read last had something for the store.
     burdens_store: bool,
@@ -117,7 +115,6 @@ impl Connection {
             origin,
             heard_at: now,
             partial_since: None,
-            is_put_off: false,
             throttle: Throttle::new(options.publish_rate_max, now),
             burdens_store: false,
             held: None,
@@ -540,7 +537,7 @@ impl Connection {
         let Stage::Open(client) = &mut self.stage else { return Progress::Idle };
         turn.resend(client, outbox_max);
         if client.waiting.is_some()
-            && let Err(cause) = turn.settle_waiting(client, waker)
+            && let Err(cause) = turn.settle_waiting(client, self.options.publish_hold_millis, waker)
         {
             self.close(turn, cause);
             return Progress::Idle;
@@ -608,7 +605,8 @@ impl Connection {
         Progress::Idle
     }
 
-    /// A deadline may have passed. Read first: what waits in the socket is not late.
+    /// A deadline may have passed. Read first, or ask [`Self::may_read`]: what waits in the socket is
+    /// not late [MQTT-3.1.2-22], and who is not to be read is excused by that.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         if self.patience_ends().is_none_or(|deadline| turn.now < deadline) {
             return;
@@ -628,8 +626,6 @@ impl Connection {
             | Stage::Claiming { .. }
             | Stage::Fetching { .. }
             | Stage::Storing { .. } => self.refuse_late(turn),
-            // What it has said meanwhile is still to be read [MQTT-3.1.2-22].
-            Stage::Open(_) if self.is_put_off => self.excuse(turn.now),
             Stage::Open(_) => {
                 let counters = &turn.shard.counters;
                 let (counter, reason) = match self.partial_since {
@@ -741,12 +737,6 @@ impl Connection {
     ///
     /// It is not; until when, where time is the reason.
     pub fn may_read(&mut self, turn: &mut Turn<'_>) -> Result<(), Option<Tick>> {
-        let may_read = self.weigh_reading(turn);
-        self.is_put_off = may_read.is_err();
-        may_read
-    }
-
-    fn weigh_reading(&mut self, turn: &mut Turn<'_>) -> Result<(), Option<Tick>> {
         if !self.is_reading() {
             return Err(None);
         }

@@ -171,6 +171,9 @@ counters! {
         peer_publishes_dropped,
         /// Messages of QoS 1 and 2 for which there was no room at all on the way to another broker.
         peer_publishes_refused,
+        /// Messages of clients here for which a queue at another broker had no room: their publishers
+        /// were told, or let go.
+        publishes_refused_elsewhere,
         /// QoS 2 messages that came again for those who had not taken them.
         peer_publishes_repeated,
         /// QoS 2 messages that some took and others did not, and of which it was not remembered who:

@@ -9,6 +9,8 @@ use crate::broker::connect::Former;
 use crate::broker::durable::StoredClient;
 use crate::broker::durable::messages::Manner;
 use crate::broker::event::Event;
+use crate::broker::peers::outcomes::Elsewhere;
+use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::peers::waiting::Waiting;
 use crate::broker::permissions::Permissions;
 use crate::broker::registry::{Parked, Released};
@@ -214,8 +216,9 @@ impl Turn<'_> {
         self.keep_parked(&mut client, expires_at, will_at);
         let mailbox = Arc::clone(client.session.mailbox());
         let mut unsent = mailbox.detach();
+        let stays = self.broker.collects_left_behind();
         unsent.retain(|delivery| {
-            let is_taken = self.reroute(delivery, mailbox.key(), Members::Attended);
+            let is_taken = !stays && self.reroute(delivery, mailbox.key(), Members::Attended);
             if is_taken {
                 self.forget_delivery(mailbox.stored_as(), delivery);
             }
@@ -237,9 +240,7 @@ impl Turn<'_> {
         let unsent = client.session.mailbox().close();
         let unacknowledged = client.session.end();
         for delivery in unacknowledged.into_iter().chain(unsent) {
-            if !self.reroute(&delivery, client.session.key(), Members::All) {
-                self.shard.counters.deliveries_dropped.increment();
-            }
+            self.pass_on(&delivery, client.session.key());
         }
     }
 
@@ -257,10 +258,22 @@ impl Turn<'_> {
         });
     }
 
-    /// Does what is left to do with a delivery for a Session that has ended meanwhile, on another
-    /// shard: it goes to another member of its group; for nobody else, it ends with the Session.
+    /// Does what is left to do with a delivery for a Session that has ended, perhaps on another shard:
+    /// it goes to another member of its group, here if there is one; for nobody else, it ends with the
+    /// Session.
     pub(crate) fn pass_on(&mut self, delivery: &Delivery, from: SessionKey) {
-        if delivery.shared_filter().is_some() && !self.reroute(delivery, from, Members::All) {
+        if delivery.shared_filter().is_none() {
+            return;
+        }
+        if self.broker.collects_left_behind() {
+            return self.broker.leave_behind(delivery.clone());
+        }
+        if self.reroute(delivery, from, Members::All) {
+            return;
+        }
+        // Whoever published it has its answer: nobody waits for what comes of it.
+        let ticket = Arc::new(PublishTicket::new(false));
+        if !matches!(self.offer_to_other_brokers(delivery, &ticket), Elsewhere::Sent) {
             self.shard.counters.deliveries_dropped.increment();
         }
     }

@@ -20,6 +20,7 @@ pub mod event;
 pub mod expire;
 mod held;
 pub mod latest;
+pub mod left_behind;
 pub mod letting_go;
 pub mod options;
 pub mod peers;
@@ -49,6 +50,7 @@ use parking_lot::RwLock;
 use crate::broker::counters::Counters;
 use crate::broker::durable::Durable;
 use crate::broker::latest::{FIRST_OFFER, Replayable};
+use crate::broker::left_behind::LeftBehind;
 use crate::broker::options::BrokerOptions;
 use crate::broker::peers::Peers;
 use crate::broker::registry::Registry;
@@ -90,6 +92,8 @@ pub struct Broker {
     /// What outlives the process, where something does.
     durable: Option<Arc<Durable>>,
     is_draining: AtomicBool,
+    /// For members of Shared Subscriptions at other brokers, while this one drains.
+    left_behind: LeftBehind,
     is_short_of_memory: AtomicBool,
 }
 
@@ -141,6 +145,7 @@ impl Broker {
             peers: None,
             durable: None,
             is_draining: AtomicBool::new(false),
+            left_behind: LeftBehind::default(),
             is_short_of_memory: AtomicBool::new(false),
             options,
         }

@@ -89,6 +89,7 @@ options! {
         /// Seconds for which a publish of QoS 1 or 2 waits for room in a queue that refuses it, when
         /// its client speaks MQTT 3.1.1 and cannot be told. At most 128 publishes of a client wait;
         /// its acknowledgements are read meanwhile. Then the connection is closed; at once when off.
+        /// For a queue on another broker it is not tried again in that time.
         publish_hold_secs: Option<NonZeroU32> as "SECONDS" = Some(above_zero(5)),
 
         /// Retained messages. One more is refused with 0x97.

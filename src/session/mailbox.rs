@@ -793,6 +793,16 @@ impl Mailbox {
         shared
     }
 
+    /// Takes out what was chosen for a Shared Subscription and not sent: it is for another member.
+    #[must_use]
+    pub fn take_shared(&self) -> Vec<Delivery> {
+        let mut content = self.content.lock();
+        let Content::Open(state) = &mut *content else { return Vec::new() };
+        let shared = state.drain_shared();
+        self.give_lease_back_when_empty(state);
+        shared
+    }
+
     /// Takes back what [`Self::detach`] handed out and no other member of a Shared Subscription took,
     /// in its order.
     pub fn keep(&self, deliveries: Vec<Delivery>) {

@@ -202,7 +202,8 @@ impl Endpoint {
         match self.connection.may_read(turn) {
             Ok(()) => true,
             Err(until) => {
-                if until.is_some() {
+                // Whoever reads on by itself is not heard because it is not listened to.
+                if until.is_some() || self.connection.is_reading() {
                     self.heard_at = turn.now.as_millis();
                 }
                 self.deferred_until = until;

@@ -101,7 +101,6 @@ impl Dormant {
             options,
             heard_at: self.heard_at,
             partial_since: None,
-            is_put_off: false,
             throttle,
             burdens_store: self.burdens_store,
             held: None,

@@ -1,7 +1,7 @@
 //! A message of QoS 2 that some took and others did not, sent again by its publisher.
 //!
-//! Its acknowledgement would not be true, nor would a refusal: the publisher's connection ends, and it
-//! sends the message again. Those who have it must not get it once more, so it is remembered with the
+//! Its acknowledgement would not be true. Where its publisher cannot be told that it was refused, or was not
+//! there to be told, it sends the message again. Those who have it must not get it once more, so it is remembered with the
 //! Packet Identifier who was left out: until it is sent again, until PUBREL frees the identifier, or
 //! until the Session ends, with which it also moves. The message keeps its name, by which Sessions know
 //! it that have it, because they have moved to whoever was left out, or because its answer was lost.

@@ -12,7 +12,7 @@ pub mod interest;
 mod latest;
 pub mod leases;
 pub(crate) mod message_ids;
-mod outcomes;
+pub(crate) mod outcomes;
 pub mod ownership;
 pub mod peer;
 pub mod receive;
@@ -22,6 +22,7 @@ pub mod slot_news;
 pub mod ticket;
 mod tombstones;
 pub mod topics;
+mod verdict;
 pub mod waiting;
 pub mod wills;
 

@@ -10,13 +10,23 @@ use crate::broker::peers::forward::Errand;
 use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::{delivery, manner};
-use crate::broker::routes::{FanoutGroup, FanoutTarget, Member};
+use crate::broker::routes::{FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Fate, Outcome};
 use crate::cluster::identity::BootId;
 use crate::mqtt::{QoS, TopicFilter};
-use crate::ports::message::Message;
+use crate::ports::message::{Delivery, Message};
 use crate::session::mailbox::{Commit, Room};
+
+/// What came of an offer to the other brokers.
+pub(crate) enum Elsewhere {
+    /// One of them was sent it.
+    Sent,
+    /// The ways to those that have members are full.
+    Busy,
+    /// None has members.
+    Nobody,
+}
 
 impl Turn<'_> {
     /// A peer says what came of messages it was sent.
@@ -110,6 +120,51 @@ impl Turn<'_> {
         }
     }
 
+    /// Offers what a member of a Shared Subscription left to members at other brokers: to one that keeps
+    /// up, where there is one.
+    pub(crate) fn offer_to_other_brokers(
+        &mut self,
+        delivery: &Delivery,
+        ticket: &Arc<PublishTicket>,
+    ) -> Elsewhere {
+        let Some(filter) = delivery.shared_filter() else { return Elsewhere::Nobody };
+        let message = &delivery.message;
+        let Some(fanout) = self.fanout(&message.topic) else { return Elsewhere::Nobody };
+        let group = fanout.groups.iter().find(|group| group.filter() == filter);
+        let Some(group) = group else { return Elsewhere::Nobody };
+        let mut elsewhere = Elsewhere::Nobody;
+        for member in group.everyone() {
+            let Member::Remote(target) = member else { continue };
+            if target.peer.lane().is_flowing() {
+                self.offer_to_broker(message, group, target, ticket, &[]);
+                return Elsewhere::Sent;
+            }
+            if !target.peer.lane().is_closed() {
+                elsewhere = Elsewhere::Busy;
+            }
+        }
+        elsewhere
+    }
+
+    fn offer_to_broker(
+        &mut self,
+        message: &Arc<Message>,
+        group: &FanoutGroup,
+        target: &PeerTarget,
+        ticket: &Arc<PublishTicket>,
+        tried: &[BootId],
+    ) {
+        let qos = message.qos.min(target.qos);
+        let errand = Errand::to_groups(qos, slice::from_ref(group.filter()));
+        if qos == QoS::AtMostOnce {
+            // Nobody answers for QoS 0: the publisher would wait for ever.
+            self.forward_at_most_once(message, &target.peer, errand);
+            self.note_taken(ticket);
+        } else {
+            self.forward_errand(message, &target.peer, errand, ticket, tried);
+        }
+    }
+
     /// Offers to a member that is at none of the brokers that were `tried`: two whose members are
     /// all full would pass it on to each other for ever.
     fn offer_to_group(
@@ -126,21 +181,15 @@ impl Turn<'_> {
         let ready = group.in_turn().filter(|member| member.is_ready());
         for member in ready.chain(group.everyone()) {
             match member {
+                // Whoever is here is sent away, and what it has is for others.
+                Member::Local(_) if self.broker.collects_left_behind() => {}
                 Member::Local(target) => {
                     if let Some(is_taken) = self.offer_to_member(message, target, ticket) {
                         return is_taken;
                     }
                 }
                 Member::Remote(target) if is_open(&target.peer) => {
-                    let qos = message.qos.min(target.qos);
-                    let errand = Errand::to_groups(qos, slice::from_ref(group.filter()));
-                    if qos == QoS::AtMostOnce {
-                        // Nobody answers for QoS 0: the publisher would wait for ever.
-                        self.forward_at_most_once(message, &target.peer, errand);
-                        self.note_taken(ticket);
-                    } else {
-                        self.forward_errand(message, &target.peer, errand, ticket, tried);
-                    }
+                    self.offer_to_broker(message, group, target, ticket, tried);
                     return true;
                 }
                 Member::Remote(_) => {}

@@ -4,15 +4,18 @@ use crate::broker::peers::testing::{
     Cluster, LineId, at, connect, payloads, publish, retained, subscribe,
 };
 use crate::mqtt::{
-    Disconnect, Packet, PacketId, Puback, Pubrel, QoS, ReasonCode, SubscriptionOptions,
+    Connect, ConnectProperties, Disconnect, Packet, PacketId, ProtocolVersion, Puback, Pubrel, QoS,
+    ReasonCode, SubscriptionOptions,
 };
 
 mod again;
 mod barrier;
 mod crowds;
+mod full;
 mod gone;
 mod groups;
 mod latest;
+mod left_behind;
 mod letting_go;
 mod levels;
 mod lives;
@@ -30,6 +33,16 @@ fn open(cluster: &mut Cluster, node: usize, id: &str, expiry_secs: u32) -> LineI
     let answers = cluster.received(line);
     let is_accepted = |packet: &Packet| matches!(packet, Packet::Connack(connack) if connack.reason_code == ReasonCode::Success);
     assert!(answers.first().is_some_and(is_accepted), "{answers:?}");
+    line
+}
+
+/// The same of a client of 3.1.1 whose Session lasts.
+fn open_old(cluster: &mut Cluster, node: usize, id: &str) -> LineId {
+    let properties = ConnectProperties::default();
+    let protocol_version = ProtocolVersion::V311;
+    let line = cluster.connect(node, &Connect { protocol_version, properties, ..connect(id, 600) });
+    cluster.pump();
+    assert!(matches!(cluster.received(line).first(), Some(Packet::Connack(_))));
     line
 }
 

@@ -11,10 +11,11 @@ use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::{STORE_TROUBLE, Step};
 use crate::broker::peers::again::{LeftOuts, Unfinished};
-use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::peers::ticket::PublishTicket;
+use crate::broker::peers::verdict::{Verdict, untaken};
 use crate::broker::subscribe::UnconfirmedSubscribe;
 use crate::broker::turn::Turn;
-use crate::mqtt::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::mqtt::{PacketId, QoS, ReasonCode};
 use crate::ports::clock::Tick;
 
 /// What one client waits for.
@@ -28,6 +29,8 @@ pub struct Waiting {
     pub(super) left_out: LeftOuts,
     /// When the store has kept the client waiting for too long, unless there is progress.
     gives_up_at: Option<Tick>,
+    /// When the client is let go since the first publish has found a queue full, and it cannot be told.
+    held_until: Option<Tick>,
 }
 
 /// A PUBLISH whose acknowledgement has not been sent.
@@ -48,22 +51,6 @@ enum Answer {
     Pending(Arc<PublishTicket>),
 }
 
-/// Who has not taken a publish that is not answered.
-enum Untaken {
-    /// Nobody has it, or it is not known who does not: it comes again as new.
-    ByAnybody,
-    /// These: it comes again for them.
-    By(Unfinished),
-}
-
-/// What a publish has come to.
-enum Verdict {
-    /// Its publisher is told so.
-    Told(ReasonCode, Option<&'static str>),
-    /// Nothing that could be told would be true: the connection is to be closed for this reason.
-    Untold(ReasonCode, &'static str, Untaken),
-}
-
 impl Waiting {
     /// Acknowledgements that wait.
     #[must_use]
@@ -81,7 +68,7 @@ impl Waiting {
     #[must_use]
     pub fn due_at(&self) -> Option<Tick> {
         let late_at = self.subscribes.front().and_then(UnconfirmedSubscribe::late_at);
-        late_at.into_iter().chain(self.gives_up_at).min()
+        late_at.into_iter().chain(self.gives_up_at).chain(self.held_until).min()
     }
 
     /// Whether nothing is waited for.
@@ -121,6 +108,7 @@ impl Waiting {
     /// The connection is gone: what it did not hear of QoS 1 it asks anew.
     pub(crate) fn detach(&mut self) {
         self.gives_up_at = None;
+        self.held_until = None;
         self.subscribes.clear();
         self.publishes.retain(|one| one.qos == QoS::ExactlyOnce);
         for one in &mut self.publishes {
@@ -191,14 +179,11 @@ impl Client {
     /// The client is away and its Session is to leave this broker: whether nothing is waited for any
     /// more.
     pub(crate) fn settle_unheard(&mut self, counters: &ShardCounters, waker: &Waker) -> bool {
-        let version = self.session.version();
         let Some(mut waiting) = self.waiting.take() else { return true };
-        while let Some(first) = waiting.publishes.front()
-            && let Some(verdict) = first.verdict(version, waker)
+        while let Some(verdict) = waiting.publishes.front().and_then(|first| first.verdict(waker))
+            && let Some(first) = waiting.publishes.pop_front()
         {
-            let id = first.id;
-            waiting.publishes.pop_front();
-            self.note_unheard(&mut waiting.left_out, id, verdict, counters);
+            self.note_unheard(&mut waiting.left_out, &first, verdict, counters);
         }
         let is_settled = waiting.publishes.is_empty();
         if is_settled {
@@ -216,56 +201,37 @@ impl Client {
     fn note_unheard(
         &mut self,
         left_outs: &mut LeftOuts,
-        id: PacketId,
+        publish: &UnansweredPublish,
         verdict: Verdict,
         counters: &ShardCounters,
     ) {
-        match verdict {
-            Verdict::Told(reason_code, _) if !reason_code.is_error() => {}
-            Verdict::Told(..) | Verdict::Untold(.., Untaken::ByAnybody) => self.forget_publish(id),
-            Verdict::Untold(.., Untaken::By(unfinished)) => {
-                if !left_outs.note(id, unfinished) {
-                    counters.left_outs_forgotten.increment();
-                    self.forget_publish(id);
-                }
-            }
+        if verdict.is_success() {
+            return;
+        }
+        let Some(unfinished) = publish.untaken() else { return self.forget_publish(publish.id) };
+        if !left_outs.note(publish.id, unfinished) {
+            counters.left_outs_forgotten.increment();
+            self.forget_publish(publish.id);
         }
     }
 }
 
 impl UnansweredPublish {
     /// What it has come to; `waker` is called once that is known.
-    fn verdict(&self, version: ProtocolVersion, waker: &Waker) -> Option<Verdict> {
-        let ticket = match &self.answer {
-            Answer::Known(reason_code, reason) => {
-                return Some(Verdict::Told(*reason_code, *reason));
-            }
-            Answer::Pending(ticket) => ticket,
-        };
-        Some(match ticket.poll(waker)? {
-            RemoteOutcome::Enqueued => Verdict::Told(ReasonCode::Success, None),
-            RemoteOutcome::NoMatch => Verdict::Told(ReasonCode::NoMatchingSubscribers, None),
-            // Nobody has it: a client of 5.0 is told so, as where its own queues are full.
-            RemoteOutcome::Full if version == ProtocolVersion::V5 => {
-                Verdict::Told(ReasonCode::QuotaExceeded, Some(REFUSED_ELSEWHERE))
-            }
-            RemoteOutcome::Full => {
-                let reason_code = ReasonCode::QuotaExceeded;
-                Verdict::Untold(reason_code, REFUSED_ELSEWHERE, Untaken::ByAnybody)
-            }
-            RemoteOutcome::Refused(reason_code) => {
-                Verdict::Untold(reason_code, REFUSED, self.untaken(ticket))
-            }
-            RemoteOutcome::Unknown => {
-                Verdict::Untold(ReasonCode::UnspecifiedError, ANSWER_LOST, self.untaken(ticket))
-            }
-        })
+    fn verdict(&self, waker: &Waker) -> Option<Verdict> {
+        match &self.answer {
+            Answer::Known(reason_code, reason) => Some(Verdict::Told(*reason_code, *reason)),
+            Answer::Pending(ticket) => Verdict::of(ticket, waker),
+        }
     }
 
-    /// A client that sends QoS 1 again sends it to all.
-    fn untaken(&self, ticket: &PublishTicket) -> Untaken {
-        let left_out = (self.qos == QoS::ExactlyOnce).then(|| ticket.take_left_out()).flatten();
-        left_out.map_or(Untaken::ByAnybody, Untaken::By)
+    /// For whom it comes again, where it is not to come as new. A client that sends QoS 1 again sends
+    /// it to all.
+    fn untaken(&self) -> Option<Unfinished> {
+        match &self.answer {
+            Answer::Pending(ticket) if self.qos == QoS::ExactlyOnce => untaken(ticket),
+            Answer::Known(..) | Answer::Pending(_) => None,
+        }
     }
 }
 
@@ -274,16 +240,18 @@ impl Turn<'_> {
     ///
     /// # Errors
     ///
-    /// A publish came to an end that no acknowledgement can tell: the connection is to be closed.
+    /// A publish came to an end that no acknowledgement can tell: the connection is to be closed; where a
+    /// queue is full, not before `hold_millis` have passed.
     pub(crate) fn settle_waiting(
         &mut self,
         client: &mut Client,
+        hold_millis: u64,
         waker: &Waker,
     ) -> Result<(), EndCause> {
         let Some(mut waiting) = client.waiting.take() else { return Ok(()) };
         let before = waiting.len();
         let settled = self
-            .answer_publishes(client, &mut waiting, waker)
+            .answer_publishes(client, &mut waiting, hold_millis, waker)
             .and_then(|()| self.confirm_subscribes(client, &mut waiting.subscribes, waker))
             .and_then(|()| self.take_steps(client, &mut waiting.steps, waker));
         if waiting.is_empty() {
@@ -320,34 +288,74 @@ impl Turn<'_> {
         &mut self,
         client: &mut Client,
         waiting: &mut Waiting,
+        hold_millis: u64,
         waker: &Waker,
     ) -> Result<(), EndCause> {
-        let Waiting { publishes, left_out, .. } = waiting;
-        let version = client.session.version();
+        let Waiting { publishes, left_out, held_until, .. } = waiting;
         while let Some(first) = publishes.front() {
-            let Some(verdict) = first.verdict(version, waker) else { return Ok(()) };
-            let is_told = matches!(verdict, Verdict::Told(..));
+            let Some(verdict) = first.verdict(waker) else { return Ok(()) };
+            let is_heard = first.asked > 0;
+            let is_told = match verdict {
+                Verdict::Told(..) => true,
+                Verdict::Full(_) => client.can_hear_refusal(first.qos, first.id),
+                Verdict::Untold(..) => false,
+            };
             if is_told && !self.wait_to_acknowledge(client, waker) {
                 return Ok(());
             }
-            let (qos, id, asked) = (first.qos, first.id, first.asked);
-            publishes.pop_front();
+            let is_full = is_heard && matches!(verdict, Verdict::Full(_));
+            if is_full && !is_told && self.is_held(held_until, hold_millis) {
+                return Ok(());
+            }
+            *held_until = None;
+            let Some(first) = publishes.pop_front() else { return Ok(()) };
             let counters = &self.shard.counters;
+            if is_full {
+                counters.publishes_refused_elsewhere.increment();
+            }
             match verdict {
-                verdict if asked == 0 => client.note_unheard(left_out, id, verdict, counters),
+                _ if !is_heard => client.note_unheard(left_out, &first, verdict, counters),
                 Verdict::Told(reason_code, reason) => {
-                    for _ in 0..asked {
-                        client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
-                        self.shard.counters.packets_sent.increment();
-                    }
+                    self.answer_unanswered(client, &first, reason_code, reason);
                 }
-                Verdict::Untold(reason_code, reason, _) => {
-                    client.note_unheard(left_out, id, verdict, counters);
+                Verdict::Full(reason) if is_told => {
+                    self.answer_unanswered(client, &first, ReasonCode::QuotaExceeded, Some(reason));
+                }
+                Verdict::Full(reason) => {
+                    client.note_unheard(left_out, &first, verdict, counters);
+                    return Err(EndCause::new(ReasonCode::QuotaExceeded, reason));
+                }
+                Verdict::Untold(reason_code, reason) => {
+                    client.note_unheard(left_out, &first, verdict, counters);
                     return Err(EndCause::new(reason_code, reason));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a client that cannot be told of a full queue is to wait a little longer.
+    fn is_held(&self, held_until: &mut Option<Tick>, hold_millis: u64) -> bool {
+        if held_until.is_none() && hold_millis > 0 {
+            self.shard.counters.publishes_held.increment();
+        }
+        let until = held_until.get_or_insert(self.now.plus_millis(hold_millis));
+        self.now < *until
+    }
+
+    /// Answers a publish as often as it was sent.
+    fn answer_unanswered(
+        &mut self,
+        client: &mut Client,
+        publish: &UnansweredPublish,
+        reason_code: ReasonCode,
+        reason: Option<&'static str>,
+    ) {
+        let (qos, id) = (publish.qos, publish.id);
+        for _ in 0..publish.asked {
+            client.session.answer_publish(qos, id, reason_code, reason, self.outbox);
+            self.shard.counters.packets_sent.increment();
+        }
     }
 
     /// The same for who is to be called when it does again.
@@ -369,9 +377,3 @@ const UNANSWERED_MAX: usize = 1_024;
 const UNCONFIRMED_MAX: usize = 64;
 /// Answers of one client that wait for the store: UNSUBACK, PUBREL, PUBCOMP.
 const STEPS_MAX: usize = 1_024;
-
-const REFUSED: &str = "the message could not be stored, or not by another broker";
-
-const ANSWER_LOST: &str = "another broker's answer to a publish is lost";
-
-const REFUSED_ELSEWHERE: &str = "the queue of a subscriber on another broker is full";

@@ -34,6 +34,8 @@ pub(super) struct Publication {
     pub(super) qos: QoS,
     sent_at: u64,
     sends: u32,
+    /// PUBRECs that said that it is refused: what comes after one is a new message [MQTT-4.3.3-9].
+    refusals: u32,
     pub(super) accepted_at: Option<u64>,
 }
 
@@ -114,9 +116,16 @@ impl Ledger {
     }
 
     pub(super) fn enter(&mut self, connection: usize, topic: usize, qos: QoS, now: u64) -> usize {
-        let publication =
-            Publication { connection, topic, qos, sent_at: now, sends: 0, accepted_at: None };
-        self.publications.push(publication);
+        let (sends, refusals, accepted_at) = (0, 0, None);
+        self.publications.push(Publication {
+            connection,
+            topic,
+            qos,
+            sent_at: now,
+            sends,
+            refusals,
+            accepted_at,
+        });
         self.publications.len() - 1
     }
 
@@ -233,6 +242,11 @@ impl Ledger {
         self.publication_mut(number).accepted_at.get_or_insert(now);
     }
 
+    /// The broker has sent a PUBREC that refuses it. If that does not reach its client, it comes again.
+    pub(super) fn note_refused(&mut self, number: usize) {
+        self.publication_mut(number).refusals += 1;
+    }
+
     /// The broker has sent a message to a client.
     pub(super) fn note_delivered(
         &mut self,
@@ -261,7 +275,7 @@ impl Ledger {
                 "session {session} of client {client:?}: message {number} {what}: {publication:?}"
             )
         };
-        if arrival.exactly_once > 1 {
+        if arrival.exactly_once > 1 + publication.refusals {
             return complaint(Checker::Duplicate, words("came twice with QoS 2"));
         }
         if publication.topic >= FIRST_SHARED || publication.sends > 1 {
@@ -363,7 +377,7 @@ impl Ledger {
             );
             return complaint(Checker::Loss, words);
         }
-        if publication.qos == QoS::ExactlyOnce && exactly_once > 1 {
+        if publication.qos == QoS::ExactlyOnce && exactly_once > 1 + publication.refusals {
             let words = format!("message {number} {publication:?} reached {exactly_once} members");
             return complaint(Checker::Duplicate, words);
         }

@@ -8,7 +8,7 @@ use mqttzoo::mqtt::QoS;
 use super::checker::Receiver;
 use super::load::{PublisherPlan, SubscriberPlan};
 use super::{ClusterUnderTest, Plan};
-use crate::conformance::{Client, Publish, Version, kind};
+use crate::conformance::{Client, Publish, Version, kind, prop};
 
 /// Two brokers whose queues have these bounds.
 fn start(bounds: &[&str]) -> Option<ClusterUnderTest> {
@@ -82,12 +82,9 @@ fn qos_1_for_a_reader_that_is_stuck_is_held_and_bounded() {
     for number in 0..100 {
         assert_eq!(publish(&mut publisher, &numbered(number)), 0, "{number}");
     }
-    // One more is refused at the other broker: its publisher is let go, to come again.
-    let id = publisher.fresh_id();
-    publisher.send(&Publish::new(Version::V5, "t", "too much").qos(1, id).bytes());
-    publisher.refused(&[0x97]).unwrap();
+    // One more is refused at the other broker, and its publisher goes on.
+    assert_eq!(publish(&mut publisher, "too much"), 0x97);
     assert!(held(&cluster, 1) < 1_024 * 1_024 && held(&cluster, 2) < 8 * 1_024 * 1_024);
-    let mut publisher = cluster.client(1, "publisher");
     publisher.publish("elsewhere", "as ever", 1).unwrap();
     other.receive("elsewhere", "as ever", 1).unwrap();
     for number in 0..100 {
@@ -98,6 +95,52 @@ fn qos_1_for_a_reader_that_is_stuck_is_held_and_bounded() {
     assert_eq!(publish(&mut publisher, "there is room again"), 0);
     stuck.receive("t", "there is room again", 1).unwrap();
     stuck.quiet().unwrap();
+}
+
+/// Somebody at one broker is away with a full queue, and somebody else wants all. Who publishes at the other
+/// one was disconnected, came back, sent all again and was disconnected, hundreds of times: nothing of it
+/// was acknowledged, and who had room got all of it each time.
+#[test]
+fn a_queue_that_is_full_at_another_broker_stops_nothing_else() {
+    let bounds = ["--queue-messages-max", "100", "--publish-hold-secs", "1"];
+    let Some(cluster) = start(&bounds) else { return };
+    let s = cluster.stage(2, Version::V5);
+    let mut away = s.enter(&s.connect("away").kept()).unwrap();
+    away.subscribe("t", 2).unwrap();
+    away.leave().unwrap();
+    let mut reader = cluster.client(1, "reader");
+    reader.subscribe("#", 2).unwrap();
+    let mut publisher = cluster.client(1, "publisher");
+    for _ in 0..100 {
+        assert_eq!(publish(&mut publisher, "fills it"), 0);
+        reader.receive("t", "fills it", 1).unwrap();
+    }
+    for (qos, kind) in [(1, kind::PUBACK), (2, kind::PUBREC)] {
+        let [before, refused, behind] = [(); 3].map(|()| publisher.fresh_id());
+        for (topic, id) in [("before", before), ("t", refused), ("behind", behind)] {
+            publisher.send(&Publish::new(Version::V5, topic, "x").qos(qos, id).bytes());
+        }
+        assert_eq!(publisher.expect_ack(kind, before).unwrap().code, 0);
+        let told = publisher.expect_ack(kind, refused).unwrap();
+        assert_eq!(told.code, 0x97);
+        let reason = told.properties.string(prop::REASON_STRING).unwrap();
+        assert!(reason.contains("not every subscriber has it"), "{reason}");
+        assert_eq!(publisher.expect_ack(kind, behind).unwrap().code, 0);
+        for topic in ["before", "t", "behind"] {
+            reader.receive(topic, "x", qos).unwrap();
+        }
+    }
+    publisher.quiet().unwrap();
+    reader.quiet().unwrap();
+    let metrics = cluster.broker(1).metrics();
+    assert_eq!(metrics.value("publishes_refused_elsewhere_total"), 2);
+    // Who speaks 3.1.1 cannot be told, and is held before it is let go.
+    let mut old = cluster.stage(1, Version::V4).client("old").unwrap();
+    let id = old.fresh_id();
+    let since = Instant::now();
+    old.send(&Publish::new(Version::V4, "t", "old").qos(1, id).bytes());
+    old.closed().unwrap();
+    assert!(since.elapsed() >= Duration::from_secs(1));
 }
 
 /// A member of a group at one broker takes nothing: what is published goes to the member at another,

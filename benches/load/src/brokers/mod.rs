@@ -5,10 +5,12 @@ mod mosquitto;
 mod ours;
 mod rumqttd;
 mod running;
+mod wait;
 
 use std::path::{Path, PathBuf};
 
 pub use running::{Running, StartError, free_port};
+pub use wait::{Wait, last_words};
 
 use crate::target::Dialect;
 

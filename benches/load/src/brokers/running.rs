@@ -4,14 +4,13 @@ use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::PathBuf,
     time::Duration,
 };
 
-use super::{Broker, CERTIFICATE, KEY, Launch, Transport};
+use super::{Broker, CERTIFICATE, KEY, Launch, Transport, Wait};
 use crate::{
     child::{Pinning, Started},
-    clock,
+    directory::Directory,
     stop::{Patience, Stop},
     target::Target,
 };
@@ -47,16 +46,6 @@ pub struct Running {
     dir: Directory,
 }
 
-#[derive(Debug)]
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // What is left behind is in the directory for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Running {
     /// Starts `broker` and waits until it listens.
     ///
@@ -68,19 +57,17 @@ impl Running {
         pinning: Pinning,
         stop: &Stop,
     ) -> Result<Self, StartError> {
-        let name = format!("mqttzoo-bench-{}-{}", std::process::id(), broker.name());
-        let dir = Directory(std::env::temp_dir().join(name));
-        fs::create_dir_all(&dir.0)?;
+        let dir = Directory::new(broker.name())?;
         if transport == Transport::Tls {
             let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-            fs::write(dir.0.join(CERTIFICATE), signed.cert.pem())?;
-            fs::write(dir.0.join(KEY), signed.signing_key.serialize_pem())?;
+            fs::write(dir.path().join(CERTIFICATE), signed.cert.pem())?;
+            fs::write(dir.path().join(KEY), signed.signing_key.serialize_pem())?;
         }
-        let launch = broker.launch(&dir.0, transport)?;
+        let launch = broker.launch(dir.path(), transport)?;
         if let Some((path, text)) = &launch.config {
             fs::write(path, text)?;
         }
-        let log = File::create(dir.0.join(LOG))?;
+        let log = File::create(dir.path().join(LOG))?;
         let started = Started::new(&launch.command, pinning, log)?;
         let broker = broker.clone();
         let mut running = Self { started, launch, broker, stop: stop.clone(), dir };
@@ -121,27 +108,11 @@ impl Running {
     }
 
     fn wait_for(&mut self, port: u16) -> Result<(), StartError> {
-        let until = clock::now() + 1_000_000_000 * START_MAX.as_secs();
+        let wait = Wait::new(&self.stop, START_MAX);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if self.stop.is_raised() {
-                return Err(StartError::Interrupted);
-            }
-            if !self.started.is_running() {
-                return Err(StartError::Ended(self.last_words()));
-            }
-            if clock::now() > until {
-                return Err(StartError::Silent(self.last_words()));
-            }
-            clock::pause(START_CHECK);
+            wait.again(&mut self.started, &self.dir.path().join(LOG))?;
         }
         Ok(())
-    }
-
-    /// The last line it has said.
-    fn last_words(&self) -> String {
-        let log = fs::read(self.dir.0.join(LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        log.lines().last().unwrap_or("it said nothing").to_owned()
     }
 }
 
@@ -155,4 +126,3 @@ pub fn free_port() -> io::Result<u16> {
 
 const LOG: &str = "output.log";
 const START_MAX: Duration = Duration::from_secs(10);
-const START_CHECK: Duration = Duration::from_millis(10);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{admin, ensemble::Ensemble};
 use crate::{
-    brokers::StartError,
+    brokers::{StartError, Wait},
     child::{Pinning, Started},
     clock,
     directory::Directory,
@@ -205,26 +205,11 @@ impl Broker {
 
     /// Waits until `is_so`, as long as it runs.
     fn wait(&mut self, stop: &Stop, is_so: impl Fn(&mut Self) -> bool) -> Result<(), StartError> {
-        let until = clock::now() + 1_000_000_000 * START_MAX.as_secs();
+        let wait = Wait::new(stop, START_MAX);
         while !is_so(self) {
-            if stop.is_raised() {
-                return Err(StartError::Interrupted);
-            }
-            if !self.started.is_running() {
-                return Err(StartError::Ended(self.last_words()));
-            }
-            if clock::now() > until {
-                return Err(StartError::Silent(self.last_words()));
-            }
-            clock::pause(START_CHECK);
+            wait.again(&mut self.started, &self.directory.path().join(LOG))?;
         }
         Ok(())
-    }
-
-    fn last_words(&self) -> String {
-        let log = fs::read(self.directory.path().join(LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        log.lines().last().unwrap_or("it said nothing").to_owned()
     }
 }
 
@@ -249,4 +234,3 @@ pub fn command(program: &Path) -> String {
 
 const LOG: &str = "output.log";
 const START_MAX: Duration = Duration::from_secs(120);
-const START_CHECK: Duration = Duration::from_millis(10);

@@ -11,7 +11,7 @@ use std::{
 
 use super::admin;
 use crate::{
-    brokers::free_port,
+    brokers::{free_port, last_words},
     child::{Pinning, Started},
     clock,
     directory::Directory,
@@ -150,8 +150,7 @@ impl Server {
     }
 
     fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
-        log.lines().last().unwrap_or("it said nothing").to_owned()
+        last_words(&self.directory.path().join(LOG))
     }
 }
 

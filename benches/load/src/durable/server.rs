@@ -9,9 +9,8 @@ use std::{
 
 use super::{Ground, receiver};
 use crate::{
-    brokers::{StartError, free_port},
+    brokers::{StartError, Wait, free_port},
     child::Started,
-    clock,
     directory::Directory,
     error::LoadError,
     guardian::Guardian,
@@ -148,26 +147,12 @@ impl<'a> Server<'a> {
     }
 
     fn wait(&mut self) -> Result<(), StartError> {
-        let until = clock::now() + 1_000_000_000 * START_MAX.as_secs();
+        let wait = Wait::new(self.ground.stop, START_MAX);
+        let Some((started, _)) = &mut self.started else { return Ok(()) };
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            if self.ground.stop.is_raised() {
-                return Err(StartError::Interrupted);
-            }
-            if !self.started.as_mut().is_some_and(|(started, _)| started.is_running()) {
-                return Err(StartError::Ended(self.last_words()));
-            }
-            if clock::now() > until {
-                return Err(StartError::Silent(self.last_words()));
-            }
-            clock::pause(START_CHECK);
+            wait.again(started, &self.directory.path().join(LOG))?;
         }
         Ok(())
-    }
-
-    fn last_words(&self) -> String {
-        let log = fs::read(self.directory.path().join(LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        log.lines().last().unwrap_or("it said nothing").to_owned()
     }
 }
 
@@ -209,4 +194,3 @@ log_dest none
 ";
 const LOG: &str = "output.log";
 const START_MAX: Duration = Duration::from_secs(60);
-const START_CHECK: Duration = Duration::from_millis(5);

@@ -29,7 +29,11 @@ impl Cluster {
         self.now = self.now.plus_millis(millis);
         for line in 0..self.lines.len() {
             if self.nodes[self.lines[line].node].is_alive {
-                self.turn(LineId(line), |connection, turn, _| connection.handle_timeout(turn));
+                self.turn(LineId(line), |connection, turn, _| {
+                    // As the driver does: reading comes first.
+                    let _excused = connection.may_read(turn);
+                    connection.handle_timeout(turn);
+                });
             }
         }
         for node in 0..self.nodes.len() {

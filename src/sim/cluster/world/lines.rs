@@ -88,6 +88,12 @@ impl World {
         }
         let Self { clients, ledger, .. } = self;
         let client = clients.get_mut(client).expect("clients are numbered");
+        if let Packet::Pubrec(pubrec) = packet
+            && !is_acknowledgement
+            && let Some(number) = client.publication_of(pubrec.packet_id)
+        {
+            ledger.note_refused(number);
+        }
         if client.connection != Some(connection) {
             return Ok(());
         }
