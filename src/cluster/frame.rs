@@ -276,6 +276,14 @@ pub enum ControlFrame {
     /// I have taken all stored Sessions of a broker that is dead, as far as I coordinate their slots;
     /// also when there were none. (From version 3 of the wire on.)
     Adopted(Adopted),
+    /// From now on I hold what is for stored Sessions of a broker that is dead. (From version 3 of the
+    /// wire on.)
+    Mourned {
+        /// Which.
+        dead: BootId,
+        /// How many messages I had routed to you before.
+        data: u64,
+    },
     /// Your [`Self::Ping`] shows something else than I have: tell me all again.
     InterestWanted,
     /// I am ready for more of the Session that you hand over for this claim: the first time after

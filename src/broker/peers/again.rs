@@ -188,8 +188,13 @@ impl Turn<'_> {
         if left_out.peer == Some(peers.boot_id()) {
             return self.offer_here(peers, message, left_out, ticket);
         }
-        // Whoever is dead has no subscribers any more.
-        let Some(peer) = left_out.peer.and_then(|boot_id| peers.find(boot_id)) else { return };
+        let Some(peer) = left_out.peer.and_then(|boot_id| peers.find(boot_id)) else {
+            // Whoever is dead has no subscribers any more, but for those who are stored.
+            if left_out.is_for_subscribers && self.broker.durable.is_some() {
+                self.hold_for_dead(&Arc::new(message.detached()), ticket);
+            }
+            return;
+        };
         let Some(fanout) = self.fanout(&message.topic) else { return };
         let mut shares = PeerShares::new();
         let target = fanout.peers.iter().find(|target| Arc::ptr_eq(&target.peer, &peer));

@@ -78,6 +78,7 @@ impl Turn<'_> {
         let taken = self.take_frames(peers, peer, (batch, via), &mut outcomes);
         if batch.kind == StreamKind::Data {
             self.shard.wake_later(peers.ownership().note_data());
+            self.shard.wake_later(peers.adoptions().note_data());
         }
         // Also of a batch that is broken further on: what was taken does not come again.
         for part in outcomes.at_once.chunks(ENTRIES_MAX) {
@@ -234,6 +235,7 @@ impl Turn<'_> {
             ControlFrame::SlotsWanted { after } => self.tell_slots(peers, peer, after),
             ControlFrame::Slots(record) => self.note_slots(peers, peer, record),
             ControlFrame::Adopted(adopted) => self.hear_adopted(peers, peer, adopted),
+            ControlFrame::Mourned { dead, data } => self.hear_mourned(peers, peer, (dead, data)),
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)

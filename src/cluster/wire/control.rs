@@ -113,6 +113,10 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.i64(adopted.epoch);
             sink.u64(adopted.version);
         }
+        ControlFrame::Mourned { dead, data } => {
+            sink.boot_id(*dead);
+            sink.u64(*data);
+        }
         ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
             sink.u64(*claim);
         }
@@ -210,6 +214,7 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             epoch: reader.i64()?,
             version: reader.u64()?,
         }),
+        MOURNED => ControlFrame::Mourned { dead: reader.boot_id()?, data: reader.u64()? },
         HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
         HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
         MARK_WANTED => ControlFrame::MarkWanted { mark: reader.u64()? },
@@ -250,6 +255,7 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::SlotsWanted { .. } => SLOTS_WANTED,
         ControlFrame::Slots(_) => SLOTS,
         ControlFrame::Adopted(_) => ADOPTED,
+        ControlFrame::Mourned { .. } => MOURNED,
         ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
         ControlFrame::HandoverDeclined { .. } => HANDOVER_DECLINED,
         ControlFrame::MarkWanted { .. } => MARK_WANTED,
@@ -435,6 +441,7 @@ const DIGESTS: u8 = 43;
 const SLOTS_WANTED: u8 = 44;
 const SLOTS: u8 = 45;
 const ADOPTED: u8 = 46;
+const MOURNED: u8 = 47;
 
 const HERE: u8 = 0;
 const COMING: u8 = 1;

@@ -215,11 +215,17 @@ impl World {
     }
 
     fn run_until(&mut self, end: u64) -> Result<(), Complaint> {
+        let mut since_moved = 0;
         while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 > end {
+            let at = entry.key().0;
+            if at > end {
                 break;
             }
-            self.now = self.now.max(entry.key().0);
+            since_moved = if at > self.now { 0 } else { since_moved + 1 };
+            if since_moved > HAPPENINGS_AT_ONCE_MAX {
+                return complaint(Checker::Progress, "time stands still");
+            }
+            self.now = self.now.max(at);
             let happening = entry.remove();
             self.happen(happening)?;
             self.settle()?;
@@ -287,4 +293,6 @@ impl World {
 /// How long things go wrong.
 const FAULTS_MILLIS: u64 = 20_000;
 const TURNS_MAX: usize = 100_000;
+/// Happenings of one moment: somebody who is due and does nothing is due for ever.
+const HAPPENINGS_AT_ONCE_MAX: usize = 100_000;
 const LINES_SAID_MAX: usize = 2_000;

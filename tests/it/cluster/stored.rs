@@ -186,3 +186,24 @@ fn a_broker_that_wakes_up_too_late_writes_nothing() {
     cluster.client(2, "publisher").publish("load/9", "9 2", 1).unwrap();
     assert!(sleeper.message().is_ok());
 }
+
+/// One broker after the other is asked to end and started again, as when pods roll: what it has of the
+/// Session goes to whoever has it next.
+#[test]
+fn a_session_outlives_brokers_that_are_asked_to_end() {
+    let Some(mut cluster) = start() else { return };
+    let mut sleeper = enter_first(&cluster, 3);
+    let publisher = cluster.publish(PublisherPlan::endless(2, &[2]));
+    let publishers = [publisher];
+    for (ends, next) in [(3, 1), (1, 3)] {
+        all_go_on(&publishers, 50);
+        take(&cluster, &mut sleeper, 20);
+        cluster.terminate(ends);
+        all_go_on(&publishers, 20);
+        sleeper = enter(&cluster, next);
+        assert!(sleeper.connack.session_present, "at {next}");
+        cluster.restart(ends);
+    }
+    finish_all(publishers);
+    take_all(&cluster, &mut sleeper);
+}

@@ -139,11 +139,15 @@ impl Adoptions {
 impl Turn<'_> {
     /// `peer` is dead. Whether its stored Sessions are waited for.
     pub(in crate::broker::peers) fn mourn(&mut self, peers: &Peers, peer: &Arc<Peer>) -> bool {
-        if self.broker.durable.is_none() || !adopts(peer) {
+        if self.broker.durable.is_none() {
             return false;
         }
-        peers.adoptions().mourn(peer);
-        true
+        let is_mourned = adopts(peer);
+        if is_mourned {
+            peers.adoptions().mourn(peer);
+        }
+        peers.adoptions().state.lock().mourning.note_change();
+        is_mourned
     }
 
     /// Keeps the routes to a dead broker but for those of Shared Subscriptions. The others, which are

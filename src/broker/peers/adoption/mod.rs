@@ -12,6 +12,7 @@
 //! Nothing of this happens where there is no store.
 
 mod holding;
+mod mourning;
 mod offering;
 mod taking;
 
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 
 use crate::broker::peers::Peers;
 use crate::broker::peers::adoption::holding::{HeldPublishes, Mourned};
+use crate::broker::peers::adoption::mourning::Mourning;
 use crate::broker::peers::adoption::taking::Taking;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
@@ -41,6 +43,8 @@ pub struct Adoptions {
     taking: Mutex<Taking>,
     /// Whether a dead broker is mourned: looked at with each publish.
     is_mourning: AtomicBool,
+    /// Whether messages of peers are waited for: looked at with each batch of them.
+    awaits_data: AtomicBool,
 }
 
 #[derive(Default)]
@@ -51,6 +55,7 @@ struct State {
     held: HeldPublishes,
     /// Who died, and has not been looked at.
     news: BTreeSet<BootId>,
+    mourning: Mourning,
     /// What each broker, this one included, last said of each dead one: epoch and version.
     heard: BTreeMap<(BootId, BootId), (i64, u64)>,
     task: Option<Waker>,
@@ -97,11 +102,12 @@ impl Adoptions {
             return None;
         }
         state.map = Some(Arc::clone(map));
-        let State { heard, mourned, .. } = &mut *state;
+        let State { heard, mourned, mourning, .. } = &mut *state;
         heard.retain(|(dead, _), said| {
             // What was said by a later map counts when that comes.
             said.0 > map.epoch() || map.is_dead(*dead) || mourned.contains_key(dead)
         });
+        mourning.follow(map);
         state.task.clone()
     }
 
@@ -174,6 +180,7 @@ impl Turn<'_> {
         let adoptions = peers.adoptions();
         let mut taking = adoptions.taking.lock();
         adoptions.state.lock().task = Some(waker.clone());
+        self.tell_mourned(peers);
         self.take_sessions_of_the_dead(peers, &durable, &mut taking, waker);
         self.release_held(peers, waker);
     }
@@ -185,7 +192,10 @@ impl Turn<'_> {
         }
         let me = peers.boot_id();
         let told: Vec<_> = {
-            let state = peers.adoptions().state.lock();
+            let mut state = peers.adoptions().state.lock();
+            state.mourning.forget_told(peer.boot_id());
+            let task = state.task.clone();
+            self.shard.wake_later(task);
             let own = state.heard.iter().filter(|((_, from), _)| *from == me);
             own.map(|((dead, _), said)| (*dead, *said)).collect()
         };

@@ -123,6 +123,12 @@ impl Turn<'_> {
         let Some(map) = map.filter(|_| durable.is_registered()) else { return };
         taking.follow(&map, peers.boot_id());
         loop {
+            if let Some(Job { dead, step: Step::Read(None), .. }) = taking.job
+                && !taking.is_asked
+                && !peers.adoptions().is_mourned_by_all(peers, &map, dead)
+            {
+                return;
+            }
             if !taking.is_asked && !self.ask_store(peers, durable, taking, waker) {
                 return;
             }

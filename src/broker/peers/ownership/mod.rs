@@ -236,6 +236,7 @@ impl State {
             | ControlFrame::SlotsWanted { .. }
             | ControlFrame::Slots(_)
             | ControlFrame::Adopted(_)
+            | ControlFrame::Mourned { .. }
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }

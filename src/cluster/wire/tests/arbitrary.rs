@@ -164,8 +164,10 @@ fn slots() -> impl Strategy<Value = ControlFrame> {
     let adopted = any::<(u128, i64, u64)>().prop_map(|(dead, epoch, version)| {
         ControlFrame::Adopted(Adopted { dead: BootId(dead), epoch, version })
     });
+    let mourned = any::<(u128, u64)>()
+        .prop_map(|(dead, data)| ControlFrame::Mourned { dead: BootId(dead), data });
     let wanted = any::<i64>().prop_map(|after| ControlFrame::SlotsWanted { after });
-    prop_oneof![record, wanted, adopted]
+    prop_oneof![record, wanted, adopted, mourned]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {
