@@ -197,7 +197,7 @@ impl Fanout {
             let whom = if adopts(&target.peer) { Whom::Unstored } else { Whom::Everybody };
             PeerTarget { whom, ..target.clone() }
         };
-        let is_stored = |target: &&FanoutTarget| target.mailbox.stored_as().is_some();
+        let is_stored = |target: &&FanoutTarget| target.mailbox.is_for_store();
         Self {
             targets: self.targets.iter().filter(|target| !is_stored(target)).cloned().collect(),
             groups: self.groups.clone(),

@@ -11,13 +11,15 @@
 //! lock. What the store has not answered for is not taken, and nothing behind it; what does not fit
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
+#[cfg(test)]
+mod collected;
 mod content;
 mod places;
 mod recent;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crate::cluster::hash::wire_hash;
@@ -227,8 +229,10 @@ pub struct Mailbox {
     publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
-    /// The Session it is the queue of, when that is stored.
-    stored_as: Option<Box<SessionRef>>,
+    /// The Session it is the queue of, when that is stored: from when it is to have places on.
+    stored_as: OnceLock<Box<SessionRef>>,
+    /// Whether it collects for a Session that is on its way here by the store.
+    is_to_be_stored: bool,
     /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
     content: Mutex<Content>,
@@ -316,8 +320,25 @@ impl Mailbox {
     ) -> Self {
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        let (stored_as, is_recalling, content) = (None, false, Mutex::new(Content::new()));
-        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, content }
+        Self {
+            key,
+            client_id,
+            publisher,
+            options,
+            budget,
+            stored_as: OnceLock::new(),
+            is_to_be_stored: false,
+            is_recalling: false,
+            content: Mutex::new(Content::new()),
+        }
+    }
+
+    /// The same for a Session that is on its way here by the store: until [`Self::become_stored`] it
+    /// collects in memory.
+    #[must_use]
+    pub fn to_be_stored(mut self) -> Self {
+        self.is_to_be_stored = true;
+        self
     }
 
     /// The same for a Session of a broker that is one of several: a message may come to it twice.
@@ -332,22 +353,48 @@ impl Mailbox {
     /// `in_flight_max`.
     #[must_use]
     pub fn stored(
-        mut self,
+        self,
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
         in_flight_max: usize,
     ) -> Self {
-        self.stored_as = Some(Box::new(session));
-        let state = self.content.get_mut().open();
-        state.places = Some(Box::new(match left {
+        let _nothing_was_collected = self.become_stored(session, next, left, in_flight_max);
+        self
+    }
+
+    /// The Session is stored from now on, as [`Self::stored`] has it. What has been collected is given
+    /// the places behind what was left in it, and is to be stored there: what is offered from now on
+    /// comes behind that.
+    #[must_use]
+    pub fn become_stored(
+        &self,
+        session: SessionRef,
+        next: u64,
+        left: Option<QueueEnds>,
+        in_flight_max: usize,
+    ) -> Vec<(Place, Delivery)> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        debug_assert!(state.places.is_none(), "it is stored already");
+        let mut places = match left {
             None => Places::new(next),
             Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
-        }));
+        };
         if let Some(ends) = left {
-            state.messages = usize::try_from(ends.count).unwrap_or(usize::MAX);
+            state.messages += usize::try_from(ends.count).unwrap_or(usize::MAX);
         }
-        self
+        let mut collected = Vec::with_capacity(state.at_least_once.len());
+        for Queued { delivery, .. } in std::mem::take(&mut state.at_least_once) {
+            let bytes = delivery.message.charged_bytes();
+            let sequence = places.give_again(bytes);
+            places.leave_out(sequence);
+            state.bytes_left_out += bytes;
+            collected.push((Place { session, sequence }, delivery));
+        }
+        state.places = Some(Box::new(places));
+        let _first = self.stored_as.set(Box::new(session));
+        collected
     }
 
     /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
@@ -453,8 +500,7 @@ impl Mailbox {
         if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
             self.note_recent(state, &delivery, now);
         }
-        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
-        else {
+        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
             return Pushed::Queued(state.push_at_least_once(delivery));
         };
         let sequence = places.give();
@@ -483,7 +529,8 @@ impl Mailbox {
     }
 
     /// Offers a message that the store may know already: it is left to the store, and comes back from
-    /// there if it is new. Nothing gives way for it.
+    /// there if it is new. Nothing gives way for it. What is collected for the store is told from what
+    /// that knows when it gets there.
     pub fn offer_again(&self, delivery: &Delivery, now: Tick) -> Offer {
         let bytes = delivery.message.charged_bytes();
         let mut content = self.content.lock();
@@ -495,8 +542,17 @@ impl Mailbox {
             state.full_since.get_or_insert(now);
             return Offer::Full;
         }
-        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
-        else {
+        if state.places.is_none() && self.is_to_be_stored {
+            if self.is_known(state, delivery) {
+                return Offer::Queued(None);
+            }
+            state.charge(bytes);
+            return match self.push(state, delivery.clone(), now) {
+                Pushed::Queued(wake) => Offer::Queued(wake),
+                Pushed::Stored(place) => Offer::Stored(place),
+            };
+        }
+        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
             return Offer::NotKept;
         };
         let sequence = places.give_again(bytes);
@@ -939,7 +995,13 @@ impl Mailbox {
     #[inline]
     #[must_use]
     pub fn stored_as(&self) -> Option<SessionRef> {
-        self.stored_as.as_deref().copied()
+        self.stored_as.get().map(|session| **session)
+    }
+
+    /// Whether the Session is stored, or will be once it is here.
+    #[must_use]
+    pub fn is_for_store(&self) -> bool {
+        self.is_to_be_stored || self.stored_as().is_some()
     }
 
     /// What marks the messages of its client.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::broker::durable::fenced::Frames;
+use crate::broker::durable::owed::Owed;
 use crate::broker::durable::taking::Taking;
 use crate::broker::durable::{Durable, Page, message_id};
 use crate::broker::peers::ticket::PublishTicket;
@@ -79,6 +80,8 @@ pub(crate) enum Awaiting {
         /// Whether its publisher sends it again and it is to come once.
         is_once: bool,
     },
+    /// A message in a queue, of which somebody has been told that it is there.
+    Owed(Box<Owed>),
     /// An acknowledgement.
     Answer(Arc<PublishTicket>),
     /// Another broker, for what came of its messages.
@@ -96,7 +99,16 @@ pub(crate) enum Awaiting {
 impl Awaiting {
     /// The Session that is to have a message, unless it is over.
     pub(super) fn session(&self) -> Option<SessionId> {
-        let Self::Place { mailbox, .. } = self else { return None };
+        let mailbox = match self {
+            Self::Place { mailbox, .. } => mailbox,
+            Self::Owed(owed) => &owed.mailbox,
+            Self::Answer(_)
+            | Self::Frames(_)
+            | Self::Page(_)
+            | Self::Taking(_)
+            | Self::Former
+            | Self::Era => return None,
+        };
         mailbox.stored_as().filter(|_| !mailbox.has_ended()).map(|session| session.id)
     }
 }

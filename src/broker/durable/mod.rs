@@ -7,6 +7,7 @@
 mod fenced;
 pub(crate) mod keeper;
 pub(crate) mod messages;
+mod owed;
 mod pages;
 mod registering;
 mod restore;
@@ -299,7 +300,8 @@ impl Turn<'_> {
     fn settle(&mut self, settled: Settled) {
         let Settled { owner, awaiting, put, outcome, is_overflow } = settled;
         // Then the store may have it after all.
-        let is_in_doubt = !is_overflow && matches!(outcome, Err(StoreError::Transient(_)));
+        let is_for_now = matches!(outcome, Err(StoreError::Transient(_)));
+        let is_in_doubt = !is_overflow && is_for_now;
         if is_overflow {
             self.shard.counters.store_batches_given_up.increment();
         }
@@ -328,6 +330,15 @@ impl Turn<'_> {
                         self.shard.counters.deliveries_doubted_exceeded.increment();
                     }
                     mailbox.withdraw(sequence, bytes)
+                }
+                Awaiting::Owed(owed) if is_kept => owed.mailbox.confirm(owed.pointer.sequence),
+                Awaiting::Owed(owed) if is_for_now => {
+                    self.owe(owed);
+                    None
+                }
+                Awaiting::Owed(owed) => {
+                    self.shard.counters.deliveries_given_up.increment();
+                    owed.mailbox.withdraw(owed.pointer.sequence, owed.bytes())
                 }
                 // Who matched is known already.
                 Awaiting::Answer(ticket) if is_whole => ticket.answer(RemoteOutcome::NoMatch),

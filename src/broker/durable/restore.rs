@@ -70,9 +70,7 @@ impl Turn<'_> {
     /// what is published anywhere.
     pub(crate) fn bring_back(&mut self, record: &SessionRecord) -> Option<(Box<Client>, u64)> {
         let durable = self.broker.durable().map(Arc::clone)?;
-        let is_over = record.life.expires_at_millis.is_some_and(|at| durable.tick(at) <= self.now);
-        if is_over || record.life.expiry_interval_secs == 0 {
-            self.keep(Operation::EndSession(record.session));
+        if self.is_over(&durable, record) {
             return None;
         }
         let mut client = self.restored_client(&durable, record);
@@ -80,6 +78,38 @@ impl Turn<'_> {
         client.will = None;
         let version = self.announce_restored(client.session.mailbox(), record);
         Some((Box::new(client), version))
+    }
+
+    /// The same for a Session that has moved here, for which `mailbox` collects: what that has comes
+    /// behind what is stored.
+    pub(crate) fn bring_behind(
+        &mut self,
+        record: &SessionRecord,
+        mailbox: &Arc<Mailbox>,
+    ) -> Option<Box<Client>> {
+        let durable = self.broker.durable().map(Arc::clone)?;
+        if self.is_over(&durable, record) {
+            return None;
+        }
+        let SessionRecord { session, next_sequence, queue, .. } = *record;
+        for (place, delivery) in mailbox.become_stored(session, next_sequence, queue, IN_FLIGHT_MAX)
+        {
+            self.keep_owed(place, mailbox, &delivery);
+        }
+        let mut client = self.restored_behind(&durable, record, Arc::clone(mailbox));
+        client.will = None;
+        let _version = self.announce_restored(mailbox, record);
+        Some(Box::new(client))
+    }
+
+    /// Whether the time of a Session is over: then it ends in the store as well.
+    fn is_over(&mut self, durable: &Durable, record: &SessionRecord) -> bool {
+        let is_late = record.life.expires_at_millis.is_some_and(|at| durable.tick(at) <= self.now);
+        let is_over = is_late || record.life.expiry_interval_secs == 0;
+        if is_over {
+            self.keep(Operation::EndSession(record.session));
+        }
+        is_over
     }
 
     /// Tells the index what a Session subscribes to, and other brokers. The version of our interest
@@ -99,7 +129,26 @@ impl Turn<'_> {
     }
 
     fn restored_client(&self, durable: &Durable, record: &SessionRecord) -> Client {
-        let options = &self.broker.options;
+        let mut mailbox = Mailbox::new(
+            self.broker.draw_session_key(),
+            Arc::clone(&record.client_id),
+            Arc::clone(&self.broker.options.persistent_queue),
+            Arc::clone(&self.broker.queue_budget),
+        );
+        if self.broker.peers().is_some() {
+            mailbox = mailbox.recalling();
+        }
+        let SessionRecord { session, next_sequence, queue, .. } = *record;
+        let mailbox = mailbox.stored(session, next_sequence, queue, IN_FLIGHT_MAX);
+        self.restored_behind(durable, record, Arc::new(mailbox))
+    }
+
+    fn restored_behind(
+        &self,
+        durable: &Durable,
+        record: &SessionRecord,
+        mailbox: Arc<Mailbox>,
+    ) -> Client {
         let identity =
             Identity { client_id: Arc::clone(&record.client_id), user_name: None, anonymous: true };
         let nowhere: Arc<str> = Arc::from("-");
@@ -115,19 +164,7 @@ impl Turn<'_> {
             session_expiry_secs: record.life.expiry_interval_secs,
             connected_at: durable.tick(0),
         };
-        let mailbox = Mailbox::new(
-            self.broker.draw_session_key(),
-            Arc::clone(&record.client_id),
-            Arc::clone(&options.persistent_queue),
-            Arc::clone(&self.broker.queue_budget),
-        );
-        let in_flight_max = usize::from(u16::MAX);
-        let mut mailbox =
-            mailbox.stored(record.session, record.next_sequence, record.queue, in_flight_max);
-        if self.broker.peers().is_some() {
-            mailbox = mailbox.recalling();
-        }
-        let mut session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
+        let mut session = Session::new(mailbox, self.broker.seeds.hash);
         let mut serial = 0;
         for StoredSubscription { filter, options, id } in &record.subscriptions {
             serial += 1;
@@ -186,3 +223,6 @@ impl Turn<'_> {
         self.broker.put_retained(&message).map_err(|_full| NotRestored::RetainedFull)
     }
 }
+
+/// Messages that a client may have been sent and not acknowledged.
+const IN_FLIGHT_MAX: usize = u16::MAX as usize;

@@ -108,11 +108,7 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.i64(record.mzxid);
             sink.bytes(&record.content);
         }
-        ControlFrame::Adopted(adopted) => {
-            sink.boot_id(adopted.dead);
-            sink.i64(adopted.epoch);
-            sink.u64(adopted.version);
-        }
+        ControlFrame::Adopted(adopted) => write_adopted(adopted, sink),
         ControlFrame::Mourned { dead, data } => {
             sink.boot_id(*dead);
             sink.u64(*data);
@@ -126,6 +122,12 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.u64(*data);
         }
     }
+}
+
+fn write_adopted(adopted: &Adopted, sink: &mut impl Sink) {
+    sink.boot_id(adopted.dead);
+    sink.i64(adopted.epoch);
+    sink.u64(adopted.version);
 }
 
 /// Reads the body of a frame.

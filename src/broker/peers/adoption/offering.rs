@@ -59,7 +59,7 @@ impl Turn<'_> {
         targets: &[FanoutTarget],
     ) -> Result<bool, Refusal> {
         let (mut matched, mut is_refused) = (false, false);
-        for target in targets.iter().filter(|target| target.mailbox.stored_as().is_some()) {
+        for target in targets.iter().filter(|target| target.mailbox.is_for_store()) {
             let Some((target, qos)) = wanted(target, message) else { continue };
             if qos == QoS::AtMostOnce {
                 continue;
@@ -71,8 +71,8 @@ impl Turn<'_> {
                     self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
                 }
                 Offer::Full => is_refused = true,
-                Offer::NotKept | Offer::Queued(_) | Offer::Displaced { .. } | Offer::Dropped(_) => {
-                }
+                Offer::Queued(wake) => self.shard.wake_later(wake),
+                Offer::NotKept | Offer::Displaced { .. } | Offer::Dropped(_) => {}
             }
         }
         if is_refused { Err(Refusal::QueueFull) } else { Ok(matched) }

@@ -278,6 +278,8 @@ impl Turn<'_> {
             Arc::clone(&self.broker.options.persistent_queue),
             Arc::clone(&self.broker.queue_budget),
         );
+        let is_stored = session_expiry_secs > 0 && self.broker.durable().is_some();
+        let mailbox = if is_stored { mailbox.to_be_stored() } else { mailbox };
         let mailbox = Arc::new(mailbox.recalling());
         let former = peers.find(news.from);
         let from = former.map_or_else(|| Arc::from("another broker"), |one| Arc::clone(one.name()));

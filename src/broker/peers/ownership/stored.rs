@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::broker::disconnect::Client;
-use crate::broker::durable::messages::Manner;
 use crate::broker::durable::{Taking, TakingEnd};
 use crate::broker::peers::Peers;
 use crate::broker::peers::again::LeftOuts;
@@ -20,8 +19,10 @@ use crate::broker::replay::Replay;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::Token;
 use crate::ports::store::SessionRecord;
+use crate::routing::SubscriberKey;
 use crate::session::handover::Contents;
-use crate::session::mailbox::{Mailbox, Offer};
+use crate::session::mailbox::Mailbox;
+use crate::session::session::Session;
 
 /// A Session that goes into the store, and what of it does not.
 pub(super) struct Leaving {
@@ -110,33 +111,36 @@ impl Turn<'_> {
 
     /// The Session is here as it was stored. What was collected for it comes behind.
     fn bring_over(&mut self, record: &SessionRecord, incoming: &mut Incoming) {
-        let collecting = incoming.client.take();
-        let Some((mut client, _version)) = self.bring_back(record) else {
-            if let Some(collecting) = collecting {
-                self.end_session(*collecting);
-            }
-            return;
+        let Some(mut collecting) = incoming.client.take() else { return };
+        let mailbox = Arc::clone(collecting.session.mailbox());
+        let Some(mut client) = self.bring_behind(record, &mailbox) else {
+            return self.end_session(*collecting);
         };
+        self.leave_interest(&collecting.session, &client.session);
         let Contents { unreleased, recent, .. } = &mut incoming.received.contents;
         client.session.restore_unreleased(unreleased.drain(..));
-        client.session.mailbox().recall(std::mem::take(recent));
-        if let Some(mut collecting) = collecting {
-            client.card = Arc::clone(&collecting.card);
-            self.withdraw_subscriptions(&collecting.session);
-            for replay in std::mem::take(&mut collecting.replays).into_queue() {
-                move_replay(&collecting, &mut client, replay);
-            }
-            let mailbox = client.session.mailbox();
-            for delivery in collecting.session.hand_over(self.now).queue {
-                let Offer::Stored(place) = mailbox.offer_again(&delivery, self.now) else {
-                    self.shard.counters.deliveries_dropped.increment();
-                    continue;
-                };
-                let (qos, retain, tag) = (delivery.qos, delivery.retain, delivery.tag.clone());
-                self.keep_at(place, mailbox, &delivery.message, Manner { qos, retain, tag });
-            }
+        mailbox.recall(std::mem::take(recent));
+        client.card = Arc::clone(&collecting.card);
+        for replay in std::mem::take(&mut collecting.replays).into_queue() {
+            move_replay(&collecting, &mut client, replay);
         }
         incoming.client = Some(client);
+    }
+
+    /// What `former` wanted is wanted by `latter`, of the same mailbox, as far as that does.
+    fn leave_interest(&mut self, former: &Session, latter: &Session) {
+        if let Some(peers) = self.broker.peers() {
+            let wanted = former.subscriptions().map(|(filter, one)| (filter, one.options.qos));
+            let mut wakes = Vec::new();
+            peers.interest().remove(wanted, &mut wakes);
+            self.shard.wake_each(wakes);
+        }
+        let filters = former.subscriptions().map(|(filter, _)| filter);
+        let gone: Vec<_> = filters.filter(|filter| latter.subscription(filter).is_none()).collect();
+        let key = SubscriberKey(former.key().0);
+        self.change_index(&gone, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
     }
 }
 
