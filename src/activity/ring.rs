@@ -2,6 +2,9 @@
 //!
 //! Invariant: rows and bytes stay within their bounds, whatever the database does; every row has a
 //! number, also one that there is no room for, so that whoever writes rows sees what is missing.
+//!
+//! Shards note rows, and must not pay for those who write them: the lock is held to add one row, or to
+//! take chunks as they are, and the writer is woken when it has something to do, not for each row.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,74 +89,116 @@ pub(super) struct Ring {
     limits: RingLimits,
     counters: ActivityCounters,
     state: Mutex<State>,
-    /// Something came, or nothing will come any more.
+    /// Something came where nothing was, or nothing will come any more.
     arrived: Notify,
+    /// Half of it is used.
+    crowded: Notify,
+    /// Nothing will come any more.
+    closed: Notify,
     /// The writer has ended.
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    rows: VecDeque<Row>,
+    chunks: VecDeque<Chunk>,
+    rows: usize,
     bytes: usize,
     last_number: i64,
     is_closed: bool,
 }
 
+/// Rows that are taken together.
+#[derive(Debug, Default)]
+struct Chunk {
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl State {
+    fn push(&mut self, row: Row) {
+        self.last_number += 1;
+        let row = Row { number: self.last_number, ..row };
+        if self.chunks.back().is_none_or(|last| last.rows.len() >= CHUNK_ROWS) {
+            self.chunks.push_back(Chunk { rows: Vec::with_capacity(CHUNK_ROWS), bytes: 0 });
+        }
+        let last = self.chunks.back_mut().expect("one was just added");
+        last.bytes += row.cost();
+        self.bytes += row.cost();
+        self.rows += 1;
+        last.rows.push(row);
+    }
+
+    /// The oldest chunks, the first of them and what fits beside it.
+    fn take(&mut self, limit: usize) -> Vec<Chunk> {
+        let (mut taken, mut count) = (Vec::new(), 0);
+        while let Some(next) = self.chunks.front() {
+            count += next.rows.len();
+            if count > limit && !taken.is_empty() {
+                break;
+            }
+            let chunk = self.chunks.pop_front().expect("it was just looked at");
+            self.rows -= chunk.rows.len();
+            self.bytes -= chunk.bytes;
+            taken.push(chunk);
+        }
+        taken
+    }
+}
+
 impl Ring {
     pub(super) fn new(limits: RingLimits) -> Self {
-        let (counters, state, arrived, ended) = Default::default();
-        Self { limits, counters, state, arrived, ended }
+        let (counters, state, arrived, crowded, closed, ended) = Default::default();
+        Self { limits, counters, state, arrived, crowded, closed, ended }
     }
 
     /// Takes a row if there is room.
     pub(super) fn note(&self, row: Row) {
         let mut state = self.state.lock();
-        let is_full = state.rows.len() >= self.limits.rows_max
-            || state.bytes + row.cost() > self.limits.bytes_max;
-        state.last_number += 1;
+        let is_full =
+            state.rows >= self.limits.rows_max || state.bytes + row.cost() > self.limits.bytes_max;
         if is_full || state.is_closed {
+            state.last_number += 1;
+            drop(state);
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let number = state.last_number;
-        state.bytes += row.cost();
-        state.rows.push_back(Row { number, ..row });
+        let (is_first, was_crowded) = (state.rows == 0, self.is_crowded(&state));
+        state.push(row);
+        let is_now_crowded = !was_crowded && self.is_crowded(&state);
         drop(state);
-        self.arrived.notify_one();
+        if is_first {
+            self.arrived.notify_one();
+        }
+        if is_now_crowded {
+            self.crowded.notify_one();
+        }
     }
 
     /// Takes the last row, whether there is room or not: it says that all is told.
     pub(super) fn close(&self, row: Row) {
         let mut state = self.state.lock();
-        state.last_number += 1;
-        let number = state.last_number;
-        state.bytes += row.cost();
-        state.rows.push_back(Row { number, ..row });
+        state.push(row);
         state.is_closed = true;
         drop(state);
-        // Whoever waits now, and whoever is about to.
-        self.arrived.notify_waiters();
         self.arrived.notify_one();
+        self.closed.notify_one();
     }
 
-    /// The oldest rows, at most `limit`.
+    /// The oldest rows: a chunk, or as many chunks as `limit` has room for.
     pub(super) fn take(&self, limit: usize) -> Vec<Row> {
-        let mut state = self.state.lock();
-        let count = state.rows.len().min(limit);
-        let rows: Vec<Row> = state.rows.drain(..count).collect();
-        state.bytes -= rows.iter().map(Row::cost).sum::<usize>();
-        rows
+        let chunks = self.state.lock().take(limit);
+        chunks.into_iter().flat_map(|chunk| chunk.rows).collect()
     }
 
     /// Puts rows back that were taken last. What came meanwhile stays, so that for a while there may be
     /// more than there should, by what one call took.
     pub(super) fn put_back(&self, rows: Vec<Row>) {
+        let bytes = rows.iter().map(Row::cost).sum();
         let mut state = self.state.lock();
-        state.bytes += rows.iter().map(Row::cost).sum::<usize>();
-        for row in rows.into_iter().rev() {
-            state.rows.push_front(row);
-        }
+        state.rows += rows.len();
+        state.bytes += bytes;
+        state.chunks.push_front(Chunk { rows, bytes });
     }
 
     /// So many rows are written.
@@ -169,16 +214,15 @@ impl Ring {
     /// Waits until half of it is used.
     pub(super) async fn crowd(&self) {
         loop {
-            {
-                let state = self.state.lock();
-                let is_crowded = state.rows.len() > self.limits.rows_max / 2
-                    || state.bytes > self.limits.bytes_max / 2;
-                if is_crowded {
-                    return;
-                }
+            if self.is_crowded(&self.state.lock()) {
+                return;
             }
-            self.arrived.notified().await;
+            self.crowded.notified().await;
         }
+    }
+
+    fn is_crowded(&self, state: &State) -> bool {
+        state.rows > self.limits.rows_max / 2 || state.bytes > self.limits.bytes_max / 2
     }
 
     /// Waits for rows; `false` when there are none and none will come.
@@ -186,8 +230,8 @@ impl Ring {
         loop {
             {
                 let state = self.state.lock();
-                if !state.rows.is_empty() || state.is_closed {
-                    return !state.rows.is_empty();
+                if state.rows > 0 || state.is_closed {
+                    return state.rows > 0;
                 }
             }
             self.arrived.notified().await;
@@ -198,7 +242,7 @@ impl Ring {
     pub(super) async fn rest(&self, pause: Duration) {
         let closed = async {
             while !self.is_closed() {
-                self.arrived.notified().await;
+                self.closed.notified().await;
             }
         };
         let _timed_out = tokio::time::timeout(pause, closed).await;
@@ -228,14 +272,67 @@ impl Ring {
     }
 
     pub(super) fn waiting(&self) -> u64 {
-        self.state.lock().rows.len() as u64
+        self.state.lock().rows as u64
     }
 }
 
+/// Rows that lie together: who notes the first of them allocates for all.
+const CHUNK_ROWS: usize = 128;
+
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+
     use super::super::row::Kind;
     use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A wake is a system call of whoever publishes, and the writer then asked for the lock to find that
+    /// there was nothing to do: with every publish.
+    #[test]
+    fn who_notes_a_row_wakes_the_writer_when_there_is_something_to_do() {
+        let ring = Ring::new(RingLimits { rows_max: 1_000, bytes_max: 1 << 20 });
+        let count = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&count));
+        let mut context = Context::from_waker(&waker);
+        let mut arrival = pin!(ring.arrival());
+        assert!(arrival.as_mut().poll(&mut context).is_pending());
+        let note = |rows| (0..rows).for_each(|_| ring.note(Row::new(1, Kind::Published)));
+        note(10);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(arrival.as_mut().poll(&mut context), Poll::Ready(true));
+        let mut crowd = pin!(ring.crowd());
+        assert!(crowd.as_mut().poll(&mut context).is_pending());
+        note(490);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        note(1);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert!(crowd.as_mut().poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn rows_are_taken_in_chunks_and_in_their_order() {
+        let ring = Ring::new(RingLimits::default());
+        (0..1_000).for_each(|at_millis| ring.note(Row::new(at_millis, Kind::Published)));
+        let first = ring.take(300);
+        assert_eq!((first.len(), ring.waiting()), (2 * CHUNK_ROWS, 1_000 - 2 * CHUNK_ROWS as u64));
+        ring.put_back(first);
+        let all: Vec<_> =
+            std::iter::from_fn(|| Some(ring.take(1)).filter(|rows| !rows.is_empty())).collect();
+        let numbers: Vec<_> = all.iter().flatten().map(|row| row.number).collect();
+        assert_eq!(numbers, (1..=1_000).collect::<Vec<_>>());
+        assert_eq!((ring.waiting(), ring.state.lock().bytes), (0, 0));
+    }
 
     #[test]
     fn what_there_is_no_room_for_is_counted_and_has_its_number() {

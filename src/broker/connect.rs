@@ -11,7 +11,7 @@ use bytestring::ByteString;
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::counters::{Count, ShardCounters};
 use crate::broker::disconnect::Client;
-use crate::broker::durable::StoredClient;
+use crate::broker::durable::{StoredClient, WillInStore};
 use crate::broker::event::Event;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::peers::ticket::PublishTicket;
@@ -343,8 +343,7 @@ impl Turn<'_> {
         let client_id = Arc::clone(client.session.client_id());
         if session_present {
             if let Some(stored) = &mut client.stored {
-                // Nobody knows which one, or whether any.
-                stored.has_will = true;
+                stored.will = WillInStore::Unknown;
             }
             return self.abandon_claim(&client_id, Former::Kept(client));
         }

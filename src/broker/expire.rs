@@ -6,7 +6,7 @@ use crate::broker::registry::{Parked, ParkedFate};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::ports::clock::Tick;
-use crate::ports::store::{Operation, SessionRef};
+use crate::ports::store::Operation;
 
 impl Turn<'_> {
     /// Does what is due at the time of this turn, in a bounded batch. `true` when more is due.
@@ -27,10 +27,10 @@ impl Turn<'_> {
         let decided = self.broker.registry.decide_parked(client_id, |parked| due(parked, now));
         // A client that came back has cancelled its timers, or is about to.
         let Some((will, ended)) = decided else { return };
-        if let Some(Due { will, stored_as }) = will {
+        if let Some(Due { will, removal }) = will {
             self.publish_will(&will);
-            if let Some(session) = stored_as {
-                self.keep(Operation::RemoveWill(session));
+            if let Some(removal) = removal {
+                self.keep(removal);
             }
         }
         if let Some(client) = ended {
@@ -41,10 +41,10 @@ impl Turn<'_> {
     }
 }
 
-/// A will whose time has come, and where it is stored.
+/// A will whose time has come, and what takes it out of the store.
 struct Due {
     will: Arc<KeptWill>,
-    stored_as: Option<SessionRef>,
+    removal: Option<Operation>,
 }
 
 /// What is due of a parked Session: its will, taken out, or its end.
@@ -54,11 +54,8 @@ fn due(parked: &mut Parked, now: Tick) -> ParkedFate<Option<Due>> {
     }
     if parked.will_at.is_some_and(|at| at <= now) {
         parked.will_at = None;
-        let stored = &mut parked.client.stored;
-        let stored_as = stored
-            .as_mut()
-            .and_then(|stored| std::mem::take(&mut stored.has_will).then_some(stored.session));
-        return ParkedFate::Stays(parked.client.will.take().map(|will| Due { will, stored_as }));
+        let removal = parked.client.stored.as_mut().and_then(|stored| stored.forget_will());
+        return ParkedFate::Stays(parked.client.will.take().map(|will| Due { will, removal }));
     }
     ParkedFate::Stays(None)
 }

@@ -42,7 +42,7 @@ pub(super) fn session_of(operation: &Operation) -> Option<SessionRef> {
         | Operation::PutSubscription { session, .. }
         | Operation::RemoveSubscription { session, .. }
         | Operation::PutWill { session, .. }
-        | Operation::RemoveWill(session)
+        | Operation::RemoveWill { session, .. }
         | Operation::Acknowledge { session, .. }
         | Operation::Release { session, .. }
         | Operation::PutIncoming { session, .. }

@@ -16,6 +16,10 @@ from manifests import (
     workloads,
 )
 
+# Five files of 10 MiB: what a kubelet keeps of a container's log.
+LOG_MEBIBYTES = 50
+# Beside the spool: a lock, ports.json, a segment that was damaged.
+SLACK_MEBIBYTES = 16
 # What exec probes may run in images that are not ours.
 FOREIGN_PROGRAMS = {"postgres": {"pg_isready"}}
 OUR_PROGRAMS = {
@@ -39,6 +43,7 @@ def all_faults(documents):
         pod_monitors,
         broker_configuration,
         ensemble,
+        room_on_nodes,
     ]
     return [f"{check.__name__}: {fault}" for check in checks for fault in check(documents)]
 
@@ -177,8 +182,16 @@ def probes(documents):
                         yield f"{name_of(workload)}: {kind} asks port {probe['httpGet']['port']}"
                 elif probe["exec"]["command"][0] not in programs_of(container["image"]):
                     yield f"{name_of(workload)}: {kind} runs {probe['exec']['command'][0]}"
+                elif asks_the_wrong_server(probe["exec"]["command"]):
+                    yield f"{name_of(workload)}: {kind} asks the socket, where a server answers too soon"
             if len(set(paths)) != len(paths):
                 yield f"{name_of(workload)}: two probes ask the same"
+
+
+def asks_the_wrong_server(command):
+    """The official image makes its database with a server that listens on a socket only."""
+    is_by_network = any(word.startswith("--host=") for word in command)
+    return command[0] == "pg_isready" and not is_by_network
 
 
 def images(documents):
@@ -254,6 +267,7 @@ def broker_configuration(documents):
         yield f"the broker listens on {sorted(bound)}, its pod shows {sorted(shown)}"
     if config.get("data_dir") not in [m["mountPath"] for m in containers(workload)[0]["volumeMounts"]]:
         yield f"{config.get('data_dir')} is not on a volume, and the root is read-only"
+    yield from spool_faults(workload, config)
     grace = pod_of(workload)["terminationGracePeriodSeconds"]
     needed = config.get("drain_wait_secs", 0) + config["drain_timeout_secs"] + 20
     if grace < needed:
@@ -268,6 +282,33 @@ def broker_configuration(documents):
         yield f"{link_host} is found only when its pod is ready, which it is not before it is found"
     if not config.get("allow_anonymous") and config["password_file"] is None:
         yield "nobody is let in"
+
+
+def spool_faults(workload, config):
+    """A pod is evicted when its volume is over its bound: all of them, while PostgreSQL is away."""
+    place = {mount["mountPath"]: mount["name"]
+             for mount in containers(workload)[0]["volumeMounts"]}.get(config.get("data_dir"))
+    for volume in pod_of(workload)["volumes"]:
+        if volume["name"] == place and "emptyDir" in volume:
+            room = mebibytes(volume["emptyDir"]["sizeLimit"])
+            spool = mebibytes(config["activity_spool_bytes_max"])
+            if spool + SLACK_MEBIBYTES > room:
+                yield f"rows may take {spool} MiB, and the volume has {room}"
+
+
+def room_on_nodes(documents):
+    """What a pod may write on its node holds its volumes there and its log."""
+    for workload in workloads(documents):
+        volumes_there = [volume["emptyDir"] for volume in pod_of(workload).get("volumes", [])
+                         if "emptyDir" in volume]
+        if any("sizeLimit" not in volume for volume in volumes_there):
+            yield f"{name_of(workload)} has a volume on its node without a bound"
+            continue
+        needed = LOG_MEBIBYTES + sum(mebibytes(volume["sizeLimit"]) for volume in volumes_there)
+        limits = [container["resources"]["limits"]["ephemeral-storage"]
+                  for container in pod_of(workload)["containers"]]
+        if sum(map(mebibytes, limits)) < needed:
+            yield f"{name_of(workload)} may write {limits} on its node and may need {needed} MiB"
 
 
 def ensemble(documents):
@@ -352,6 +393,12 @@ def mounted(documents, workload, folder):
                 there = named(documents, "Secret", volume["secret"]["secretName"])
                 return there and keys_of(there)
     return None
+
+
+def mebibytes(text):
+    """`64Mi` of Kubernetes, `64 MiB` of the broker, `64m` of compose."""
+    number, unit = re.fullmatch(r"(\d+) ?([KMG])i?B?", text, re.IGNORECASE).groups()
+    return int(number) * {"K": 1 / 1024, "M": 1, "G": 1024}[unit.upper()]
 
 
 def keys_of(content):

@@ -18,7 +18,7 @@ TOKEN = "0123456789abcdef"
 
 
 class Waiting:
-    """A broker that waits for an ensemble that does not come, as the first pods do."""
+    """A broker that waits for an ensemble and a database that do not come, as the first pods do."""
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -29,7 +29,8 @@ class Waiting:
             [BROKER, "--port", "0", "--host", "0.0.0.0", "--allow-anonymous",
              "--admin-host", "0.0.0.0", "--admin-port", "0", "--admin-token-file", folder / "token",
              "--zookeeper", "zookeeper-0.invalid:2181", "--link-host", "mqttzoo-0.invalid",
-             "--link-port", "0", "--link-secret-file", folder / "secret", "--data-dir", folder],
+             "--link-port", "0", "--link-secret-file", folder / "secret", "--data-dir", folder,
+             "--db-host", "postgres.invalid"],
             stderr=subprocess.DEVNULL, env={})
         ports = folder / "ports.json"
         deadline = time.monotonic() + PATIENCE_SECS

@@ -50,6 +50,23 @@ class Compose(unittest.TestCase):
         for key in references.commented_out(text):
             self.assertNotIn(key, options().values(), "the broker knows it now")
 
+    def test_the_database_is_asked_where_brokers_ask_it(self):
+        command = SERVICES["postgres"]["healthcheck"]["test"][1:]
+        self.assertFalse(references.asks_the_wrong_server(command))
+
+    def test_what_is_kept_in_memory_leaves_room_for_clients(self):
+        """The tmpfs counts as memory of its container."""
+        text = (ROOT / "docker/compose/broker.toml").read_text()
+        for name, service in brokers().items():
+            config, _ = print_config(text, dict(service["environment"], MQTTZOO_CONFIG=""))
+            spool = references.mebibytes(config["activity_spool_bytes_max"])
+            tmpfs = references.mebibytes(re.search(r",size=(\w+)", service["tmpfs"][0]).group(1))
+            limit = references.mebibytes(service["mem_limit"])
+            with self.subTest(name):
+                self.assertLessEqual(spool + references.SLACK_MEBIBYTES, tmpfs)
+                held = limit * config["limits"]["memory_high_water_percent"] / 100
+                self.assertLessEqual(tmpfs + held, limit)
+
     def test_every_server_that_is_named_has_that_name(self):
         names = {alias for service in servers().values()
                  for alias in service["networks"]["inside"]["aliases"]}

@@ -154,6 +154,20 @@ class Planted(unittest.TestCase):
         self.find(plant, "mounts other, which is no volume")
         self.find(plant, "has a volume state that nobody mounts")
 
+    def test_room_on_nodes(self):
+        def plant(documents):
+            self.broker(documents)["resources"]["limits"]["ephemeral-storage"] = "128Mi"
+
+        self.find(plant, "StatefulSet/mqttzoo may write ['128Mi'] on its node")
+
+        def no_bound(documents):
+            del pod_of(broker_workload(documents))["volumes"][2]["emptyDir"]["sizeLimit"]
+
+        documents = rendered("minikube")
+        no_bound(documents)
+        self.assertTrue(any("without a bound" in fault
+                            for fault in references.room_on_nodes(documents)))
+
     def test_images(self):
         def plant(documents):
             self.broker(documents)["image"] = "mqttzoo/brokr:latest"
@@ -170,6 +184,12 @@ class Planted(unittest.TestCase):
             pod_of(broker_workload(documents))["securityContext"]["runAsUser"] = 1000
 
         self.find(other_user, "runs as another user")
+
+        def by_socket(documents):
+            probe = containers(named(documents, "StatefulSet", "postgres"))[0]["readinessProbe"]
+            probe["exec"]["command"].remove("--host=127.0.0.1")
+
+        self.find(by_socket, "readinessProbe asks the socket")
 
         def no_such_program(documents):
             probe = containers(named(documents, "StatefulSet", "zookeeper"))[0]["livenessProbe"]
@@ -200,6 +220,7 @@ class Planted(unittest.TestCase):
             ("zookeeper-1.zookeeper-peers:2181", "zookeeper-1.zookeeper-peers:2182", "listen on 2182"),
             ("db_host", "# tls_port = 1\ndb_host", "the broker knows tls_port now"),
             ("link_port = 7883", "link_port = 7884", "the broker listens on [1883, 7884, 9090]"),
+            ("activity_spool_bytes_max", "# activity_spool_bytes_max", "rows may take 256 MiB"),
         ]:
             with self.subTest(after):
                 self.find(lambda documents: self.change_file(documents, before, after), expected)

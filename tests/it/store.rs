@@ -11,4 +11,5 @@ mod contract;
 mod crash;
 mod faults;
 mod model;
+mod shared_bodies;
 mod words;

@@ -38,6 +38,8 @@ impl Drop for Guardian {
 const SCRIPT: &str = r#"
 trap '' INT HUP TERM
 cat >/dev/null
+# Those that were stopped where they are would stay so: a server and the processes it has started.
+kill -CONT "$1" $(cat "/proc/$1/task/$1/children") 2>/dev/null
 kill -TERM "$1" 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   kill -0 "$1" 2>/dev/null || break

@@ -38,7 +38,7 @@ use crate::ports::store::{
 };
 
 pub(crate) use pages::Page;
-pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient};
+pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient, WillInStore};
 pub(crate) use taking::{Taking, TakingEnd};
 
 /// The store of a broker, and who the broker is to it.

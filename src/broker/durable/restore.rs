@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::disconnect::Client;
-use crate::broker::durable::{Durable, StoredClient};
+use crate::broker::durable::{Durable, StoredClient, WillInStore};
 use crate::broker::registry::Parked;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
@@ -175,7 +175,8 @@ impl Turn<'_> {
         let mut stored = StoredClient::new(record.session);
         let incoming = record.incoming.iter();
         stored.incoming = incoming.map(|one| (one.packet_id, one.message)).collect();
-        stored.has_will = record.will.is_some();
+        let name = record.will.as_ref().map(|will| will.message.id);
+        stored.will = name.map_or(WillInStore::Nothing, WillInStore::Named);
         let will = record.will.as_deref().map(Durable::will);
         let will = will.map(|will| self.broker.will_budget.keep_again(will));
         Client {

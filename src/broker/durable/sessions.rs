@@ -30,10 +30,22 @@ pub(crate) struct StoredClient {
     /// Identifiers of QoS 2 messages that the client has no answer to, and that the store may have
     /// all the same. The next message with such an identifier replaces it.
     doubtful: BTreeSet<PacketId>,
-    /// Whether the store has a will of it.
-    pub(crate) has_will: bool,
+    /// The will that the store has of it.
+    pub(crate) will: WillInStore,
     /// What the store was asked for of its queue.
     pub(crate) page: Option<Arc<Page>>,
+}
+
+/// The will that the store has of a Session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum WillInStore {
+    /// None.
+    #[default]
+    Nothing,
+    /// The one of this name.
+    Named(MessageId),
+    /// Nobody knows which, or whether any.
+    Unknown,
 }
 
 /// What is to be done once the store has it.
@@ -55,7 +67,18 @@ enum Then {
 impl StoredClient {
     pub(crate) fn new(session: SessionRef) -> Self {
         let (incoming, doubtful) = (BTreeMap::new(), BTreeSet::new());
-        Self { session, incoming, doubtful, has_will: false, page: None }
+        Self { session, incoming, doubtful, will: WillInStore::default(), page: None }
+    }
+
+    /// What makes the store forget the will that it has, and no later one: that may be in the store
+    /// first, by way of the shard to which the client has come back.
+    pub(crate) fn forget_will(&mut self) -> Option<Operation> {
+        let message = match std::mem::take(&mut self.will) {
+            WillInStore::Nothing => return None,
+            WillInStore::Named(message) => Some(message),
+            WillInStore::Unknown => None,
+        };
+        Some(Operation::RemoveWill { session: self.session, message })
     }
 }
 
@@ -73,10 +96,11 @@ impl Durable {
 
 impl Keeper {
     /// The Session has this will, which is published at `fires_at` if its client is away.
-    fn put_will(&mut self, session: SessionRef, will: &Will, fires_at: Option<Tick>) {
-        let id = self.draw_message_id();
+    fn put_will(&mut self, stored: &mut StoredClient, will: &Will, fires_at: Option<Tick>) {
+        let (session, id) = (stored.session, self.draw_message_id());
         let will = Arc::new(self.durable().stored_will(will, id, fires_at));
         self.push(Operation::PutWill { session, will });
+        stored.will = WillInStore::Named(id);
     }
 }
 
@@ -108,13 +132,11 @@ impl Turn<'_> {
     ) {
         self.keep_life(client, expiry_secs, None);
         let Some(stored) = &mut client.stored else { return };
-        let session = stored.session;
-        let had_will = std::mem::replace(&mut stored.has_will, will.is_some());
         let Some(keeper) = &mut self.shard.keeper else { return };
         if let Some(will) = will {
-            keeper.put_will(session, will, None);
-        } else if had_will {
-            keeper.push(Operation::RemoveWill(session));
+            keeper.put_will(stored, will, None);
+        } else if let Some(removal) = stored.forget_will() {
+            keeper.push(removal);
         }
     }
 
@@ -140,18 +162,17 @@ impl Turn<'_> {
     ) {
         self.keep_life(client, client.session_expiry_secs, expires_at);
         self.keep_will_gone(client);
-        let (Some(stored), Some(keeper)) = (&client.stored, &mut self.shard.keeper) else { return };
-        if let Some(will) = &client.will {
-            keeper.put_will(stored.session, will, will_at);
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        if let (Some(stored), Some(will)) = (&mut client.stored, &client.will) {
+            keeper.put_will(stored, will, will_at);
         }
     }
 
     /// The will has been published, or is not wanted any more.
     pub(crate) fn keep_will_gone(&mut self, client: &mut Client) {
         let Some(stored) = client.stored.as_mut().filter(|_| client.will.is_none()) else { return };
-        if std::mem::take(&mut stored.has_will) {
-            let session = stored.session;
-            self.keep(Operation::RemoveWill(session));
+        if let Some(removal) = stored.forget_will() {
+            self.keep(removal);
         }
     }
 

@@ -116,8 +116,13 @@ pub enum Operation {
         /// Its will.
         will: Arc<StoredWill>,
     },
-    /// The Session has no will.
-    RemoveWill(SessionRef),
+    /// The will of a Session is gone.
+    RemoveWill {
+        /// The Session.
+        session: SessionRef,
+        /// Which one: a later one stays. `None`: whichever it has.
+        message: Option<MessageId>,
+    },
     /// Puts a message into queues.
     Enqueue {
         /// The message.
@@ -273,7 +278,7 @@ impl Operation {
                 | Self::TakeSessions { .. }
                 | Self::EndSession(_)
                 | Self::RemoveSubscription { .. }
-                | Self::RemoveWill(_)
+                | Self::RemoveWill { .. }
                 | Self::Acknowledge { .. }
                 | Self::Release { .. }
                 | Self::RouteIncoming { .. }

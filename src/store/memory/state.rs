@@ -254,7 +254,11 @@ impl Session {
                 self.subscriptions.remove(&filter);
             }
             Operation::PutWill { will, .. } => self.will = Some(will),
-            Operation::RemoveWill(_) => self.will = None,
+            Operation::RemoveWill { message, .. } => {
+                let is_meant =
+                    |will: &Arc<StoredWill>| message.is_none_or(|id| will.message.id == id);
+                let _gone = self.will.take_if(|will| is_meant(will));
+            }
             other => debug_assert!(false, "{other:?} has its place elsewhere"),
         }
     }

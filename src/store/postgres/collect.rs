@@ -150,6 +150,7 @@ const FORGET_BROKERS: &str = "DELETE FROM broker WHERE is_dead = 1 AND since < $
     AND NOT EXISTS (SELECT 1 FROM session WHERE session.owner = broker.owner)";
 const SWEEP_END: &str = "SELECT max(id) FROM
     (SELECT id FROM message WHERE id > $1 ORDER BY id LIMIT $2) AS page";
-const SWEEP: &str = "DELETE FROM message WHERE id > $1 AND id <= $2
-    AND NOT EXISTS (SELECT 1 FROM pointer WHERE message = id)
-    AND NOT EXISTS (SELECT 1 FROM incoming WHERE message = id)";
+const SWEEP: &str = "DELETE FROM message m USING message o
+    WHERE o.id > $1 AND o.id <= $2 AND m.ctid = o.ctid
+        AND NOT EXISTS (SELECT 1 FROM pointer p WHERE p.message = o.id)
+        AND NOT EXISTS (SELECT 1 FROM incoming i WHERE i.message = o.id)";

@@ -23,9 +23,7 @@ impl From<tokio_postgres::Error> for Failure {
 /// Another try may do, also since somebody else was quicker.
 fn is_transient(code: &SqlState) -> bool {
     sql_state::is_transient(code)
-        // Another broker has collected the message that this one was about to point to,
-        || *code == SqlState::FOREIGN_KEY_VIOLATION
-        // or has made a Session for the same client.
+        // Another broker has made a Session for the same client.
         || *code == SqlState::UNIQUE_VIOLATION
 }
 

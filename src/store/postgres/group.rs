@@ -21,7 +21,7 @@ use crate::ports::store::{
 };
 use crate::store::codec::{epoch_bytes, millis, owner_bytes, owner_of};
 use crate::store::retry::{Failure, registers, session_of};
-use crate::store::row::RowError;
+use crate::store::row::{RowError, message_id};
 
 /// What a transaction knows while it lasts.
 pub(super) struct Group<'a> {
@@ -251,9 +251,9 @@ impl<'a> Group<'a> {
             }
             Operation::EndSession(session) => self.end_session(session.id).await?,
             Operation::PutWill { session, will } => self.put_will(session.id, will).await?,
-            Operation::RemoveWill(session) => {
-                let sql = "DELETE FROM will WHERE session = $1";
-                self.execute(sql, &[&uid(session.id)]).await?;
+            Operation::RemoveWill { session, message } => {
+                let sql = "DELETE FROM will WHERE session = $1 AND id = coalesce($2, id)";
+                self.execute(sql, &[&uid(session.id), &message.map(message_id)]).await?;
             }
             other => debug_assert!(false, "{other:?} is collected"),
         }

@@ -4,7 +4,7 @@
 //! changes it, and that before what removes it. Within a kind the last word on a key counts. So the
 //! outcome is the one of the operations in their order, as no key that was removed is added again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 
@@ -27,14 +27,15 @@ pub(super) type Sent<'a> = (&'static str, Params<'a>);
 /// What has been collected.
 #[derive(Default)]
 pub(super) struct Pending<'a> {
-    messages: Vec<&'a StoredMessage>,
+    /// By id, each once: what another transaction brings as well is waited for in one order.
+    messages: BTreeMap<i64, &'a StoredMessage>,
     pointers: Vec<(&'a Pointer, i64)>,
     incoming: BTreeMap<(i64, i32), i64>,
     released: Vec<(i64, i64)>,
     acknowledged: Vec<(i64, i64, i64)>,
     routed: Vec<(i64, i32, i64)>,
     answered: Vec<(i64, i32, i64)>,
-    unneeded: Vec<i64>,
+    unneeded: BTreeSet<i64>,
     subscriptions: BTreeMap<(i64, Vec<u8>), Option<&'a StoredSubscription>>,
     retained: BTreeMap<&'a str, (&'a RetainedRecord, i64)>,
     cursors: BTreeMap<(OwnerId, OwnerId, u8), u64>,
@@ -42,7 +43,7 @@ pub(super) struct Pending<'a> {
 
 impl<'a> Pending<'a> {
     pub(super) fn message(&mut self, message: &'a StoredMessage) {
-        self.messages.push(message);
+        self.messages.insert(message_id(message.id), message);
     }
 
     pub(super) fn pointer(&mut self, pointer: &'a Pointer, message: MessageId) {
@@ -57,12 +58,12 @@ impl<'a> Pending<'a> {
         now: i64,
     ) {
         self.acknowledged.push((uid(session), sequence.cast_signed(), now));
-        self.unneeded.push(message_id(message));
+        self.unneeded.insert(message_id(message));
     }
 
     pub(super) fn released(&mut self, session: SessionId, sequence: u64, message: MessageId) {
         self.released.push((uid(session), sequence.cast_signed()));
-        self.unneeded.push(message_id(message));
+        self.unneeded.insert(message_id(message));
     }
 
     pub(super) fn incoming(
@@ -71,7 +72,7 @@ impl<'a> Pending<'a> {
         packet_id: PacketId,
         message: &'a StoredMessage,
     ) {
-        self.messages.push(message);
+        self.message(message);
         self.incoming.insert((uid(session), packet_id.get().into()), message_id(message.id));
     }
 
@@ -87,12 +88,12 @@ impl<'a> Pending<'a> {
 
     pub(super) fn routed(&mut self, session: SessionId, packet_id: PacketId, message: MessageId) {
         self.routed.push((uid(session), packet_id.get().into(), message_id(message)));
-        self.unneeded.push(message_id(message));
+        self.unneeded.insert(message_id(message));
     }
 
     pub(super) fn answered(&mut self, session: SessionId, packet_id: PacketId, message: MessageId) {
         self.answered.push((uid(session), packet_id.get().into(), message_id(message)));
-        self.unneeded.push(message_id(message));
+        self.unneeded.insert(message_id(message));
     }
 
     pub(super) fn subscribed(&mut self, session: SessionId, subscription: &'a StoredSubscription) {
@@ -132,13 +133,7 @@ impl<'a> Pending<'a> {
             vec![column(released.iter().map(|it| it.0)), column(released.iter().map(|it| it.1))]
         });
         let acknowledged = &this.acknowledged;
-        send(&mut sent, REMOVE_POINTERS, !acknowledged.is_empty(), || {
-            vec![
-                column(acknowledged.iter().map(|it| it.0)),
-                column(acknowledged.iter().map(|it| it.1)),
-            ]
-        });
-        send(&mut sent, REMEMBER_POINTERS, !acknowledged.is_empty(), || {
+        send(&mut sent, ACKNOWLEDGE, !acknowledged.is_empty(), || {
             vec![
                 column(acknowledged.iter().map(|it| it.0)),
                 column(acknowledged.iter().map(|it| it.1)),
@@ -202,8 +197,8 @@ fn column<'a, T: ToSql + Sync + Send + 'a>(
     Box::new(values.collect::<Vec<T>>())
 }
 
-fn messages<'a>(messages: &[&'a StoredMessage]) -> Params<'a> {
-    let messages = || messages.iter().copied();
+fn messages<'a>(messages: &BTreeMap<i64, &'a StoredMessage>) -> Params<'a> {
+    let messages = || messages.values().copied();
     vec![
         column(messages().map(|it| message_id(it.id))),
         column(messages().map(|it| it.publisher.cast_signed())),
@@ -279,10 +274,12 @@ pub(super) fn uid(session: SessionId) -> i64 {
     session.0.cast_signed()
 }
 
+/// A body that is there becomes a new version of itself: see [`DROP_UNNEEDED`].
 const PUT_MESSAGES: &str = "INSERT INTO message
     (id, publisher, flags, expires_at, topic, properties, payload)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::text[],
-        $6::bytea[], $7::bytea[]) ON CONFLICT DO NOTHING";
+        $6::bytea[], $7::bytea[])
+    ON CONFLICT (id) DO UPDATE SET publisher = message.publisher";
 const PUT_POINTERS: &str = "INSERT INTO pointer
     (session, sequence, message, flags, repeat_key, tag)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[],
@@ -301,23 +298,29 @@ const PUT_INCOMING: &str = "INSERT INTO incoming (session, packet_id, message_id
 const RELEASE: &str = "UPDATE pointer p SET state = 1, message = NULL
     FROM unnest($1::bigint[], $2::bigint[]) AS a (session, sequence)
     WHERE p.session = a.session AND p.sequence = a.sequence AND p.state = 0";
-const REMOVE_POINTERS: &str = "DELETE FROM pointer p
-    USING unnest($1::bigint[], $2::bigint[]) AS a (session, sequence)
-    WHERE p.session = a.session AND p.sequence = a.sequence AND p.repeat_key IS NULL";
-const REMEMBER_POINTERS: &str = "UPDATE pointer p SET state = 2, message = NULL, done_at = a.now
+/// Those that may come again stay as a memory; they are looked for only where there are such.
+const ACKNOWLEDGE: &str = "WITH gone AS (
+        DELETE FROM pointer p USING unnest($1::bigint[], $2::bigint[]) AS a (session, sequence)
+        WHERE p.session = a.session AND p.sequence = a.sequence AND p.repeat_key IS NULL
+        RETURNING 1)
+    UPDATE pointer p SET state = 2, message = NULL, done_at = a.now
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS a (session, sequence, now)
-    WHERE p.session = a.session AND p.sequence = a.sequence AND p.state <> 2";
+    WHERE (SELECT count(*) FROM gone) < cardinality($1::bigint[])
+        AND p.session = a.session AND p.sequence = a.sequence AND p.state <> 2
+        AND p.repeat_key IS NOT NULL";
 const ROUTE_INCOMING: &str = "UPDATE incoming i SET state = 1, message = NULL
     FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS a (session, packet_id, message)
     WHERE i.session = a.session AND i.packet_id = a.packet_id AND i.message_id = a.message";
 const REMOVE_INCOMING: &str = "DELETE FROM incoming i
     USING unnest($1::bigint[], $2::integer[], $3::bigint[]) AS a (session, packet_id, message)
     WHERE i.session = a.session AND i.packet_id = a.packet_id AND i.message_id = a.message";
+/// Another transaction may be about to point to a body of these. It has made that a new version of
+/// itself, which is at another place than the one that was looked at: so it stays.
 pub(super) const DROP_UNNEEDED: &str = "DELETE FROM message m
-    USING (SELECT DISTINCT id FROM unnest($1::bigint[]) AS b (id)) AS a
-    WHERE m.id = a.id
-        AND NOT EXISTS (SELECT 1 FROM pointer p WHERE p.message = m.id)
-        AND NOT EXISTS (SELECT 1 FROM incoming i WHERE i.message = m.id)";
+    USING unnest($1::bigint[]) AS a (id), message o
+    WHERE o.id = a.id AND m.ctid = o.ctid
+        AND NOT EXISTS (SELECT 1 FROM pointer p WHERE p.message = o.id)
+        AND NOT EXISTS (SELECT 1 FROM incoming i WHERE i.message = o.id)";
 const PUT_SUBSCRIPTIONS: &str = "INSERT INTO subscription
     (session, filter_key, filter, options, subscription_id)
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::smallint[], $5::bigint[])

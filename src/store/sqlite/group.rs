@@ -14,6 +14,7 @@ use crate::ports::store::{
 };
 use crate::store::codec::{epoch_bytes, millis, owner_bytes};
 use crate::store::retry::{Failure, registers, session_of};
+use crate::store::row::message_id;
 
 /// What a transaction knows while it lasts.
 pub(super) struct Group<'a> {
@@ -158,8 +159,9 @@ impl<'a> Group<'a> {
                 self.remove_subscription(session.id, filter)
             }
             Operation::PutWill { will, .. } => self.put_will(session.id, will),
-            Operation::RemoveWill(_) => {
-                self.execute("DELETE FROM will WHERE session = ?1", [uid(session.id)]).map(drop)
+            Operation::RemoveWill { message, .. } => {
+                let id = message.map(message_id);
+                self.execute(REMOVE_WILL, params![uid(session.id), id]).map(drop)
             }
             Operation::Acknowledge { sequence, message, .. } => {
                 self.acknowledge(session.id, *sequence, *message, run.now)
@@ -273,6 +275,7 @@ pub(super) fn uid(session: SessionId) -> i64 {
     session.0.cast_signed()
 }
 
+const REMOVE_WILL: &str = "DELETE FROM will WHERE session = ?1 AND id = coalesce(?2, id)";
 const PUT_CURSOR: &str = "INSERT INTO receive_cursor (receiver, origin, stream, sequence)
     VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (receiver, origin, stream) DO UPDATE SET sequence = excluded.sequence

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 const SCRIPT: &str = r#"
 trap '' INT HUP
 cat >/dev/null
+# Those that were stopped where they are would stay so: a server and the processes it has started.
+kill -CONT "$1" $(cat "/proc/$1/task/$1/children") 2>/dev/null
 kill -TERM "$1" 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   kill -0 "$1" 2>/dev/null || break
@@ -30,6 +32,12 @@ impl Guardian {
             .stderr(Stdio::null())
             .spawn();
         Self(spawned.expect("a shell is installed"))
+    }
+
+    /// What happens when this process is gone.
+    pub(crate) fn abandon(mut self) {
+        drop(self.0.stdin.take());
+        let _gone = self.0.wait();
     }
 
     /// Ends the watch: the server has been stopped.

@@ -1,7 +1,7 @@
 //! A real PostgreSQL 15, from Debian's package, on a free port of the loopback interface.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -86,6 +87,23 @@ impl Postgres {
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
     }
 
+    /// Keeps what a statement locks, until what is returned is dropped.
+    pub(crate) fn hold(&self, database: &str, sql: &str) -> Held {
+        let mut psql = Command::new(Path::new(PROGRAMS).join("psql"))
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
+            .arg(self.database(database))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql is there");
+        let input = psql.stdin.as_mut().expect("it is piped");
+        write!(input, "BEGIN; {sql};\n\\echo held\n").expect("it reads");
+        let said = BufReader::new(psql.stdout.take().expect("it is piped")).lines();
+        let is_held = said.map_while(Result::ok).any(|line| line == "held");
+        assert!(is_held, "{sql}");
+        Held(psql)
+    }
+
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
@@ -159,6 +177,15 @@ impl Postgres {
         assert!(self.spawn(), "it had come up before");
     }
 
+    /// Leaves it to its guardian, as a test that was killed does; returns who is not to be there then.
+    fn abandon(&mut self) -> Vec<u32> {
+        let Some((mut server, guardian)) = self.running.take() else { return Vec::new() };
+        let all = processes(server.id());
+        guardian.abandon();
+        let _gone = server.wait();
+        all
+    }
+
     /// Stops all of its processes where they are, until it is thawed.
     pub(crate) fn freeze(&self) {
         self.signal_all(Signal::STOP);
@@ -173,10 +200,8 @@ impl Postgres {
     fn signal_all(&self, signal: Signal) {
         let Some((server, _)) = &self.running else { return };
         let _gone = kill_process(Pid::from_child(server), signal);
-        let id = server.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            let child = Pid::from_raw(child.parse().expect("a process")).expect("it is no zero");
+        for child in processes(server.id()).into_iter().skip(1) {
+            let child = Pid::from_raw(child.cast_signed()).expect("it is no zero");
             let _gone = kill_process(child, signal);
         }
     }
@@ -200,6 +225,14 @@ impl Postgres {
     }
 }
 
+/// A server and what it has started.
+fn processes(server: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().map(|child| child.parse().expect("a process"));
+    std::iter::once(server).chain(children).collect()
+}
+
 /// Reads the log until the server says that it is ready, and goes on reading: a full pipe would stop
 /// it.
 fn wait_until_ready(log: ChildStderr) -> bool {
@@ -210,6 +243,17 @@ fn wait_until_ready(log: ChildStderr) -> bool {
         .any(|line| line.contains("database system is ready to accept"));
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     is_ready
+}
+
+/// A transaction that does nothing but last.
+pub(crate) struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // psql ends with its input, and the transaction with psql.
+        drop(self.0.stdin.take());
+        let _gone = self.0.wait();
+    }
 }
 
 impl Drop for Postgres {
@@ -256,4 +300,25 @@ fn is_installed() -> bool {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI leaves nothing out");
     }
     is_there
+}
+
+/// Tests that were killed left servers behind that nobody could end but by hand: stopped processes do
+/// not hear that they are to end, nor that their server has gone.
+#[test]
+fn a_frozen_server_ends_with_its_test() {
+    let Some(mut server) = Postgres::start() else { return };
+    server.freeze();
+    let all = server.abandon();
+    assert!(all.len() > 1, "it has processes");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Some(left) = all.iter().find(|id| is_there(**id)) {
+        assert!(Instant::now() < deadline, "{left} of {all:?} is still there");
+        thread::yield_now();
+    }
+}
+
+/// A zombie whom nobody has fetched yet has ended.
+fn is_there(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/stat"));
+    status.is_ok_and(|status| !status.contains(") Z "))
 }

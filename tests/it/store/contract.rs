@@ -130,7 +130,10 @@ fn a_session_is_read_back(store: &dyn Store) {
     assert_eq!(found.queue, Some(QueueEnds { first: 3, last: 9, count: 3 }));
     assert_eq!(found.next_sequence, 10);
     assert_eq!(sessions(&mut broker), [found]);
-    broker.must([Operation::RemoveWill(ours), Operation::EndSession(ours)]);
+    broker.must([
+        Operation::RemoveWill { session: ours, message: None },
+        Operation::EndSession(ours),
+    ]);
     assert_eq!(take(&mut broker, "c", 1), None);
     assert_eq!(sessions(&mut broker), []);
 }
@@ -158,7 +161,7 @@ fn a_newer_claim_fences_the_older(store: &dyn Store) {
         Operation::RouteIncoming { session: before, packet_id: packet(1), message: MessageId(3) },
         Operation::RemoveIncoming { session: before, packet_id: packet(1), message: MessageId(3) },
         Operation::PutWill { session: before, will: will(4, None) },
-        Operation::RemoveWill(before),
+        Operation::RemoveWill { session: before, message: None },
         Operation::EndSession(before),
         enqueue(&message(2), vec![pointer(after, 2)]),
         put_session(session(77, 1), "c"),
@@ -488,7 +491,10 @@ fn a_will_is_due_when_its_time_has_come(store: &dyn Store) {
     assert_eq!(ids, [3, 1]);
     assert_eq!(found[1].will, will(1, Some(1_005_000)));
     assert_eq!(due(&mut other), []);
-    broker.must([Operation::RemoveWill(session(3, 1)), Operation::EndSession(session(1, 1))]);
+    let gone = |id| Operation::RemoveWill { session: session(3, 1), message: Some(MessageId(id)) };
+    broker.must([gone(1)]);
+    assert_eq!(due(&mut broker), found, "it is the one of that name that is gone");
+    broker.must([gone(3), Operation::EndSession(session(1, 1))]);
     assert_eq!(due(&mut broker), []);
     let wills: Vec<_> = sessions(&mut broker).into_iter().map(|it| it.will).collect();
     assert_eq!(wills, [Some(will(2, None)), None]);

@@ -186,7 +186,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (session(), id()).prop_map(|(session, id)| {
             Operation::PutWill { session, will: will(id, Some(1)) }
         }),
-        1 => session().prop_map(Operation::RemoveWill),
+        1 => (session(), proptest::option::of(id())).prop_map(|(session, id)| {
+            Operation::RemoveWill { session, message: id.map(MessageId) }
+        }),
         1 => Just(Operation::DueWills { limit: 2 }),
         2 => ("[abc]", 1..5u64, 0..3u64).prop_map(|(topic, time, id)| {
             Operation::PutRetained(retained(&topic, time, (id > 0).then(|| message(id))))
