@@ -1,5 +1,5 @@
 //! Use cases of a broker that has lost touch with its cluster: it lets its clients go, and keeps their
-//! Sessions until it is known to be dead to the others. Those that are stored it leaves to whoever
+//! Sessions until it is known to be dead to the others. Then it leaves those that are stored to whoever
 //! takes them from the store.
 
 use std::sync::Arc;
@@ -24,17 +24,14 @@ pub struct LetGo {
 }
 
 impl Turn<'_> {
-    /// Closes all connections; a Session that outlives its connection stays, here or in the store.
+    /// Closes all connections; a Session that outlives its connection stays.
     ///
     /// For a broker without a lease: it may be dead to the others, and hands no Session out before it
     /// knows. What is published elsewhere for those it has waits with whoever published it, as long as
-    /// they do not take this broker for dead, or comes here. Those that are stored others can take.
+    /// they do not take this broker for dead, or comes here; the store takes it until then.
     pub fn let_clients_go(&mut self, reason_code: ReasonCode) -> LetGo {
         let (mut let_go, mut connected) = (LetGo::default(), Vec::new());
         self.broker.registry().for_each(|listed| {
-            if listed.mailbox.as_deref().is_some_and(is_stored) {
-                return;
-            }
             if !listed.is_connected {
                 let_go.sessions_kept += 1;
                 return;
@@ -52,7 +49,6 @@ impl Turn<'_> {
         for mailbox in connected {
             self.shard.wake_later(mailbox.notify(Notice::Disconnect(reason_code)));
         }
-        self.leave_stored(reason_code, &mut let_go);
         self.shard.counters.clients_let_go.add(let_go.clients as u64);
         let_go
     }

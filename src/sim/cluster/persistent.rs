@@ -12,7 +12,7 @@ use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 #[derive(Debug, Default)]
 pub(super) struct Received {
     seen: BTreeSet<usize>,
-    /// The last message by connection of the publisher, topic and QoS.
+    /// The last message by connection of the publisher, topic and the QoS it came with.
     last: BTreeMap<(usize, usize, QoS), usize>,
 }
 
@@ -90,7 +90,7 @@ impl Ledger {
         if publication.topic >= FIRST_SHARED || publication.was_repeated() || !is_ordered {
             return Ok(());
         }
-        let key = (publication.connection(), publication.topic, publication.qos);
+        let key = (publication.connection(), publication.topic, qos);
         match received.last.insert(key, number) {
             Some(last) if last > number => {
                 complaint(Checker::Order, words(&format!("came after {last}")))

@@ -38,7 +38,6 @@ pub(super) struct Leaving {
 #[derive(Debug, Default)]
 pub(super) struct Fetching {
     taking: Option<Arc<Taking>>,
-    failures: u32,
 }
 
 impl Turn<'_> {
@@ -95,13 +94,13 @@ impl Turn<'_> {
             match taking.poll(waker) {
                 None => return false,
                 Some(TakingEnd::Found(record)) => self.bring_over(&record, incoming),
-                Some(TakingEnd::Failed) if incoming.fetching.failures < FAILURES_MAX => {
-                    incoming.fetching.failures += 1;
+                // It has taken its time, and what is collected has been answered for.
+                Some(TakingEnd::Failed) => {
                     incoming.fetching.taking = None;
                     continue;
                 }
                 // Whoever waits for it asks the store anew.
-                Some(TakingEnd::Nobody | TakingEnd::Fenced | TakingEnd::Failed) => {
+                Some(TakingEnd::Nobody | TakingEnd::Fenced) => {
                     incoming.has_failed = true;
                 }
             }
@@ -154,6 +153,3 @@ fn move_replay(from: &Client, to: &mut Client, replay: Replay) {
         to.replays.push(Replay { serial: subscription.serial, ..replay });
     }
 }
-
-/// How often a store that fails is asked again for one Session; it takes its time for each.
-const FAILURES_MAX: u32 = 3;
