@@ -551,7 +551,12 @@ impl Connection {
         loop {
             if turn.outbox.len() >= outbox_max || left == 0 {
                 // Notices are not put off by a full outbox.
-                return match client.session.mailbox().rest(waker) {
+                let is_socket_full = turn.outbox.len() >= outbox_max;
+                let rest = client.session.mailbox().rest(waker, is_socket_full);
+                if rest.is_behind {
+                    turn.call_for_relief(client.session.mailbox());
+                }
+                return match rest.notice {
                     Some(notice) => self.obey(turn, notice),
                     None => Progress::More,
                 };
@@ -569,7 +574,10 @@ impl Connection {
                 turn.ask_for_page(client, page);
                 turn.take_page(client, waker);
             }
-            if !taken.has_more && has_sent_all {
+            if taken.is_behind {
+                turn.call_for_relief(client.session.mailbox());
+            }
+            if !taken.has_more && has_sent_all && !turn.relieve_others(client) {
                 turn.settle_acknowledged(client);
                 let can_replay = client.replays.front().is_some_and(|replay| {
                     replay.qos == QoS::AtMostOnce || client.session.window() > 0

@@ -181,6 +181,8 @@ counters! {
         left_outs_forgotten,
         /// Messages of QoS 1 and 2 that no member of a Shared Subscription at any broker had room for.
         shared_publishes_exhausted,
+        /// Messages that waited for one member of a Shared Subscription and went to another.
+        shared_deliveries_moved,
         /// Turns in which a client was not read because other brokers had to answer first.
         reads_deferred_by_peers,
         /// SUBACKs that waited for other brokers to apply the filters.

@@ -224,7 +224,8 @@ impl Turn<'_> {
             }
             !is_taken
         });
-        mailbox.keep(unsent);
+        let refused = mailbox.keep(unsent);
+        debug_assert!(refused.is_empty(), "only its owner ends a Session, and that is here");
         Parked { client, expires_at, will_at }
     }
 
@@ -273,7 +274,12 @@ impl Turn<'_> {
         }
         // Whoever published it has its answer: nobody waits for what comes of it.
         let ticket = Arc::new(PublishTicket::new(false));
-        if !matches!(self.offer_to_other_brokers(delivery, &ticket), Elsewhere::Sent) {
+        let is_kept = match self.offer_to_other_brokers(delivery, &ticket) {
+            Elsewhere::Sent => true,
+            Elsewhere::Busy => self.keep_ownerless(delivery),
+            Elsewhere::Nobody => false,
+        };
+        if !is_kept {
             self.shard.counters.deliveries_dropped.increment();
         }
     }
@@ -285,62 +291,67 @@ impl Turn<'_> {
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
         loop {
+            let able = self.find_member(&group, delivery, from, Mailbox::can_send);
+            let there = || self.find_member(&group, delivery, from, |one, _| one.is_attended());
+            let away = || self.find_member(&group, delivery, from, |_, qos| qos > QoS::AtMostOnce);
+            let taken = able.or_else(there);
             let taken = match members {
-                Members::Attended => self.find_member(&group, delivery, from, true),
-                Members::All => self
-                    .find_member(&group, delivery, from, true)
-                    .or_else(|| self.find_member(&group, delivery, from, false)),
+                Members::Attended => taken,
+                Members::All => taken.or_else(away),
             };
             let Some((mailbox, member)) = taken else { return false };
             let target = FanoutTarget::new(mailbox, member, Some(filter));
-            let qos = delivery.message.qos.min(target.qos);
-            if qos == QoS::AtMostOnce {
-                return self.offer(&target, &delivery.message, qos, &mut None);
-            }
-            let again = Delivery {
-                tag: target.tag.clone(),
-                qos,
-                sequence: 0,
-                progress: Progress::New,
-                ..delivery.clone()
-            };
-            match target.mailbox.commit(again, self.now, &mut None) {
-                Commit::Stored(place) => {
-                    let tag = target.tag.clone();
-                    let manner = Manner { qos, retain: delivery.retain, tag };
-                    self.keep_at(place, &target.mailbox, &delivery.message, manner);
-                    return true;
-                }
-                Commit::Queued(wake) => {
-                    self.shard.wake_later(wake);
-                    return true;
-                }
-                // This Session has ended as well; it has no room again, so the next one is found.
-                Commit::Closed(_) => {}
+            // A Session that has ended as well has no room again, so the next one is found.
+            if self.hand_to_member(&target, delivery) {
+                self.call_members(&group);
+                return true;
             }
         }
     }
 
-    /// The first member in turn, but `from`, that is there or not as asked and has room, which is
-    /// set aside. QoS 0 is for those that are there.
+    /// Hands a member that has room set aside, if its QoS is above 0, what another one had. `false` when
+    /// its Session has ended, or takes no QoS 0 now.
+    pub(crate) fn hand_to_member(&mut self, target: &FanoutTarget, delivery: &Delivery) -> bool {
+        let qos = delivery.message.qos.min(target.qos);
+        if qos == QoS::AtMostOnce {
+            return self.offer(target, &delivery.message, qos, &mut None);
+        }
+        let again = Delivery {
+            tag: target.tag.clone(),
+            qos,
+            sequence: 0,
+            progress: Progress::New,
+            ..delivery.clone()
+        };
+        match target.mailbox.commit(again, self.now, &mut None) {
+            Commit::Stored(place) => {
+                let manner = Manner { qos, retain: delivery.retain, tag: target.tag.clone() };
+                self.keep_at(place, &target.mailbox, &delivery.message, manner);
+            }
+            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Closed(_) => return false,
+        }
+        true
+    }
+
+    /// The first member in turn, but `from`, that is fit for a delivery of its QoS and has room, which
+    /// is set aside.
     fn find_member<'a>(
         &self,
         group: &'a SharedGroup<Destination>,
         delivery: &Delivery,
         from: SessionKey,
-        is_attended: bool,
+        is_fit: impl Fn(&Mailbox, QoS) -> bool,
     ) -> Option<(&'a Arc<Mailbox>, &'a Target<Destination>)> {
         let bytes = delivery.message.charged_bytes();
         group.in_turn().filter_map(|place| group.members().get(place)).find_map(|member| {
             let Destination::Mailbox(mailbox) = &member.subscriber else { return None };
-            if mailbox.key() == from || mailbox.is_attended() != is_attended {
+            let qos = delivery.message.qos.min(member.qos);
+            if mailbox.key() == from || !is_fit(mailbox, qos) {
                 return None;
             }
-            let is_taken = if delivery.message.qos.min(member.qos) == QoS::AtMostOnce {
-                is_attended
-            } else {
-                mailbox.reserve(bytes, self.now) == Room::Reserved
-            };
+            let is_taken =
+                qos == QoS::AtMostOnce || mailbox.reserve(bytes, self.now) == Room::Reserved;
             is_taken.then_some((mailbox, &**member))
         })
     }

@@ -28,6 +28,7 @@ pub mod permissions;
 pub mod places;
 pub mod publish;
 pub mod registry;
+mod relief;
 pub mod replay;
 pub mod routes;
 pub mod shard;

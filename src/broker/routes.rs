@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::broker::acknowledge::Level;
 use crate::broker::peers::adoption::adopts;
 use crate::broker::peers::peer::Peer;
+use crate::broker::relief::MEMBERS_LOOKED_AT_MAX;
 use crate::cluster::frame::Whom;
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::clock::Tick;
@@ -134,7 +135,18 @@ impl FanoutGroup {
         self.group.in_turn_of(self.members.len()).filter_map(|place| self.members.get(place))
     }
 
-    /// The same, and those brokers behind all others: it may be otherwise there by now.
+    /// The ones that would be sent a message of `qos` at once, of as many as are looked at for it.
+    pub fn ready(&self, qos: QoS) -> impl Iterator<Item = &Member> {
+        self.in_turn().take(MEMBERS_LOOKED_AT_MAX).filter(move |member| member.is_ready(qos))
+    }
+
+    /// Whose turn it is, and who its members are.
+    #[must_use]
+    pub fn group(&self) -> &SharedGroup<Destination> {
+        &self.group
+    }
+
+    /// Everyone, those brokers behind all others: it may be otherwise there by now.
     pub fn everyone(&self) -> impl Iterator<Item = &Member> {
         let spare = self.group.in_turn_of(self.spare.len());
         self.in_turn().chain(spare.filter_map(|place| self.spare.get(place)))
@@ -149,12 +161,39 @@ impl FanoutGroup {
 }
 
 impl Member {
-    /// Whether it can take a message at once, as far as is known here.
+    /// Whether it would be sent a message of `qos` at once, as far as is known here.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub fn is_ready(&self, qos: QoS) -> bool {
+        match self {
+            Self::Local(target) => target.mailbox.can_send(qos.min(target.qos)),
+            Self::Remote(target) => target.peer.lane().is_flowing(),
+        }
+    }
+
+    /// Whether it has room for more than it has, as far as is known here.
+    #[must_use]
+    pub fn has_credit(&self) -> bool {
         match self {
             Self::Local(target) => target.mailbox.credit() != Credit::Short,
             Self::Remote(target) => target.peer.lane().is_flowing(),
+        }
+    }
+
+    /// Whether anybody is there to take a message, now or later.
+    #[must_use]
+    pub fn is_attended(&self) -> bool {
+        match self {
+            Self::Local(target) => target.mailbox.is_attended(),
+            Self::Remote(target) => target.peer.lane().is_flowing(),
+        }
+    }
+
+    /// Whether it may take a message of QoS 1 or 2, sooner or later.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Remote(target) => !target.peer.lane().is_closed(),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
 mod latest;
+mod relief;
 mod store;
 
 /// A broker on one shard, at a time that stands still.

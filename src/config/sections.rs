@@ -187,7 +187,7 @@ options! {
         /// they end with their broker, or in the `database`, where another broker takes them. That is
         /// being tried out; all brokers of a cluster need the same database then, and the same word
         /// here. Retained messages are in memory in either case.
-        cluster_sessions: ClusterSessions as "PLACE" = ClusterSessions::Memory,
+        cluster_sessions: ClusterSessions as "WHERE" = ClusterSessions::Memory,
         /// The largest message that goes through ZooKeeper. While a link is down, larger ones of
         /// QoS 0 are dropped and counted, others wait for the link. With `propagation = "znodes"` no
         /// client may send a larger packet: it is their Maximum Packet Size where

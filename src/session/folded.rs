@@ -1,5 +1,6 @@
 //! A Session whose connection has nothing to do, as small as it can be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -26,6 +27,8 @@ pub struct FoldedSession {
 struct Subscriptions {
     table: HashMap<TopicFilter, Subscription, FixedState>,
     bytes: usize,
+    #[expect(clippy::box_collection, reason = "eight bytes for a Session that has none, not 24")]
+    shared_filters: Option<Box<BTreeSet<TopicFilter>>>,
 }
 
 impl Session {
@@ -43,7 +46,11 @@ impl Session {
             return Err(self);
         };
         let subscriptions = (!self.subscriptions.is_empty()).then(|| {
-            Box::new(Subscriptions { table: self.subscriptions, bytes: self.subscription_bytes })
+            Box::new(Subscriptions {
+                table: self.subscriptions,
+                bytes: self.subscription_bytes,
+                shared_filters: self.shared_filters,
+            })
         });
         let Self { mailbox, stored, .. } = self;
         Ok(FoldedSession { mailbox, subscriptions, stored, agreement, next_id })
@@ -55,14 +62,15 @@ impl FoldedSession {
     #[must_use]
     pub fn unfold(self, hash_seed: u64) -> Session {
         let hashing = || FixedState::with_seed(hash_seed);
-        let (subscriptions, subscription_bytes) = match self.subscriptions {
-            Some(subscriptions) => (subscriptions.table, subscriptions.bytes),
-            None => (HashMap::with_hasher(hashing()), 0),
+        let (subscriptions, subscription_bytes, shared_filters) = match self.subscriptions {
+            Some(kept) => (kept.table, kept.bytes, kept.shared_filters),
+            None => (HashMap::with_hasher(hashing()), 0, None),
         };
         Session {
             mailbox: self.mailbox,
             subscriptions,
             subscription_bytes,
+            shared_filters,
             in_flight: InFlight::starting_at(self.next_id),
             unreleased: HashSet::with_hasher(hashing()),
             connection: NetworkConnection::new(self.agreement.unpack()),

@@ -67,11 +67,11 @@ fn an_owner_whose_socket_is_full_is_woken_for_a_notice_only() {
         let mailbox = mailbox();
         mailbox.attach();
         let (bell, waker) = bell();
-        assert_eq!(mailbox.rest(&waker), None);
+        assert_eq!(mailbox.rest(&waker, true).notice, None);
         let publisher = offering(&mailbox, 1);
         wake(mailbox.notify(Notice::TakenOver));
         bell.0.wait();
-        assert_eq!(mailbox.rest(&waker), Some(Notice::TakenOver));
+        assert_eq!(mailbox.rest(&waker, true).notice, Some(Notice::TakenOver));
         publisher.join().unwrap();
     });
 }
@@ -162,6 +162,40 @@ fn an_owner_that_changes_its_waker_is_woken_by_one_of_them() {
     });
 }
 
+/// A member whose window is full finds what it cannot send, while another one runs empty: either
+/// that one sees it, or it is woken for it.
+#[test]
+fn what_one_member_cannot_send_another_one_takes() {
+    loom::model(|| {
+        let budget = Arc::new(QueueBudget::new(1 << 20));
+        let [full, other] = [1, 2].map(|key| mailbox_of(key, &budget));
+        full.attach();
+        other.attach();
+        let offer = full.offer(shared_delivery(), Tick::ZERO, &mut None);
+        assert!(matches!(offer, Offer::Queued(None)));
+        let owner = {
+            let (full, other) = (Arc::clone(&full), Arc::clone(&other));
+            thread::spawn(move || {
+                let (_bell, waker) = bell();
+                let taken = full.take(0, 10, &waker, &mut VecDeque::new());
+                assert!(taken.is_behind && full.groups_behind().len() == 1);
+                wake(other.wake_if_hungry());
+            })
+        };
+        let (bell, waker) = bell();
+        let filter = TopicFilter::parse("$share/g/t").unwrap();
+        loop {
+            other.take(1, 10, &waker, &mut VecDeque::new());
+            if budget.behind() > 0 && full.relieve(&filter, 1).deliveries.len() == 1 {
+                break;
+            }
+            bell.0.wait();
+        }
+        owner.join().unwrap();
+        assert_eq!(budget.behind(), 0);
+    });
+}
+
 /// A publisher of `count` messages.
 fn offering(mailbox: &Arc<Mailbox>, count: usize) -> thread::JoinHandle<()> {
     let mailbox = Arc::clone(mailbox);
@@ -205,6 +239,10 @@ fn bell() -> (Arc<Bell>, Waker) {
 }
 
 fn mailbox() -> Arc<Mailbox> {
+    mailbox_of(1, &Arc::new(QueueBudget::new(1 << 20)))
+}
+
+fn mailbox_of(key: u64, budget: &Arc<QueueBudget>) -> Arc<Mailbox> {
     let options = MailboxOptions {
         messages_max: 10,
         bytes_max: 10_000,
@@ -213,8 +251,8 @@ fn mailbox() -> Arc<Mailbox> {
         overflow: Overflow::Reject,
         full_max_millis: 1,
     };
-    let budget = Arc::new(QueueBudget::new(1 << 20));
-    Arc::new(Mailbox::new(SessionKey(1), Arc::from("c"), Arc::new(options), budget))
+    let (key, budget) = (SessionKey(key), Arc::clone(budget));
+    Arc::new(Mailbox::new(key, Arc::from("c"), Arc::new(options), budget))
 }
 
 /// One that was chosen for a member of a Shared Subscription.

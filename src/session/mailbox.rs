@@ -16,6 +16,8 @@ mod collected;
 mod content;
 mod places;
 mod recent;
+mod sharing;
+mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -32,6 +34,8 @@ pub use crate::session::mailbox::places::PageWanted;
 use crate::session::mailbox::places::Places;
 pub use crate::session::mailbox::recent::Recalled;
 use crate::session::mailbox::recent::Recent;
+pub use crate::session::mailbox::sharing::{Relief, Standing, WaitingGroups};
+use crate::session::mailbox::waiting::Waiting;
 use crate::session::sync::{AtomicU64, Mutex};
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
@@ -74,6 +78,7 @@ pub struct QueueBudget {
     refusals: AtomicU64,
     known: AtomicU64,
     forgotten: AtomicU64,
+    behind: AtomicU64,
     bytes_max: u64,
 }
 
@@ -81,8 +86,8 @@ impl QueueBudget {
     /// A budget of `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        let [leased, refusals, known, forgotten] = [0; 4].map(AtomicU64::new);
-        Self { leased, refusals, known, forgotten, bytes_max }
+        let [leased, refusals, known, forgotten, behind] = [0; 5].map(AtomicU64::new);
+        Self { leased, refusals, known, forgotten, behind, bytes_max }
     }
 
     /// Bytes that mailboxes hold or may take without asking again.
@@ -107,6 +112,21 @@ impl QueueBudget {
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Mailboxes in which something waits that another member of a Shared Subscription could have.
+    #[inline]
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        self.behind.load(Ordering::SeqCst)
+    }
+
+    fn count_behind(&self, is_behind: bool) {
+        if is_behind {
+            self.behind.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.behind.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     fn lease(&self, bytes: u64) -> bool {
@@ -219,6 +239,9 @@ pub struct Taken {
     pub notice: Option<Notice>,
     /// What follows is in the store alone: [`Mailbox::refill`] is to be called with it.
     pub page: Option<PageWanted>,
+    /// Something is left that another member of a Shared Subscription could be sent:
+    /// [`Mailbox::groups_behind`].
+    pub is_behind: bool,
 }
 
 /// The queue of one Session.
@@ -239,9 +262,20 @@ pub struct Mailbox {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is told by itself, in any order")]
 struct State {
-    at_least_once: VecDeque<Queued>,
+    at_least_once: Waiting,
     at_most_once: VecDeque<Queued>,
+    /// How many of QoS 1 and 2 the owner could still send when it last looked.
+    window: usize,
+    /// Acknowledged since somebody last looked.
+    acknowledged: usize,
+    /// Whether the owner could send nothing when somebody last looked.
+    was_held_up: bool,
+    /// Whether it is counted as behind: see [`sharing`].
+    is_behind: bool,
+    /// Whether others have taken all there was in memory, and more is in the store.
+    is_relieved: bool,
     next_order: u64,
     /// QoS 1 and 2, from offer to acknowledgement.
     messages: usize,
@@ -294,6 +328,8 @@ enum Appetite {
     AtMostOnce,
     /// No message: the socket takes no more.
     Nothing,
+    /// No message: its turn is used up, and it has another one.
+    Later,
 }
 
 /// Counts of one mailbox.
@@ -385,13 +421,14 @@ impl Mailbox {
             state.messages += usize::try_from(ends.count).unwrap_or(usize::MAX);
         }
         let mut collected = Vec::with_capacity(state.at_least_once.len());
-        for Queued { delivery, .. } in std::mem::take(&mut state.at_least_once) {
+        for Queued { delivery, .. } in state.at_least_once.take() {
             let bytes = delivery.message.charged_bytes();
             let sequence = places.give_again(bytes);
             places.leave_out(sequence);
             state.bytes_left_out += bytes;
             collected.push((Place { session, sequence }, delivery));
         }
+        self.note_behind(state);
         state.places = Some(Box::new(places));
         let _first = self.stored_as.set(Box::new(session));
         collected
@@ -484,6 +521,7 @@ impl Mailbox {
         };
         state.discharge(1, oldest.message.charged_bytes());
         if !self.has_room(state, bytes) {
+            self.note_behind(state);
             return Offer::Dropped(None);
         }
         state.charge(bytes);
@@ -501,7 +539,9 @@ impl Mailbox {
             self.note_recent(state, &delivery, now);
         }
         let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
-            return Pushed::Queued(state.push_at_least_once(delivery));
+            let wake = state.push_at_least_once(delivery);
+            self.note_behind(state);
+            return Pushed::Queued(wake);
         };
         let sequence = places.give();
         delivery.sequence = sequence;
@@ -511,6 +551,7 @@ impl Mailbox {
         } else {
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
+            self.note_behind(state);
         }
         Pushed::Stored(Place { session, sequence })
     }
@@ -588,6 +629,7 @@ impl Mailbox {
             state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
         }
         state.discharge(1, bytes);
+        self.note_behind(state);
         state.wake_for_certain()
     }
 
@@ -636,6 +678,7 @@ impl Mailbox {
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
         }
+        self.note_behind(state);
     }
 
     /// The store could not answer: it is asked again.
@@ -766,23 +809,29 @@ impl Mailbox {
             }
             into.push_back(delivery);
         }
+        state.window = window;
         let has_more = state.has_takeable(window > 0);
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
             state.go_idle(waker, appetite);
             self.give_lease_back_when_empty(state);
         }
-        let wants_page = window > 0 && state.at_least_once.is_empty();
+        self.note_behind(state);
+        let is_wanted = window > 0 || std::mem::take(&mut state.is_relieved);
+        let wants_page = is_wanted && state.at_least_once.is_empty();
         let page = state.places.as_mut().filter(|_| wants_page).and_then(|places| places.ask());
-        Taken { has_more, notice: state.notice, page }
+        Taken { has_more, notice: state.notice, page, is_behind: state.is_behind }
     }
 
-    /// The owner can send nothing now: only a notice wakes it, which is returned when there is one.
-    pub fn rest(&self, waker: &Waker) -> Option<Notice> {
+    /// The owner can send nothing now: the socket takes no more, or else its turn is used up. Only a
+    /// notice wakes it, which is found when there is one.
+    pub fn rest(&self, waker: &Waker, is_socket_full: bool) -> Taken {
         let mut content = self.content.lock();
         let state = content.open();
-        state.go_idle(waker, Appetite::Nothing);
-        state.notice
+        state.go_idle(waker, if is_socket_full { Appetite::Nothing } else { Appetite::Later });
+        self.note_behind(state);
+        let is_behind = state.is_behind;
+        Taken { has_more: true, notice: state.notice, page: None, is_behind }
     }
 
     /// The owner waits on, from now on with `waker`, and is not expected back soon. `false` when there
@@ -809,6 +858,7 @@ impl Mailbox {
         let mut content = self.content.lock();
         let state = content.open();
         state.discharge(messages, bytes);
+        state.acknowledged += messages;
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
@@ -840,7 +890,8 @@ impl Mailbox {
         state.at_most_once = VecDeque::new();
         state.qos0_bytes = 0;
         let shared = state.drain_shared();
-        for queued in &mut state.at_least_once {
+        self.note_behind(state);
+        for queued in state.at_least_once.iter_mut() {
             queued.delivery.message = detach(&queued.delivery.message, &mut None);
         }
         self.give_lease_back_when_empty(state);
@@ -855,17 +906,19 @@ impl Mailbox {
         let mut content = self.content.lock();
         let Content::Open(state) = &mut *content else { return Vec::new() };
         let shared = state.drain_shared();
+        self.note_behind(state);
         self.give_lease_back_when_empty(state);
         shared
     }
 
-    /// Takes back what [`Self::detach`] handed out and no other member of a Shared Subscription took,
-    /// in its order.
-    pub fn keep(&self, deliveries: Vec<Delivery>) {
+    /// Takes back what [`Self::detach`] or [`Self::relieve`] handed out and no other member of a Shared
+    /// Subscription took, in its order. All of it comes back when the Session has ended.
+    #[must_use]
+    pub fn keep(&self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
         let mut content = self.content.lock();
         let state = content.open();
         if matches!(state.owner, Owner::Gone) {
-            return;
+            return deliveries;
         }
         // What was offered meanwhile is younger.
         for delivery in deliveries.into_iter().rev() {
@@ -875,6 +928,8 @@ impl Mailbox {
             let at = state.at_least_once.partition_point(|other| other.delivery.sequence < place);
             state.at_least_once.insert(at, Queued { order: 0, delivery });
         }
+        self.note_behind(state);
+        Vec::new()
     }
 
     /// The Session ends: nothing is accepted any more. Returns what was chosen for a Shared
@@ -887,7 +942,8 @@ impl Mailbox {
         state.recent = None;
         state.has_ended = true;
         let shared = state.drain_shared();
-        state.at_least_once = VecDeque::new();
+        let _left = state.at_least_once.take();
+        self.note_behind(state);
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
@@ -905,7 +961,8 @@ impl Mailbox {
         state.owner = Owner::Gone;
         // Of what the store has not answered for it may not have taken some.
         let recent = if state.places.is_none() { state.take_recent(now) } else { Vec::new() };
-        let queue = std::mem::take(&mut state.at_least_once);
+        let queue = state.at_least_once.take();
+        self.note_behind(state);
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
@@ -951,7 +1008,7 @@ impl Mailbox {
             moved.extend(moved_id(delivery));
         }
         moved.extend(queue.iter().filter_map(moved_id));
-        let collected = std::mem::take(&mut state.at_least_once);
+        let collected = state.at_least_once.take();
         for delivery in queue {
             state.charge(delivery.message.charged_bytes());
             state.at_least_once.push_back(Queued { order: 0, delivery });
@@ -964,6 +1021,7 @@ impl Mailbox {
                 state.at_least_once.push_back(queued);
             }
         }
+        self.note_behind(state);
         state.moved = (!moved.is_empty()).then(|| Box::new(moved));
         state.recall(recent, &self.budget);
     }
@@ -1019,23 +1077,7 @@ impl Mailbox {
     /// Whether there is somebody to take more, and room for it.
     #[must_use]
     pub fn credit(&self) -> Credit {
-        let content = self.content.lock();
-        if matches!(content.owner(), Owner::Absent | Owner::Gone) {
-            return Credit::Short;
-        }
-        let Content::Open(state) = &*content else { return Credit::Free };
-        let options = &self.options;
-        let is_beyond = |parts: usize| {
-            state.messages.saturating_mul(parts) > options.messages_max
-                || state.bytes.saturating_mul(parts) > options.bytes_max
-                || state.at_most_once.len().saturating_mul(parts) > options.qos0_messages_max
-                || state.qos0_bytes.saturating_mul(parts) > options.qos0_bytes_max
-        };
-        match (is_beyond(2), is_beyond(4)) {
-            (true, _) => Credit::Short,
-            (false, true) => Credit::Low,
-            (false, false) => Credit::Free,
-        }
+        self.content.lock().credit(&self.options)
     }
 
     /// What is in it.
@@ -1059,6 +1101,9 @@ impl Drop for Mailbox {
     fn drop(&mut self) {
         if let Content::Open(state) = self.content.get_mut() {
             self.budget.give_back(state.leased);
+            if state.is_behind {
+                self.budget.count_behind(false);
+            }
         }
     }
 }
@@ -1085,9 +1130,16 @@ fn moved_id(delivery: &Delivery) -> Option<MessageId> {
 
 impl State {
     fn new(owner: Owner, dropped: u64) -> Self {
+        let is_hungry = matches!(owner, Owner::Idle { appetite: Appetite::Everything, .. });
         Self {
-            at_least_once: VecDeque::new(),
+            at_least_once: Waiting::default(),
             at_most_once: VecDeque::new(),
+            // Who waits for everything could send one at least.
+            window: usize::from(is_hungry),
+            acknowledged: 0,
+            was_held_up: false,
+            is_behind: false,
+            is_relieved: false,
             next_order: 0,
             messages: 0,
             bytes: 0,
@@ -1109,7 +1161,10 @@ impl State {
     fn is_blank(&self) -> bool {
         let is_empty = self.at_least_once.is_empty() && self.at_most_once.is_empty();
         let is_charged = self.messages > 0 || self.bytes > 0 || self.leased > 0;
-        let is_marked = self.notice.is_some() || self.full_since.is_some() || self.moved.is_some();
+        let is_marked = self.notice.is_some()
+            || self.full_since.is_some()
+            || self.moved.is_some()
+            || self.is_behind;
         let is_known = self.places.is_some() || self.recent.is_some() || self.has_ended;
         is_empty && !is_charged && !is_marked && !is_known
     }
@@ -1162,7 +1217,7 @@ impl State {
     fn wake_for(&mut self, qos: QoS) -> Option<Waker> {
         match &self.owner {
             Owner::Idle { appetite, .. } => match appetite {
-                Appetite::Nothing => None,
+                Appetite::Nothing | Appetite::Later => None,
                 Appetite::AtMostOnce if qos > QoS::AtMostOnce => None,
                 Appetite::AtMostOnce | Appetite::Everything => self.wake(),
             },
@@ -1221,7 +1276,8 @@ impl State {
         if self.first_certain().is_none() && !(self.at_least_once.is_empty() && can_ask) {
             return None;
         }
-        self.wake_for(QoS::AtLeastOnce)
+        // If it cannot be sent from here, another member may have it now.
+        if self.is_behind { self.wake() } else { self.wake_for(QoS::AtLeastOnce) }
     }
 
     /// Whether more has to be left to the store.
@@ -1239,36 +1295,46 @@ impl State {
 
     fn pop_next(&mut self, is_window_open: bool) -> Option<Delivery> {
         let waiting = if is_window_open { self.first_certain() } else { None };
-        let queue = match (waiting, self.at_most_once.front()) {
-            (Some(first), Some(second)) if first.order > second.order => &mut self.at_most_once,
-            (Some(_), _) => &mut self.at_least_once,
-            (None, _) => &mut self.at_most_once,
+        let is_first = match (waiting, self.at_most_once.front()) {
+            (Some(first), Some(second)) => first.order <= second.order,
+            (first, _) => first.is_some(),
         };
-        let delivery = queue.pop_front()?.delivery;
-        if queue.is_empty() && queue.capacity() > IDLE_CAPACITY {
-            *queue = VecDeque::new();
+        if is_first {
+            let delivery = self.at_least_once.pop_front()?.delivery;
+            self.at_least_once.shrink_to(IDLE_CAPACITY);
+            return Some(delivery);
+        }
+        let delivery = self.at_most_once.pop_front()?.delivery;
+        if self.at_most_once.is_empty() && self.at_most_once.capacity() > IDLE_CAPACITY {
+            self.at_most_once = VecDeque::new();
         }
         Some(delivery)
     }
 
     fn drain_shared(&mut self) -> Vec<Delivery> {
-        if !self.at_least_once.iter().any(|queued| queued.delivery.shared_filter().is_some()) {
-            return Vec::new();
-        }
         let places = self.places.as_ref();
         // What is pending has to be stored before it can be taken away again.
-        let may_go = |queued: &Queued| {
-            queued.delivery.shared_filter().is_some()
-                && places.is_none_or(|places| places.is_certain(queued.delivery.sequence))
-        };
-        let (shared, own): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.at_least_once).into_iter().partition(may_go);
-        self.at_least_once = own;
-        let shared: Vec<_> = shared.into_iter().map(|queued| queued.delivery).collect();
+        let shared = self.at_least_once.take_shared(|queued| {
+            places.is_none_or(|places| places.is_certain(queued.delivery.sequence))
+        });
         for delivery in &shared {
             self.discharge(1, delivery.message.charged_bytes());
         }
         shared
+    }
+
+    fn credit(&self, options: &MailboxOptions) -> Credit {
+        let is_beyond = |parts: usize| {
+            self.messages.saturating_mul(parts) > options.messages_max
+                || self.bytes.saturating_mul(parts) > options.bytes_max
+                || self.at_most_once.len().saturating_mul(parts) > options.qos0_messages_max
+                || self.qos0_bytes.saturating_mul(parts) > options.qos0_bytes_max
+        };
+        match (is_beyond(2), is_beyond(4)) {
+            (true, _) => Credit::Short,
+            (false, true) => Credit::Low,
+            (false, false) => Credit::Free,
+        }
     }
 }
 

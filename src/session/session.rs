@@ -4,7 +4,7 @@
 //! comes or goes. What is to be sent is encoded into the [`Outbox`] of the turn; what the broker has
 //! to do is the return value. Nothing is queued in between, so a turn copies each byte once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -31,6 +31,9 @@ pub struct Session {
     pub(super) subscriptions: HashMap<TopicFilter, Subscription, FixedState>,
     /// Bytes of their Topic Filters.
     pub(super) subscription_bytes: usize,
+    /// The Topic Filters of Shared Subscriptions among them; nothing where there are none.
+    #[expect(clippy::box_collection, reason = "eight bytes for a Session that has none, not 24")]
+    pub(super) shared_filters: Option<Box<BTreeSet<TopicFilter>>>,
     pub(super) in_flight: InFlight,
     /// QoS 2 messages received and not yet released: a second PUBLISH with one of these is the same
     /// message [MQTT-4.3.3-10].
@@ -161,6 +164,7 @@ impl Session {
             mailbox,
             subscriptions: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             subscription_bytes: 0,
+            shared_filters: None,
             in_flight: InFlight::new(),
             unreleased: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
             connection: NetworkConnection::new(Agreement::unconnected()),
@@ -477,9 +481,13 @@ impl Session {
         subscription: Subscription,
     ) -> Option<Subscription> {
         let bytes = filter.as_str().len();
+        let shared = filter.share().is_some().then(|| filter.clone());
         let replaced = self.subscriptions.insert(filter, subscription);
         if replaced.is_none() {
             self.subscription_bytes += bytes;
+            if let Some(shared) = shared {
+                self.shared_filters.get_or_insert_default().insert(shared);
+            }
         }
         replaced
     }
@@ -489,8 +497,22 @@ impl Session {
         let was_there = self.subscriptions.remove(filter).is_some();
         if was_there {
             self.subscription_bytes -= filter.as_str().len();
+            self.forget_shared(filter);
         }
         was_there
+    }
+
+    fn forget_shared(&mut self, filter: &TopicFilter) {
+        let Some(shared) = &mut self.shared_filters else { return };
+        shared.remove(filter);
+        if shared.is_empty() {
+            self.shared_filters = None;
+        }
+    }
+
+    /// The Topic Filters of its Shared Subscriptions.
+    pub fn shared_filters(&self) -> impl Iterator<Item = &TopicFilter> {
+        self.shared_filters.iter().flat_map(|filters| filters.iter())
     }
 
     /// Bytes of the Topic Filters of all Subscriptions.

@@ -6,6 +6,7 @@ mod killed_under_load;
 mod postgres;
 mod server_trouble;
 mod sessions;
+mod shared;
 mod trouble;
 mod wills;
 

@@ -11,6 +11,7 @@ pub(crate) mod handover;
 pub mod interest;
 mod latest;
 pub mod leases;
+mod lending;
 pub(crate) mod message_ids;
 pub(crate) mod outcomes;
 pub mod ownership;
@@ -43,6 +44,7 @@ use crate::broker::peers::adoption::Adoptions;
 use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
 use crate::broker::peers::leases::UnknownCallers;
+use crate::broker::peers::lending::Lending;
 use crate::broker::peers::ownership::Ownership;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::retained::RetainedVersions;
@@ -67,6 +69,7 @@ pub struct Peers {
     live: RwLock<Arc<[Arc<Peer>]>>,
     interest: AnnouncedInterest,
     credit: GroupCredit,
+    lending: Lending,
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
@@ -100,6 +103,7 @@ impl Peers {
             live: RwLock::new(Arc::from([])),
             interest: AnnouncedInterest::new(hash_seed),
             credit: GroupCredit::default(),
+            lending: Lending::default(),
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
@@ -162,6 +166,10 @@ impl Peers {
 
     fn credit(&self) -> &GroupCredit {
         &self.credit
+    }
+
+    fn lending(&self) -> &Lending {
+        &self.lending
     }
 
     /// What the registry of topics is to hear of.

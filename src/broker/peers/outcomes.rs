@@ -178,8 +178,8 @@ impl Turn<'_> {
             let is_new = tried.len() < TRIED_MAX && !tried.contains(&peer.boot_id());
             is_new && !peer.lane().is_closed()
         };
-        let ready = group.in_turn().filter(|member| member.is_ready());
-        for member in ready.chain(group.everyone()) {
+        let able = group.in_turn().filter(|member| member.has_credit());
+        for member in group.ready(message.qos).chain(able).chain(group.everyone()) {
             match member {
                 // Whoever is here is sent away, and what it has is for others.
                 Member::Local(_) if self.broker.collects_left_behind() => {}

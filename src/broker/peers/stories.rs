@@ -16,6 +16,7 @@ mod gone;
 mod groups;
 mod latest;
 mod left_behind;
+mod lending;
 mod letting_go;
 mod levels;
 mod lives;

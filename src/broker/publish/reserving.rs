@@ -17,6 +17,8 @@ use crate::session::mailbox::{Commit, Credit, Room};
 pub(super) struct Reserved<'a> {
     target: &'a FanoutTarget,
     qos: QoS,
+    /// Of which no member would have been sent it at once.
+    waits_in: Option<&'a FanoutGroup>,
 }
 
 /// One reservation for each target of a publish that may refuse.
@@ -68,7 +70,7 @@ impl Turn<'_> {
                 continue;
             }
             match target.mailbox.reserve_if_rejecting(bytes, self.now) {
-                Room::Reserved => reservations.push(Reserved { target, qos }),
+                Room::Reserved => reservations.push(Reserved { target, qos, waits_in: None }),
                 Room::Full => return Err(Full),
                 Room::NotNeeded => {}
             }
@@ -76,44 +78,37 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// A member that can take the message at once: here, or at a broker that keeps up; else one that
-    /// has much to do; else one that is away.
+    /// A member that would be sent the message at once: here, or at a broker that has one; else one
+    /// that has room, or much to do; else one that is away.
     fn choose_anywhere<'a>(
         &self,
         group: &'a FanoutGroup,
         message: &Message,
         bytes: usize,
     ) -> Option<Chosen<'a>> {
-        let ready =
-            group.in_turn().filter(|member| member.is_ready()).find_map(|member| match member {
-                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
-                Member::Remote(target) => Some(Chosen::There(target)),
-            });
-        let attended = || {
-            group.everyone().find_map(|member| match member {
-                Member::Local(target) if target.mailbox.is_attended() => {
-                    self.take_place(target, message, bytes).map(Chosen::Here)
-                }
-                Member::Remote(target) if target.peer.lane().is_flowing() => {
-                    Some(Chosen::There(target))
-                }
-                Member::Local(_) | Member::Remote(_) => None,
-            })
+        let choose = |member: &'a Member, waits: bool| match member {
+            Member::Local(target) => {
+                let group = waits.then_some(group);
+                self.take_place(target, group, message, bytes).map(Chosen::Here)
+            }
+            Member::Remote(target) => Some(Chosen::There(target)),
         };
-        ready.or_else(attended).or_else(|| {
-            group.everyone().find_map(|member| match member {
-                Member::Local(target) => self.take_place(target, message, bytes).map(Chosen::Here),
-                Member::Remote(target)
-                    if message.qos > QoS::AtMostOnce && !target.peer.lane().is_closed() =>
-                {
-                    Some(Chosen::There(target))
-                }
-                Member::Remote(_) => None,
+        let first_of = |is_fit: fn(&Member) -> bool| {
+            let mut fit = group.everyone().filter(|member| is_fit(member));
+            fit.find_map(|member| choose(member, true))
+        };
+        group
+            .ready(message.qos)
+            .find_map(|member| choose(member, false))
+            .or_else(|| first_of(Member::has_credit))
+            .or_else(|| first_of(Member::is_attended))
+            .or_else(|| match message.qos {
+                QoS::AtMostOnce => None,
+                QoS::AtLeastOnce | QoS::ExactlyOnce => first_of(Member::is_open),
             })
-        })
     }
 
-    /// A member of this broker that can take the message: one that has little to do, else one that is
+    /// A member of this broker that would be sent the message at once, else one that has room or is
     /// there, if any is.
     pub(super) fn choose_here<'a>(
         &self,
@@ -121,23 +116,27 @@ impl Turn<'_> {
         message: &Message,
         bytes: usize,
     ) -> Option<Reserved<'a>> {
-        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
-            let local = group.in_turn().filter_map(|member| match member {
-                Member::Local(target) => Some(target),
-                Member::Remote(_) => None,
-            });
-            let mut fit = local.filter(|target| is_fit(target));
-            fit.find_map(|target| self.take_place(target, message, bytes))
+        let local = |member: &'a Member| match member {
+            Member::Local(target) => Some(target),
+            Member::Remote(_) => None,
         };
-        first_of(|target| target.mailbox.credit() != Credit::Short)
+        let first_of = |is_fit: fn(&FanoutTarget) -> bool| {
+            let mut fit = group.in_turn().filter_map(local).filter(|target| is_fit(target));
+            fit.find_map(|target| self.take_place(target, Some(group), message, bytes))
+        };
+        let mut ready = group.ready(message.qos).filter_map(local);
+        ready
+            .find_map(|target| self.take_place(target, None, message, bytes))
+            .or_else(|| first_of(|target| target.mailbox.credit() != Credit::Short))
             .or_else(|| first_of(|target| target.mailbox.is_attended()))
             .or_else(|| first_of(|_| true))
     }
 
-    /// Sets room aside for the message at one member.
+    /// Sets room aside for the message at one member; it will wait there, if that is one of a group.
     fn take_place<'a>(
         &self,
         target: &'a FanoutTarget,
+        waits_in: Option<&'a FanoutGroup>,
         message: &Message,
         bytes: usize,
     ) -> Option<Reserved<'a>> {
@@ -148,7 +147,7 @@ impl Turn<'_> {
                 target.mailbox.reserve(bytes, self.now) == Room::Reserved
             }
         };
-        is_taken.then_some(Reserved { target, qos })
+        is_taken.then_some(Reserved { target, qos, waits_in })
     }
 
     /// Hands the message out. `true` when anybody here wanted it.
@@ -181,13 +180,17 @@ impl Turn<'_> {
                 let _always = self.offer(target, message, qos, &mut detached);
             }
         }
-        for Reserved { target, qos } in reserved {
+        for Reserved { target, qos, waits_in } in reserved {
             matched = true;
             if *qos == QoS::AtMostOnce {
                 let _always = self.offer(target, message, *qos, &mut detached);
                 continue;
             }
             self.commit_to(target, message, *qos, &mut detached);
+            if let Some(group) = waits_in {
+                // Somebody may have become able to take it since the look.
+                self.call_members(group.group());
+            }
         }
         matched
     }
@@ -213,7 +216,7 @@ impl Turn<'_> {
 
 /// Gives back what was set aside.
 pub(super) fn release(reservations: &Reservations<'_>, message: &Message) {
-    for Reserved { target, qos } in reservations {
+    for Reserved { target, qos, .. } in reservations {
         if *qos > QoS::AtMostOnce {
             target.mailbox.acknowledge(1, message.charged_bytes());
         }

@@ -1,7 +1,7 @@
 //! What the lock of a mailbox guards: its state, or what is left of it while it is empty and its owner
 //! is not expected back soon.
 
-use crate::session::mailbox::{Owner, State};
+use crate::session::mailbox::{Credit, MailboxOptions, Owner, State};
 
 /// All of it, or next to nothing.
 #[derive(Debug)]
@@ -58,6 +58,15 @@ impl Content {
         match self {
             Self::Open(state) => &state.owner,
             Self::Folded { owner, .. } => owner,
+        }
+    }
+
+    /// Whether there is somebody to take more, and room for it.
+    pub(super) fn credit(&self, options: &MailboxOptions) -> Credit {
+        match self {
+            _ if matches!(self.owner(), Owner::Absent | Owner::Gone) => Credit::Short,
+            Self::Open(state) => state.credit(options),
+            Self::Folded { .. } => Credit::Free,
         }
     }
 }

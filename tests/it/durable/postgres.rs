@@ -7,7 +7,7 @@ use std::thread;
 use super::killed_under_load::{
     nothing_acknowledged_is_lost_and_qos_2_comes_once, publish_through,
 };
-use super::{DATABASE, Mortal, sessions, take};
+use super::{DATABASE, Mortal, sessions, shared, take};
 use crate::conformance::kind;
 use crate::harness::{Broker, Postgres, free_port};
 
@@ -37,6 +37,11 @@ fn every_part_of_a_session_comes_back() {
 #[test]
 fn a_queue_longer_than_memory_comes_in_order() {
     tell(sessions::a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile);
+}
+
+#[test]
+fn what_is_stored_for_a_member_that_is_full_goes_to_another() {
+    tell(shared::what_is_stored_for_a_member_that_is_full_goes_to_another);
 }
 
 #[test]
