@@ -24,12 +24,14 @@ pub struct Health {
 }
 
 /// What a broker that is one of several says of itself besides.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Standing {
     /// Why no traffic should be sent at the moment.
     pub obstacle: Option<&'static str>,
     /// What is missing although traffic is welcome.
     pub degraded: Option<&'static str>,
+    /// What is wrong with the links to other brokers, as far as a person has to do something.
+    pub links: Option<Arc<str>>,
 }
 
 impl Health {
@@ -65,8 +67,10 @@ impl Health {
         let store = self.store.get().map(|store| store.health());
         let store = store.filter(|health| *health != StoreHealth::Good);
         let store = store.map(|health| format!("the store is {health}"));
-        let standing = self.standing().degraded.map(str::to_owned);
-        let all: Vec<_> = standing.into_iter().chain(store).collect();
+        let Standing { degraded, links, .. } = self.standing();
+        let degraded = degraded.map(str::to_owned);
+        let links = links.map(|links| links.as_ref().to_owned());
+        let all: Vec<_> = degraded.into_iter().chain(links).chain(store).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
@@ -76,7 +80,7 @@ impl Health {
     }
 
     fn standing(&self) -> Standing {
-        *self.standing.lock()
+        self.standing.lock().clone()
     }
 
     /// The broker is on its way out: no traffic should be sent to it any more.

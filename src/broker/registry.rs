@@ -289,6 +289,20 @@ impl Registry {
         }
     }
 
+    /// Takes a parked Session as a connection would; it is given back with [`Self::release`].
+    #[must_use]
+    pub fn hold_parked(&self, client_id: &str) -> Option<Box<Parked>> {
+        let mut part = self.part(client_id).lock();
+        let entry = part.get_mut(client_id)?;
+        if matches!(entry, Entry::Owned { .. }) {
+            return None;
+        }
+        match std::mem::replace(entry, Entry::in_transition()) {
+            Entry::Parked(parked) => Some(parked),
+            Entry::Owned { .. } => None,
+        }
+    }
+
     /// Sessions there are, connected or not.
     #[must_use]
     pub fn len(&self) -> usize {

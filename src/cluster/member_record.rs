@@ -21,7 +21,7 @@ struct Record {
 }
 
 /// What tells brokers of one cluster from others.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Seal {
     /// The name of the cluster.
     pub cluster: String,
@@ -30,6 +30,13 @@ pub struct Seal {
     /// The same of what it authenticates itself to ZooKeeper with.
     #[serde(default)]
     pub access: String,
+    /// How it propagates messages. Empty where an earlier program does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub propagation: String,
+    /// Fingerprints of those who sign the certificates of its links; none of them where it has no
+    /// TLS. An earlier program does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
@@ -149,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_seal_comes_back_with_its_record() {
-        let seal =
-            Seal { cluster: "ours".to_owned(), proof: "0f".to_owned(), access: String::new() };
+        let (cluster, proof) = ("ours".to_owned(), "0f".to_owned());
+        let seal = Seal { cluster, proof, ..Seal::default() };
         let bytes = encode(&member(MemberState::Up), Some(seal.clone()));
         let expected = (member(MemberState::Up), Some(seal));
         assert_eq!(decode_sealed("b1", &bytes).unwrap(), expected);

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::backoff::wait_after;
 use super::call::Outcome;
 use super::complaint::Complaint;
-use super::connect::{ATTEMPT_MAX, ConnectError, Connector};
+use super::connect::{ATTEMPT_MAX, ConnectError, Connector, Patience};
 use super::counters::ZooKeeperCounters;
 use super::intake::{Input, Intake};
 use super::outbox::{Changed, Outbox};
@@ -30,6 +30,8 @@ pub(super) struct Driver {
     counters: Arc<ZooKeeperCounters>,
     unreachable: Complaint,
     sessions: u64,
+    /// Of the next session that is made.
+    patience: Patience,
     /// Whether a connection was told of, and its end was not.
     is_told_connected: bool,
 }
@@ -61,6 +63,7 @@ impl Driver {
             counters,
             unreachable: Complaint::default(),
             sessions: 0,
+            patience: Patience::Short,
             is_told_connected: false,
         }
     }
@@ -68,7 +71,9 @@ impl Driver {
     /// Runs until the handle is dropped or nobody listens.
     pub(super) async fn run(mut self) {
         while let Some(mut session) = self.establish().await {
-            match self.serve(&mut session).await {
+            let end = self.serve(&mut session).await;
+            self.patience = if session.is_hasty() { Patience::Long } else { Patience::Short };
+            match end {
                 End::Expired => {
                     self.bury(&mut session, LAST_WORDS_MAX).await;
                     session.close().await;
@@ -92,9 +97,15 @@ impl Driver {
     async fn establish(&mut self) -> Option<Session> {
         let mut failures = 0;
         loop {
-            let connecting = timeout(ATTEMPT_MAX, self.connector.clone().connect());
+            // Where all are tried in vain, they may be slow.
+            let patience = if failures == 0 { self.patience } else { Patience::Long };
+            let connecting = timeout(ATTEMPT_MAX, self.connector.clone().connect(patience));
             let error = match self.without_session(connecting).await? {
-                Ok(Ok(session)) => return Some(self.begin(session)),
+                Ok(Ok(session)) if patience == self.patience => return Some(self.begin(session)),
+                Ok(Ok(session)) => {
+                    let session = self.hasten(session).await?;
+                    return Some(self.begin(session));
+                }
                 Ok(Err(error)) => error,
                 Err(_elapsed) => ConnectError::NoServer(zookeeper_client::Error::Timeout),
             };
@@ -103,6 +114,18 @@ impl Driver {
             let chance = getrandom::u32().unwrap_or_default();
             let session_timeout = self.connector.options().session_timeout;
             self.without_session(sleep(wait_after(failures, session_timeout, chance))).await?;
+        }
+    }
+
+    /// A session was made with more patience than the last one needed, for the ensemble may have
+    /// been coming up: another is made with less in its place, if it can be had at once. Nothing
+    /// when we are to stop.
+    async fn hasten(&mut self, patient: Session) -> Option<Session> {
+        let connecting = timeout(ATTEMPT_MAX, self.connector.clone().connect(self.patience));
+        match self.without_session(connecting).await? {
+            // The other one ends when it is dropped; nothing hangs on it.
+            Ok(Ok(session)) => Some(session),
+            Ok(Err(_)) | Err(_) => Some(patient),
         }
     }
 
@@ -167,6 +190,12 @@ impl Driver {
     /// Serves a session until its end or ours.
     async fn serve(&mut self, session: &mut Session) -> End {
         loop {
+            if session.is_hasty() {
+                tracing::warn!(
+                    "ZooKeeper answers slowly: another session is made, which waits longer"
+                );
+                return End::Outlasted;
+            }
             let outlasted = session.outlasted();
             let is_full = session.pending.len() >= OUTSTANDING_MAX || !self.has_room();
             let takes = session.is_connected() && !is_full;

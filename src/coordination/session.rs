@@ -1,5 +1,6 @@
 //! A session with the ensemble, from its first connection to its end.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,6 +16,10 @@ use crate::ports::coordination::{ChangeKind, CoordinationError, Reply, Request, 
 pub(super) struct Session {
     client: zk::Client,
     acls: zk::Acls<'static>,
+    /// How long the client lets a server be silent, where it may be let be so for longer.
+    silence: Option<Duration>,
+    /// When servers were last left since they were silent, at most [`SILENCES_MAX`] times.
+    silences: VecDeque<Instant>,
     states: zk::StateWatcher,
     is_connected: bool,
     /// Since when the client has looked for a server in vain.
@@ -53,11 +58,17 @@ pub(super) enum Turn {
 
 impl Session {
     /// The session of `client`, which is connected.
-    pub(super) fn new(client: zk::Client, acls: zk::Acls<'static>) -> Self {
+    pub(super) fn new(
+        client: zk::Client,
+        acls: zk::Acls<'static>,
+        silence: Option<Duration>,
+    ) -> Self {
         let states = client.state_watcher();
         Self {
             client,
             acls,
+            silence,
+            silences: VecDeque::new(),
             states,
             // A loss that came sooner than this was seen by nobody, or will be told again.
             is_connected: true,
@@ -105,12 +116,32 @@ impl Session {
                 return Turn::Over;
             }
         };
+        if was_connected && !self.is_connected {
+            self.note_silence();
+        }
         self.lost_at = if self.is_connected { None } else { self.lost_at.or(Some(Instant::now())) };
         match (was_connected, self.is_connected) {
             (_, false) => Turn::Disconnected,
             (false, true) => Turn::Reconnected,
             (true, true) => Turn::Blinked,
         }
+    }
+
+    /// A server was lost: one that ended or was cut off is no slow one, and owed no answer for
+    /// long.
+    fn note_silence(&mut self) {
+        let (now, Some(silence)) = (Instant::now(), self.silence) else { return };
+        let has_waited = |at: Instant| now.saturating_duration_since(at) >= silence / 2;
+        if self.pending.oldest().is_some_and(has_waited) {
+            self.silences.truncate(SILENCES_MAX - 1);
+            self.silences.push_front(now);
+        }
+    }
+
+    /// Whether one server after the other is too slow for the patience of this session.
+    pub(super) fn is_hasty(&self) -> bool {
+        let first = self.silences.get(SILENCES_MAX - 1);
+        first.is_some_and(|at| at.elapsed() < self.timeout() * 2)
     }
 
     /// Waits until the client has been without a server for so long that another session is made
@@ -206,4 +237,6 @@ impl Session {
 
 /// A broker needs about four, and one for each peer that it has no link to.
 const WATCHES_MAX: usize = 300;
+/// As many servers in a row, within two session timeouts, are no single one that hangs.
+const SILENCES_MAX: usize = 3;
 const CLOSE_MAX: Duration = Duration::from_secs(2);

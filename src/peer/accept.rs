@@ -243,6 +243,7 @@ fn kind(error: &LinkError) -> Refusal {
         | LinkError::Cursor(_)
         | LinkError::Receive(_)
         | LinkError::Restart
+        | LinkError::Stuck
         | LinkError::Closed => Refusal::NotALink,
     }
 }

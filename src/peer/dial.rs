@@ -66,7 +66,7 @@ async fn try_stand(
     loop {
         let turn = tokio::select! {
             turn = poll_fn(|cx| outgoing.poll(cx)) => turn,
-            () = link.redial.notified() => Err(LinkError::Restart),
+            () = link.redial.notified() => Err(LinkError::Stuck),
         };
         if outgoing.has_progress {
             backoff.reset();

@@ -43,17 +43,14 @@ pub(super) enum LinkError {
     Receive(#[from] ReceiveError),
     #[error("the control stream was cut, and begins anew")]
     Restart,
+    #[error("it receives nothing of what is sent to it")]
+    Stuck,
     /// The lane is closed: not dialled again.
     #[error("the peer is gone for good")]
     Closed,
 }
 
 impl LinkError {
-    /// Whether it is only too early: nobody has to do anything.
-    pub(super) fn is_early(&self) -> bool {
-        matches!(self, Self::Refused { code: RefusalCode::NotYet, .. })
-    }
-
     /// Whether it is in doubt that the peer belongs to this cluster at all: another secret, another
     /// name of the cluster, a certificate of somebody else. Then nothing is to reach it by another way.
     pub(super) fn is_mistrust(&self) -> bool {
@@ -74,6 +71,7 @@ impl LinkError {
             | Self::Cursor(_)
             | Self::Receive(_)
             | Self::Restart
+            | Self::Stuck
             | Self::Closed => false,
         }
     }

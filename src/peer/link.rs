@@ -5,6 +5,7 @@ use crate::cluster::lane::Lane;
 use crate::peer::error::{LinkError, chain};
 use crate::peer::links::Ground;
 use crate::peer::status::LinkStatus;
+use crate::peer::trouble::{Cause, Trouble};
 use crate::ports::clock::Tick;
 use crate::runtime::Shutdown;
 use crate::runtime::line_limit::LineLimit;
@@ -24,8 +25,7 @@ pub(super) struct Link {
     /// Rung when nothing gets through although the link stands.
     pub(super) redial: Notify,
     state: Mutex<State>,
-    failure_lines: LineLimit,
-    connect_lines: LineLimit,
+    lines: LineLimit,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,9 @@ struct State {
     connected_since: Option<Tick>,
     round_trip: Option<Duration>,
     last_error: Option<String>,
+    trouble: Trouble,
     connects: u64,
+    failures: u64,
 }
 
 /// A link that stands. Dropped when it no longer does.
@@ -52,7 +54,9 @@ impl Link {
             connected_since: None,
             round_trip: None,
             last_error: None,
+            trouble: Trouble::default(),
             connects: 0,
+            failures: 0,
         };
         Self {
             name: name.to_owned(),
@@ -61,8 +65,7 @@ impl Link {
             closed: Shutdown::new(),
             redial: Notify::new(),
             state: Mutex::new(state),
-            failure_lines: LineLimit::per_minute(1),
-            connect_lines: LineLimit::per_minute(1),
+            lines: LineLimit::per_minute(LINES_PER_MINUTE),
         }
     }
 
@@ -80,10 +83,16 @@ impl Link {
         let mut state = self.state.lock();
         state.connected_since = Some(now);
         state.connects += 1;
-        let address = state.address.clone();
+        let (address, connects) = (state.address.clone(), state.connects);
+        let down_millis = state.trouble.end(now);
         drop(state);
-        if let Some(unsaid) = self.connect_lines.allow(now) {
-            tracing::info!(peer = %self.name, %address, unsaid, "the link to a peer stands");
+        let peer = &self.name;
+        match down_millis {
+            Some(down_millis) => {
+                tracing::info!(%peer, %address, down_millis, "the link to a peer stands again");
+            }
+            None if connects == 1 => tracing::info!(%peer, %address, "the link to a peer stands"),
+            None => tracing::debug!(%peer, %address, "the link to a peer stands after a moment"),
         }
         ground.receiver.link_changed(self.boot_id, true);
         StandingLink { link: self, ground }
@@ -94,18 +103,26 @@ impl Link {
     }
 
     pub(super) fn failed(&self, error: &LinkError, now: Tick) {
-        let is_early = error.is_early();
+        let cause = Cause::of(error);
         let error = chain(error);
-        let address = self.address();
-        if is_early {
-            tracing::debug!(peer = %self.name, %address, "no link to a peer yet: {error}");
-        } else if let Some(unsaid) = self.failure_lines.allow(now) {
-            tracing::warn!(
-                peer = %self.name, %address, unsaid,
-                "no link to a peer: {error}; it is dialled again"
-            );
+        let mut state = self.state.lock();
+        state.failures += 1;
+        let is_news = state.trouble.is_news(cause, now);
+        // A link that comes and goes all the time is not a line each time.
+        let line = if is_news { self.lines.allow(now) } else { None };
+        if line.is_some() {
+            state.trouble.note_said(cause);
         }
-        self.state.lock().last_error = Some(error);
+        let address = state.address.clone();
+        state.last_error = Some(error.clone());
+        drop(state);
+        let peer = &self.name;
+        if let Some(unsaid) = line {
+            let advice = cause.advice();
+            tracing::warn!(%peer, %address, unsaid, "no link to a peer: {error}; {advice}");
+        } else {
+            tracing::debug!(%peer, %address, "no link to a peer: {error}");
+        }
     }
 
     /// What there is to see, without what the peer's own link to us tells.
@@ -120,7 +137,9 @@ impl Link {
             accepted: None,
             round_trip: state.round_trip,
             last_error: state.last_error.clone(),
+            is_troubled: state.trouble.is_said(),
             connects: state.connects,
+            failures: state.failures,
             lane,
         }
     }
@@ -132,3 +151,6 @@ impl Drop for StandingLink<'_> {
         self.ground.receiver.link_changed(self.link.boot_id, false);
     }
 }
+
+/// Of trouble that begins or turns into another.
+const LINES_PER_MINUTE: u32 = 4;

@@ -13,6 +13,7 @@
 mod accept;
 mod accepted;
 mod ask;
+mod authorities;
 mod backoff;
 mod dial;
 mod error;
@@ -29,7 +30,9 @@ mod secret;
 mod status;
 mod stream;
 mod tls;
+mod trouble;
 
+pub use authorities::Authorities;
 pub use links::{LinkContext, LinkStartError, Links};
 pub use options::{LinkOptions, LinkTlsOptions};
 pub use receiver::{ReceiveError, Receiver};

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::Secret;
+use super::{Authorities, Secret};
 use crate::cluster::identity::BootId;
 use crate::cluster::member_record::Seal;
 use crate::cluster::membership::vetting::Guard;
@@ -20,6 +20,10 @@ pub struct ClusterSeal {
     /// What they authenticate themselves to ZooKeeper with, or nothing: who has something else makes
     /// znodes that the others cannot read.
     pub access: Secret,
+    /// How they propagate messages: `links` or `znodes`.
+    pub propagation: String,
+    /// Who signs the certificates of their links.
+    pub authorities: Authorities,
 }
 
 impl Guard for ClusterSeal {
@@ -30,6 +34,8 @@ impl Guard for ClusterSeal {
             cluster: self.cluster.clone(),
             proof: proof(&self.secret).unwrap_or_default(),
             access: proof(&self.access).unwrap_or_default(),
+            propagation: self.propagation.clone(),
+            authorities: Some(self.authorities.shown()),
         }
     }
 
@@ -46,12 +52,25 @@ impl Guard for ClusterSeal {
             ("the link secrets differ, those", "--link-secret-file")
         } else if !is_same(&self.access, &body, &seal.access) {
             ("the ZooKeeper users differ, those", "--zookeeper-auth-file")
+        } else if !seal.authorities.as_ref().is_none_or(|theirs| self.authorities.may_meet(theirs))
+        {
+            ("the authorities of the link certificates differ, those", "--link-cafile")
         } else {
             return None;
         };
         Some(format!(
             "{what} of broker {name} and of this one: give all brokers the same {option}, or none"
         ))
+    }
+
+    fn remark(&self, name: &str, seal: &Seal) -> Option<String> {
+        let (theirs, ours) = (&seal.propagation, &self.propagation);
+        (!theirs.is_empty() && theirs != ours).then(|| {
+            format!(
+                "broker {name} has --propagation {theirs} and this one {ours}: a broker with znodes \
+                 dials nobody, and what it sends goes through ZooKeeper; give all brokers the same"
+            )
+        })
     }
 }
 
@@ -87,7 +106,9 @@ mod tests {
     use super::*;
 
     fn seal(cluster: &str, secret: Secret) -> ClusterSeal {
-        ClusterSeal { cluster: cluster.to_owned(), secret, access: Secret::none() }
+        let (cluster, propagation) = (cluster.to_owned(), "links".to_owned());
+        let authorities = Authorities::default();
+        ClusterSeal { cluster, secret, access: Secret::none(), propagation, authorities }
     }
 
     /// What `one` says of `other`.
@@ -114,6 +135,36 @@ mod tests {
         }
         let elsewhere = seal("theirs", Secret::new(b"squeamish ossifrage"));
         assert!(objection(&ours, &elsewhere).unwrap().contains("--cluster"));
+    }
+
+    /// It came in without a word, and all that it sent went through ZooKeeper.
+    #[test]
+    fn who_propagates_otherwise_is_let_in_with_a_remark() {
+        let ours = seal("ours", Secret::none());
+        let other = ClusterSeal { propagation: "znodes".to_owned(), ..ours.clone() };
+        let sealed = other.seal("b", BootId(7));
+        assert_eq!(objection(&ours, &other), None);
+        assert!(
+            ours.remark("b", &sealed).unwrap().contains("--propagation znodes and this one links")
+        );
+        assert_eq!(other.remark("b", &sealed), None);
+        let of_before = Seal { propagation: String::new(), ..sealed };
+        assert_eq!(ours.remark("b", &of_before), None, "who does not say may be as we are");
+    }
+
+    #[test]
+    fn whose_certificates_nobody_here_believes_is_objected_to() {
+        let plain = seal("ours", Secret::none());
+        let sealed = plain.seal("b", BootId(7));
+        let with = |authorities: &[&str]| Seal {
+            authorities: Some(authorities.iter().map(|&one| one.to_owned()).collect()),
+            ..sealed.clone()
+        };
+        let words = plain.objection("b", BootId(7), &with(&["0a"])).unwrap();
+        assert!(words.contains("--link-cafile"), "{words}");
+        assert_eq!(plain.objection("b", BootId(7), &with(&[])), None);
+        let of_before = Seal { authorities: None, ..sealed.clone() };
+        assert_eq!(plain.objection("b", BootId(7), &of_before), None);
     }
 
     #[test]

@@ -24,8 +24,12 @@ pub struct LinkStatus {
     pub round_trip: Option<Duration>,
     /// What went wrong last, if something did.
     pub last_error: Option<String>,
+    /// Whether it is said that our link to it does not stand, and why.
+    pub is_troubled: bool,
     /// How often our link to it stood.
     pub connects: u64,
+    /// How often it ended, or did not come to stand.
+    pub failures: u64,
     /// What is on its way to it.
     pub lane: LaneCounts,
 }

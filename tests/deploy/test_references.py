@@ -4,6 +4,8 @@ import re
 import shutil
 import unittest
 
+import yaml
+
 import manifests
 import references
 from manifests import OVERLAYS, ROOT, broker_workload, containers, named, pod_of, rendered
@@ -54,6 +56,24 @@ class Overlays(unittest.TestCase):
                 before = after
         finally:
             shutil.rmtree(copy)
+
+    def test_another_tag_of_an_image_is_rolled_out(self):
+        copy = manifests.copy_of_manifests()
+        try:
+            file = copy / "k8s/overlays/production/kustomization.yaml"
+            file.write_text(file.read_text().replace("newTag: 0.1.0", "newTag: 0.1.1"))
+            after = manifests.kustomize(copy / "k8s/overlays/production").stdout
+        finally:
+            shutil.rmtree(copy)
+        after = list(yaml.safe_load_all(after))
+        for workload in manifests.workloads(rendered("production")):
+            name = workload["metadata"]["name"]
+            rolled = named(after, "StatefulSet", name)
+            with self.subTest(name):
+                self.assertNotEqual(pod_of(workload), pod_of(rolled))
+                for image in [container["image"] for container in containers(rolled)]:
+                    self.assertTrue(image.startswith("registry.example.com/"))
+                    self.assertTrue(image.endswith(":0.1.1"))
 
     def test_the_alert_for_missing_brokers_counts_as_many_as_there_are(self):
         documents = rendered("monitoring")

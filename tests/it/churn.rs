@@ -1,5 +1,7 @@
 //! Clients come, publish and vanish: afterwards the broker holds what it held before.
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;

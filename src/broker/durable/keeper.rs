@@ -1,6 +1,6 @@
 //! One shard's way to the store: what its turn has to have stored, and who waits for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -36,6 +36,10 @@ pub(crate) struct Keeper {
     waker: Option<Waker>,
     /// What the store failed to take, and can be said at any later time.
     unsaid: Vec<Operation>,
+    /// Whose Sessions it was told of and did not take, each once however often that was,
+    unsure: BTreeSet<Arc<str>>,
+    /// and whether it answers by now.
+    may_be_told: bool,
     /// Operations of that kind for which there was no room.
     forgotten: u64,
     /// Operations there were, ever.
@@ -138,6 +142,8 @@ impl Keeper {
             given_up: None,
             waker: None,
             unsaid: Vec::new(),
+            unsure: BTreeSet::new(),
+            may_be_told: false,
             forgotten: 0,
             pushed: 0,
             numbers: 0..0,
@@ -284,23 +290,42 @@ impl Keeper {
         under_way.or_else(|| self.returned.as_ref().map(|returned| returned.stake.since))
     }
 
-    fn say_later(&mut self, mut operations: Vec<Operation>) {
-        let room = UNSAID_MAX.saturating_sub(self.unsaid.len());
-        let kept = operations.len().min(room);
-        self.forgotten += (operations.len() - kept) as u64;
-        self.unsaid.extend(operations.drain(..kept));
+    fn say_later(&mut self, operations: Vec<Operation>) {
+        for operation in operations {
+            let is_session = matches!(operation, Operation::PutSession { .. });
+            let count = if is_session { self.unsure.len() } else { self.unsaid.len() };
+            if count >= UNSAID_MAX {
+                self.forgotten += 1;
+            } else if let Operation::PutSession { client_id, .. } = operation {
+                self.unsure.insert(client_id);
+            } else {
+                self.unsaid.push(operation);
+            }
+        }
     }
 
     /// The store answers: what it has missed goes with the next batch, a part at a time.
     fn say_again(&mut self) {
         let count = self.unsaid.len().min(SAID_AGAIN_MAX);
         self.operations.extend(self.unsaid.drain(..count));
+        self.may_be_told = true;
+    }
+
+    /// Of whom the store, which answers, is to be told anew how their Sessions are: what it missed may be
+    /// out of date.
+    pub(crate) fn take_unsure(&mut self) -> Vec<Arc<str>> {
+        if !std::mem::take(&mut self.may_be_told) {
+            return Vec::new();
+        }
+        let next = std::iter::from_fn(|| self.unsure.pop_first());
+        next.take(SAID_AGAIN_MAX).collect()
     }
 
     /// Whether the store has missed something, and nothing is under way whose answer would bring it
     /// along.
     pub(crate) fn owes(&self) -> bool {
-        !self.unsaid.is_empty() && self.under_way.is_empty() && self.returned.is_none()
+        let owes = !self.unsaid.is_empty() || !self.unsure.is_empty();
+        owes && self.under_way.is_empty() && self.returned.is_none()
     }
 
     /// Says a part of what the store has missed, whether anything else is to be said or not.
@@ -338,8 +363,9 @@ impl Keeper {
 }
 
 /// Those that are true whenever they are said: Sessions that have ended do not come back, no place is
-/// given twice, and what a client has released is told from the next one with its identifier. Who
-/// waits for the last may not come again.
+/// given twice, and what a client has released is told from the next one with its identifier, as is a
+/// will that is gone. Who waits for the last may not come again. How a Session was is not said again, but
+/// how it is by then.
 fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
     let is_lasting = |operation: &&Operation| {
         matches!(
@@ -347,6 +373,8 @@ fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
             Operation::EndSession(_)
                 | Operation::Acknowledge { .. }
                 | Operation::RemoveIncoming { .. }
+                | Operation::RemoveWill { message: Some(_), .. }
+                | Operation::PutSession { .. }
         )
     };
     operations.iter().filter(is_lasting).cloned()

@@ -4,6 +4,7 @@
 //! hands it over as one batch. Whoever may not go on before it is stored waits for the answer as
 //! for that of another broker. See `docs/design/0013-durable-sessions.md`.
 
+mod absent;
 mod fenced;
 pub(crate) mod keeper;
 pub(crate) mod messages;
@@ -283,6 +284,7 @@ impl Turn<'_> {
         if let Some(keeper) = &mut self.shard.keeper {
             keeper.remind();
         }
+        self.tell_of_the_absent();
     }
 
     /// Takes the answers of the store, and hands over what it had no room for; `waker` is called
@@ -292,6 +294,7 @@ impl Turn<'_> {
         while let Some(settled) = self.shard.keeper.as_mut().and_then(|keeper| keeper.poll(waker)) {
             self.settle(settled);
         }
+        self.tell_of_the_absent();
         let Some(keeper) = &mut self.shard.keeper else { return false };
         self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
         keeper.owes()

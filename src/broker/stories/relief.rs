@@ -106,6 +106,21 @@ fn several_members_share_what_waits_for_one() {
     assert_eq!(got, ["1", "5"]);
 }
 
+/// It waited for the one that had gone, though that might never return, when another one came.
+#[test]
+fn what_waits_for_a_member_that_is_away_goes_to_one_that_comes() {
+    let mut stage = Stage::new(BrokerOptions::default());
+    let (mut leaver, _connack) = stage.connect("leaver", ProtocolVersion::V5, 600);
+    let _suback = stage.send(&mut leaver, &subscribe(GROUP, QoS::AtLeastOnce));
+    stage.lose(leaver);
+    published(&mut stage, 1..=3);
+    let (mut comer, begun) = worker(&mut stage, "comer");
+    assert_eq!(worked_off_from(&mut stage, &mut comer, begun), ["1", "2", "3"]);
+    let (mut leaver, _connack) = stage.connect("leaver", ProtocolVersion::V5, 600);
+    assert!(stage.poll(&mut leaver).is_empty());
+    assert_eq!(stage.broker.queue_budget.behind(), 0);
+}
+
 /// What it has by a Subscription of its own is for nobody else.
 #[test]
 fn only_what_is_shared_goes_to_others() {

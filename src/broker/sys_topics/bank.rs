@@ -7,10 +7,11 @@ pub(super) fn values(bank: &BankReadings) -> Vec<(String, String)> {
     let mut values = Vec::new();
     for (name, funds) in [
         ("free", bank.free),
-        ("lease", bank.lease),
-        ("used", bank.used),
-        ("over_budget", bank.over_budget),
+        ("lease", Some(bank.lease)),
+        ("used", Some(bank.used)),
+        ("over_budget", Some(bank.over_budget)),
     ] {
+        let Some(funds) = funds else { continue };
         let Funds { topics, znode_bytes, relay_bytes } = funds;
         for (currency, amount) in
             [("topics", topics), ("znode_bytes", znode_bytes), ("relay_bytes", relay_bytes)]
@@ -39,7 +40,7 @@ mod tests {
     #[test]
     fn a_broker_of_a_cluster_shows_its_bank_and_one_alone_has_none() {
         let free = Funds { topics: 7, znode_bytes: 70, relay_bytes: 700 };
-        let bank = BankReadings { free, refusals: 3, ..BankReadings::default() };
+        let bank = BankReadings { free: Some(free), refusals: 3, ..BankReadings::default() };
         let shown = |bank| {
             let reading = SysReading { bank, ..SysReading::default() };
             let round = SysTopics::new("x").round(reading);
@@ -51,6 +52,9 @@ mod tests {
             let expected = (format!("$SYS/broker/bank/{name}"), value.into());
             assert!(of_cluster.contains(&expected), "{name} in {of_cluster:?}");
         }
+        let unread = shown(Some(BankReadings::default()));
+        let is_free = |(name, _): &(String, _)| name.contains("/free/");
+        assert!(!unread.is_empty() && !unread.iter().any(is_free), "0 would read as exhausted");
         assert_eq!(shown(None), []);
     }
 }

@@ -61,6 +61,7 @@ enum Step {
 }
 
 /// The account of this broker.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Account {
     options: BankOptions,
     path: String,
@@ -73,6 +74,8 @@ pub(super) struct Account {
     /// The largest wish that was refused since the last top-up.
     wanted: Funds,
     is_exhausted: bool,
+    /// Whether there is something to show to whoever asks how much may still be had.
+    has_read_free: bool,
     step: Step,
     /// Not before this; `None` when nothing is to be done.
     due: Option<Tick>,
@@ -91,6 +94,7 @@ impl Account {
             used: Funds::ZERO,
             wanted: Funds::ZERO,
             is_exhausted: false,
+            has_read_free: false,
             step: Step::Idle,
             due: None,
             failures_in_row: 0,
@@ -186,7 +190,7 @@ impl Account {
         self.due = None;
         if self.lease.is_none() || self.is_unsure {
             self.step = Step::Looking(desk.submit(Request::Get(self.path.clone())));
-        } else if self.is_move_needed() {
+        } else if self.is_move_needed() || !self.has_read_free {
             self.step = Step::Reading(desk.submit(Request::Get(BANK.into())));
         }
     }

@@ -231,7 +231,7 @@ impl Auditor {
             readings.unreadable += u64::from(outcome.is_ok());
             return self.pause(now);
         };
-        readings.free = free;
+        readings.free = Some(free);
         let list = desk.submit(Request::List(BANK.into()));
         self.step = Step::Listing(list, Base { free, version });
     }
@@ -293,7 +293,7 @@ impl Auditor {
         let (data, version) = (encode_free(free), Some(count.base.version));
         let write = Change::Set { path: BANK.into(), data, version };
         let ticket = desk.submit(Request::All(vec![lock, write]));
-        readings.free = free;
+        readings.free = Some(free);
         self.step = Step::Writing(ticket, count.payers, orphans);
     }
 

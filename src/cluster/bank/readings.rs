@@ -5,8 +5,8 @@ use super::funds::Funds;
 /// Figures for metrics and `$SYS/broker/bank`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BankReadings {
-    /// The free budget of the cluster, when it was last read.
-    pub free: Funds,
+    /// The free budget of the cluster, when it was last read; nothing before that.
+    pub free: Option<Funds>,
     /// What this broker may have.
     pub lease: Funds,
     /// What it has.

@@ -55,6 +55,8 @@ pub struct Membership {
     /// The last session there was.
     session: Option<i64>,
     is_connected: bool,
+    /// Since when, without a break in which the tree may have been made anew.
+    connected_since: Tick,
     fixed_made: BTreeSet<&'static str>,
     watched: BTreeSet<&'static str>,
     slots: Option<KnownSlots>,
@@ -74,6 +76,8 @@ pub struct Membership {
     /// What was last said to be wrong: it is not said twice.
     trouble: String,
     ending: Ending,
+    /// Whether it leaves since it does not belong to those that were there before it.
+    is_withdrawing: bool,
 }
 
 /// How far this life is from its end.
@@ -111,6 +115,7 @@ impl Membership {
             desk: Desk::new(tickets),
             session: None,
             is_connected: false,
+            connected_since: now,
             fixed_made: BTreeSet::new(),
             watched: BTreeSet::new(),
             slots: None,
@@ -127,6 +132,7 @@ impl Membership {
             orphans_since: None,
             trouble: String::new(),
             ending: Ending::No,
+            is_withdrawing: false,
         }
     }
 
@@ -145,6 +151,7 @@ impl Membership {
         }
         match event {
             CoordinationEvent::Connected { session, is_new } => {
+                self.connected_since = now;
                 self.handle_connected(*session, *is_new);
             }
             CoordinationEvent::Disconnected => self.handle_disconnected(),
@@ -531,6 +538,8 @@ impl Membership {
 
     /// The last word of this life.
     fn end(&mut self, output: Output) {
+        let is_withdrawn = self.is_withdrawing && output == Output::Left;
+        let output = if is_withdrawn { Output::Withdrawn } else { output };
         self.ending = Ending::Over;
         self.lock.stop(&mut self.desk);
         self.desk.forget();

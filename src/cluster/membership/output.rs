@@ -64,6 +64,9 @@ pub enum Output {
     DeclaredDead,
     /// This broker has left. Nothing follows.
     Left,
+    /// It has left before it took a client, since it does not belong to those that were there
+    /// before it: begin a new life, which waits at the door. Nothing follows.
+    Withdrawn,
     /// Acknowledgements may leave until then.
     Lease {
         /// The first moment at which they may not.

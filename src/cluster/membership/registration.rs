@@ -16,7 +16,7 @@ use crate::cluster::paths::{BROKERS, SLOTS, below};
 use crate::cluster::slots::Brokers;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{
-    Change, ChangeKind, CoordinationError, CreateMode, Reply, Request,
+    Change, ChangeKind, CoordinationError, CreateMode, Reply, Request, Stat,
 };
 
 /// How far the own znode is.
@@ -29,6 +29,10 @@ pub(super) struct Registration {
     pub(super) is_announced: bool,
     /// Whether the znode was ever asked for: it may be there, whatever was answered.
     was_asked: bool,
+    /// The change that made the znode, in this session.
+    pub(super) made: Option<i64>,
+    /// Whether what the znode holds is to be written anew.
+    pub(super) is_record_old: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -47,7 +51,7 @@ enum Step {
 impl Registration {
     /// The session is another one.
     pub(super) fn lose(&mut self) {
-        self.step = Step::Out;
+        (self.step, self.made) = (Step::Out, None);
     }
 
     /// An answer may not come.
@@ -197,10 +201,12 @@ impl Membership {
     }
 
     /// The own znode was read in passing.
-    pub(super) fn check_own(&mut self, record: Option<(&Member, i64)>) {
-        let is_ours = record.is_some_and(|(member, owner)| {
-            member.boot_id == self.own.boot_id && Some(owner) == self.session
+    pub(super) fn check_own(&mut self, record: Option<(&Member, Stat)>) {
+        let ours = record.filter(|(member, stat)| {
+            member.boot_id == self.own.boot_id && Some(stat.ephemeral_owner) == self.session
         });
+        self.registration.made = ours.map(|(_, stat)| stat.czxid);
+        let is_ours = ours.is_some();
         if !is_ours && self.registration.is_in() {
             self.registration.step = Step::Out;
             self.roster.forget_list();
@@ -219,14 +225,16 @@ impl Membership {
         }
     }
 
-    /// Shows the own state to the others, if they see another one.
+    /// Shows the own state to the others, if they see another one, or an old seal.
     pub(super) fn write_state(&mut self) {
         let Step::In { version, written } = self.registration.step else { return };
         let state = self.own.state;
         let is_asked = MEMBER_STATES.iter().any(|state| self.desk.is_asked(&Asked::State(*state)));
-        if written == state || is_asked {
+        let is_shown = written == state && !self.registration.is_record_old;
+        if is_shown || is_asked {
             return;
         }
+        self.registration.is_record_old = false;
         let data = self.own_record();
         let change = Change::Set { path: self.own_path(), data, version: Some(version) };
         self.desk.ask(Asked::State(state), Request::Change(change));

@@ -60,7 +60,7 @@ impl Membership {
     pub(super) fn handle_member(&mut self, now: Tick, name: &str, outcome: &Outcome) {
         let record = match outcome {
             Ok(Reply::Data { data, stat }) => match member_record::decode(name, data) {
-                Ok(member) => Some((member, stat.ephemeral_owner)),
+                Ok(member) => Some((member, *stat)),
                 Err(error) => {
                     self.say_trouble(format!("the znode of broker {name}: {error}"));
                     None
@@ -70,7 +70,12 @@ impl Membership {
             Err(error) => return self.fail(now, "cannot read the znode of a broker", error),
         };
         if *name == *self.own.name {
-            return self.check_own(record.as_ref().map(|(member, owner)| (member, *owner)));
+            return self.check_own(record.as_ref().map(|(member, stat)| (member, *stat)));
+        }
+        if let Ok(Reply::Data { data, stat }) = outcome
+            && self.withdraws_from(now, name, data, stat.czxid)
+        {
+            return;
         }
         match record {
             Some((member, _)) => self.see(member),

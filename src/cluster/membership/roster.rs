@@ -10,6 +10,7 @@ use super::desk::{Asked, Desk};
 use super::output::Output;
 use crate::cluster::identity::{BootId, Member};
 use crate::cluster::slots::MEMBERS_MAX;
+use crate::ports::clock::Tick;
 
 /// The other brokers that are not known to be dead.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(super) struct Roster {
 struct Entry {
     member: Member,
     presence: Presence,
+    /// When it last said by its link that its writes are committed.
+    vouched_at: Option<Tick>,
 }
 
 /// Whether the znode of a broker is there.
@@ -146,7 +149,8 @@ impl Roster {
         }
         self.names.insert(Arc::clone(&member.name), boot_id);
         let Some(entry) = self.entries.get_mut(&boot_id) else {
-            let entry = Entry { member: member.clone(), presence: Presence::Seen };
+            let (presence, vouched_at) = (Presence::Seen, None);
+            let entry = Entry { member: member.clone(), presence, vouched_at };
             self.entries.insert(boot_id, entry);
             self.revision += 1;
             desk.say(Output::MemberJoined(member));
@@ -188,6 +192,18 @@ impl Roster {
             self.revision += 1;
             desk.say(Output::MemberSuspect(boot_id));
         }
+    }
+
+    /// A broker said that its writes are committed.
+    pub(super) fn vouch(&mut self, boot_id: BootId, at: Tick) {
+        if let Some(entry) = self.entries.get_mut(&boot_id) {
+            entry.vouched_at = entry.vouched_at.max(Some(at));
+        }
+    }
+
+    /// When it last said so. Nothing from one of which it is not certain that it knows this broker.
+    pub(super) fn vouched_at(&self, boot_id: BootId) -> Option<Tick> {
+        self.entries.get(&boot_id)?.vouched_at
     }
 
     /// A broker has been declared dead.

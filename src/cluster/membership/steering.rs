@@ -1,9 +1,10 @@
 //! What the leader does: it declares brokers dead, and gives slots to those that are up. (There is one
 //! death that only somebody else can declare: see [`Membership::cleared`].)
 //!
-//! A broker whose session ended may come back in a new one, in the same life. So a leader that is new,
-//! or was without the ensemble for a while, waits a whole session timeout, and its write fails when
-//! anybody has registered since it read who is there: of a declaration and a return, one is first.
+//! A broker whose session ended may come back in a new one, in the same life. So a leader that was
+//! without the ensemble for a while waits a whole session timeout, and one that is new waits as
+//! long for whoever may not know it; and the write fails when anybody has registered since it was
+//! read who is there: of a declaration and a return, one is first (docs/design/0010).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,12 +46,13 @@ impl Membership {
 
     /// The map that a leader wants, if it is another one.
     fn led(&mut self, now: Tick, now_secs: u32) -> Option<SlotMap> {
-        let gone = self.gone();
         let mut brokers = Brokers { now_secs, ..self.brokers() };
-        if !gone.is_empty() {
-            match self.may_declare_at(now) {
-                Some(at) if at <= now => brokers.dead = gone,
-                at => self.steer_at = at,
+        for boot_id in self.gone() {
+            match self.may_declare_at(now, boot_id) {
+                Some(at) if at <= now => {
+                    brokers.dead.insert(boot_id);
+                }
+                at => self.steer_at = self.steer_at.into_iter().chain(at).min(),
             }
         }
         let slots = self.slots.as_ref()?;
@@ -141,12 +143,20 @@ impl Membership {
         brokers
     }
 
-    /// When whoever is gone may be declared dead; not before a commit while those are late.
+    /// When a broker that is gone may be declared dead; not before a commit while those are late.
     ///
     /// While this broker tells its peers that its writes are not committed, one of them may go on
-    /// acknowledging because of it, for less than a session timeout.
-    fn may_declare_at(&self, now: Tick) -> Option<Tick> {
-        let since = self.lock.leading_since()?.max(self.lease.prompt_since(now)?);
-        Some(since.plus_millis(self.session_timeout_millis))
+    /// acknowledging because of it, for less than a session timeout. Whoever has told us of its
+    /// lease knows us, and does not go on without our word: whether this broker leads is nothing to
+    /// it. But its znode may have gone for another reason than its silence. It goes with the whole
+    /// tree, which costs us our connection; or somebody ends the session, and then the last word of
+    /// the broker is to be older than any lease that it stood for: a sixth of T lies between two.
+    fn may_declare_at(&self, now: Tick, boot_id: BootId) -> Option<Tick> {
+        let (timeout, leading) = (self.session_timeout_millis, self.lock.leading_since()?);
+        let prompt = self.lease.prompt_since(now)?.max(self.connected_since);
+        Some(match self.roster.vouched_at(boot_id) {
+            Some(vouched) => prompt.plus_millis(timeout).max(vouched.plus_millis(timeout * 5 / 6)),
+            None => leading.max(prompt).plus_millis(timeout),
+        })
     }
 }

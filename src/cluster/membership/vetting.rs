@@ -1,14 +1,16 @@
 //! Whether this broker belongs to those that are there, before its own znode is.
 //!
-//! The others wait for every broker that has a znode: with each SUBACK until it knows the filter, and
-//! when they start until it has told them its own. One that they refuse as a peer would hold all of them
-//! up, so whoever is not of their kind stays outside, and says why.
+//! The others wait for every broker that has a znode: with each SUBACK until it knows the filter,
+//! and when they start until it has told them its own. One that they refuse as a peer would hold
+//! all of them up, so whoever is not of their kind stays outside, and says why. Two that come in
+//! together see each other inside: the one whose znode is the later one withdraws.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::desk::Asked;
-use super::{Membership, Outcome};
+use super::output::Output;
+use super::{Ending, Membership, Outcome};
 use crate::cluster::identity::BootId;
 use crate::cluster::member_record::{self, Seal};
 use crate::cluster::slots::MEMBERS_MAX;
@@ -23,6 +25,11 @@ pub trait Guard: Send + Sync {
     /// Why the broker with this seal and this one cannot be one cluster, and what to do; nothing when
     /// they can. A broker of an earlier program has no seal.
     fn objection(&self, name: &str, boot_id: BootId, seal: &Seal) -> Option<String>;
+
+    /// What is odd about the two, although they can be one cluster.
+    fn remark(&self, _name: &str, _seal: &Seal) -> Option<String> {
+        None
+    }
 }
 
 /// The guard, if there is one.
@@ -30,6 +37,8 @@ pub trait Guard: Send + Sync {
 pub(super) struct Door {
     guard: Option<Box<dyn Guard>>,
     step: Step,
+    /// What is odd about somebody who is there: one line is enough.
+    remark: Option<String>,
 }
 
 /// How far the look at the others is.
@@ -65,14 +74,39 @@ impl Door {
         self.guard.as_ref().map(|guard| guard.seal(name, boot_id))
     }
 
-    fn objection(&self, name: &str, data: &[u8]) -> Option<String> {
+    fn objection(&mut self, name: &str, data: &[u8]) -> Option<String> {
         // What is no record at all is said when it is met as that of a broker.
         let (member, seal) = member_record::decode_sealed(name, data).ok()?;
-        self.guard.as_ref()?.objection(name, member.boot_id, &seal?)
+        let (guard, seal) = (self.guard.as_ref()?, seal?);
+        let objection = guard.objection(name, member.boot_id, &seal);
+        if objection.is_none() && self.remark.is_none() {
+            self.remark = guard.remark(name, &seal);
+        }
+        objection
     }
 }
 
 impl Membership {
+    /// What the seal of this broker is made from has changed: its znode is to say so.
+    pub fn renew_record(&mut self, now: Tick) {
+        self.registration.is_record_old = true;
+        self.go_on(now);
+    }
+
+    /// The znode of somebody who is there was read when this broker had just come in. Returns
+    /// whether this one withdraws, since the other was there before it and is not of its kind.
+    pub(super) fn withdraws_from(&mut self, now: Tick, name: &str, data: &[u8], made: i64) -> bool {
+        let is_later = self.registration.made.is_some_and(|own| made < own);
+        if self.registration.is_announced || self.ending != Ending::No || !is_later {
+            return false;
+        }
+        let Some(objection) = self.door.objection(name, data) else { return false };
+        self.say_trouble(format!("this broker withdraws: {objection}"));
+        self.is_withdrawing = true;
+        self.leave(now);
+        true
+    }
+
     /// Has this guard look at the others before this broker is one of them.
     pub fn set_guard(&mut self, guard: Box<dyn Guard>) {
         self.door.guard = Some(guard);
@@ -117,7 +151,7 @@ impl Membership {
         };
         if let Some(objection) = objection {
             self.say_trouble(format!("this broker stays outside: {objection}"));
-            self.door.step = Step::Outside;
+            (self.door.step, self.door.remark) = (Step::Outside, None);
             return self.look_again_later(now);
         }
         if let Step::Reading(names) = &mut self.door.step {
@@ -129,6 +163,9 @@ impl Membership {
     fn go_in_when_all_are_read(&mut self, now: Tick) {
         if matches!(&self.door.step, Step::Reading(names) if names.is_empty()) {
             self.door.step = Step::Inside;
+            if let Some(remark) = self.door.remark.take() {
+                self.desk.say(Output::Trouble(remark));
+            }
             self.go_on_registering(now);
         }
     }

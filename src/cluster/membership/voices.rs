@@ -57,6 +57,13 @@ impl Membership {
         }
     }
 
+    /// A peer said at `at`, by its own link to this broker, that its writes are committed: it is
+    /// there, and it knows this one. Tell it of all that say so, at least as often as
+    /// [`Self::ping_due`] says.
+    pub fn note_vouched(&mut self, boot_id: BootId, at: Tick) {
+        self.roster.vouch(boot_id, at);
+    }
+
     /// Everybody who may have the ensemble, as far as this broker knows.
     fn known(&self) -> BTreeSet<BootId> {
         let mut known: BTreeSet<BootId> = self.roster.boot_ids().collect();

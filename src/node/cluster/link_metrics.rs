@@ -32,6 +32,13 @@ pub(super) fn read(links: &[LinkStatus], counts: &LinkCounts, readings: &mut Rea
     };
     let is_up = each(|link| link.connected_since.is_some().into());
     readings.gauges("peer_link_up", "1 while our link to a peer stands.", "peer", is_up);
+    let is_accepted = each(|link| link.accepted.is_some().into());
+    readings.gauges(
+        "peer_link_accepted",
+        "1 while a peer's link to us stands.",
+        "peer",
+        is_accepted,
+    );
     let round_trip = |link: &LinkStatus| {
         let micros = link.round_trip.map_or(0, |round_trip| round_trip.as_micros());
         u64::try_from(micros).unwrap_or(u64::MAX)
@@ -44,4 +51,10 @@ pub(super) fn read(links: &[LinkStatus], counts: &LinkCounts, readings: &mut Rea
     );
     let connects = each(|link| link.connects);
     readings.counters("peer_link_connects", "Times our link to a peer stood.", "peer", connects);
+    readings.counters(
+        "peer_link_failures",
+        "Times our link to a peer ended, or did not come to stand.",
+        "peer",
+        each(|link| link.failures),
+    );
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::status::Status;
 use crate::broker::Broker;
 use crate::broker::peers::Peers;
+use crate::cluster::bank::Funds;
 use crate::cluster::relay::LaneInUse;
 use crate::metrics::{Readings, Source};
 use crate::runtime::Clock;
@@ -28,6 +29,11 @@ impl Source for ClusterSource {
         self.relay(peers, readings);
         let (links, counts) = self.status.links();
         super::link_metrics::read(&links, &counts, readings);
+        readings.gauge(
+            "link_unreached",
+            "1 while this broker's links stand and no other broker reaches it by one.",
+            self.status.is_unreached().into(),
+        );
     }
 }
 
@@ -86,13 +92,6 @@ impl ClusterSource {
         for (name, help, value) in [
             ("topics_known", "Topics that have a znode, or are about to.", topics.known),
             ("topics_waiting", "Topics that wait to be registered.", topics.backlog),
-            ("bank_free_topics", "Znodes of topics that nobody has taken.", bank.free.topics),
-            ("bank_free_bytes", "Bytes of znodes that nobody has taken.", bank.free.znode_bytes),
-            (
-                "bank_free_relay_bytes",
-                "Bytes of relays that nobody has taken.",
-                bank.free.relay_bytes,
-            ),
             ("bank_lease_topics", "Znodes this broker may pay for.", bank.lease.topics),
             (
                 "bank_lease_bytes",
@@ -119,6 +118,7 @@ impl ClusterSource {
         ] {
             readings.gauge(name, help, value);
         }
+        bank_free(bank.free, readings);
         for (name, help, value) in [
             ("topics_registered", "Topics registered by this broker.", topics.registered),
             ("topic_values_written", "Values written into znodes.", topics.values_written),
@@ -239,6 +239,19 @@ impl ClusterSource {
             "How long they took together.",
             u64::try_from(latency.sum.as_micros()).unwrap_or(u64::MAX),
         );
+    }
+}
+
+/// What may still be had, once this broker has read it: before, nothing could be told from an empty
+/// bank.
+fn bank_free(free: Option<Funds>, readings: &mut Readings) {
+    let Some(Funds { topics, znode_bytes, relay_bytes }) = free else { return };
+    for (name, help, value) in [
+        ("bank_free_topics", "Znodes of topics that nobody had taken when last read.", topics),
+        ("bank_free_bytes", "Bytes of znodes that nobody had taken when last read.", znode_bytes),
+        ("bank_free_relay_bytes", "Bytes of relays that nobody had taken then.", relay_bytes),
+    ] {
+        readings.gauge(name, help, value);
     }
 }
 

@@ -8,6 +8,7 @@ mod latest;
 mod link_metrics;
 mod metrics;
 mod phase;
+mod reach;
 mod receiver;
 mod registry;
 mod relaying;
@@ -20,6 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -29,6 +31,7 @@ pub(super) use phase::Phase;
 pub(super) use status::Status;
 
 use self::bell::Bell;
+use self::reach::Reach;
 use self::receiver::LinkReceiver;
 use self::registry::TopicRegistry;
 use self::relaying::LinkNews;
@@ -49,7 +52,8 @@ use crate::config::{Config, Propagation};
 use crate::coordination::{self, Digest, Servers, ServersError, ZooKeeper};
 use crate::gateway::mqtt::ShardContext;
 use crate::peer::{
-    ClusterSeal, LinkContext, LinkOptions, LinkStartError, LinkTlsOptions, Links, Secret,
+    Authorities, ClusterSeal, LinkContext, LinkOptions, LinkStartError, LinkTlsError,
+    LinkTlsOptions, Links, Secret,
 };
 use crate::ports::clock::Tick;
 use crate::runtime::shard::ShardHandles;
@@ -131,6 +135,9 @@ pub(super) struct Membered {
     leaving: Shutdown,
     left: Shutdown,
     zookeeper: Arc<ZooKeeper>,
+    authorities: Authorities,
+    has_new_seal: Arc<AtomicBool>,
+    bell: Arc<Bell>,
 }
 
 impl Cluster {
@@ -166,10 +173,13 @@ impl Cluster {
         }
         links.tls = link_tls(config);
         let status = Arc::new(Status::default());
+        let authorities = Authorities::load(links.tls.clone()).map_err(LinkStartError::Tls)?;
         let seal = ClusterSeal {
             cluster: links.cluster.clone(),
             secret: links.secret.clone(),
             access: zookeeper.digest.as_ref().map_or_else(Secret::none, access),
+            propagation: options.propagation.to_string(),
+            authorities,
         };
         Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, seal, status }))
     }
@@ -260,6 +270,9 @@ impl Reachable {
         let (phase_sender, phase) = watch::channel(Phase::Joining);
         cluster.status.watch(&zookeeper, &links);
         let (leaving, left) = (Shutdown::new(), Shutdown::new());
+        let (authorities, has_new_seal) =
+            (cluster.seal.authorities.clone(), Arc::<AtomicBool>::default());
+        let task_bell = Arc::clone(&bell);
         let task = ClusterTask {
             broker: Arc::clone(ground.broker),
             activity: ground.activity.clone(),
@@ -270,13 +283,15 @@ impl Reachable {
             options,
             membership,
             seal: cluster.seal,
+            has_new_seal: Arc::clone(&has_new_seal),
             cluster_clock,
             registry,
             relay: Relay::new(relay, bell.waker()),
             link_news,
+            reach: Reach::default(),
             has_links,
             budget,
-            bell,
+            bell: task_bell,
             background: background.clone(),
             links: links.clone(),
             phase: phase_sender,
@@ -298,19 +313,39 @@ impl Reachable {
             has_let_go: false,
             registrar: ground.broker.durable().map(|durable| Registrar::new(Arc::clone(durable))),
             store_reminder: None,
+            is_cut_off: false,
         };
         background.spawn("cluster", task.run());
-        Ok(Membered { phase, links, links_shutdown, leaving, left, zookeeper })
+        Ok(Membered {
+            phase,
+            links,
+            links_shutdown,
+            leaving,
+            left,
+            zookeeper,
+            authorities,
+            has_new_seal,
+            bell,
+        })
     }
 }
 
 impl Membered {
     /// Reads the files of TLS between brokers again.
     pub(super) fn reload(&self) {
-        if let Err(error) = self.links.reload_tls() {
+        if let Err(error) = self.links.reload_tls().and_then(|()| self.renew_seal()) {
             let error = super::chain(&error);
             tracing::error!(%error, "certificates of links stay as they were");
         }
+    }
+
+    /// Who comes in later is told by the authorities that are believed now.
+    fn renew_seal(&self) -> Result<(), LinkTlsError> {
+        if self.authorities.reload()? {
+            self.has_new_seal.store(true, Ordering::Release);
+            self.bell.waker().wake();
+        }
+        Ok(())
     }
 
     /// Leaves the cluster, at most within `limit`, when the clients are gone: nobody has to wait

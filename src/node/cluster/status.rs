@@ -44,12 +44,14 @@ struct Brokers {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is shown by itself")]
 struct State {
     brokers: Option<Arc<Brokers>>,
     leader: Option<BootId>,
     slots: Option<Arc<SlotMap>>,
     is_leading: bool,
     is_frozen: bool,
+    is_unreached: bool,
     reaches_zookeeper: bool,
     lease_until: Tick,
     clock_error_millis: u64,
@@ -76,6 +78,15 @@ impl Status {
         state.clock_error_millis = clock.error_millis(now).unwrap_or(0);
         state.own_clock_ahead_millis = clock.own_ahead_millis();
         state.clock_alarm = clock.alarm();
+    }
+
+    /// Whether no other broker reaches this one, as far as it can tell.
+    pub(super) fn note_unreached(&self, is_unreached: bool) {
+        self.state.lock().is_unreached = is_unreached;
+    }
+
+    pub(super) fn is_unreached(&self) -> bool {
+        self.state.lock().is_unreached
     }
 
     pub(super) fn note_slots(&self, map: Arc<SlotMap>) {
@@ -211,7 +222,7 @@ impl Status {
                 "values_written": state.topics.values_written,
             },
             "bank": {
-                "free": funds(state.bank.free),
+                "free": state.bank.free.map(funds),
                 "lease": funds(state.bank.lease),
                 "used": funds(state.bank.used),
                 "refusals": state.bank.refusals,
@@ -230,6 +241,7 @@ impl Status {
                 "accepted": counts.accepted,
                 "refused": counts.refused,
                 "put_off": counts.put_off,
+                "unreached": state.is_unreached,
                 "received_bytes": counts.received_bytes,
             },
             "slot_epoch": slots.map(|map| map.epoch()),
@@ -269,6 +281,8 @@ fn link_json(link: &LinkStatus, now: Tick) -> Value {
         "accepted_from": link.accepted.map(|(address, _)| address.to_string()),
         "round_trip_micros": link.round_trip.map(|round_trip| round_trip.as_micros()),
         "connects": link.connects,
+        "failures": link.failures,
+        "troubled": link.is_troubled,
         "last_error": link.last_error,
     })
 }

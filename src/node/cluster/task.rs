@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
 use super::phase::Phase;
+use super::reach::Reach;
 use super::registry::{RegistryNews, TopicRegistry};
 use super::relaying::LinkNews;
 use super::status::Status;
@@ -53,10 +54,13 @@ pub(super) struct ClusterTask {
     pub(super) membership: Membership,
     /// What others are told by, also in the next life.
     pub(super) seal: ClusterSeal,
+    /// Whether it says something else than the own znode.
+    pub(super) has_new_seal: Arc<AtomicBool>,
     pub(super) cluster_clock: ClusterClock,
     pub(super) registry: TopicRegistry,
     pub(super) relay: Relay,
     pub(super) link_news: Arc<LinkNews>,
+    pub(super) reach: Reach,
     /// Whether other brokers are dialled.
     pub(super) has_links: bool,
     /// All that may exist in the tree.
@@ -98,6 +102,8 @@ pub(super) struct ClusterTask {
     pub(super) registrar: Option<Registrar>,
     /// When the store is told again what it has missed.
     pub(super) store_reminder: Option<Tick>,
+    /// Whether it was said that the lease is over.
+    pub(super) is_cut_off: bool,
 }
 
 impl ClusterTask {
@@ -110,6 +116,9 @@ impl ClusterTask {
             self.settle_phase();
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
+            }
+            if self.has_new_seal.swap(false, Ordering::AcqRel) {
+                self.tell(Membership::renew_record);
             }
             self.spread_slots(&waker);
             self.keep_relay();
@@ -198,8 +207,9 @@ impl ClusterTask {
     }
 
     /// For operators, and for whoever sends traffic here.
-    fn say_how_it_is(&self) {
+    fn say_how_it_is(&mut self) {
         let now = self.clock.now();
+        self.say_if_cut_off(now);
         self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some(match self.session {
@@ -214,7 +224,23 @@ impl ClusterTask {
         };
         let reaches_zookeeper = self.membership.own_lease(now) == PeerLease::Committed;
         let degraded = (!reaches_zookeeper).then_some("zookeeper");
-        self.health.set_standing(Standing { obstacle, degraded });
+        let links = self.reach.degraded();
+        self.health.set_standing(Standing { obstacle, degraded, links });
+    }
+
+    /// A broker that is out of the Service for a moment has a line about it.
+    fn say_if_cut_off(&mut self, now: Tick) {
+        let takes_clients = self.phase.borrow().takes_clients();
+        let is_cut_off = takes_clients && now >= self.membership.lease_until();
+        let was_cut_off = std::mem::replace(&mut self.is_cut_off, is_cut_off);
+        if is_cut_off && !was_cut_off {
+            tracing::warn!(
+                "nothing is acknowledged for the moment: no write to ZooKeeper has been committed for two \
+                 thirds of the session timeout, and not all brokers say the same"
+            );
+        } else if was_cut_off && !is_cut_off && takes_clients {
+            tracing::info!("a write to ZooKeeper is committed: what waited is acknowledged");
+        }
     }
 
     fn note_session(&mut self, event: &CoordinationEvent) {
@@ -325,6 +351,7 @@ impl ClusterTask {
         if self.membership.ping_due(self.pinged_at) <= now {
             self.pinged_at = now;
             self.ping(now);
+            self.look_at_links(now);
         }
         let is_late = now >= self.membership.let_go_at();
         if is_late && !self.has_let_go && self.phase.borrow().takes_clients() {
@@ -352,6 +379,12 @@ impl ClusterTask {
             cluster_millis: peers.cluster_millis(now),
         };
         let live = peers.live();
+        for peer in live.iter() {
+            let heard = peer.heard();
+            if heard.has_lease {
+                self.membership.note_vouched(peer.boot_id(), heard.at);
+            }
+        }
         self.context.run(&self.broker, now, |turn| {
             turn.announce_credit(peers);
             turn.catch_up(peers);
@@ -408,7 +441,12 @@ impl ClusterTask {
                 self.phase.send_replace(Phase::Failed(reason));
                 self.is_over = true;
             }
-            Output::DeclaredDead => self.begin_life(),
+            Output::DeclaredDead => self.rise_again(),
+            Output::Withdrawn if self.leaving.is_begun() => self.is_over = true,
+            Output::Withdrawn => {
+                // Why was said; nobody was a client here.
+                self.begin_life();
+            }
             Output::Left => self.is_over = true,
             Output::Lease { until } => {
                 if let Some(peers) = self.broker.peers() {
@@ -502,23 +540,28 @@ impl ClusterTask {
     }
 
     /// Others go on without us: our clients find another broker, and we come back as a new one.
-    fn begin_life(&mut self) {
+    fn rise_again(&mut self) {
         self.note(self.own_name(), "it was declared dead, and joins anew");
-        let Some(peers) = self.broker.peers() else { return };
+        if let Some(LetGo { clients, sessions_ended, .. }) = self.begin_life() {
+            tracing::error!(
+                clients,
+                sessions_ended,
+                "this broker was declared dead: its clients are let go, their sessions end since others \
+                 may have them, and it joins anew"
+            );
+        }
+    }
+
+    /// What was is over, and whoever was a client goes.
+    fn begin_life(&mut self) -> Option<LetGo> {
+        let broker = Arc::clone(&self.broker);
+        let peers = broker.peers()?;
         peers.set_admitting(false);
         self.is_up = false;
         self.phase.send_replace(Phase::Joining);
         let now = self.clock.now();
         let end = |turn: &mut Turn<'_>| turn.end_all_sessions(ReasonCode::ServerBusy);
-        let LetGo { clients, sessions_left, sessions_ended, .. } =
-            self.context.run(&self.broker, now, end);
-        tracing::error!(
-            clients,
-            sessions_left,
-            sessions_ended,
-            "this broker was declared dead: its clients are let go, their sessions end since others \
-             may have them, and it joins anew"
-        );
+        let let_go = self.context.run(&self.broker, now, end);
         for peer in peers.live().iter() {
             self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, peer.boot_id()));
             self.links.close(peer.boot_id());
@@ -541,6 +584,7 @@ impl ClusterTask {
             self.registry.hear(now, &event);
             // What it wants done is carried out by the loop that this output came from.
         }
+        Some(let_go)
     }
 
     /// Every client is sent away: nothing may be acknowledged. The Sessions that outlive their

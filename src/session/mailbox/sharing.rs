@@ -1,8 +1,8 @@
 //! What a mailbox has to say and to give as one of a Shared Subscription's members: whether its
 //! client could be sent a message now, and what waits in it that another member could be sent.
 //!
-//! A mailbox is *behind* while its owner can send nothing and something waits that another member
-//! could have. The budget counts those that are, so that nobody looks for them where there are none.
+//! A mailbox is *behind* while its owner is away, or can send nothing, and something waits that another
+//! member could have. The budget counts those that are, so that nobody looks for them where there are none.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -30,7 +30,7 @@ pub struct Relief {
 pub struct Standing {
     /// How much more it takes.
     pub credit: Credit,
-    /// Whether its owner could send nothing now, nor when it was last looked at.
+    /// Whether its owner could send nothing now, nor when it was last looked at, or is away.
     pub is_held_up: bool,
     /// Of what waits for it by Shared Subscriptions, more than it has acknowledged since it was last
     /// looked at: what it will not be sent soon.
@@ -74,7 +74,7 @@ impl Mailbox {
         let Content::Open(state) = &mut *content else {
             return Standing { credit, is_held_up: false, surplus: 0 };
         };
-        let is_held_up = state.is_attended() && state.sendable() == 0;
+        let is_held_up = state.sendable() == 0;
         let was_held_up = std::mem::replace(&mut state.was_held_up, is_held_up);
         let acknowledged = std::mem::take(&mut state.acknowledged);
         let surplus = state.at_least_once.shared().saturating_sub(acknowledged);
@@ -176,9 +176,15 @@ impl State {
         matches!(self.owner, Owner::Idle { appetite: Appetite::Nothing, .. })
     }
 
-    /// Whether the owner waits, and not for messages of QoS 1 and 2.
+    /// Whether the owner is away, or waits, but not for messages of QoS 1 and 2.
     fn is_unable_to_send(&self) -> bool {
-        matches!(self.owner, Owner::Idle { appetite: Appetite::AtMostOnce | Appetite::Nothing, .. })
+        match &self.owner {
+            Owner::Absent => true,
+            Owner::Idle { appetite, .. } => {
+                matches!(appetite, Appetite::AtMostOnce | Appetite::Nothing)
+            }
+            Owner::Working | Owner::Gone => false,
+        }
     }
 
     /// How many more messages of QoS 1 and 2 the owner could send when it last looked.

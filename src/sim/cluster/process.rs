@@ -212,6 +212,12 @@ impl Process {
             cluster_millis: self.peers().cluster_millis(tick),
         };
         let live = self.peers().live();
+        for peer in live.iter() {
+            let heard = peer.heard();
+            if heard.has_lease {
+                self.membership.note_vouched(peer.boot_id(), heard.at);
+            }
+        }
         self.turn(now, |turn, peers| {
             turn.announce_credit(peers);
             turn.catch_up(peers);
@@ -251,7 +257,7 @@ impl Process {
                 self.say(reason);
                 self.is_over = true;
             }
-            Output::DeclaredDead => self.begin_life(now),
+            Output::DeclaredDead | Output::Withdrawn => self.begin_life(now),
             Output::Left => self.is_over = true,
             Output::Lease { until } => {
                 let until = if self.plant == Plant::EndlessLease {

@@ -1,6 +1,8 @@
 //! Brokers die, stand still and come back, under load: the living lose nothing that was
 //! acknowledged, and clients find another broker.
 
+use std::time::{Duration, Instant};
+
 use mqttzoo::mqtt::QoS;
 
 use super::checker::Receiver;
@@ -176,6 +178,36 @@ fn the_last_of_three_brokers_serves_on() {
     assert!(cluster.is_ready(1), "{:?}", cluster.readiness(1));
     let mut late = cluster.client(1, "late");
     late.subscribe("load/#", 0).unwrap();
+    publisher.finish();
+    cluster.settle();
+    assert_eq!(subscriber.lost(), 0);
+}
+
+/// The leader is killed: who led next waited for a session timeout more, in which everybody stood
+/// still.
+#[test]
+fn a_leader_that_is_killed_is_declared_dead_as_soon_as_anybody_else() {
+    let plan = Plan { timeout_secs: 6, ..Plan::default() };
+    let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let report: serde_json::Value =
+        serde_json::from_str(&cluster.broker(1).admin("GET", "/cluster")).unwrap();
+    let name = report["leader"]["name"].as_str().unwrap().to_owned();
+    let leader: usize = name.strip_prefix("broker-").unwrap().parse().unwrap();
+    let survivor = leader % 3 + 1;
+    let subscriber = cluster.subscribe(SubscriberPlan::to_all("one", survivor, QoS::AtLeastOnce));
+    let publisher = cluster.publish(PublisherPlan::endless(1, &[survivor]));
+    publisher.wait_for_more(50);
+    cluster.kill(leader);
+    let in_doubt = format!("member={name}");
+    cluster.wait_until(survivor, "the leader is in doubt", |cluster| {
+        let log = cluster.broker(survivor).log();
+        log.lines().any(|line| line.contains("a broker is in doubt") && line.contains(&in_doubt))
+    });
+    let since = Instant::now();
+    cluster.wait_until_declared_dead(leader, survivor);
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(3), "it took {took:?}");
+    publisher.wait_for_more(50);
     publisher.finish();
     cluster.settle();
     assert_eq!(subscriber.lost(), 0);

@@ -85,3 +85,28 @@ fn all_servers_of_the_ensemble_stop_and_three_brokers_stay_ready() {
     subscriber.quiet().unwrap();
     load.finish(&cluster);
 }
+
+/// A server that hung had two fifths of a session timeout to answer, and as much again when the
+/// client tried it once more: leases ended, and brokers were out of the Service for a moment,
+/// without a line about it.
+#[test]
+fn servers_of_the_ensemble_hang_one_after_the_other_and_no_lease_ends() {
+    let Some(mut cluster) = three_brokers() else { return };
+    let load = Load::start(&cluster);
+    let leader = cluster.ensemble().leader();
+    for follower in [(leader + 1) % 3, (leader + 2) % 3] {
+        cluster.ensemble().pause(follower);
+        // Longer than a lease, at 250 messages a second and publisher.
+        for _ in 0..20 {
+            load.wait_for_more(75);
+            check_all_ready(&cluster);
+        }
+        cluster.ensemble().resume(follower);
+        load.wait_for_more(75);
+    }
+    load.finish(&cluster);
+    for broker in 1..=3 {
+        let broker = cluster.broker(broker);
+        assert_eq!(broker.count_in_log("nothing is acknowledged for the moment"), 0);
+    }
+}

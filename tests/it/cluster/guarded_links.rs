@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::start_errors::joining;
 use super::{ClusterUnderTest, Plan};
-use crate::harness::{Authority, Broker, free_port, fresh_dir};
+use crate::conformance::Version;
+use crate::harness::{Authority, Broker, Ensemble, Ttl, free_port, fresh_dir};
 
 /// A file with a secret, in a directory of its own.
 struct Secret(PathBuf);
@@ -95,11 +96,45 @@ fn brokers_with_the_same_secret_are_one_and_another_secret_is_refused() {
 fn brokers_with_certificates_of_one_authority_are_one_and_others_are_refused() {
     let (ours, other) = (Authority::new(), Authority::new());
     let plan = Plan { brokers: 2, arguments: certificate(&ours), ..Plan::default() };
+    let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
+    check_crossing(&cluster);
+    let says = "the authorities of the link certificates differ";
+    check_outsider(&mut cluster, &certificate(&other), says);
+    // Nor does one come in that has no TLS.
+    check_outsider(&mut cluster, &[], says);
+}
+
+/// The authority is changed with files that are read again, of which a broker knows the old one and
+/// the new one for a while. Its znode went on telling of the old one alone, and kept who has the
+/// new one outside.
+#[test]
+fn an_authority_is_changed_while_brokers_run() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let directory = fresh_dir("link-authorities");
+    let path = |name: &str| directory.join(name).display().to_string();
+    let both = old.pem().to_owned() + new.pem();
+    std::fs::write(path("ca.pem"), old.pem()).unwrap();
+    for (name, file) in [("cert.pem", "server.pem"), ("key.pem", "server.key")] {
+        std::fs::copy(old.path(file), path(name)).unwrap();
+    }
+    let arguments =
+        [("--link-cert", "cert.pem"), ("--link-key", "key.pem"), ("--link-cafile", "ca.pem")]
+            .map(|(flag, name)| [flag.to_owned(), path(name)]);
+    let plan = Plan { brokers: 1, arguments: arguments.concat(), ..Plan::default() };
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
-    check_crossing(&cluster);
-    let mut stranger = stranger(&cluster, &certificate(&other), "certificates of the same CA?");
-    assert!(stranger.terminate().success());
-    check_crossing(&cluster);
+    let newcomer = joining(
+        cluster.zookeeper(),
+        "newcomer",
+        &certificate(&new).iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    newcomer.wait_for_log("the authorities of the link certificates differ");
+    std::fs::write(path("ca.pem"), both).unwrap();
+    for (name, file) in [("cert.pem", "server.pem"), ("key.pem", "server.key")] {
+        std::fs::copy(new.path(file), path(name)).unwrap();
+    }
+    cluster.broker(1).signal(rustix::process::Signal::HUP);
+    newcomer.wait_for_log("this broker is part of the cluster");
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 /// By which lane a broker sends to the one of this name, as `/cluster` says.
@@ -119,10 +154,16 @@ fn what_another_authority_keeps_from_the_link_does_not_go_by_relay() {
     let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
     let start = |name, authority: &Authority, further: &[&str]| {
         let arguments = certificate(authority);
-        let arguments = arguments.iter().map(String::as_str).chain(further.iter().copied());
+        let is_told = |flag: &str| further.contains(&flag);
+        let own = arguments.chunks(2).filter(|pair| !is_told(&pair[0])).flatten();
+        let arguments = own.map(String::as_str).chain(further.iter().copied());
         joining(cluster.zookeeper(), name, &arguments.collect::<Vec<_>>())
     };
-    let (first, stranger) = (cluster.broker(1), start("stranger", &other, &[]));
+    // It trusts both, and shows a certificate that nobody else trusts: its authorities do not tell.
+    let both = other.path("both.pem");
+    std::fs::write(&both, ours.pem().to_owned() + other.pem()).unwrap();
+    let (first, stranger) =
+        (cluster.broker(1), start("stranger", &other, &["--link-cafile", &both]));
     let says = "certificates of the same CA?";
     for broker in [first, &stranger] {
         broker.wait_for_log(says);
@@ -140,5 +181,37 @@ fn what_another_authority_keeps_from_the_link_does_not_go_by_relay() {
         let log = broker.log();
         let lines = log.lines().filter(|line| line.contains(says) && line.contains(peer));
         assert_eq!(lines.count(), 1, "{log}");
+    }
+}
+
+/// Both may find nobody at the door; they waited for each other with every SUBACK then, and were
+/// ready.
+#[test]
+fn of_two_strangers_that_start_at_once_one_serves_and_the_other_waits() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    for _ in 0..3 {
+        let zookeeper = ensemble.with_fresh_chroot();
+        let secrets = ["squeamish ossifrage", "sixteen characters and more"].map(Secret::new);
+        let brokers = std::thread::scope(|scope| {
+            let starting = ["one", "other"].into_iter().zip(&secrets).map(|(name, secret)| {
+                let zookeeper = &zookeeper;
+                scope.spawn(move || {
+                    let arguments = secret.arguments();
+                    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                    joining(zookeeper, name, &arguments)
+                })
+            });
+            let starting: Vec<_> = starting.collect();
+            starting.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        });
+        let is_outside = |broker: &&Broker| broker.log().contains("the link secrets differ");
+        brokers[0]
+            .wait_until("one of them is outside", |_| brokers.iter().any(|one| is_outside(&one)));
+        let (outside, inside): (Vec<_>, Vec<_>) = brokers.iter().partition(is_outside);
+        assert_eq!((outside.len(), inside.len()), (1, 1));
+        inside[0].wait_for_log("accepts connections");
+        let mut client = inside[0].stage(Version::V5).client("subscriber").unwrap();
+        client.subscribe("t", 1).unwrap();
+        assert_eq!(outside[0].ask_admin("GET", "/readyz").unwrap().0, 503);
     }
 }

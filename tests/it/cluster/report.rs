@@ -17,6 +17,7 @@ fn the_cluster_is_shown_with_all_that_an_operator_asks_for() {
         let report = report(cluster, 1);
         report["members"][0]["link"]["round_trip_micros"].is_u64()
             && report["members"][0]["slots"].as_u64() > Some(0)
+            && report["bank"]["free"].is_object()
     });
     let reports = [1, 2].map(|broker| report(&cluster, broker));
     let [first, second] = &reports;
@@ -66,6 +67,21 @@ fn the_cluster_is_measured() {
         "cluster_clock_alarm",
     ] {
         let _there = metrics.sum(name);
+    }
+}
+
+/// It showed nothing as free, which read as a bank that is exhausted, until it spent something
+/// itself.
+#[test]
+fn a_broker_that_has_just_joined_shows_what_the_bank_has() {
+    let Some(mut cluster) = ClusterUnderTest::start(1) else { return };
+    cluster.add(1);
+    cluster.wait_until(2, "it has read the bank", |cluster| {
+        report(cluster, 2)["bank"]["free"]["topics"].as_u64() > Some(0)
+    });
+    let metrics = cluster.broker(2).metrics();
+    for name in ["bank_free_topics", "bank_free_bytes", "bank_free_relay_bytes"] {
+        assert!(metrics.value(name) > 0, "{name}");
     }
 }
 

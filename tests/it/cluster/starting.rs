@@ -63,6 +63,24 @@ fn a_path_that_was_not_there_is_told_of_and_slashes_at_its_end_mean_nothing() {
     assert_eq!(told, [1, 0]);
 }
 
+/// A broker without links joined brokers with links, and no line told of the mixture.
+#[test]
+fn a_broker_that_propagates_otherwise_than_those_there_says_so() {
+    let Some(ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
+    let zookeeper = ensemble.with_fresh_chroot();
+    let first = start(&zookeeper, "mqttzoo-0", &[]);
+    wait_until_ready(&first);
+    let second = start(&zookeeper, "mqttzoo-1", &["--propagation", "znodes"]);
+    wait_until_ready(&second);
+    let log = second.log();
+    let line = log.lines().find(|line| line.contains("broker mqttzoo-0 has --propagation links"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("WARN") && line.contains("this one znodes"), "{line}");
+    assert_eq!(second.count_in_log("--propagation"), 1, "{log}");
+    check_conversation(&first, &second);
+    check_conversation(&second, &first);
+}
+
 /// The secret of the links is changed pod by pod: old ones and new ones believe each other as long as
 /// they know both secrets, and no longer.
 #[test]

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::{Mortal, take};
-use crate::conformance::{Client, Event, Version, ack, bytes, kind};
+use crate::conformance::bytes::Will;
+use crate::conformance::{Client, Event, Version, ack, bytes, kind, prop};
 
 /// Nobody can write as long as it lives.
 struct Lock(Connection);
@@ -252,4 +253,29 @@ fn what_nobody_waits_for_is_told_when_all_is_quiet_again() {
     mortal.broker.wait_for_metric("store_batches_failed_total", |count| count > 0);
     lock.let_go();
     mortal.broker.wait_until("it is told", |_| stored() == 0);
+}
+
+/// The store was locked when a client went: it was not told, and after a start the client was gone since
+/// then, and its Session and its will lasted as long again.
+#[test]
+fn when_a_client_went_is_told_when_the_store_answers_again() {
+    let mortal = start("1");
+    let delayed = Will::new("will", "gone").with(&prop::four(prop::WILL_DELAY, 600));
+    let connect = mortal.stage.connect("client").kept().will(delayed);
+    let absent = || {
+        let store = Connection::open(mortal.broker.directory().join("store.sqlite")).unwrap();
+        store.busy_timeout(Duration::from_secs(20)).unwrap();
+        let both = "SELECT count(*) FROM session JOIN will ON will.session = session.uid
+            WHERE session.expires_at IS NOT NULL AND will.fires_at IS NOT NULL";
+        store.query_row(both, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let client = mortal.stage.enter(&connect).unwrap();
+    let lock = Lock::on(&mortal);
+    client.cut().unwrap();
+    mortal.broker.wait_for_metric("store_batches_failed_total", |count| count > 0);
+    lock.let_go();
+    mortal.broker.wait_until("it is told", |_| absent() == 1);
+    let back = mortal.stage.enter(&connect).unwrap();
+    assert!(back.connack.session_present);
+    assert_eq!(absent(), 0, "it is there");
 }

@@ -70,17 +70,22 @@ impl Broker {
     /// One request to the administration port: status and body of the answer.
     pub(crate) fn ask_admin(&self, method: &str, path: &str) -> io::Result<(u16, String)> {
         let port = self.ports().admin.expect("an administration port was asked for");
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        status.zip(body).ok_or_else(|| io::Error::other("the answer is no HTTP"))
+        ask_admin_at(port, method, path)
     }
+}
+
+/// The same of whoever has this administration port.
+pub(crate) fn ask_admin_at(port: u16, method: &str, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    status.zip(body).ok_or_else(|| io::Error::other("the answer is no HTTP"))
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);

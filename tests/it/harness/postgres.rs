@@ -196,13 +196,14 @@ impl Postgres {
         self.signal_all(Signal::CONT);
     }
 
-    /// The server first, so that it starts nothing meanwhile.
+    /// The server is stopped first, so that it starts nothing meanwhile. Who its processes are is asked
+    /// before it is killed: afterwards they are nobody's.
     fn signal_all(&self, signal: Signal) {
         let Some((server, _)) = &self.running else { return };
-        let _gone = kill_process(Pid::from_child(server), signal);
-        for child in processes(server.id()).into_iter().skip(1) {
-            let child = Pid::from_raw(child.cast_signed()).expect("it is no zero");
-            let _gone = kill_process(child, signal);
+        let _gone = kill_process(Pid::from_child(server), Signal::STOP);
+        for process in processes(server.id()) {
+            let process = Pid::from_raw(process.cast_signed()).expect("it is no zero");
+            let _gone = kill_process(process, signal);
         }
     }
 
@@ -309,6 +310,20 @@ fn a_frozen_server_ends_with_its_test() {
     let Some(mut server) = Postgres::start() else { return };
     server.freeze();
     let all = server.abandon();
+    wait_until_gone(&all);
+}
+
+/// The test of a failover left a frozen server's processes behind, each time: killed, it had none to name.
+#[test]
+fn a_frozen_server_that_is_killed_takes_its_processes_along() {
+    let Some(mut server) = Postgres::start() else { return };
+    server.freeze();
+    let all = server.running.as_ref().map(|(server, _)| processes(server.id())).unwrap_or_default();
+    server.kill_hard();
+    wait_until_gone(&all);
+}
+
+fn wait_until_gone(all: &[u32]) {
     assert!(all.len() > 1, "it has processes");
     let deadline = Instant::now() + Duration::from_secs(60);
     while let Some(left) = all.iter().find(|id| is_there(**id)) {

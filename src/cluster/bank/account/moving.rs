@@ -27,7 +27,8 @@ impl Account {
         }
         let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
         let Some(before) = self.lease else { return self.try_again(now) };
-        readings.free = free;
+        readings.free = Some(free);
+        self.has_read_free = true;
         let after = self.lease_after(before.funds, free);
         self.is_exhausted = self.lease_after(after, UNLIMITED) != after;
         if after == before.funds {

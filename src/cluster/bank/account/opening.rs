@@ -80,7 +80,7 @@ impl Account {
         readings: &mut BankReadings,
     ) {
         let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
-        readings.free = free;
+        readings.free = Some(free);
         self.step = Step::Tallying(None, free, version);
     }
 

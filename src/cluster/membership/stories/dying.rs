@@ -37,10 +37,10 @@ fn a_broker_that_is_killed_is_suspect_when_its_session_ends_and_declared_dead_at
     );
 }
 
-/// *A new leader waits T before declaring*: it does not know since when somebody is gone, and who
-/// lost its session with the leader may be on its way back.
+/// *A new leader waits T before it declares whom it has never heard*: such a broker may not know it, and
+/// may go on acknowledging by the word of others.
 #[test]
-fn a_new_leader_waits_before_it_declares_anybody_dead() {
+fn a_new_leader_waits_before_it_declares_dead_whom_it_has_never_heard() {
     let story = "
         run 7000
         crash a
@@ -69,6 +69,74 @@ fn a_new_leader_waits_before_it_declares_anybody_dead() {
                 20010 b1 buries c1
         "]],
     );
+}
+
+/// *A killed leader stalled everybody for two session timeouts*: who led next waited for one more, although
+/// each had heard the other all the time, and nobody could go on without its word.
+#[test]
+fn a_leader_that_is_killed_is_declared_dead_as_soon_as_its_session_has_ended() {
+    let story = "
+        run 7000
+        crash a
+        run 5990
+        run 10
+        run 10
+    ";
+    let mut world = World::checked();
+    world.serve("a,b,c");
+    let expected = expect![[r"
+        run 7000
+        crash a
+        run 5990
+        run 10
+            14010 b1 suspects a1
+            14010 b1 leads
+            14010 b1 has slots [b1:515 c1:509] dead [a1]
+            14010 b1 buries a1
+            14010 c1 suspects a1
+            14010 c1 has slots [b1:515 c1:509] dead [a1]
+            14010 c1 buries a1
+        run 10
+    "]];
+    expected.assert_eq(&world.play(story));
+}
+
+/// A session that its own broker ends, or somebody by hand, takes the znode away at once: the broker lives,
+/// has its lease, and comes back. The leader had declared it dead within the millisecond.
+#[test]
+fn whoever_said_a_moment_ago_that_its_lease_stands_is_not_declared_dead() {
+    let story = "
+        run 7000
+        late b
+        slow b
+        expire b
+        run 3000
+        lease b
+        run 1000
+        run 3000
+    ";
+    let mut world = World::checked();
+    world.serve("a,b,c");
+    let expected = expect![[r"
+        run 7000
+        late b
+        slow b
+        expire b
+             8010 a1 suspects b1
+             8010 c1 suspects b1
+        run 3000
+        lease b
+            11010 b1 lease 990 ms more, Uncommitted
+        run 1000
+        run 3000
+            14000 a1 has slots [a1:509 c1:515] dead [b1]
+            14000 a1 buries b1
+            14000 c1 has slots [a1:509 c1:515] dead [b1]
+            14000 c1 buries b1
+            14250 b1 has slots [a1:509 c1:515] dead [b1]
+            14250 b2 learns that it is dead
+    "]];
+    expected.assert_eq(&world.play(story));
 }
 
 /// A rebuilt session is no new broker.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::output::Output;
+use super::super::output::{Output, PeerLease};
 use super::world::{Node, T, World, boot_id, pair};
 use crate::cluster::identity::{BootId, MemberState};
 use crate::cluster::slots::SlotMap;
@@ -30,7 +30,7 @@ impl World {
             self.nobody_dead_acknowledges(map);
             self.nobody_goes_back(name, map);
         }
-        if *output == Output::DeclaredDead {
+        if matches!(output, Output::DeclaredDead | Output::Withdrawn) {
             self.be_reborn(name);
         }
         if *output == Output::Left {
@@ -75,8 +75,21 @@ impl World {
         for hearer in self.names().into_iter().filter(|hearer| *hearer != name) {
             if self.nodes[&hearer].is_running() && self.is_linked(hearer, name) {
                 self.said.insert((hearer, boot_id), (self.now, lease));
+                self.vouch(name, lease, hearer);
                 self.heard.insert((self.boot_id_of(hearer), boot_id));
             }
+        }
+    }
+
+    /// Who is told that writes are committed, by a broker that dials it: one that knows it.
+    fn vouch(&mut self, name: char, lease: PeerLease, hearer: char) {
+        let (boot_id, hearer_id) = (self.boot_id_of(name), self.boot_id_of(hearer));
+        let speaker = &self.nodes[&name].membership;
+        let is_known =
+            speaker.present().chain(speaker.suspect()).any(|member| member.boot_id == hearer_id);
+        if is_known && lease == PeerLease::Committed {
+            let now = self.now;
+            self.node(hearer).membership.note_vouched(boot_id, now);
         }
     }
 

@@ -512,6 +512,7 @@ impl World {
             Output::Fatal(words) => format!("stops: {words}"),
             Output::DeclaredDead => "learns that it is dead".to_owned(),
             Output::Left => "has left".to_owned(),
+            Output::Withdrawn => "has withdrawn".to_owned(),
             Output::TtlMissing => "misses TTL nodes".to_owned(),
             Output::Trouble(words) => format!("complains: {words}"),
         };
@@ -601,7 +602,7 @@ impl Kind {
 
 impl Guard for Kind {
     fn seal(&self, _: &str, _: BootId) -> Seal {
-        Seal { cluster: format!("{self:?}"), proof: String::new(), access: String::new() }
+        Seal { cluster: format!("{self:?}"), ..Seal::default() }
     }
 
     fn objection(&self, name: &str, _: BootId, seal: &Seal) -> Option<String> {

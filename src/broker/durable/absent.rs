@@ -1,0 +1,48 @@
+//! Clients that went while the store did not answer: it is told when they went, and of their wills.
+//!
+//! Without it they would be gone since the next start, should the broker be killed before they are back.
+
+use std::sync::Arc;
+
+use crate::broker::durable::keeper::Keeper;
+use crate::broker::registry::{Parked, Released};
+use crate::broker::turn::Turn;
+
+impl Turn<'_> {
+    /// Tells the store how Sessions are of which it has missed that. Nobody can come to one of them
+    /// before it is told, so that what comes of that is told behind it.
+    pub(super) fn tell_of_the_absent(&mut self) {
+        let unsure = self.shard.keeper.as_mut().map(Keeper::take_unsure).unwrap_or_default();
+        if unsure.is_empty() {
+            return;
+        }
+        let mut held: Vec<(Arc<str>, Box<Parked>)> = Vec::new();
+        for client_id in unsure {
+            let Some(mut parked) = self.broker.registry.hold_parked(&client_id) else { continue };
+            // Whoever waits for the Session from now on does not look whether its will is due.
+            if parked.will_at.take_if(|at| *at <= self.now).is_some()
+                && let Some(will) = parked.client.will.take()
+            {
+                self.publish_will(&will);
+            }
+            self.keep_parked(&mut parked.client, parked.expires_at, parked.will_at);
+            held.push((client_id, parked));
+        }
+        self.hand_over_kept();
+        for (client_id, parked) in held {
+            self.let_go_of(&client_id, parked);
+        }
+    }
+
+    fn let_go_of(&mut self, client_id: &Arc<str>, parked: Box<Parked>) {
+        let times = parked.times();
+        match self.broker.registry.release(client_id, Some(parked)) {
+            Released::Granted(successor) => {
+                self.broker.timers.cancel(client_id, times);
+                self.shard.wake_later(successor);
+            }
+            // What was due meanwhile found nobody. A time that is looked at in vain does no harm.
+            Released::Parked => self.broker.timers.schedule(client_id, times),
+        }
+    }
+}
