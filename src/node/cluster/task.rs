@@ -542,9 +542,10 @@ impl ClusterTask {
     /// Others go on without us: our clients find another broker, and we come back as a new one.
     fn rise_again(&mut self) {
         self.note(self.own_name(), "it was declared dead, and joins anew");
-        if let Some(LetGo { clients, sessions_ended, .. }) = self.begin_life() {
+        if let Some(LetGo { clients, sessions_left, sessions_ended, .. }) = self.begin_life() {
             tracing::error!(
                 clients,
+                sessions_left,
                 sessions_ended,
                 "this broker was declared dead: its clients are let go, their sessions end since others \
                  may have them, and it joins anew"
