@@ -145,7 +145,8 @@ impl Row {
                 reason: Some(cut(reason)),
                 ..row(Kind::Disconnected).by(card).at(&card.origin)
             },
-            Event::Silent { .. } => return None,
+            // The refusal itself has a row.
+            Event::Silent { .. } | Event::Foreign { .. } => return None,
             Event::Denied { card, action, topic, suppressed } => Self {
                 topic: Some(cut(topic)),
                 reason: Some(cut(action)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::mqtt::ProtocolVersion;
-use crate::ports::auth::Identity;
+use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::clock::Tick;
 
 /// Where a connection comes from, as its listener saw it.
@@ -22,6 +22,9 @@ pub struct Origin {
 pub struct ClientCard {
     /// Who it is.
     pub identity: Identity,
+    /// Whether the User Name is known: it is not of a Session that a store or a broker of before has
+    /// told us of.
+    pub is_user_known: bool,
     /// Where it comes from.
     pub origin: Origin,
     /// The version it speaks.
@@ -32,4 +35,12 @@ pub struct ClientCard {
     pub session_expiry_secs: u32,
     /// When it connected.
     pub connected_at: Tick,
+}
+
+impl ClientCard {
+    /// Whose its Session is.
+    #[must_use]
+    pub fn session_user(&self) -> SessionUser {
+        if self.is_user_known { SessionUser::from(&self.identity) } else { SessionUser::Unknown }
+    }
 }

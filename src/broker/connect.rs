@@ -21,7 +21,7 @@ use crate::broker::wills::{KeptWill, will_bytes};
 use crate::mqtt::{
     Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
 };
-use crate::ports::auth::{Identity, RefusalReason};
+use crate::ports::auth::{Identity, RefusalReason, SessionUser};
 use crate::ports::store::Epoch;
 use crate::session::agreement::Agreement;
 use crate::session::mailbox::Mailbox;
@@ -75,6 +75,9 @@ pub enum ConnectError {
     /// This broker does not know who has the Session, or may not say.
     #[error("{0}")]
     Apart(&'static str),
+    /// The Session is of this other user. The client is not told of whom: that may be news to it.
+    #[error("the session of this client identifier belongs to another user")]
+    SessionOfAnother(SessionUser),
     /// Another broker has the Session and did not give it up.
     #[error("the broker that has this session did not give it up in time")]
     SessionElsewhere,
@@ -99,7 +102,9 @@ impl ConnectError {
             Self::AuthenticationMethod(_) => ReasonCode::BadAuthenticationMethod,
             Self::EmptyClientId => ReasonCode::ClientIdentifierNotValid,
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
-            Self::NotAuthorized | Self::WillNotAuthorized(_) => ReasonCode::NotAuthorized,
+            Self::NotAuthorized | Self::WillNotAuthorized(_) | Self::SessionOfAnother(_) => {
+                ReasonCode::NotAuthorized
+            }
             Self::WillTopic => ReasonCode::TopicNameInvalid,
             Self::WillTooLarge(_) | Self::NoRoomForWill | Self::TooManySessions => {
                 ReasonCode::QuotaExceeded
@@ -117,7 +122,7 @@ impl ConnectError {
 }
 
 impl ConnectError {
-    /// The counter of the bound that was reached, if it was one.
+    /// The counter of what stood in the way, if there is one of that alone.
     pub(crate) fn bound<'a>(&self, counters: &'a ShardCounters) -> Option<&'a Count> {
         match self {
             Self::TooManySessions => Some(&counters.sessions_exceeded),
@@ -125,6 +130,7 @@ impl ConnectError {
             Self::Busy => Some(&counters.connects_waiting_exceeded),
             Self::WillTopic => Some(&counters.topic_levels_exceeded),
             Self::Unstored => Some(&counters.connects_unstored),
+            Self::SessionOfAnother(_) => Some(&counters.connects_to_foreign_sessions),
             Self::ShuttingDown
             | Self::NotJoined
             | Self::AuthenticationMethod(_)
@@ -280,6 +286,7 @@ impl Turn<'_> {
         let agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
             identity,
+            is_user_known: true,
             origin,
             version: connect.protocol_version,
             keep_alive_secs: agreed.keep_alive_secs,
@@ -292,7 +299,8 @@ impl Turn<'_> {
         };
         let (mut client, session_present) =
             self.resume_or_start(connect, &card, &agreed, former, epoch);
-        self.keep_session(&mut client, agreed.session_expiry_secs, will.as_deref());
+        let user = card.session_user();
+        self.keep_session(&mut client, user, agreed.session_expiry_secs, will.as_deref());
         // What has ended is not to come back either.
         let is_awaited = had_stored || client.stored.is_some();
         let stored = if is_awaited { self.tell_when_kept() } else { None };

@@ -51,6 +51,8 @@ pub struct Connection {
     throttle: Throttle,
     /// Whether what was read last had something for the store.
     burdens_store: bool,
+    /// Whether a SUBSCRIBE came that waits for memory.
+    is_subscribe_held: bool,
     /// Publishes that wait for room in a queue.
     held: Option<Box<HeldBack>>,
 }
@@ -117,6 +119,7 @@ impl Connection {
             partial_since: None,
             throttle: Throttle::new(options.publish_rate_max, now),
             burdens_store: false,
+            is_subscribe_held: false,
             held: None,
             options,
         }
@@ -146,7 +149,8 @@ impl Connection {
                     break;
                 }
             };
-            is_blocked = self.held.as_mut().is_some_and(|held| held.blocks(frame.first_byte));
+            is_blocked = self.held.as_mut().is_some_and(|held| held.blocks(frame.first_byte))
+                || self.holds_back_subscribe(turn, frame);
             if is_blocked {
                 break;
             }
@@ -167,6 +171,20 @@ impl Connection {
             self.partial_since.get_or_insert(turn.now);
         }
         taken
+    }
+
+    /// Above the high-water mark of memory a SUBSCRIBE waits, unless it is small and its client has
+    /// few: those who come to take what fills memory are not to be kept from it.
+    #[inline]
+    fn holds_back_subscribe(&mut self, turn: &Turn<'_>, frame: Frame) -> bool {
+        if frame.first_byte >> 4 != SUBSCRIBE_TYPE || !turn.broker.is_short_of_memory() {
+            return false;
+        }
+        let Stage::Open(client) = &self.stage else { return false };
+        let is_small = frame.total_len <= SMALL_SUBSCRIBE_BYTES
+            && client.session.subscriptions().len() < FEW_SUBSCRIPTIONS;
+        self.is_subscribe_held = !is_small;
+        self.is_subscribe_held
     }
 
     #[inline]
@@ -772,11 +790,13 @@ impl Connection {
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(CONGESTION_RETRY_MILLIS)));
         }
-        if self.throttle.has_published() && turn.broker.is_short_of_memory() {
+        let burdens_memory = self.throttle.has_published() || self.is_subscribe_held;
+        if burdens_memory && turn.broker.is_short_of_memory() {
             turn.shard.counters.reads_deferred_by_memory.increment();
             self.excuse(turn.now);
             return Err(Some(turn.now.plus_millis(MEMORY_RETRY_MILLIS)));
         }
+        self.is_subscribe_held = false;
         if self.burdens_store && turn.is_store_full() {
             turn.shard.counters.reads_deferred_by_store.increment();
             self.excuse(turn.now);
@@ -925,6 +945,9 @@ pub(crate) fn handle_publish(
         turn.shard.counters.violations.increment();
         if violation.reason_code() == ReasonCode::ReceiveMaximumExceeded {
             turn.shard.counters.receive_maximum_exceeded.increment();
+        }
+        if violation.reason_code() == ReasonCode::QuotaExceeded {
+            turn.shard.counters.topic_alias_sizes_exceeded.increment();
         }
         Undone::Ends(EndCause::new(violation.reason_code(), violation.to_string()))
     })?;
@@ -1117,3 +1140,9 @@ const CONGESTION_RETRY_MILLIS: u64 = 5;
 const STORE_RETRY_MILLIS: u64 = 5;
 /// How long a publisher is not read when memory is short.
 const MEMORY_RETRY_MILLIS: u64 = 100;
+/// The Control Packet type of SUBSCRIBE.
+const SUBSCRIBE_TYPE: u8 = 8;
+/// A SUBSCRIBE that is not held back has no more bytes than this,
+const SMALL_SUBSCRIBE_BYTES: usize = 4 * 1_024;
+/// and its client fewer Subscriptions.
+const FEW_SUBSCRIPTIONS: usize = 128;

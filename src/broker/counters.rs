@@ -93,6 +93,10 @@ counters! {
         subscriptions_exceeded,
         /// Subscriptions refused because the client's Topic Filters have as many bytes as they may.
         subscription_sizes_exceeded,
+        /// Subscriptions refused because there are as many of all clients as there may be.
+        subscriptions_of_all_exceeded,
+        /// Connections closed because the topics for which the client set aliases were too long.
+        topic_alias_sizes_exceeded,
         /// Times the subscription index was locked to be changed.
         index_batches,
         /// Looks into the retained messages for new Subscriptions.
@@ -115,6 +119,8 @@ counters! {
         connects_waiting_exceeded,
         /// CONNECTs refused because the store did not take their Sessions in time.
         connects_unstored,
+        /// CONNECTs refused because the Session of the Client Identifier is another user's.
+        connects_to_foreign_sessions,
         /// CONNECTs whose Session Expiry Interval was cut to its bound.
         session_expiries_shortened,
         /// CONNECTs whose Keep Alive was cut to its bound.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::card::{ClientCard, Origin};
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
+use crate::ports::auth::SessionUser;
 
 /// Something worth a line.
 #[derive(Clone, Debug)]
@@ -25,6 +26,17 @@ pub enum Event {
         reason_code: ReasonCode,
         /// Why.
         reason: String,
+    },
+    /// A user came with the Client Identifier of another one's Session, and was refused.
+    Foreign {
+        /// Where the connection came from.
+        origin: Origin,
+        /// The Client Identifier.
+        client_id: Arc<str>,
+        /// Who came.
+        user: SessionUser,
+        /// Whose it is.
+        holder: SessionUser,
     },
     /// A connection ended that had been accepted.
     Disconnected {

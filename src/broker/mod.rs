@@ -287,6 +287,18 @@ impl Broker {
         self.queue_budget.refusals()
     }
 
+    /// Bytes that queues may lease, but for the first lease of one that holds nothing.
+    #[must_use]
+    pub fn queues_bytes_max(&self) -> u64 {
+        self.queue_budget.bytes_max()
+    }
+
+    /// How often a queue that held nothing got room although all queues together had too much.
+    #[must_use]
+    pub fn queue_budget_reserves(&self) -> u64 {
+        self.queue_budget.reserves()
+    }
+
     /// How often a message came to a Session that had taken it where it was before it moved here.
     #[must_use]
     pub fn known_messages(&self) -> u64 {

@@ -30,6 +30,8 @@ pub struct BrokerOptions {
     pub subscriptions_per_client_max: usize,
     /// Bytes of the Topic Filters of one client. More: SUBACK 0x97.
     pub subscription_bytes_per_client_max: usize,
+    /// Subscriptions of all clients. More: SUBACK 0x97.
+    pub subscriptions_max: usize,
     /// Sessions, connected or not. More: CONNACK 0x97.
     pub sessions_max: usize,
     /// Levels of a Topic Name or Topic Filter. More: 0x90 and 0x8F.
@@ -80,6 +82,7 @@ impl Default for BrokerOptions {
             session_expiry_max_secs: 7 * 24 * 3_600,
             subscriptions_per_client_max: 200_000,
             subscription_bytes_per_client_max: 16 * MIB,
+            subscriptions_max: 10_000_000,
             sessions_max: 1_000_000,
             topic_levels_max: 128,
             retained_messages_max: 1_000_000,

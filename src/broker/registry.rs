@@ -17,6 +17,7 @@ use crate::broker::card::ClientCard;
 use crate::broker::disconnect::Client;
 use crate::broker::places::{Place, Places};
 use crate::broker::registry::part::Part;
+use crate::ports::auth::SessionUser;
 use crate::ports::clock::Tick;
 use crate::session::mailbox::{Mailbox, Notice};
 
@@ -32,6 +33,8 @@ enum Entry {
         /// `None` between a claim's grant and the moment its connection has the Session in hand.
         mailbox: Option<Arc<Mailbox>>,
         card: Option<Arc<ClientCard>>,
+        /// Whose it is, as long as there is no card.
+        user: SessionUser,
         successor: Option<Arc<SessionClaim>>,
     },
     Parked(Box<Parked>),
@@ -69,6 +72,8 @@ pub enum Claimed {
     Waiting(Arc<SessionClaim>, Option<Waker>),
     /// There are as many Sessions as there may be.
     Full,
+    /// It is another user's, this one's, and stays as it is.
+    Foreign(SessionUser),
 }
 
 /// Who has a Client Identifier after its owner gave it up.
@@ -153,10 +158,11 @@ impl Registry {
         self.parts.get(place).expect("a remainder is in range")
     }
 
-    /// Asks for `client_id` on behalf of a connection that `waker` wakes.
+    /// Asks for `client_id` on behalf of a connection of this user, which `waker` wakes; the broker
+    /// itself is [`SessionUser::Unknown`].
     #[must_use]
-    pub fn claim(&self, client_id: &Arc<str>, waker: &Waker) -> Claimed {
-        self.claim_with(client_id, None, waker)
+    pub fn claim(&self, client_id: &Arc<str>, user: &SessionUser, waker: &Waker) -> Claimed {
+        self.claim_with(client_id, (user, None), waker)
     }
 
     /// Sets room aside for a Session that is to come. `None` when there is none.
@@ -169,7 +175,7 @@ impl Registry {
     pub(crate) fn claim_with(
         &self,
         client_id: &Arc<str>,
-        place: Option<Place>,
+        (claimant, place): (&SessionUser, Option<Place>),
         waker: &Waker,
     ) -> Claimed {
         let mut part = self.part(client_id).lock();
@@ -179,10 +185,18 @@ impl Registry {
                 None if self.places.take() => {}
                 None => return Claimed::Full,
             }
-            part.insert(Arc::clone(client_id), Entry::in_transition());
+            part.insert(Arc::clone(client_id), Entry::in_transition(claimant.clone()));
             return Claimed::Free;
         };
-        if let Entry::Owned { mailbox, successor, .. } = entry {
+        let holder = entry.user();
+        if !holder.admits(claimant) {
+            // Before anything is changed: whoever has it does not notice.
+            part.fold(client_id);
+            return Claimed::Foreign(holder);
+        }
+        if let Entry::Owned { mailbox, user, successor, .. } = entry {
+            // From now on those who come are measured by who waits.
+            *user = holder.or(claimant);
             let claim = Arc::new(SessionClaim(Mutex::new(ClaimState::Waiting(waker.clone()))));
             let earlier = successor.replace(Arc::clone(&claim));
             let owner = mailbox.as_ref().and_then(|mailbox| mailbox.notify(Notice::TakenOver));
@@ -193,7 +207,7 @@ impl Registry {
             };
             return Claimed::Waiting(claim, waker);
         }
-        match std::mem::replace(entry, Entry::in_transition()) {
+        match std::mem::replace(entry, Entry::in_transition(claimant.or(&holder))) {
             Entry::Parked(parked) => Claimed::Parked(parked),
             Entry::Owned { .. } => Claimed::Free,
         }
@@ -202,7 +216,7 @@ impl Registry {
     /// The claimant has its Session in hand: later claims reach it through `mailbox`.
     pub fn settle(&self, client_id: &str, mailbox: &Arc<Mailbox>, card: Arc<ClientCard>) {
         let mut part = self.part(client_id).lock();
-        let Some(Entry::Owned { mailbox: kept, card: kept_card, successor }) =
+        let Some(Entry::Owned { mailbox: kept, card: kept_card, successor, .. }) =
             part.get_mut(client_id)
         else {
             return;
@@ -221,10 +235,11 @@ impl Registry {
     pub fn release(&self, client_id: &str, parked: Option<Box<Parked>>) -> Released {
         let mut part = self.part(client_id).lock();
         let Some(entry) = part.get_mut(client_id) else { return Released::Parked };
+        let user = entry.user();
         if let Entry::Owned { successor, .. } = entry
             && let Some(claim) = successor.take()
         {
-            *entry = Entry::in_transition();
+            *entry = Entry::in_transition(user);
             let client = parked.map(|parked| parked.client);
             return Released::Granted(claim.settle(ClaimState::Granted(client)));
         }
@@ -297,7 +312,8 @@ impl Registry {
         if matches!(entry, Entry::Owned { .. }) {
             return None;
         }
-        match std::mem::replace(entry, Entry::in_transition()) {
+        let user = entry.user();
+        match std::mem::replace(entry, Entry::in_transition(user)) {
             Entry::Parked(parked) => Some(parked),
             Entry::Owned { .. } => None,
         }
@@ -345,8 +361,16 @@ pub enum ParkedFate<R> {
 }
 
 impl Entry {
-    fn in_transition() -> Self {
-        Self::Owned { mailbox: None, card: None, successor: None }
+    fn in_transition(user: SessionUser) -> Self {
+        Self::Owned { mailbox: None, card: None, user, successor: None }
+    }
+
+    fn user(&self) -> SessionUser {
+        match self {
+            Self::Owned { card: Some(card), .. } => card.session_user(),
+            Self::Owned { card: None, user, .. } => user.clone(),
+            Self::Parked(parked) => parked.client.card.session_user(),
+        }
     }
 
     fn listed(&self, client_id: &Arc<str>) -> Listed {

@@ -44,9 +44,9 @@ impl Turn<'_> {
             }
             let Relief { deliveries, wake, has_more } = other.relieve(filter, max);
             self.shard.wake_later(wake);
-            has_any |= !deliveries.is_empty();
-            self.shard.counters.shared_deliveries_moved.add(deliveries.len() as u64);
-            self.take_from(other, &target, deliveries);
+            let taken = self.take_from(other, &target, deliveries);
+            self.shard.counters.shared_deliveries_moved.add(taken);
+            has_any |= taken > 0;
             if has_more {
                 self.call_members(&group);
             }
@@ -54,14 +54,21 @@ impl Turn<'_> {
         has_any
     }
 
-    /// Puts what `other` gave into the mailbox of `target`; what that does not take goes back.
-    fn take_from(&mut self, other: &Mailbox, target: &FanoutTarget, deliveries: Vec<Delivery>) {
-        let mut left = Vec::new();
+    /// Puts what `other` gave into the mailbox of `target`; what that does not take goes back. How many
+    /// it has taken.
+    fn take_from(
+        &mut self,
+        other: &Mailbox,
+        target: &FanoutTarget,
+        deliveries: Vec<Delivery>,
+    ) -> u64 {
+        let (mut taken, mut left) = (0, Vec::new());
         for delivery in deliveries {
             let bytes = delivery.message.charged_bytes();
             let has_room = target.mailbox.reserve(bytes, self.now) == Room::Reserved;
             if has_room && self.hand_to_member(target, &delivery) {
                 self.forget_delivery(other.stored_as(), &delivery);
+                taken += 1;
             } else {
                 left.push(delivery);
             }
@@ -69,6 +76,7 @@ impl Turn<'_> {
         if !left.is_empty() {
             self.give_back(other, left);
         }
+        taken
     }
 
     /// Gives a member back what nobody took; if its Session has ended meanwhile, it is passed on.

@@ -24,6 +24,7 @@ use crate::ports::clock::Tick;
 use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
+mod foreign;
 mod latest;
 mod relief;
 mod store;

@@ -77,9 +77,13 @@ impl Turn<'_> {
         let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
         let mut refusal = None;
+        // Other shards may use it up as well: what is too much is then one SUBSCRIBE of each.
+        let all_max = self.broker.options.subscriptions_max;
+        let mut room = all_max.saturating_sub(self.broker.subscription_count());
         for asked in &subscribe.filters {
-            match self.grant(client, asked, subscribe.subscription_id) {
+            match self.grant(client, asked, subscribe.subscription_id, room) {
                 Ok(grant) => {
+                    room -= usize::from(grant.former_qos.is_none());
                     let qos = grant.subscription.options.qos;
                     reason_codes.push(granted_code(qos));
                     self.tell_of_subscribe(client, &grant.filter, qos);
@@ -206,6 +210,7 @@ impl Turn<'_> {
         client: &mut Client,
         asked: &SubscribeFilter,
         id: Option<u32>,
+        room: usize,
     ) -> Result<Granted, Refusal> {
         let Ok(filter) = TopicFilter::parse(&asked.filter) else {
             return Err(Refusal::new(ReasonCode::TopicFilterInvalid, FILTER_INVALID));
@@ -250,6 +255,11 @@ impl Turn<'_> {
             client.session.unsubscribe(&filter);
             self.shard.counters.subscription_sizes_exceeded.increment();
             return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_LONG));
+        }
+        if is_new && room == 0 {
+            client.session.unsubscribe(&filter);
+            self.shard.counters.subscriptions_of_all_exceeded.increment();
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, TOO_MANY_OF_ALL));
         }
         let former_qos = former.map(|former| former.options.qos);
         Ok(Granted { filter, subscription, former_qos })
@@ -424,6 +434,7 @@ pub(crate) const INDEX_BATCH_MAX: usize = 256;
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";
+const TOO_MANY_OF_ALL: &str = "this broker has as many subscriptions as it may";
 const TOO_LONG: &str = "the topic filters of this client have as many bytes as they may";
 const TOO_MANY_REPLAYS: &str = "this client has not yet taken the retained messages it asked for";
 const NOT_AUTHORIZED: &str = "not authorized to subscribe to this topic filter";

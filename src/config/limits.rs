@@ -51,13 +51,21 @@ options! {
         /// QoS 1 and 2 messages in flight to a client, and from one; told as Receive Maximum. A
         /// client that sends more is disconnected with 0x93.
         in_flight_max: NonZeroU16 as "N" = NonZeroU16::new(1_024).expect("it is above zero"),
-        /// Topic aliases a client may use; told in CONNACK.
+        /// Topic aliases a client may use; told in CONNACK. The topics it sets them for have at most
+        /// 64 KiB together; a client that sets more is disconnected with 0x97.
         topic_alias_max: u16 as "N" = 32,
         /// Subscriptions of one client. One more is refused with 0x97 (quota exceeded).
         subscriptions_per_client_max: NonZeroUsize as "N" = count(200_000),
         /// Bytes of the topic filters of one client. One that needs more is refused with 0x97 (quota
         /// exceeded).
         subscription_bytes_per_client_max: ByteSize as "SIZE" = ByteSize::mib(16),
+
+        /// Subscriptions of all clients, connected or not, and in a cluster the filters that clients of
+        /// other brokers have. One more is refused with 0x97 (quota
+        /// exceeded). As many as a quarter of the memory the broker may use has room for, at 300 bytes
+        /// each, when off: those of persistent Sessions come back with every start, so that there must
+        /// not be more than fit.
+        subscriptions_max: Option<NonZeroUsize> as "N" = None,
 
         /// Sessions, connected and parked. A CONNECT that needs one more is refused with 0x97.
         sessions_max: NonZeroUsize as "N" = count(1_000_000),
@@ -73,8 +81,11 @@ options! {
         /// Bytes of the QoS 0 messages waiting for one connection. The next one is dropped and
         /// counted.
         queue_qos0_bytes_max: ByteSize as "SIZE" = ByteSize::mib(16),
-        /// Bytes of all queues in memory together. Half of the memory the broker may use when off.
-        /// Beyond it a queue that is stored goes on in the store alone, and every other one is full.
+        /// Bytes of all queues in memory together; a message counts once for each queue it waits in.
+        /// Half of the memory the broker may use when off. Beyond it a queue that is stored goes on in
+        /// the store alone, and every other one is full, but for an empty one of a connected client:
+        /// that always gets room for a message. QoS 0 takes at most half, and is dropped and counted
+        /// beyond it.
         queues_bytes_max: Option<ByteSize> as "SIZE" = None,
         /// What happens to a QoS 1 or 2 message for a full queue of a Session that outlives its
         /// connection: `reject` (the publisher is told 0x97), `drop_oldest`, `drop_newest`,
@@ -102,7 +113,8 @@ options! {
         /// Bytes of the will message of one client. A CONNECT with a larger one is refused with 0x97.
         will_bytes_max: ByteSize as "SIZE" = ByteSize::kib(256),
         /// The share of the memory of the machine or cgroup, in percent, above which the broker
-        /// stops reading from publishers until it has sunk again.
+        /// stops reading from publishers, and holds SUBSCRIBE back, until it has sunk again. A
+        /// SUBSCRIBE of up to 4 KiB of a client with fewer than 128 subscriptions is not held back.
         memory_high_water_percent: Percent as "PERCENT" = Percent(70),
     }
 }

@@ -67,6 +67,7 @@ impl BrokerSource {
                 "Longest Session Expiry Interval.",
                 options.session_expiry_max_secs.into(),
             ),
+            ("limit_subscriptions", "Subscriptions there may be.", wide(options.subscriptions_max)),
             (
                 "limit_subscriptions_per_client",
                 "Subscriptions a client may have.",
@@ -124,6 +125,11 @@ impl Source for BrokerSource {
             "queues_exceeded",
             "Times a queue was full because all queues together were.",
             self.0.queue_budget_refusals(),
+        );
+        readings.counter(
+            "queue_reserves",
+            "Times a queue that held nothing got room although all queues together had too much.",
+            self.0.queue_budget_reserves(),
         );
         readings.counter(
             "moved_messages_known",

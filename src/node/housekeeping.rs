@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
+use super::queue_watch::QueueWatch;
 use crate::broker::sys_topics::{SysReading, SysTopics};
 use crate::broker::turn::Turn;
 use crate::net::TransportKind;
@@ -14,6 +15,7 @@ impl Node {
     pub(super) fn start_housekeeping(&self) {
         self.expire_what_is_due();
         self.watch_memory();
+        self.watch_queues();
         self.tell_about_itself();
         for (shard, context) in self.shards.handles().iter().zip(&*self.contexts) {
             let (context, broker) = (Arc::clone(context), Arc::clone(&self.broker));
@@ -99,6 +101,17 @@ impl Node {
             }
         });
     }
+
+    /// The operator hears that all queues together are full.
+    fn watch_queues(&self) {
+        let (broker, shutdown) = (Arc::clone(&self.broker), self.shutdown.clone());
+        self.background.handle().spawn("queue watcher", async move {
+            let mut watch = QueueWatch::default();
+            while !ended(&shutdown, QUEUES_PERIOD).await {
+                watch.look(&broker);
+            }
+        });
+    }
 }
 
 fn expire(turn: &mut Turn<'_>) -> bool {
@@ -115,3 +128,4 @@ const SYS_VERSION: &str = concat!("mqttzoo version ", env!("CARGO_PKG_VERSION"))
 const EXPIRE_PERIOD: Duration = Duration::from_millis(100);
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 const MEMORY_PERIOD: Duration = Duration::from_secs(1);
+const QUEUES_PERIOD: Duration = Duration::from_secs(1);

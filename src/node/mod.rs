@@ -13,6 +13,7 @@ mod guards;
 mod housekeeping;
 mod options;
 mod parking;
+mod queue_watch;
 mod serve;
 mod signals;
 mod store;

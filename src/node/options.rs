@@ -1,6 +1,6 @@
 //! From the configuration to the options of each part. Only here do both meet.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -58,6 +58,9 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
         session_expiry_max_secs: limits.session_expiry_max_secs.get(),
         subscriptions_per_client_max: limits.subscriptions_per_client_max.get(),
         subscription_bytes_per_client_max: limits.subscription_bytes_per_client_max.0,
+        subscriptions_max: limits
+            .subscriptions_max
+            .map_or_else(subscriptions_that_fit, NonZeroUsize::get),
         sessions_max: limits.sessions_max.get(),
         topic_levels_max: limits.topic_levels_max.get(),
         retained_messages_max: limits.retained_messages_max.get(),
@@ -198,11 +201,21 @@ pub(super) fn connections_max(config: &Config, open_files: OpenFiles) -> usize {
     config.limits.connections_max.map_or(allowed, |max| allowed.min(max.get()))
 }
 
+/// Into a quarter of memory.
+fn subscriptions_that_fit() -> usize {
+    let bytes = memory_limit_bytes().map_or(SUBSCRIPTIONS_BYTES_DEFAULT, |bytes| bytes / 4);
+    usize::try_from(bytes / SUBSCRIPTION_BYTES).unwrap_or(usize::MAX)
+}
+
 fn half_of_memory() -> u64 {
     memory_limit_bytes().map_or(QUEUED_BYTES_DEFAULT, |bytes| bytes / 2)
 }
 
 /// File descriptors a broker needs for itself.
 const OWN_FILES: u64 = 64;
+/// What a Subscription costs, with a Topic Filter of usual length; 290 were measured.
+const SUBSCRIPTION_BYTES: u64 = 300;
 /// Where the machine does not tell how much memory it has.
+const SUBSCRIPTIONS_BYTES_DEFAULT: u64 = 1 << 30;
+/// The same for queues.
 const QUEUED_BYTES_DEFAULT: u64 = 1 << 30;

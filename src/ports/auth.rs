@@ -46,6 +46,66 @@ pub struct Identity {
     pub anonymous: bool,
 }
 
+/// Whose a Session is. Nobody else comes to it by its Client Identifier, which is no secret: what
+/// waits in it is what this user may read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SessionUser {
+    /// Nobody knows: it is of whoever comes next.
+    Unknown,
+    /// The one of this User Name; `None` for those who have proven nothing.
+    Known(Option<Arc<str>>),
+}
+
+impl SessionUser {
+    /// Whether one who comes is not kept away from the Session of this one.
+    #[must_use]
+    pub fn admits(&self, other: &Self) -> bool {
+        self == other || *self == Self::Unknown || *other == Self::Unknown
+    }
+
+    /// Who comes back with this Client Identifier, and whether that is known.
+    #[must_use]
+    pub fn identify(&self, client_id: Arc<str>) -> (Identity, bool) {
+        let (user_name, is_known) = match self {
+            Self::Known(user_name) => (user_name.clone(), true),
+            Self::Unknown => (None, false),
+        };
+        let anonymous = user_name.is_none();
+        (Identity { client_id, user_name, anonymous }, is_known)
+    }
+
+    /// Bytes of its name.
+    #[must_use]
+    pub fn name_bytes(&self) -> usize {
+        match self {
+            Self::Known(Some(name)) => name.len(),
+            Self::Known(None) | Self::Unknown => 0,
+        }
+    }
+
+    /// This one, or the other where this one is not known.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        if *self == Self::Unknown { other.clone() } else { self.clone() }
+    }
+}
+
+impl From<&Identity> for SessionUser {
+    fn from(identity: &Identity) -> Self {
+        Self::Known(identity.user_name.clone())
+    }
+}
+
+impl fmt::Display for SessionUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("nobody knows whom"),
+            Self::Known(None) => f.write_str("anonymous"),
+            Self::Known(Some(name)) => write!(f, "{name:?}"),
+        }
+    }
+}
+
 /// The answer to an [`AuthRequest`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthVerdict {

@@ -11,6 +11,7 @@
 //! lock. What the store has not answered for is not taken, and nothing behind it; what does not fit
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
+mod budget;
 #[cfg(test)]
 mod collected;
 mod content;
@@ -29,6 +30,8 @@ use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::ports::store::{QueueEnds, SessionRef};
+pub use crate::session::mailbox::budget::QueueBudget;
+use crate::session::mailbox::budget::{Leases, Use};
 use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
 use crate::session::mailbox::places::Places;
@@ -36,7 +39,7 @@ pub use crate::session::mailbox::recent::Recalled;
 use crate::session::mailbox::recent::Recent;
 pub use crate::session::mailbox::sharing::{Relief, Standing, WaitingGroups};
 use crate::session::mailbox::waiting::Waiting;
-use crate::session::sync::{AtomicU64, Mutex};
+use crate::session::sync::Mutex;
 
 /// What happens to a QoS 1 or 2 message that finds the mailbox full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,80 +72,6 @@ pub struct MailboxOptions {
     /// How long a mailbox may refuse before it drops the oldest instead, so that one absent client
     /// cannot stop a topic for ever.
     pub full_max_millis: u64,
-}
-
-/// The bytes of all queues of a broker together.
-#[derive(Debug)]
-pub struct QueueBudget {
-    leased: AtomicU64,
-    refusals: AtomicU64,
-    known: AtomicU64,
-    forgotten: AtomicU64,
-    behind: AtomicU64,
-    bytes_max: u64,
-}
-
-impl QueueBudget {
-    /// A budget of `bytes_max` bytes.
-    #[must_use]
-    pub fn new(bytes_max: u64) -> Self {
-        let [leased, refusals, known, forgotten, behind] = [0; 5].map(AtomicU64::new);
-        Self { leased, refusals, known, forgotten, behind, bytes_max }
-    }
-
-    /// Bytes that mailboxes hold or may take without asking again.
-    #[must_use]
-    pub fn leased(&self) -> u64 {
-        self.leased.load(Ordering::Relaxed)
-    }
-
-    /// How often a mailbox was refused room because all queues together had too much.
-    #[must_use]
-    pub fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
-    }
-
-    /// How often a message came that a Session had taken already, where it was before it moved.
-    #[must_use]
-    pub fn known(&self) -> u64 {
-        self.known.load(Ordering::Relaxed)
-    }
-
-    /// How often a Session forgot that it had taken a message because it had taken too many since.
-    #[must_use]
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten.load(Ordering::Relaxed)
-    }
-
-    /// Mailboxes in which something waits that another member of a Shared Subscription could have.
-    #[inline]
-    #[must_use]
-    pub fn behind(&self) -> u64 {
-        self.behind.load(Ordering::SeqCst)
-    }
-
-    fn count_behind(&self, is_behind: bool) {
-        if is_behind {
-            self.behind.fetch_add(1, Ordering::SeqCst);
-        } else {
-            self.behind.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    fn lease(&self, bytes: u64) -> bool {
-        let before = self.leased.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.bytes_max {
-            self.give_back(bytes);
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        true
-    }
-
-    fn give_back(&self, bytes: u64) {
-        let before = self.leased.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "more was given back than was leased");
-    }
 }
 
 /// What came of an offer.
@@ -282,7 +211,7 @@ struct State {
     bytes: usize,
     qos0_bytes: usize,
     /// Bytes of the budget that this mailbox may use up.
-    leased: u64,
+    leases: Leases,
     owner: Owner,
     /// Whether the Session is over, and not only gone from here.
     has_ended: bool,
@@ -474,7 +403,7 @@ impl Mailbox {
     fn offer_at_most_once(&self, state: &mut State, delivery: Delivery, bytes: usize) -> Offer {
         let is_full = state.at_most_once.len() >= self.options.qos0_messages_max
             || state.qos0_bytes + bytes > self.options.qos0_bytes_max
-            || !self.lease_for(state, bytes);
+            || !self.lease_at_most_once(state, bytes);
         if is_full {
             state.dropped += 1;
             return Offer::Dropped(None);
@@ -775,16 +704,16 @@ impl Mailbox {
 
     fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
         let in_memory = state.bytes.saturating_sub(state.bytes_left_out);
-        let needed = (in_memory + state.qos0_bytes + bytes) as u64;
-        if needed <= state.leased {
-            return true;
-        }
-        let chunks = (needed - state.leased).div_ceil(LEASE_BYTES);
-        if !self.budget.lease(chunks * LEASE_BYTES) {
-            return false;
-        }
-        state.leased += chunks * LEASE_BYTES;
-        true
+        let is_first = in_memory == 0 && state.is_attended();
+        let needed = (in_memory + bytes) as u64;
+        self.budget.extend(&mut state.leases, Use::AtLeastOnce, needed, is_first)
+    }
+
+    fn lease_at_most_once(&self, state: &mut State, bytes: usize) -> bool {
+        // A client that keeps up gets its messages however much others leave unread.
+        let is_first = state.qos0_bytes == 0 && state.is_attended();
+        let needed = (state.qos0_bytes + bytes) as u64;
+        self.budget.extend(&mut state.leases, Use::AtMostOnce, needed, is_first)
     }
 
     /// Moves what the owner can send to the end of `into`: at most `window` of QoS 1 and 2, at most
@@ -847,9 +776,8 @@ impl Mailbox {
     }
 
     fn give_lease_back_when_empty(&self, state: &mut State) {
-        if state.leased > 0 && state.bytes == 0 && state.qos0_bytes == 0 {
-            self.budget.give_back(state.leased);
-            state.leased = 0;
+        if state.bytes == 0 && state.qos0_bytes == 0 && !state.leases.is_empty() {
+            self.budget.give_back(&mut state.leases);
         }
     }
 
@@ -1100,7 +1028,7 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         if let Content::Open(state) = self.content.get_mut() {
-            self.budget.give_back(state.leased);
+            self.budget.give_back(&mut state.leases);
             if state.is_behind {
                 self.budget.count_behind(false);
             }
@@ -1144,7 +1072,7 @@ impl State {
             messages: 0,
             bytes: 0,
             qos0_bytes: 0,
-            leased: 0,
+            leases: Leases::default(),
             owner,
             has_ended: false,
             notice: None,
@@ -1160,7 +1088,7 @@ impl State {
     /// Whether nothing would be missed but the owner and what was ever dropped.
     fn is_blank(&self) -> bool {
         let is_empty = self.at_least_once.is_empty() && self.at_most_once.is_empty();
-        let is_charged = self.messages > 0 || self.bytes > 0 || self.leased > 0;
+        let is_charged = self.messages > 0 || self.bytes > 0 || !self.leases.is_empty();
         let is_marked = self.notice.is_some()
             || self.full_since.is_some()
             || self.moved.is_some()
@@ -1338,8 +1266,6 @@ impl State {
     }
 }
 
-/// What a mailbox leases of the budget at a time.
-const LEASE_BYTES: u64 = 16 * 1_024;
 /// A queue that has run empty keeps room for this many; more goes back to the allocator.
 const IDLE_CAPACITY: usize = 128;
 /// Messages of a queue that is stored that wait in memory as well, while its client is there,

@@ -150,6 +150,7 @@ impl Violation {
             Self::ReceiveMaximumExceeded(_) => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAlias(AliasError::TooHigh { .. }) => ReasonCode::TopicAliasInvalid,
             Self::TopicAlias(AliasError::Unknown(_)) => ReasonCode::ProtocolError,
+            Self::TopicAlias(AliasError::TooLong(_)) => ReasonCode::QuotaExceeded,
             Self::TopicName(_) => ReasonCode::TopicNameInvalid,
         }
     }

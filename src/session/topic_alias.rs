@@ -10,6 +10,8 @@ use crate::mqtt::TopicName;
 #[derive(Debug, Default)]
 pub struct InboundAliases {
     topics: Vec<Option<TopicName>>,
+    /// Of all of them together.
+    bytes: usize,
 }
 
 /// A Topic Alias that is out of range or was never set.
@@ -26,6 +28,9 @@ pub enum AliasError {
     /// Used without a topic before it was set.
     #[error("topic alias {0} was never set on this connection")]
     Unknown(u16),
+    /// The topics that have aliases would be longer than what we keep of them.
+    #[error("the topics of this connection that have an alias are longer than {0} bytes together")]
+    TooLong(usize),
 }
 
 impl InboundAliases {
@@ -39,7 +44,7 @@ impl InboundAliases {
     ///
     /// # Errors
     ///
-    /// It is above `maximum`.
+    /// It is above `maximum`, or there is no room for a topic that long.
     pub fn set(
         &mut self,
         alias: NonZeroU16,
@@ -54,6 +59,12 @@ impl InboundAliases {
             self.topics.resize(place + 1, None);
         }
         if let Some(slot) = self.topics.get_mut(place) {
+            let former = slot.as_ref().map_or(0, |topic| topic.as_str().len());
+            let bytes = self.bytes - former + topic.as_str().len();
+            if bytes > INBOUND_BYTES_MAX {
+                return Err(AliasError::TooLong(INBOUND_BYTES_MAX));
+            }
+            self.bytes = bytes;
             *slot = Some(topic.detached());
         }
         Ok(())
@@ -136,6 +147,8 @@ impl OutboundAliases {
     }
 }
 
+/// Bytes of the topics for which a client may have set aliases: at least one of any length.
+const INBOUND_BYTES_MAX: usize = 64 * 1_024;
 /// Aliases we give at most, whatever the client would take.
 const GIVEN_MAX: u16 = 64;
 /// Topics we remember as seen once.
@@ -180,5 +193,18 @@ mod tests {
             aliases.set(alias(3), 2, &topic("c")),
             Err(AliasError::TooHigh { alias: 3, maximum: 2 })
         );
+    }
+
+    #[test]
+    fn inbound_aliases_have_their_bytes_and_what_is_replaced_counts_no_longer() {
+        let mut aliases = InboundAliases::default();
+        let [long, half] = [65_535, 32_768].map(|len| topic(&"x".repeat(len)));
+        aliases.set(alias(1), 9, &long).unwrap();
+        let too_long = Err(AliasError::TooLong(INBOUND_BYTES_MAX));
+        assert_eq!(aliases.set(alias(2), 9, &half), too_long);
+        assert_eq!(aliases.topic(alias(2), 9), Err(AliasError::Unknown(2)));
+        aliases.set(alias(1), 9, &half).unwrap();
+        aliases.set(alias(2), 9, &half).unwrap();
+        assert_eq!(aliases.set(alias(3), 9, &topic("x")), too_long);
     }
 }

@@ -70,7 +70,6 @@ pub(super) struct SimClient {
     is_holding_back: bool,
     pub(super) online_since: u64,
     swapped: Option<Arrival>,
-    delivered: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +120,6 @@ impl SimClient {
             is_holding_back: false,
             online_since: 0,
             swapped: None,
-            delivered: 0,
         }
     }
 

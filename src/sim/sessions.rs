@@ -116,6 +116,7 @@ impl Sessions {
                 Ok(())
             }
             Event::Refused { .. }
+            | Event::Foreign { .. }
             | Event::Silent { .. }
             | Event::Denied { .. }
             | Event::SubackLate { .. }

@@ -325,6 +325,7 @@ impl World {
                 self.schedule_last_moment(connection);
             }
             Event::Refused { .. }
+            | Event::Foreign { .. }
             | Event::Silent { .. }
             | Event::Denied { .. }
             | Event::PublishRefused { .. }

@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut};
 use smallvec::SmallVec;
 
 use crate::mqtt::{QoS, RetainHandling, SubscriptionOptions, TopicFilter};
+use crate::ports::auth::SessionUser;
 use crate::ports::message::SubscriptionTag;
 use crate::ports::store::{Epoch, OwnerId, RetainedVersion};
 
@@ -66,6 +67,30 @@ pub(super) fn qos_of(flags: i16) -> Option<QoS> {
 pub(super) fn retain_of(flags: i16) -> bool {
     flags & RETAIN != 0
 }
+
+/// The user of a Session: nothing where nobody knows, and what nobody's name is for who has proven
+/// nothing.
+pub(super) fn user_bytes(user: &SessionUser) -> Option<Vec<u8>> {
+    match user {
+        SessionUser::Unknown => None,
+        SessionUser::Known(None) => Some(vec![ANONYMOUS]),
+        SessionUser::Known(Some(name)) => Some([&[NAMED], name.as_bytes()].concat()),
+    }
+}
+
+pub(super) fn user_of(bytes: Option<&[u8]>) -> Option<SessionUser> {
+    match bytes {
+        None => Some(SessionUser::Unknown),
+        Some([ANONYMOUS]) => Some(SessionUser::Known(None)),
+        Some([NAMED, name @ ..]) => {
+            Some(SessionUser::Known(Some(std::str::from_utf8(name).ok()?.into())))
+        }
+        Some(_) => None,
+    }
+}
+
+const ANONYMOUS: u8 = b'-';
+const NAMED: u8 = b'=';
 
 pub(super) fn options_bits(options: SubscriptionOptions) -> i16 {
     let handling = match options.retain_handling {

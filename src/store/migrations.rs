@@ -36,6 +36,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "no foreign keys",
         text: include_str!("migrations/0002_no_foreign_keys.sql"),
     },
+    Migration {
+        version: 3,
+        name: "users of sessions",
+        text: include_str!("migrations/0003_users_of_sessions.sql"),
+    },
 ];
 
 /// Those of SQLite. The key of a table is the address of its rows; other tables lie in their key.

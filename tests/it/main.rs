@@ -20,6 +20,7 @@ mod command_line;
 mod conformance;
 mod coordination;
 mod durable;
+mod foreign_sessions;
 mod harness;
 mod in_doubt;
 mod layering;

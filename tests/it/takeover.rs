@@ -172,11 +172,13 @@ fn alice(connect: Connect) -> Connect {
 fn a_takeover_waits_for_the_authenticator_and_harms_nobody_meanwhile() {
     let slow = Slow::new(20, &[]);
     let s = slow.broker.stage(Version::V5);
-    let connect = s.connect("x").kept();
-    let mut old = s.enter(&connect).unwrap();
+    let connect = alice(s.connect("x").kept());
+    let mut old = s.open().unwrap();
+    old.send(&connect.bytes());
+    assert_eq!(old.expect(kind::CONNACK).unwrap().reason().unwrap().code, 0);
     old.subscribe("t", 1).unwrap();
     let mut newcomer = s.open().unwrap();
-    newcomer.send(&alice(connect).bytes());
+    newcomer.send(&connect.bytes());
     while slow.broker.metrics().value("connects_accepted_total") < 5 {
         old.quiet().unwrap();
     }

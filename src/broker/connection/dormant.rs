@@ -103,6 +103,7 @@ impl Dormant {
             partial_since: None,
             throttle,
             burdens_store: self.burdens_store,
+            is_subscribe_held: false,
             held: None,
         }
     }

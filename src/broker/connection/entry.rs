@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use crate::broker::connect::{ConnectError, Entrant, Former};
 use crate::broker::connection::{Connection, Stage};
+use crate::broker::event::Event;
 use crate::broker::peers::ownership::admission::{Admission, Admitted};
 use crate::broker::peers::ownership::claims::Asked;
 use crate::broker::peers::ticket::RemoteOutcome;
@@ -13,7 +14,7 @@ use crate::broker::registry::{ClaimProgress, Claimed};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{Connect, ReasonCode};
-use crate::ports::auth::Identity;
+use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::clock::Tick;
 
 /// A client that waits for its Session.
@@ -28,6 +29,10 @@ pub(super) struct Newcomer {
 }
 
 impl Newcomer {
+    fn user(&self) -> SessionUser {
+        SessionUser::from(&self.identity)
+    }
+
     /// It waits no more for other brokers.
     pub(super) fn leave(&self, turn: &mut Turn<'_>, admission: &Arc<Admission>) {
         if let Some(peers) = turn.broker.peers() {
@@ -99,7 +104,7 @@ impl Connection {
 
     fn claim(&mut self, turn: &mut Turn<'_>, newcomer: Box<Newcomer>, waker: &Waker) {
         let client_id = &newcomer.identity.client_id;
-        match turn.broker.registry().claim(client_id, waker) {
+        match turn.broker.registry().claim(client_id, &newcomer.user(), waker) {
             Claimed::Free => self.open(turn, newcomer, Former::None, waker),
             Claimed::Parked(parked) => {
                 turn.broker.timers.cancel(client_id, parked.times());
@@ -114,7 +119,19 @@ impl Connection {
                 turn.surrender(client_id);
                 self.refuse(turn, &newcomer.connect, &ConnectError::TooManySessions);
             }
+            Claimed::Foreign(holder) => self.refuse_foreign(turn, &newcomer, holder),
         }
+    }
+
+    /// The Session is another user's. It goes on as if nobody had come.
+    fn refuse_foreign(&mut self, turn: &mut Turn<'_>, newcomer: &Newcomer, holder: SessionUser) {
+        turn.shard.events.push(Event::Foreign {
+            origin: self.origin.clone(),
+            client_id: Arc::clone(&newcomer.identity.client_id),
+            user: newcomer.user(),
+            holder: holder.clone(),
+        });
+        self.refuse(turn, &newcomer.connect, &ConnectError::SessionOfAnother(holder));
     }
 
     pub(super) fn poll_claim(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
@@ -157,6 +174,14 @@ impl Connection {
         if !turn.may_acknowledge() {
             turn.abandon_claim(&newcomer.identity.client_id, former);
             return self.refuse(turn, &newcomer.connect, &ConnectError::Apart(NO_LEASE));
+        }
+        if let Former::Kept(client) = &former
+            && let holder = client.card.session_user()
+            && !holder.admits(&newcomer.user())
+        {
+            // The claim was for one that nobody knew of, and this is what came of it.
+            turn.abandon_claim(&newcomer.identity.client_id, former);
+            return self.refuse_foreign(turn, &newcomer, holder);
         }
         if matches!(former, Former::None) {
             let Some(here) = self.fetch(turn, newcomer, waker) else { return };

@@ -10,7 +10,6 @@ use crate::broker::registry::Parked;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::mqtt::{ProtocolVersion, TopicFilter};
-use crate::ports::auth::Identity;
 use crate::ports::clock::Tick;
 use crate::ports::store::{
     Operation, RetainedRecord, SessionRecord, StoredSubscription, StoredWill,
@@ -149,11 +148,11 @@ impl Turn<'_> {
         record: &SessionRecord,
         mailbox: Arc<Mailbox>,
     ) -> Client {
-        let identity =
-            Identity { client_id: Arc::clone(&record.client_id), user_name: None, anonymous: true };
+        let (identity, is_user_known) = record.user.identify(Arc::clone(&record.client_id));
         let nowhere: Arc<str> = Arc::from("-");
         let card = ClientCard {
             identity,
+            is_user_known,
             origin: Origin {
                 address: Arc::clone(&nowhere),
                 listener: nowhere,

@@ -15,6 +15,7 @@ use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::cluster::slots::Slot;
 use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuback, Will};
+use crate::ports::auth::SessionUser;
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{Epoch, Operation, SessionLife, SessionRef, StoredSubscription};
@@ -127,10 +128,11 @@ impl Turn<'_> {
     pub(crate) fn keep_session(
         &mut self,
         client: &mut Client,
+        user: SessionUser,
         expiry_secs: u32,
         will: Option<&KeptWill>,
     ) {
-        self.keep_life(client, expiry_secs, None);
+        self.keep_life(client, user, expiry_secs, None);
         let Some(stored) = &mut client.stored else { return };
         let Some(keeper) = &mut self.shard.keeper else { return };
         if let Some(will) = will {
@@ -141,12 +143,19 @@ impl Turn<'_> {
     }
 
     /// How long the Session lasts: until its client is gone for long, or until `expires_at`.
-    fn keep_life(&mut self, client: &Client, expiry_secs: u32, expires_at: Option<Tick>) {
+    fn keep_life(
+        &mut self,
+        client: &Client,
+        user: SessionUser,
+        expiry_secs: u32,
+        expires_at: Option<Tick>,
+    ) {
         let (Some(stored), Some(keeper)) = (&client.stored, &mut self.shard.keeper) else { return };
         let life = keeper.durable().life(expiry_secs, expires_at);
         keeper.push(Operation::PutSession {
             session: stored.session,
             client_id: Arc::clone(client.session.client_id()),
+            user,
             slot: slot_of(client.session.client_id()),
             life,
         });
@@ -160,7 +169,8 @@ impl Turn<'_> {
         expires_at: Option<Tick>,
         will_at: Option<Tick>,
     ) {
-        self.keep_life(client, client.session_expiry_secs, expires_at);
+        let user = client.card.session_user();
+        self.keep_life(client, user, client.session_expiry_secs, expires_at);
         self.keep_will_gone(client);
         let Some(keeper) = &mut self.shard.keeper else { return };
         if let (Some(stored), Some(will)) = (&mut client.stored, &client.will) {

@@ -11,6 +11,7 @@ use hashbrown::HashTable;
 
 use crate::broker::card::ClientCard;
 use crate::broker::registry::{Entry, Listed};
+use crate::ports::auth::SessionUser;
 use crate::session::mailbox::Mailbox;
 
 pub(super) struct Part {
@@ -50,7 +51,7 @@ impl Part {
         let hash = self.hashing.hash_one(client_id);
         let is_it = |slot: &Slot| **slot.client_id() == *client_id;
         let (mut slot, _) = self.slots.find_entry(hash, is_it).ok()?.remove();
-        Some(std::mem::replace(slot.unfold(), Entry::in_transition()))
+        Some(std::mem::replace(slot.unfold(), Entry::in_transition(SessionUser::Unknown)))
     }
 
     pub(super) fn contains(&self, client_id: &str) -> bool {
@@ -87,7 +88,8 @@ impl Slot {
         if let Self::Settled { mailbox, card } = self {
             let client_id = Arc::clone(mailbox.client_id());
             let (mailbox, card) = (Some(Arc::clone(mailbox)), Some(Arc::clone(card)));
-            let entry = Entry::Owned { mailbox, card, successor: None };
+            let user = SessionUser::Unknown;
+            let entry = Entry::Owned { mailbox, card, user, successor: None };
             *self = Self::Other(Box::new((client_id, entry)));
         }
         match self {
@@ -98,8 +100,9 @@ impl Slot {
 
     fn fold(&mut self) {
         if let Self::Other(other) = self
-            && let Entry::Owned { mailbox: Some(mailbox), card: Some(card), successor: None } =
-                &other.1
+            && let Entry::Owned {
+                mailbox: Some(mailbox), card: Some(card), successor: None, ..
+            } = &other.1
             && **mailbox.client_id() == *other.0
         {
             *self = Self::Settled { mailbox: Arc::clone(mailbox), card: Arc::clone(card) };

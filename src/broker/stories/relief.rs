@@ -121,6 +121,23 @@ fn what_waits_for_a_member_that_is_away_goes_to_one_that_comes() {
     assert_eq!(stage.broker.queue_budget.behind(), 0);
 }
 
+/// Its own queue has no room: it goes back, and nobody tries for ever.
+#[test]
+fn what_another_member_has_no_room_for_stays_where_it_is() {
+    let options = BrokerOptions::default();
+    let queue = MailboxOptions { bytes_max: 1_000, ..(*options.clean_queue).clone() };
+    let mut stage = Stage::new(BrokerOptions { clean_queue: Arc::new(queue), ..options });
+    let (mut leaver, _connack) = stage.connect("leaver", ProtocolVersion::V5, 600);
+    let _suback = stage.send(&mut leaver, &subscribe(GROUP, QoS::AtLeastOnce));
+    stage.lose(leaver);
+    let (mut writer, _) = stage.connect("writer", ProtocolVersion::V5, 0);
+    stage.send(&mut writer, &publish("t", &"x".repeat(2_000), QoS::AtLeastOnce, 1));
+    let (_comer, begun) = worker(&mut stage, "comer");
+    assert!(begun.is_empty());
+    let (_leaver, packets) = stage.connect("leaver", ProtocolVersion::V5, 600);
+    assert_eq!(payloads(&packets), ["x".repeat(2_000)]);
+}
+
 /// What it has by a Subscription of its own is for nobody else.
 #[test]
 fn only_what_is_shared_goes_to_others() {

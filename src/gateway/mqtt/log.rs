@@ -25,6 +25,16 @@ pub fn log(event: &Event) {
             reason = reason.as_str(),
             "connection refused"
         ),
+        Event::Foreign { origin, client_id, user, holder } => tracing::warn!(
+            client_id = &**client_id,
+            address = &*origin.address,
+            listener = &*origin.listener,
+            user_name = %user,
+            session_of = %holder,
+            "a client identifier was refused: its session belongs to another user. If it is to \
+             change hands, end it: DELETE /clients/{client_id} at the admin port, or let its own \
+             user connect with Clean Start and Session Expiry Interval 0 (Clean Session)"
+        ),
         Event::Disconnected { card, reason_code, reason } => {
             let client_id = &*card.identity.client_id;
             let address = &*card.origin.address;

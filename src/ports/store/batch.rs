@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::mqtt::{PacketId, QoS, TopicFilter, TopicName};
+use crate::ports::auth::SessionUser;
 use crate::ports::message::{MessageId, SubscriptionTag};
 use crate::ports::store::records::{
     Epoch, OwnerId, RetainedRecord, SessionId, SessionLife, SessionRef, StoredMessage,
@@ -68,6 +69,8 @@ pub enum Operation {
         session: SessionRef,
         /// Whose it is.
         client_id: Arc<str>,
+        /// Of which user.
+        user: SessionUser,
         /// Where its Client Identifier belongs.
         slot: u16,
         /// How long it lasts.
@@ -270,9 +273,8 @@ impl Operation {
                     record.message.as_ref().map_or(0, |message| message.payload.len())
                 }
                 Self::PutSubscription { subscription, .. } => subscription.filter.as_str().len(),
-                Self::PutSession { client_id, .. } | Self::TakeSession { client_id, .. } => {
-                    client_id.len()
-                }
+                Self::PutSession { client_id, user, .. } => client_id.len() + user.name_bytes(),
+                Self::TakeSession { client_id, .. } => client_id.len(),
                 Self::Register { .. }
                 | Self::DeclareDead(_)
                 | Self::TakeSessions { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::mqtt::{MessageProperties, PacketId, QoS, SubscriptionOptions, TopicFilter, TopicName};
+use crate::ports::auth::SessionUser;
 use crate::ports::message::{MessageId, SubscriptionTag};
 
 /// One life of a broker, as owner of Sessions: its boot id.
@@ -163,6 +164,8 @@ pub struct SessionRecord {
     pub session: SessionRef,
     /// Whose it is.
     pub client_id: Arc<str>,
+    /// Of which user.
+    pub user: SessionUser,
     /// How long it lasts.
     pub life: SessionLife,
     /// Its will.

@@ -167,7 +167,7 @@ impl State {
         waits && self.sendable() > 0
     }
 
-    fn is_attended(&self) -> bool {
+    pub(super) fn is_attended(&self) -> bool {
         matches!(self.owner, Owner::Working | Owner::Idle { .. })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::state::{PlaceState, Run, Session, State};
+use crate::ports::auth::SessionUser;
 use crate::ports::store::{
     DueWill, Epoch, OwnerId, QueueEnds, SessionId, SessionLife, SessionRecord, SessionRef, Slots,
 };
@@ -11,7 +12,7 @@ impl State {
     pub(super) fn put_session(
         &mut self,
         session: SessionRef,
-        client_id: &Arc<str>,
+        (client_id, user): (&Arc<str>, SessionUser),
         slot: u16,
         life: SessionLife,
         run: &mut Run,
@@ -29,13 +30,24 @@ impl State {
         let (owner, epoch) = (run.owner, session.epoch);
         if let Some(stored) = self.sessions.get_mut(&session.id) {
             (stored.owner, stored.epoch, stored.life) = (owner, epoch, life);
+            stored.user = user;
             return;
         }
         let client_id = Arc::clone(client_id);
         self.clients.insert(Arc::clone(&client_id), session.id);
         let (will, subscriptions, incoming, queue) = Default::default();
-        let new =
-            Session { client_id, slot, owner, epoch, life, will, subscriptions, incoming, queue };
+        let new = Session {
+            client_id,
+            user,
+            slot,
+            owner,
+            epoch,
+            life,
+            will,
+            subscriptions,
+            incoming,
+            queue,
+        };
         self.sessions.insert(session.id, new);
     }
 
@@ -134,6 +146,7 @@ impl Session {
         SessionRecord {
             session: SessionRef { id, epoch: self.epoch },
             client_id: Arc::clone(&self.client_id),
+            user: self.user.clone(),
             life: self.life,
             will: self.will.clone(),
             subscriptions: self.subscriptions.values().cloned().collect(),

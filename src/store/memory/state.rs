@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::mqtt::{TopicFilter, TopicName};
+use crate::ports::auth::SessionUser;
 use crate::ports::message::{MessageId, SubscriptionTag};
 use crate::ports::store::{
     Batch, CursorRecord, Done, Epoch, IncomingRecord, Operation, OwnerId, Registered, Reply,
@@ -41,6 +42,7 @@ pub(super) struct Broker {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: Arc<str>,
+    pub(super) user: SessionUser,
     pub(super) slot: u16,
     pub(super) owner: OwnerId,
     pub(super) epoch: Epoch,
@@ -163,8 +165,8 @@ impl State {
                 let known = self.cursors.entry((run.owner, origin, stream)).or_default();
                 *known = sequence.max(*known);
             }
-            Operation::PutSession { session, client_id, slot, life } => {
-                self.put_session(session, &client_id, slot, life, run);
+            Operation::PutSession { session, client_id, user, slot, life } => {
+                self.put_session(session, (&client_id, user), slot, life, run);
             }
             Operation::Enqueue { message, pointers } => self.enqueue(&message, pointers, run),
             other => self.write_to_session(other, run),

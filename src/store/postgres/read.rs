@@ -16,7 +16,8 @@ use crate::ports::store::{
     StoredSubscription, StoredWill,
 };
 use crate::store::codec::{
-    epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of, version_of,
+    epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of, user_of,
+    version_of,
 };
 use crate::store::key::{key_text, text_key};
 use crate::store::retry::Failure;
@@ -128,6 +129,7 @@ fn session(row: &Row) -> Result<SessionRecord, Failure> {
     Ok(SessionRecord {
         session: SessionRef { id, epoch },
         client_id: key_text(row.try_get(1)?, row.try_get(2)?).ok_or_else(broken)?.into(),
+        user: user_of(row.try_get(10)?).ok_or_else(broken)?,
         life: SessionLife {
             expiry_interval_secs: u32::try_from(interval).map_err(|_| broken())?,
             expires_at_millis: row.try_get::<_, Option<i64>>(5)?.map(millis_of),
@@ -235,13 +237,13 @@ const ONE_SESSION: &str = "SELECT uid, client_key, client_id, epoch, expiry_inte
     (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
-    (SELECT max(sequence) FROM pointer WHERE session = uid)
+    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name
     FROM session WHERE uid = $1";
 const LIST_SESSIONS: &str = "SELECT uid, client_key, client_id, epoch, expiry_interval, expires_at,
     (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
-    (SELECT max(sequence) FROM pointer WHERE session = uid)
+    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name
     FROM session WHERE owner = $1 AND uid > $2 ORDER BY uid LIMIT $3";
 const SUBSCRIPTIONS: &str = "SELECT session, filter_key, filter, options, subscription_id
     FROM subscription WHERE session = ANY($1::bigint[])";

@@ -2,10 +2,11 @@
 
 use super::group::{Fence, Group, Run};
 use super::pending::uid;
+use crate::ports::auth::SessionUser;
 use crate::ports::store::{
     Epoch, OwnerId, SessionId, SessionLife, SessionRecord, SessionRef, Slots, StoredWill,
 };
-use crate::store::codec::{epoch_bytes, millis, owner_bytes};
+use crate::store::codec::{epoch_bytes, millis, owner_bytes, user_bytes};
 use crate::store::key::text_key;
 use crate::store::retry::Failure;
 use crate::store::row::{message_expiry, message_flags, message_id, properties_bytes};
@@ -14,7 +15,7 @@ impl Group<'_> {
     pub(super) async fn put_session(
         &mut self,
         session: SessionRef,
-        client_id: &str,
+        (client_id, user): (&str, &SessionUser),
         slot: u16,
         life: SessionLife,
         run: &mut Run,
@@ -41,7 +42,17 @@ impl Group<'_> {
         let expires_at = life.expires_at_millis.map(millis);
         self.execute(
             PUT_SESSION,
-            &[&uid(session.id), &key, &text, &slot, &new.owner, &new.epoch, &interval, &expires_at],
+            &[
+                &uid(session.id),
+                &key,
+                &text,
+                &slot,
+                &new.owner,
+                &new.epoch,
+                &interval,
+                &expires_at,
+                &user_bytes(user),
+            ],
         )
         .await?;
         self.set_fence(session.id, Some(new));
@@ -137,10 +148,11 @@ impl Group<'_> {
 }
 
 const PUT_SESSION: &str = "INSERT INTO session
-    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at, user_name)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (uid) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,
-        expiry_interval = excluded.expiry_interval, expires_at = excluded.expires_at";
+        expiry_interval = excluded.expiry_interval, expires_at = excluded.expires_at,
+        user_name = excluded.user_name";
 const TAKE_SESSIONS: &str = "UPDATE session SET owner = $1, epoch = $2 WHERE uid IN
     (SELECT uid FROM session WHERE epoch < $2
         AND ($4::bytea IS NULL OR owner = $4) AND ($5::smallint[] IS NULL OR slot = ANY($5))

@@ -14,7 +14,8 @@ use crate::ports::store::{
     StoredSubscription, StoredWill,
 };
 use crate::store::codec::{
-    epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of, version_of,
+    epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of, user_of,
+    version_of,
 };
 use crate::store::key::{key_text, text_key};
 use crate::store::retry::Failure;
@@ -171,6 +172,7 @@ fn session(row: &Row<'_>) -> Result<SessionRecord, Failure> {
     Ok(SessionRecord {
         session: SessionRef { id, epoch },
         client_id: key_text(row.get(1)?, row.get(2)?).ok_or_else(broken)?.into(),
+        user: user_of(row.get::<_, Option<Vec<u8>>>(10)?.as_deref()).ok_or_else(broken)?,
         life: SessionLife {
             expiry_interval_secs: row.get(4)?,
             expires_at_millis: row.get::<_, Option<i64>>(5)?.map(millis_of),
@@ -267,7 +269,7 @@ const SESSION: &str = "uid, client_key, client_id, epoch, expiry_interval, expir
     (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
-    (SELECT max(sequence) FROM pointer WHERE session = uid)";
+    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name";
 const READ_QUEUE: &str = "SELECT p.sequence, p.state, p.flags, p.tag,
     m.id, m.publisher, m.flags, m.expires_at, m.topic, m.properties, m.payload
     FROM pointer p LEFT JOIN message m ON m.id = p.message

@@ -6,11 +6,12 @@ use rusqlite::{params, params_from_iter, types::Value};
 
 use super::group::{Fence, Group, Run, uid};
 use crate::mqtt::TopicFilter;
+use crate::ports::auth::SessionUser;
 use crate::ports::store::{
     Epoch, OwnerId, SessionId, SessionLife, SessionRecord, SessionRef, Slots, StoredSubscription,
     StoredWill,
 };
-use crate::store::codec::{epoch_bytes, millis, options_bits, owner_bytes};
+use crate::store::codec::{epoch_bytes, millis, options_bits, owner_bytes, user_bytes};
 use crate::store::key::text_key;
 use crate::store::retry::Failure;
 use crate::store::row::{message_expiry, message_flags, message_id, properties_bytes};
@@ -19,7 +20,7 @@ impl Group<'_> {
     pub(super) fn put_session(
         &mut self,
         session: SessionRef,
-        client_id: &Arc<str>,
+        (client_id, user): (&Arc<str>, &SessionUser),
         slot: u16,
         life: SessionLife,
         run: &mut Run,
@@ -55,7 +56,8 @@ impl Group<'_> {
                 new.owner,
                 new.epoch,
                 life.expiry_interval_secs,
-                expires_at
+                expires_at,
+                user_bytes(user)
             ],
         )?;
         self.set_fence(session.id, Some(new));
@@ -184,10 +186,11 @@ impl Fence {
 }
 
 const PUT_SESSION: &str = "INSERT INTO session
-    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at, user_name)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
     ON CONFLICT (uid) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,
-        expiry_interval = excluded.expiry_interval, expires_at = excluded.expires_at";
+        expiry_interval = excluded.expiry_interval, expires_at = excluded.expires_at,
+        user_name = excluded.user_name";
 const PUT_SUBSCRIPTION: &str = "INSERT INTO subscription
     (session, filter_key, filter, options, subscription_id) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (session, filter_key) DO UPDATE SET options = excluded.options,

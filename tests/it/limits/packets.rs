@@ -105,6 +105,44 @@ fn a_topic_alias_above_the_bound_ends_the_connection_with_0x94() {
     other.quiet().unwrap();
 }
 
+/// A client once made the broker keep 2 MiB of topics for its aliases.
+#[test]
+fn topics_with_aliases_have_their_bytes() {
+    let broker = limited(&["--topic-alias-max", "9"]);
+    let s = broker.stage(Version::V5);
+    let (mut client, mut other) = (s.client("a").unwrap(), s.client("b").unwrap());
+    let long = "x".repeat(60_000);
+    for alias in [1, 1] {
+        client.send(&s.message(&*long, "x").with(&prop::two(prop::TOPIC_ALIAS, alias)).bytes());
+        client.ping().unwrap();
+    }
+    client.send(&s.message(&*long, "x").with(&prop::two(prop::TOPIC_ALIAS, 2)).bytes());
+    assert_eq!(client.refused(&[0x97]).unwrap().expect("a client of 5.0 is told").code, 0x97);
+    assert_eq!(broker.metrics().value("topic_alias_sizes_exceeded_total"), 1);
+    other.quiet().unwrap();
+}
+
+#[test]
+fn all_clients_have_their_number_of_subscriptions() {
+    let broker = limited(&["--subscriptions-max", "3"]);
+    for (version, quota) in [(Version::V4, 0x80), (Version::V5, 0x97)] {
+        let s = broker.stage(version);
+        let (mut client, mut other) = (s.client("a").unwrap(), s.client("b").unwrap());
+        let before = broker.metrics().value("subscriptions_of_all_exceeded_total");
+        client.subscribe_all(&[], &[("1", 1), ("2", 1)]).unwrap();
+        let pairs = [("1", 1), ("3", 1), ("2", 1)];
+        assert_eq!(other.subscribe_all(&[], &pairs).unwrap().codes, [1, quota, quota]);
+        // What is there may be replaced, and what is given up is for somebody else.
+        assert_eq!(client.subscribe_all(&[], &[("1", 0), ("3", 0)]).unwrap().codes, [0, quota]);
+        assert_eq!(broker.metrics().value("subscriptions_of_all_exceeded_total"), before + 3);
+        client.unsubscribe(&["2"]).unwrap();
+        other.subscribe("3", 1).unwrap();
+        client.leave().unwrap();
+        other.leave().unwrap();
+        broker.wait_for_metric("subscriptions", |count| count == 0);
+    }
+}
+
 #[test]
 fn a_client_has_its_bytes_of_subscriptions() {
     let broker = limited(&["--subscription-bytes-per-client-max", "1KiB"]);

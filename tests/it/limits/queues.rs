@@ -213,6 +213,48 @@ fn all_queues_together_have_their_bound() {
     assert_eq!(publish(&mut publisher, &s, "c", "x"), 0);
 }
 
+/// A few clients that read nothing once used up the bytes of all queues: nobody else was sent anything
+/// for as long as they were connected, and publishes to Sessions that were away were refused, though
+/// their queues were empty. QoS 0 takes half of them now, and an empty queue of somebody who is there
+/// always gets room.
+#[test]
+fn clients_that_read_nothing_of_qos_0_take_nothing_from_others() {
+    let broker = limited(&["--queues-bytes-max", "1 MiB", "--no-database"]);
+    let s = broker.stage(Version::V5);
+    leave_session(&s, "away", "jobs/1");
+    let mut stuck = s.client("stuck").unwrap();
+    stuck.subscribe("flood", 0).unwrap();
+    let mut publisher = s.client("publisher").unwrap();
+    let mut healthy = s.client("healthy").unwrap();
+    healthy.subscribe_all(&[], &[("jobs/0", 0), ("jobs/1", 1)]).unwrap();
+    // Small ones take what large ones leave.
+    for len in [64 * 1024, 1_024] {
+        let payload = "x".repeat(len);
+        let before = broker.metrics().value("queues_exceeded_total");
+        let mut sent = 0;
+        while broker.metrics().value("queues_exceeded_total") < before + 100 {
+            for _ in 0..64 {
+                publisher.publish("flood", &payload, 0).unwrap();
+            }
+            publisher.ping().unwrap();
+            sent += 64;
+            assert!(sent < 20_000, "nothing is refused for a client that does not read");
+        }
+    }
+    for n in 0..20 {
+        let payload = n.to_string();
+        assert_eq!(publish(&mut publisher, &s, "jobs/1", &payload), 0);
+        healthy.receive("jobs/1", &payload, 1).unwrap();
+        publisher.publish("jobs/0", &payload, 0).unwrap();
+        healthy.receive("jobs/0", &payload, 0).unwrap();
+    }
+    broker.wait_for_log("all queues together have reached queues_bytes_max");
+    let payloads: Vec<_> = (0..20).map(|n: u32| n.to_string()).collect();
+    check_waiting(&s, "away", "jobs/1", &payloads.iter().map(|p| &**p).collect::<Vec<_>>());
+    // It is there to the end.
+    stuck.send(&[0xC0, 0]);
+}
+
 /// Floods a client that does not read, until its bound on QoS 0 is reached. Another subscriber of
 /// the same topic gets every message.
 #[track_caller]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mqttzoo::mqtt::QoS;
+use mqttzoo::ports::auth::SessionUser;
 use mqttzoo::ports::message::MessageId;
 use mqttzoo::ports::store::{
     Collected, CursorRecord, IncomingRecord, Operation, OwnerId, PacketState, Pointer, QueueEnds,
@@ -14,8 +15,8 @@ use mqttzoo::store::{MemoryStore, PostgresOptions, PostgresStore, SqliteOptions,
 use super::client::Client;
 use super::words::{
     acknowledge, all_retained, enqueue, epoch, life, message, message_of, packet, pointer,
-    properties, put_session, queue, release, repeatable, retained, sequences, session, sessions,
-    subscribe, subscription, tag, take, topic, will,
+    properties, put_session, put_session_of, queue, release, repeatable, retained, sequences,
+    session, sessions, subscribe, subscription, tag, take, topic, will,
 };
 use crate::harness::{Postgres, fresh_dir};
 
@@ -63,7 +64,7 @@ fn check(mut empty: impl FnMut() -> Box<dyn Store>) {
 
 type Case = fn(&dyn Store);
 
-const CASES: [(&str, Case); 21] = [
+const CASES: [(&str, Case); 22] = [
     ("brokers_are_numbered", brokers_are_numbered),
     ("a_session_is_read_back", a_session_is_read_back),
     ("a_newer_claim_fences_the_older", a_newer_claim_fences_the_older),
@@ -78,6 +79,7 @@ const CASES: [(&str, Case); 21] = [
     ("a_packet_is_known_until_it_is_released", a_packet_is_known_until_it_is_released),
     ("a_packet_that_comes_anew_replaces_the_former", a_packet_replaces_the_former),
     ("a_batch_may_come_twice", a_batch_may_come_twice),
+    ("a_session_keeps_its_user", a_session_keeps_its_user),
     ("sessions_change_hands_by_slot_and_owner", sessions_change_hands_by_slot_and_owner),
     ("the_later_retained_message_counts", the_later_retained_message_counts),
     ("a_will_is_due_when_its_time_has_come", a_will_is_due_when_its_time_has_come),
@@ -114,7 +116,7 @@ fn a_session_is_read_back(store: &dyn Store) {
         subscribe(ours, "$share/g/c"),
         Operation::RemoveSubscription { session: ours, filter: super::words::filter("b/+") },
         Operation::PutWill { session: ours, will: will(9, None) },
-        Operation::PutSession { session: ours, client_id, slot: 7, life },
+        Operation::PutSession { session: ours, client_id, user: alice(), slot: 7, life },
         Operation::PutIncoming { session: ours, packet_id: packet(65_535), message: message(5) },
         enqueue(&message(6), vec![pointer(ours, 3)]),
         enqueue(&message(7), vec![pointer(ours, 4)]),
@@ -122,6 +124,7 @@ fn a_session_is_read_back(store: &dyn Store) {
     ]);
     let found = take(&mut broker, "c", 1).expect("it was put");
     assert_eq!((found.session, &*found.client_id, found.life), (ours, "c", life));
+    assert_eq!(found.user, alice());
     assert_eq!(found.will, Some(will(9, None)));
     assert_eq!(found.subscriptions, [subscription("$share/g/c"), subscription("a/#")]);
     let (packet_id, message) = (packet(65_535), MessageId(5));
@@ -410,12 +413,37 @@ fn a_batch_may_come_twice(store: &dyn Store) {
     assert_eq!(snapshot(&mut broker), once);
 }
 
+/// Whose a Session is stays known, also that it is nobody's in particular, or that nobody knows.
+fn a_session_keeps_its_user(store: &dyn Store) {
+    let mut broker = Client::registered(store, 1);
+    let users = [
+        SessionUser::Unknown,
+        SessionUser::Known(None),
+        SessionUser::Known(Some("".into())),
+        SessionUser::Known(Some("-".into())),
+        SessionUser::Known(Some("\u{fc}ser =1".into())),
+    ];
+    for (id, user) in (1..).zip(&users) {
+        broker.must([put_session_of(user.clone(), session(id, 1), &id.to_string())]);
+    }
+    let found: Vec<_> = sessions(&mut broker).into_iter().map(|found| found.user).collect();
+    assert_eq!(found, users);
+    // Who comes to one of which nobody knew is its user.
+    broker.must([put_session_of(alice(), session(1, 1), "1")]);
+    assert_eq!(take(&mut broker, "1", 1).map(|found| found.user), Some(alice()));
+}
+
+fn alice() -> SessionUser {
+    SessionUser::Known(Some("alice".into()))
+}
+
 fn sessions_change_hands_by_slot_and_owner(store: &dyn Store) {
     let mut dead = Client::registered(store, 1);
     let mut adopter = Client::registered(store, 2);
     let of_slot = |id: u64, slot| Operation::PutSession {
         session: session(id, 1),
         client_id: id.to_string().into(),
+        user: SessionUser::Unknown,
         slot,
         life: life(),
     };
@@ -540,7 +568,13 @@ fn what_is_over_is_collected_in_parts(store: &dyn Store) {
     broker.must([
         put_session(over, "over"),
         put_session(stays, "stays"),
-        Operation::PutSession { session: forgotten, client_id: "f".into(), slot: 1, life },
+        Operation::PutSession {
+            session: forgotten,
+            client_id: "f".into(),
+            user: alice(),
+            slot: 1,
+            life,
+        },
         subscribe(over, "a"),
     ]);
     let expiring =

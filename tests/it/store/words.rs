@@ -7,6 +7,7 @@ use mqttzoo::mqtt::{
     MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions, TopicFilter, TopicName,
     UserProperty,
 };
+use mqttzoo::ports::auth::SessionUser;
 use mqttzoo::ports::message::{MessageId, SubscriptionTag};
 use mqttzoo::ports::store::{
     Epoch, Operation, OwnerId, Pointer, QueuedMessage, Reply, RetainedRecord, RetainedVersion,
@@ -97,7 +98,12 @@ pub(crate) fn life() -> SessionLife {
 }
 
 pub(crate) fn put_session(session: SessionRef, client_id: &str) -> Operation {
-    Operation::PutSession { session, client_id: client_id.into(), slot: 7, life: life() }
+    put_session_of(SessionUser::Known(Some("alice".into())), session, client_id)
+}
+
+/// A Session of this user.
+pub(crate) fn put_session_of(user: SessionUser, session: SessionRef, client_id: &str) -> Operation {
+    Operation::PutSession { session, client_id: client_id.into(), user, slot: 7, life: life() }
 }
 
 pub(crate) fn subscription(text: &str) -> StoredSubscription {

@@ -19,6 +19,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Revoke, Token};
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::mqtt::QoS;
+use crate::ports::auth::SessionUser;
 
 /// What others know and change of an export.
 #[derive(Clone, Debug)]
@@ -243,7 +244,7 @@ impl Turn<'_> {
     }
 
     fn claim_export(&mut self, peers: &Peers, export: &Export, waker: &Waker) -> Option<Outgoing> {
-        match self.broker.registry().claim(&export.client_id, waker) {
+        match self.broker.registry().claim(&export.client_id, &SessionUser::Unknown, waker) {
             Claimed::Free => self.offer_export(peers, export, None),
             Claimed::Parked(parked) => {
                 self.broker.timers().cancel(&export.client_id, parked.times());
@@ -257,7 +258,7 @@ impl Turn<'_> {
                 self.shard.wake_later(owner);
                 Some(Outgoing::Claiming(claim))
             }
-            Claimed::Full => {
+            Claimed::Full | Claimed::Foreign(_) => {
                 self.own(peers, |state| {
                     state.tell_empty(export.to, export.claim, &export.client_id, export.token);
                 });

@@ -31,7 +31,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Token};
 use crate::cluster::identity::BootId;
 use crate::mqtt::ProtocolVersion;
-use crate::ports::auth::Identity;
+use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::message::SubscriptionTag;
 use crate::routing::RetainedCursor;
 use crate::session::mailbox::Mailbox;
@@ -293,6 +293,7 @@ impl Turn<'_> {
             will: None,
             card: Arc::new(ClientCard {
                 identity: Identity { client_id, user_name: None, anonymous: true },
+                is_user_known: false,
                 origin: Origin {
                     address: from,
                     listener: Arc::from("cluster"),
@@ -367,7 +368,8 @@ impl Turn<'_> {
 
     fn park_import(&mut self, client: Box<Client>, place: Option<Place>) {
         let client_id = Arc::clone(client.session.client_id());
-        match self.broker.registry().claim_with(&client_id, place, Waker::noop()) {
+        let nobody = SessionUser::Unknown;
+        match self.broker.registry().claim_with(&client_id, (&nobody, place), Waker::noop()) {
             Claimed::Free => self.park_moved(client),
             Claimed::Parked(former) => {
                 // It should have gone with its token; what has come is later.
@@ -383,7 +385,7 @@ impl Turn<'_> {
                 self.shard.counters.sessions_lost_on_arrival.increment();
                 self.abandon_session(*client);
             }
-            Claimed::Full => {
+            Claimed::Full | Claimed::Foreign(_) => {
                 // Room was set aside, unless it was refused in the same instant.
                 self.shard.counters.sessions_lost_on_arrival.increment();
                 self.abandon_session(*client);
