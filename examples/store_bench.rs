@@ -28,6 +28,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use mqttzoo::mqtt::{QoS, TopicName};
+use mqttzoo::ports::auth::SessionUser;
 use mqttzoo::ports::message::MessageId;
 use mqttzoo::ports::store::{
     Batch, Completion, Epoch, Operation, OwnerId, Pointer, Reply, SessionId, SessionLife,
@@ -100,7 +101,13 @@ impl Bench {
         let ours = SessionRef { id: SessionId(session), epoch: Epoch::default() };
         let life = SessionLife { expiry_interval_secs: 3_600, expires_at_millis: None };
         let client_id = format!("client {session}").into();
-        self.ask(vec![Operation::PutSession { session: ours, client_id, slot: 0, life }]);
+        self.ask(vec![Operation::PutSession {
+            session: ours,
+            client_id,
+            user: SessionUser::Unknown,
+            slot: 0,
+            life,
+        }]);
         let groups = self.counters.groups();
         let started = Instant::now();
         let (mut sent, mut answered) = (0, 0);
@@ -157,7 +164,13 @@ impl Bench {
                 let session = SessionRef { id: SessionId(1_000 + id), epoch: Epoch::default() };
                 let life = SessionLife { expiry_interval_secs: 3_600, expires_at_millis: None };
                 let client_id = format!("sleeper {id}").into();
-                operations.push(Operation::PutSession { session, client_id, slot: 0, life });
+                operations.push(Operation::PutSession {
+                    session,
+                    client_id,
+                    user: SessionUser::Unknown,
+                    slot: 0,
+                    life,
+                });
                 let filter = format!("sleepers/{id}/#").as_str().try_into().expect("a filter");
                 let options = mqttzoo::mqtt::SubscriptionOptions::default();
                 let subscription = StoredSubscription { filter, options, id: None };
