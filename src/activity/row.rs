@@ -145,8 +145,10 @@ impl Row {
                 reason: Some(cut(reason)),
                 ..row(Kind::Disconnected).by(card).at(&card.origin)
             },
-            // The refusal itself has a row.
-            Event::Silent { .. } | Event::Foreign { .. } => return None,
+            // The refusal of a stranger itself has a row.
+            Event::Silent { .. } | Event::Foreign { .. } | Event::OwnMessageMissed { .. } => {
+                return None;
+            }
             Event::Denied { card, action, topic, suppressed } => Self {
                 topic: Some(cut(topic)),
                 reason: Some(cut(action)),

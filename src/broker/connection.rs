@@ -23,6 +23,7 @@ use crate::broker::disconnect::{Client, EndCause, SessionFate, WillFate};
 use crate::broker::event::Event;
 use crate::broker::held::{HeldBack, HeldPublish, Retried, give_up};
 use crate::broker::options::ConnectionOptions;
+use crate::broker::parts;
 use crate::broker::peers::ownership::admission::Admission;
 use crate::broker::publish::{PublishOutcome, Refusal};
 use crate::broker::registry::SessionClaim;
@@ -48,6 +49,8 @@ pub struct Connection {
     heard_at: Tick,
     /// When the first byte of a packet came that is not whole.
     partial_since: Option<Tick>,
+    /// While the client is not read because it takes nothing.
+    stalled: Option<Stalled>,
     throttle: Throttle,
     /// Whether what was read last had something for the store.
     burdens_store: bool,
@@ -55,6 +58,13 @@ pub struct Connection {
     is_subscribe_held: bool,
     /// Publishes that wait for room in a queue.
     held: Option<Box<HeldBack>>,
+}
+
+/// How a client stood when what it was sent became too much for its socket.
+#[derive(Clone, Copy, Debug)]
+struct Stalled {
+    silent_millis: u64,
+    partial_millis: Option<u64>,
 }
 
 enum Stage {
@@ -117,6 +127,7 @@ impl Connection {
             origin,
             heard_at: now,
             partial_since: None,
+            stalled: None,
             throttle: Throttle::new(options.publish_rate_max, now),
             burdens_store: false,
             is_subscribe_held: false,
@@ -141,7 +152,7 @@ impl Connection {
             if let Stage::Greeting { has_spoken, .. } = &mut self.stage {
                 *has_spoken = true;
             }
-            let frame = match Frame::peek(chunk, self.options.packet_bytes_max) {
+            let frame = match Frame::peek(chunk, self.packet_bytes_max()) {
                 Ok(Some(frame)) if frame.total_len <= chunk.len() => frame,
                 Ok(_) => break,
                 Err(error) => {
@@ -234,10 +245,10 @@ impl Connection {
                 Ok(()) => true,
                 Err(cause) => return self.close(turn, cause),
             },
-            Packet::Unsubscribe(unsubscribe) => {
-                turn.unsubscribe(client, &unsubscribe);
-                true
-            }
+            Packet::Unsubscribe(unsubscribe) => match turn.unsubscribe(client, &unsubscribe) {
+                Ok(()) => true,
+                Err(cause) => return self.close(turn, cause),
+            },
             Packet::Pingreq => {
                 Pingresp.encode(client.session.version(), turn.outbox.buffer());
                 turn.shard.counters.packets_sent.increment();
@@ -818,9 +829,50 @@ impl Connection {
         }
     }
 
+    /// The socket does not take what is there: until it has, the client is not read.
+    pub fn note_stalled(&mut self, now: Tick) {
+        self.stalled = Some(Stalled {
+            silent_millis: now.saturating_since(self.heard_at),
+            partial_millis: self.partial_since.map(|since| now.saturating_since(since)),
+        });
+    }
+
+    /// The rest of a packet is not read now: that is no silence, but the packet is to be whole in time
+    /// all the same. What has come of it takes room from others.
+    pub fn note_held_up(&mut self, now: Tick) {
+        self.heard_at = now;
+    }
+
+    /// The largest packet that is taken now: a CONNECT has a bound of its own.
+    #[inline]
+    #[must_use]
+    pub fn packet_bytes_max(&self) -> usize {
+        let max = self.options.packet_bytes_max;
+        if matches!(self.stage, Stage::Greeting { .. }) {
+            max.min(self.options.connect_bytes_max)
+        } else {
+            max
+        }
+    }
+
+    /// Whose packets these are.
+    #[inline]
+    #[must_use]
+    pub fn sender(&self) -> parts::Sender {
+        if self.is_open() { parts::Sender::Client } else { parts::Sender::Stranger }
+    }
+
     /// The client took some of what it had let wait: it is there, though we do not read it.
     pub fn note_progress(&mut self, now: Tick) {
         self.excuse(now);
+    }
+
+    /// The socket has taken all: the client is read again. It is excused for as long as it was not,
+    /// and was silent before for as long as it was [MQTT-3.1.2-22].
+    pub fn note_drained(&mut self, now: Tick) {
+        let Some(stalled) = self.stalled.take() else { return };
+        self.heard_at = before(now, stalled.silent_millis);
+        self.partial_since = stalled.partial_millis.map(|millis| before(now, millis));
     }
 
     /// Whether the connection is to be closed once the outbox is written.
@@ -841,6 +893,11 @@ impl Connection {
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
     }
+}
+
+/// So long before `now`.
+fn before(now: Tick, millis: u64) -> Tick {
+    Tick::from_millis(now.as_millis().saturating_sub(millis))
 }
 
 impl Answer {

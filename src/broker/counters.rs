@@ -101,6 +101,8 @@ counters! {
         index_batches,
         /// Looks into the retained messages for new Subscriptions.
         retained_scans,
+        /// Connections closed because SUBACK or UNSUBACK would be larger than the client takes.
+        answers_too_large,
         /// Connections closed because a packet was larger than is taken.
         packets_too_large,
         /// Connections closed because the client sent more QoS 1 and 2 at a time than is taken.
@@ -139,6 +141,8 @@ counters! {
         reads_deferred_by_rate,
         /// Turns in which a publisher was not read because memory was above its high-water mark.
         reads_deferred_by_memory,
+        /// Turns in which a client was not read because there was no room for the rest of its packet.
+        reads_deferred_by_partial_packets,
         /// Turns in which a publisher was not read because the store had no room for more.
         reads_deferred_by_store,
         /// Batches that the store could not take.

@@ -89,6 +89,16 @@ pub enum Event {
         /// Events of this client since the last one.
         suppressed: u32,
     },
+    /// A message of the broker itself, such as a will, did not get everywhere. At most one a second of
+    /// a shard.
+    OwnMessageMissed {
+        /// The Topic Name.
+        topic: String,
+        /// How many full queues it is missing in.
+        queues: u32,
+        /// Such messages since the last event that tells of one.
+        suppressed: u32,
+    },
     /// A client subscribed. This and the next two are there where [`Telling`] asks for them.
     ///
     /// [`Telling`]: crate::broker::telling::Telling

@@ -79,6 +79,13 @@ impl Turn<'_> {
         let_go
     }
 
+    /// Another life has begun: what nobody could see when the former one ended goes as well.
+    pub(crate) fn leave_what_was_held(&mut self) {
+        let mut let_go = LetGo::default();
+        self.leave_stored(ReasonCode::SessionTakenOver, &mut let_go);
+        self.shard.counters.clients_let_go.add(let_go.clients as u64);
+    }
+
     /// Lets the Sessions go that are stored: here they end.
     fn leave_stored(&mut self, reason_code: ReasonCode, let_go: &mut LetGo) {
         if self.broker.durable.is_none() {

@@ -23,6 +23,7 @@ pub mod latest;
 pub mod left_behind;
 pub mod letting_go;
 pub mod options;
+pub mod parts;
 pub mod peers;
 pub mod permissions;
 pub mod places;
@@ -53,6 +54,7 @@ use crate::broker::durable::Durable;
 use crate::broker::latest::{FIRST_OFFER, Replayable};
 use crate::broker::left_behind::LeftBehind;
 use crate::broker::options::BrokerOptions;
+use crate::broker::parts::PartBudget;
 use crate::broker::peers::Peers;
 use crate::broker::registry::Registry;
 use crate::broker::routes::Destination;
@@ -79,6 +81,7 @@ pub struct Broker {
     registry: Registry,
     timers: Timers,
     queue_budget: Arc<QueueBudget>,
+    part_budget: Arc<PartBudget>,
     will_budget: Arc<WillBudget>,
     /// For wills of other brokers' clients.
     others_will_budget: Arc<WillBudget>,
@@ -134,6 +137,7 @@ impl Broker {
             latest_offers: AtomicU64::new(FIRST_OFFER),
             registry: Registry::new(options.sessions_max, seeds.hash),
             queue_budget: Arc::new(QueueBudget::new(options.queued_bytes_max)),
+            part_budget: Arc::new(PartBudget::new(options.partial_packets_bytes_max)),
             will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
             others_will_budget: Arc::new(WillBudget::new(options.wills_bytes_max)),
             timers: Timers::default(),
@@ -267,6 +271,13 @@ impl Broker {
     pub fn retained_counts(&self) -> (usize, usize) {
         let retained = self.retained.read();
         (retained.len(), retained.bytes())
+    }
+
+    /// The room for packets that are not whole yet.
+    #[inline]
+    #[must_use]
+    pub fn part_budget(&self) -> &Arc<PartBudget> {
+        &self.part_budget
     }
 
     /// Bytes of the wills that are kept.

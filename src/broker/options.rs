@@ -46,6 +46,8 @@ pub struct BrokerOptions {
     pub will_bytes_max: usize,
     /// Bytes of the wills of all Sessions. More: CONNACK 0x97.
     pub wills_bytes_max: u64,
+    /// Bytes of packets that are not whole yet, of all connections. More: they are read later.
+    pub partial_packets_bytes_max: u64,
     /// Bytes of all queues together.
     pub queued_bytes_max: u64,
     /// Queues of Sessions that outlive their connection.
@@ -90,6 +92,7 @@ impl Default for BrokerOptions {
             latest: LatestOptions::default(),
             will_bytes_max: 256 * 1_024,
             wills_bytes_max: 256 * MIB as u64,
+            partial_packets_bytes_max: 1_024 * MIB as u64,
             queued_bytes_max: 4 * 1_024 * MIB as u64,
             persistent_queue: queue(Overflow::Reject),
             clean_queue: queue(Overflow::DropOldest),
@@ -110,6 +113,8 @@ pub struct ConnectionOptions {
     pub allow_anonymous: bool,
     /// Largest packet taken, fixed header included. Larger: 0x95 and close.
     pub packet_bytes_max: usize,
+    /// Largest CONNECT taken, if that is less.
+    pub connect_bytes_max: usize,
     /// QoS 1 and 2 messages taken at a time from one client: our Receive Maximum.
     pub receive_maximum: u16,
     /// QoS 1 and 2 messages sent at a time to one client, whatever it would take.
@@ -138,6 +143,7 @@ impl Default for ConnectionOptions {
         Self {
             allow_anonymous: true,
             packet_bytes_max: MIB,
+            connect_bytes_max: MIB / 2,
             receive_maximum: 1_024,
             in_flight_max: 1_024,
             topic_alias_maximum: 32,

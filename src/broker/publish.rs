@@ -8,6 +8,7 @@ mod reserving;
 use std::sync::Arc;
 
 use crate::broker::acknowledge::{Level, level_of};
+use crate::broker::event::Event;
 use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{PeerShares, is_own_business, share_with_subscribers};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
@@ -238,7 +239,10 @@ impl Turn<'_> {
         if let Some((target, qos)) = target
             && !self.offer(target, message, qos, &mut None)
         {
-            return PublishOutcome::Refused(Refusal::QueueFull);
+            if !leaves_out(message) {
+                return PublishOutcome::Refused(Refusal::QueueFull);
+            }
+            self.leave_out();
         }
         let mut ticket = None;
         self.follow_moves(message, fanout, generation, &mut ticket);
@@ -283,6 +287,13 @@ impl Turn<'_> {
         };
         let keeping = match kept {
             Ok(keeping) => keeping,
+            Err(Refusal::RetainedFull) if message.retain && leaves_out(message) => {
+                // Those who are there are to have it all the same.
+                release(&reservations, message);
+                self.count_refusal(Refusal::RetainedFull);
+                let passing = Arc::new(Message { retain: false, ..Message::clone(message) });
+                return self.publish_to_all(&passing, fanout, generation, level);
+            }
             Err(refusal) => {
                 release(&reservations, message);
                 return PublishOutcome::Refused(refusal);
@@ -359,6 +370,7 @@ impl Turn<'_> {
         }
         let matched_groups = groups.len() > moved.len();
         let matched = self.commit_all(&message, targets, &reservations);
+        self.tell_of_left_out(&message.topic);
         self.publish_dead_letters();
         if matched || matched_groups {
             return PublishOutcome::Accepted;
@@ -376,9 +388,15 @@ impl Turn<'_> {
         let Some((target, qos)) = target.and_then(|target| wanted(target, &message)) else {
             return PublishOutcome::NoMatchingSubscribers;
         };
+        let (topic, leaves_out) = (message.topic.clone(), leaves_out(&message));
         let is_taken = self.offer_delivery(target, delivery(target, message, qos), &mut None);
         self.publish_dead_letters();
         if is_taken {
+            return PublishOutcome::Accepted;
+        }
+        if leaves_out {
+            self.leave_out();
+            self.tell_of_left_out(&topic);
             return PublishOutcome::Accepted;
         }
         self.count_refusal(Refusal::QueueFull);
@@ -413,8 +431,13 @@ impl Turn<'_> {
             let Ok(topic) = TopicName::parse(topic.into()) else { continue };
             let generation = self.broker.generation.load(std::sync::atomic::Ordering::Acquire);
             let id = self.draw_message_id(delivery.message.qos);
-            let message =
-                Arc::new(Message { topic, retain: false, id, ..Message::clone(&delivery.message) });
+            let message = Arc::new(Message {
+                topic,
+                retain: false,
+                id,
+                publisher: Publisher::BROKER,
+                ..Message::clone(&delivery.message)
+            });
             let Some(fanout) = self.fanout(&message.topic) else { continue };
             self.shard.counters.dead_letters.increment();
             if let PublishOutcome::Refused(refusal) =
@@ -423,6 +446,7 @@ impl Turn<'_> {
                 self.count_refusal(refusal);
                 self.shard.counters.deliveries_dropped.increment();
             }
+            self.tell_of_left_out(&message.topic);
         }
         self.shard.dead_letters.clear();
         if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| has_kept) {
@@ -430,11 +454,32 @@ impl Turn<'_> {
         }
     }
 
-    /// Publishes a message of the broker itself; nobody can be told of a refusal.
+    /// Publishes a message of the broker itself: nobody can be told of a refusal, so that it goes to
+    /// everybody who has room.
     pub fn publish_own(&mut self, message: Message) {
         debug_assert_eq!(message.publisher, Publisher::BROKER, "a client's message");
+        let topic = message.topic.clone();
         if let PublishOutcome::Refused(_) = self.publish(message) {
             self.shard.counters.deliveries_dropped.increment();
+        }
+        self.tell_of_left_out(&topic);
+    }
+
+    /// A message of the broker itself is missing in a queue that is full.
+    fn leave_out(&mut self) {
+        self.shard.counters.deliveries_dropped.increment();
+        self.shard.left_out = self.shard.left_out.saturating_add(1);
+    }
+
+    /// Says where a message was left out, if it was.
+    fn tell_of_left_out(&mut self, topic: &TopicName) {
+        let queues = std::mem::take(&mut self.shard.left_out);
+        if queues == 0 {
+            return;
+        }
+        if let Some(suppressed) = self.shard.complaints.note(self.now) {
+            let topic = topic.as_str().to_owned();
+            self.shard.events.push(Event::OwnMessageMissed { topic, queues, suppressed });
         }
     }
 }
@@ -450,6 +495,13 @@ fn outcome_of(ticket: Arc<PublishTicket>) -> PublishOutcome {
             PublishOutcome::Pending(ticket)
         }
     }
+}
+
+/// Whether queues that are full miss a message, instead of refusing it for all: a message of the
+/// broker itself has nobody who could try again.
+#[inline]
+fn leaves_out(message: &Message) -> bool {
+    message.publisher == Publisher::BROKER
 }
 
 /// Whether a message is only to be sent to other brokers, as it is.

@@ -13,7 +13,7 @@ use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::message::Delivery;
-use crate::routing::{GroupId, SharedGroup};
+use crate::routing::{GroupId, SharedGroup, Subscriber, SubscriberKey};
 use crate::session::mailbox::{Mailbox, Relief, Room};
 
 impl Turn<'_> {
@@ -31,7 +31,10 @@ impl Turn<'_> {
     #[cold]
     fn relieve_members(&mut self, own: &Arc<Mailbox>, filter: &TopicFilter) -> bool {
         let Some(group) = self.group(filter) else { return false };
-        let own_place = group.members().iter().find(|member| is_at(&member.subscriber, own));
+        // Members stand in the order of their keys.
+        let key = SubscriberKey(own.key().0);
+        let at = group.members().binary_search_by_key(&key, |member| member.subscriber.key());
+        let own_place = at.ok().and_then(|at| group.members().get(at));
         let Some(place) = own_place.filter(|place| place.qos > QoS::AtMostOnce) else {
             return false;
         };
@@ -117,10 +120,6 @@ fn members_in_turn(group: &SharedGroup<Destination>) -> impl Iterator<Item = &Ar
         Destination::Mailbox(mailbox) if member.qos > QoS::AtMostOnce => Some(mailbox),
         Destination::Mailbox(_) | Destination::Peer(_) => None,
     })
-}
-
-fn is_at(destination: &Destination, mailbox: &Arc<Mailbox>) -> bool {
-    matches!(destination, Destination::Mailbox(other) if Arc::ptr_eq(other, mailbox))
 }
 
 /// Deliveries that change hands under one lock.

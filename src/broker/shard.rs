@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::broker::Broker;
+use crate::broker::complaints::Complaints;
 use crate::broker::counters::ShardCounters;
 use crate::broker::durable::keeper::Keeper;
 use crate::broker::event::Event;
@@ -25,6 +26,10 @@ pub struct Shard {
     pub(crate) inbox: VecDeque<Delivery>,
     /// What gave way in a queue whose policy is to publish it elsewhere; empty between publishes.
     pub(crate) dead_letters: Vec<Delivery>,
+    /// Queues that miss the message of the broker that is being published; none between publishes.
+    pub(crate) left_out: u32,
+    /// What is said of such messages.
+    pub(crate) complaints: Complaints,
     /// What happened since somebody last asked.
     pub(crate) events: Vec<Event>,
     /// Publishes that were not told because others are.
@@ -54,6 +59,8 @@ impl Shard {
             wakes: Vec::new(),
             inbox: VecDeque::new(),
             dead_letters: Vec::new(),
+            left_out: 0,
+            complaints: Complaints::default(),
             events: Vec::new(),
             passed: Passed::default(),
             message_ids: MessageIds::default(),

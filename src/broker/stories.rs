@@ -24,8 +24,10 @@ use crate::ports::clock::Tick;
 use crate::session::mailbox::MailboxOptions;
 use crate::session::outbox::Outbox;
 
+mod answers;
 mod foreign;
 mod latest;
+mod own;
 mod relief;
 mod store;
 

@@ -74,6 +74,7 @@ impl Turn<'_> {
         if subscribe.filters.iter().any(is_local_excluding_share) {
             return Err(EndCause::new(ReasonCode::ProtocolError, NO_LOCAL_SHARED));
         }
+        self.require_answerable(client, subscribe.packet_id, subscribe.filters.len())?;
         let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
         let mut refusal = None;
@@ -335,12 +336,19 @@ impl Turn<'_> {
     }
 
     /// UNSUBSCRIBE: removes Subscriptions and answers each [MQTT-3.10.4-4].
-    pub(crate) fn unsubscribe(&mut self, client: &mut Client, unsubscribe: &Unsubscribe) {
+    pub(crate) fn unsubscribe(
+        &mut self,
+        client: &mut Client,
+        unsubscribe: &Unsubscribe,
+    ) -> Result<(), EndCause> {
+        self.require_answerable(client, unsubscribe.packet_id, unsubscribe.filters.len())?;
         let mut removed: SmallVec<[(TopicFilter, QoS); 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
+        let mut refusal = None;
         for asked in &unsubscribe.filters {
             let Ok(filter) = TopicFilter::parse(asked) else {
                 reason_codes.push(ReasonCode::TopicFilterInvalid);
+                refusal = Some(FILTER_INVALID);
                 continue;
             };
             let former = client.session.subscription(&filter).map(|former| former.options.qos);
@@ -364,18 +372,45 @@ impl Turn<'_> {
             peers.interest().remove(gone, &mut wakes);
             self.shard.wake_each(wakes);
         }
-        let unsuback = Unsuback {
+        let agreement = client.session.agreement();
+        let mut unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
             reason_codes,
-            reason_string: None,
+            reason_string: refusal
+                .filter(|_| agreement.wants_problem_information)
+                .map(ReasonString::from),
             user_properties: Vec::new(),
         };
+        unsuback.shorten(agreement.version, agreement.packet_bytes_max);
         let filters = removed.iter().map(|(filter, _)| filter);
         if self.forget_subscriptions(client, filters, &unsuback) {
-            return;
+            return Ok(());
         }
         unsuback.encode(client.session.version(), self.outbox.buffer());
         self.shard.counters.packets_sent.increment();
+        Ok(())
+    }
+
+    /// SUBACK and UNSUBACK have a Reason Code for each filter, and cannot be cut: where the client does
+    /// not take as large a packet it is let go, before anything has been done [MQTT-3.1.2-24].
+    fn require_answerable(
+        &self,
+        client: &Client,
+        packet_id: PacketId,
+        filters: usize,
+    ) -> Result<(), EndCause> {
+        let agreement = client.session.agreement();
+        let answer = Suback {
+            packet_id,
+            reason_codes: vec![ReasonCode::Success; filters],
+            reason_string: None,
+            user_properties: Vec::new(),
+        };
+        if answer.encoded_len(agreement.version) <= agreement.packet_bytes_max {
+            return Ok(());
+        }
+        self.shard.counters.answers_too_large.increment();
+        Err(EndCause::new(ReasonCode::PacketTooLarge, ANSWER_TOO_LARGE))
     }
 }
 
@@ -431,6 +466,8 @@ fn granted_code(qos: QoS) -> ReasonCode {
 
 /// Subscriptions changed under one lock of the index.
 pub(crate) const INDEX_BATCH_MAX: usize = 256;
+const ANSWER_TOO_LARGE: &str =
+    "the answer for so many topic filters is larger than the client's maximum packet size";
 const FILTER_INVALID: &str = "the topic filter is not valid";
 const TOO_MANY_LEVELS: &str = "the topic filter has too many levels";
 const TOO_MANY: &str = "this client has as many subscriptions as it may";

@@ -13,6 +13,7 @@ use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::slot_record::SlotRecord;
 use crate::cluster::version::Version;
 use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, Will};
+use crate::ports::auth::SessionUser;
 
 /// One of the two streams from one broker to another.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -138,7 +139,7 @@ pub struct PublishFrame {
     pub message_id: u64,
 }
 
-/// Which Sessions a message for ordinary Subscriptions goes to. (Any but the first from version 3 of
+/// Which Sessions a message for ordinary Subscriptions goes to. (Any but the first from version 5 of
 /// the wire on.)
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Whom {
@@ -225,6 +226,13 @@ pub enum ControlFrame {
     },
     /// Give this Client Identifier up to another broker.
     Revoke(Revoke),
+    /// The Session that you want for your client is another user's, and stays here.
+    Foreign {
+        /// As in the claim.
+        claim: u64,
+        /// Whose it is.
+        holder: SessionUser,
+    },
     /// Here is the Session you were granted.
     Handover(Handover),
     /// This Client Identifier is not mine any more.
@@ -274,9 +282,9 @@ pub enum ControlFrame {
     /// I go by this slot map.
     Slots(SlotRecord),
     /// I have taken all stored Sessions of a broker that is dead, as far as I coordinate their slots;
-    /// also when there were none. (From version 3 of the wire on.)
+    /// also when there were none. (From version 5 of the wire on.)
     Adopted(Adopted),
-    /// From now on I hold what is for stored Sessions of a broker that is dead. (From version 3 of the
+    /// From now on I hold what is for stored Sessions of a broker that is dead. (From version 5 of the
     /// wire on.)
     Mourned {
         /// Which.
@@ -438,6 +446,28 @@ pub struct Token {
     pub counter: u64,
 }
 
+impl ControlFrame {
+    /// The frame as a broker of this version of the wire reads it; nothing where it has no word for it.
+    #[must_use]
+    pub fn told_in(mut self, wire: u16) -> Option<Self> {
+        if wire < STORED_WIRE_MIN && matches!(self, Self::Adopted(_) | Self::Mourned { .. }) {
+            return None;
+        }
+        if wire >= USER_WIRE_MIN {
+            return Some(self);
+        }
+        if let Self::Claim(Claim { user, .. }) | Self::Revoke(Revoke { user, .. }) = &mut self {
+            *user = SessionUser::Unknown;
+        }
+        (!matches!(self, Self::Foreign { .. })).then_some(self)
+    }
+}
+
+/// The version of the wire that says of which user a Session is.
+pub const USER_WIRE_MIN: u16 = 4;
+/// The version of the wire from which on brokers say whose stored Sessions they have taken.
+pub const STORED_WIRE_MIN: u16 = 5;
+
 /// A wish for a Client Identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
@@ -447,6 +477,8 @@ pub struct Claim {
     pub client_id: String,
     /// Whether the claimant wants the Session that there is: not with Clean Start.
     pub wants_session: bool,
+    /// Who wants it; not known of a broker of an earlier version.
+    pub user: SessionUser,
 }
 
 /// A wish that is granted.
@@ -475,6 +507,8 @@ pub struct Revoke {
     pub claim: u64,
     /// Whether the successor wants the Session.
     pub wants_session: bool,
+    /// Who wants it; not known of a broker of an earlier version.
+    pub user: SessionUser,
 }
 
 /// A Session on its way to another broker.

@@ -47,9 +47,8 @@ impl Source<'_> {
             } else if draft.config.sections().iter().any(|group| group.table() == Some(name)) {
                 self.read_group(name, value, draft)?;
             } else {
-                let setting = self.setting(key, value)?;
                 self.require_known(key, None, draft)?;
-                draft.apply(setting)?;
+                draft.apply(self.setting(key, value)?)?;
             }
         }
         Ok(())
@@ -116,7 +115,9 @@ impl Source<'_> {
             };
         }
         let known = groups.iter().flat_map(|group| group.options()).map(|row| row.key);
-        Err(self.unknown(key, suggestion(name, known.chain([LISTENER]))))
+        let tables = groups.iter().filter_map(|group| group.table()).chain([LISTENER]);
+        let tables = tables.filter(|_| table.is_none());
+        Err(self.unknown(key, suggestion(name, known.chain(tables))))
     }
 
     fn setting(
@@ -130,7 +131,9 @@ impl Source<'_> {
             None => scalar(value.get_ref()).map(|text| vec![text]),
         };
         let Some(texts) = texts else {
-            let message = format!("a {} is not expected here", value.get_ref().type_str());
+            let kind = value.get_ref().type_str();
+            let article = if kind == "array" { "an" } else { "a" };
+            let message = format!("{article} {kind} is not expected here");
             return Err(self.bad(value, &key, message));
         };
         Ok(Setting { key, texts, origin: self.origin(value.span().start) })

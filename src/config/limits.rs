@@ -46,6 +46,11 @@ options! {
         /// The largest packet accepted; told in CONNACK. A larger one is answered with 0x95 (packet
         /// too large) and the connection closed.
         packet_bytes_max: ByteSize as "SIZE" = ByteSize::mib(1),
+        /// Bytes of packets of all connections that have come in part, but for 8 KiB of each connection;
+        /// clients that have not been let in have half of it. An eighth of the memory the broker may
+        /// use when off. Beyond it the rest of a packet is not read until there is room, one client at
+        /// a time, and `packet_timeout_secs` or `handshake_timeout_secs` ends the connection.
+        partial_packets_bytes_max: Option<ByteSize> as "SIZE" = None,
         /// Levels of a topic name or filter. More are refused with 0x90 or 0x8F (invalid).
         topic_levels_max: NonZeroUsize as "N" = count(128),
         /// QoS 1 and 2 messages in flight to a client, and from one; told as Receive Maximum. A
@@ -111,9 +116,11 @@ options! {
         /// 0x97.
         wills_bytes_max: ByteSize as "SIZE" = ByteSize::mib(256),
         /// Bytes of the will message of one client. A CONNECT with a larger one is refused with 0x97.
+        /// A whole CONNECT has room for 256 KiB beside it; a larger one is refused with 0x95.
         will_bytes_max: ByteSize as "SIZE" = ByteSize::kib(256),
         /// The share of the memory of the machine or cgroup, in percent, above which the broker
-        /// stops reading from publishers, and holds SUBSCRIBE back, until it has sunk again. A
+        /// stops reading from publishers, and holds SUBSCRIBE back, until it has sunk again; the rest
+        /// of a packet of which 8 KiB are here waits as well, for `packet_timeout_secs`. A
         /// SUBSCRIBE of up to 4 KiB of a client with fewer than 128 subscriptions is not held back.
         memory_high_water_percent: Percent as "PERCENT" = Percent(70),
     }

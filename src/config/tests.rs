@@ -184,6 +184,14 @@ fn an_unknown_key_is_refused_with_line_and_suggestion() {
         "FILE, line 2: unknown key `knid`: did you mean `kind`?"
     );
     assert_eq!(refused_file("xylophone = 1"), "FILE, line 1: unknown key `xylophone`");
+    assert_eq!(
+        refused_file("[limit]\nqueue_bytes_max = 1"),
+        "FILE, line 1: unknown key `limit`: did you mean `limits`?"
+    );
+    assert_eq!(
+        refused_file("[[listeners]]\nport = 1"),
+        "FILE, line 1: unknown key `listeners`: did you mean `listener`?"
+    );
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl BrokerSource {
             ("latest_values", "Latest values that are kept.", wide(latest)),
             ("latest_values_bytes", "Bytes of the latest values.", wide(latest_bytes)),
             ("queued_bytes", "Bytes that queues hold or have leased.", broker.queued_bytes()),
+            (
+                "partial_packets_bytes",
+                "Bytes of packets that are not whole yet, beyond 8 KiB of each connection.",
+                broker.part_budget().used(),
+            ),
             ("wills_bytes", "Bytes of the Will Messages that are kept.", broker.will_bytes()),
             (
                 "timers",
@@ -95,6 +100,11 @@ impl BrokerSource {
             ),
             ("limit_latest_values", "Latest values there may be.", wide(options.latest.values_max)),
             ("limit_latest_values_bytes", "Bytes they may have.", wide(options.latest.bytes_max)),
+            (
+                "limit_partial_packets_bytes",
+                "Bytes packets that are not whole yet may have.",
+                options.partial_packets_bytes_max,
+            ),
             ("limit_wills_bytes", "Bytes wills may have.", options.wills_bytes_max),
             ("limit_queued_bytes", "Bytes all queues together may have.", options.queued_bytes_max),
             (

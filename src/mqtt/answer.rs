@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{Connack, Disconnect, ProtocolVersion, Suback};
+use super::{Connack, Disconnect, ProtocolVersion, Suback, Unsuback};
 
 /// A packet with a Reason String, which gives way where the receiver takes no packet as large as
 /// that [MQTT-3.4.2-2].
@@ -53,6 +53,20 @@ impl Answer for Connack {
 }
 
 impl Answer for Suback {
+    fn encoded_len(&self, version: ProtocolVersion) -> usize {
+        Self::encoded_len(self, version)
+    }
+
+    fn clear_reason_string(&mut self) {
+        self.reason_string = None;
+    }
+
+    fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
+        Self::encode(self, version, out);
+    }
+}
+
+impl Answer for Unsuback {
     fn encoded_len(&self, version: ProtocolVersion) -> usize {
         Self::encoded_len(self, version)
     }

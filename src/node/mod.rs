@@ -77,6 +77,15 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The system lets it have no connection.
+    #[error(
+        "{allowed} files may be open, which the broker needs for itself: allow more, with \
+         `ulimit -n` or what LimitNOFILE= is where it is started"
+    )]
+    TooFewFiles {
+        /// How many may be open.
+        allowed: u64,
+    },
     /// A thread, a timer or a signal cannot be had.
     #[error("the system refuses what a broker needs")]
     System(#[source] io::Error),
@@ -158,6 +167,7 @@ impl Node {
         let data_dir = DataDir::lock(&config.broker.data_dir)?;
         let guard_files = GuardFiles::open(&config)?;
         let open_files = raise_open_files().map_err(StartError::System)?;
+        options::require_files_for_connections(open_files)?;
         let clock = Clock::start();
         let seed = draw_seed();
         let seeds = Seeds { hash: draw_seed(), instance: draw_seed() };

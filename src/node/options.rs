@@ -17,6 +17,7 @@ use crate::config::{
 use crate::net::{
     ConnectRate, Endpoint, ListenerLimits, ListenerOptions, TlsOptions, WebSocketOptions,
 };
+use crate::node::StartError;
 use crate::runtime::limits::{OpenFiles, memory_limit_bytes};
 use crate::runtime::logging;
 use crate::session::mailbox::{MailboxOptions, Overflow};
@@ -71,6 +72,9 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
             values_max: config.last_value.last_value_topics_max.get(),
             bytes_max: config.last_value.last_value_bytes_max.0,
         },
+        partial_packets_bytes_max: limits
+            .partial_packets_bytes_max
+            .map_or_else(eighth_of_memory, |size| size.0 as u64),
         wills_bytes_max: limits.wills_bytes_max.0 as u64,
         will_bytes_max: limits.will_bytes_max.0,
         queued_bytes_max,
@@ -157,6 +161,7 @@ fn connection(config: &Config, listener: &Listener) -> ConnectionOptions {
     ConnectionOptions {
         allow_anonymous: listener.allow_anonymous,
         packet_bytes_max: own.packet_bytes_max.0.min(relayed_bytes_max(config)),
+        connect_bytes_max: limits.will_bytes_max.0.saturating_add(CONNECT_BYTES_BESIDE_WILL),
         receive_maximum: own.in_flight_max.get(),
         in_flight_max: own.in_flight_max.get().into(),
         topic_alias_maximum: own.topic_alias_max,
@@ -194,6 +199,14 @@ fn relayed_bytes_max(config: &Config) -> usize {
     if is_relayed { cluster.relay_message_max.0 } else { usize::MAX }
 }
 
+/// A broker that can take nobody in does not start.
+pub(super) fn require_files_for_connections(open_files: OpenFiles) -> Result<(), StartError> {
+    match open_files.after {
+        Some(allowed) if allowed <= OWN_FILES => Err(StartError::TooFewFiles { allowed }),
+        _ => Ok(()),
+    }
+}
+
 /// As many connections as the configuration says, or as file descriptors allow.
 pub(super) fn connections_max(config: &Config, open_files: OpenFiles) -> usize {
     let files = open_files.after.unwrap_or(u64::MAX).saturating_sub(OWN_FILES);
@@ -207,6 +220,10 @@ fn subscriptions_that_fit() -> usize {
     usize::try_from(bytes / SUBSCRIPTION_BYTES).unwrap_or(usize::MAX)
 }
 
+fn eighth_of_memory() -> u64 {
+    memory_limit_bytes().map_or(PARTIAL_BYTES_DEFAULT, |bytes| bytes / 8)
+}
+
 fn half_of_memory() -> u64 {
     memory_limit_bytes().map_or(QUEUED_BYTES_DEFAULT, |bytes| bytes / 2)
 }
@@ -215,7 +232,11 @@ fn half_of_memory() -> u64 {
 const OWN_FILES: u64 = 64;
 /// What a Subscription costs, with a Topic Filter of usual length; 290 were measured.
 const SUBSCRIPTION_BYTES: u64 = 300;
+/// Client Identifier, user name and password at their longest, and as much for properties.
+const CONNECT_BYTES_BESIDE_WILL: usize = 4 * 64 * 1_024;
 /// Where the machine does not tell how much memory it has.
+const PARTIAL_BYTES_DEFAULT: u64 = 1 << 28;
+/// The same for Subscriptions.
 const SUBSCRIPTIONS_BYTES_DEFAULT: u64 = 1 << 30;
 /// The same for queues.
 const QUEUED_BYTES_DEFAULT: u64 = 1 << 30;

@@ -48,9 +48,10 @@ pub struct Identity {
 
 /// Whose a Session is. Nobody else comes to it by its Client Identifier, which is no secret: what
 /// waits in it is what this user may read.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum SessionUser {
     /// Nobody knows: it is of whoever comes next.
+    #[default]
     Unknown,
     /// The one of this User Name; `None` for those who have proven nothing.
     Known(Option<Arc<str>>),

@@ -60,6 +60,8 @@ pub(super) struct Endpoint {
     lingers_until: Option<Tick>,
     /// When a whole packet last came, or the client was not heard for want of reading.
     pub(super) heard_at: u64,
+    /// How long it had been silent when the socket took no more.
+    stalled_after: u64,
     /// The connection has ended and everything was written.
     pub(super) is_over: bool,
 }
@@ -91,6 +93,7 @@ impl Endpoint {
             deferred_until: None,
             lingers_until: None,
             heard_at: now.as_millis(),
+            stalled_after: 0,
             is_over: false,
         };
         endpoint.wake();
@@ -250,12 +253,24 @@ impl Endpoint {
             self.backlog.advance(taken);
             left -= taken;
         }
+        if had_backlog && self.backlog.is_empty() {
+            self.wake();
+        }
+        if self.connection.is_closed() {
+            // When it was last heard is what it was let go for.
+            return written.freeze();
+        }
         if had_backlog && !written.is_empty() {
             self.connection.note_progress(turn.now);
             self.heard_at = turn.now.as_millis();
         }
         if had_backlog && self.backlog.is_empty() {
-            self.wake();
+            self.connection.note_drained(turn.now);
+            self.heard_at = turn.now.as_millis().saturating_sub(self.stalled_after);
+        }
+        if !had_backlog && !self.backlog.is_empty() {
+            self.connection.note_stalled(turn.now);
+            self.stalled_after = turn.now.as_millis().saturating_sub(self.heard_at);
         }
         written.freeze()
     }

@@ -120,6 +120,7 @@ impl Sessions {
             | Event::Silent { .. }
             | Event::Denied { .. }
             | Event::SubackLate { .. }
+            | Event::OwnMessageMissed { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }
             | Event::Published { .. }

@@ -330,6 +330,7 @@ impl World {
             | Event::Denied { .. }
             | Event::PublishRefused { .. }
             | Event::SubackLate { .. }
+            | Event::OwnMessageMissed { .. }
             | Event::Subscribed { .. }
             | Event::Unsubscribed { .. }
             | Event::Published { .. }

@@ -103,5 +103,6 @@ mod tests {
     }
 
     /// The beginnings of their SHA-256.
-    const RELEASED: [u64; 2] = [0x3c0e_fade_dc9c_26a4, 0xbd78_45bd_dc0f_1a73];
+    const RELEASED: [u64; 3] =
+        [0x3c0e_fade_dc9c_26a4, 0xbd78_45bd_dc0f_1a73, 0x5ee7_0b58_26c1_0b82];
 }

@@ -290,6 +290,7 @@ fn every_bound_has_a_counter() {
         ("mqttzoo_queue_reserves_total", ""),
         ("mqttzoo_reads_deferred_by_rate_total", ""),
         ("mqttzoo_reads_deferred_by_memory_total", ""),
+        ("mqttzoo_reads_deferred_by_partial_packets_total", ""),
         ("mqttzoo_log_lines_dropped_total", ""),
     ] {
         let value = metrics.value(name, label);

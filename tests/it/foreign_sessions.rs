@@ -145,14 +145,14 @@ fn a_killed_broker_knows_whose_its_sessions_are() {
     let port = free_port().to_string();
     let mut broker = guarded(&["--port", &port, "--allow-anonymous"]);
     let s = broker.stage(Version::V5);
-    let users = [(Some("alice"), "hers"), (None, "nobodys")];
-    for (user, name) in users {
+    let users = [(Some("alice"), "hers", "secret/#"), (None, "nobodys", "open/#")];
+    for (user, name, filter) in users {
         let mut device = s.enter(&of(user, s.connect(name).kept())).unwrap();
-        device.subscribe("open/#", 1).unwrap();
+        device.subscribe(filter, 1).unwrap();
         device.leave().unwrap();
     }
     let mut other = s.enter(&alice(s.connect("other"))).unwrap();
-    other.publish("open/x", "stored", 1).unwrap();
+    other.publish("secret/x", "stored", 1).unwrap();
     for is_killed in [true, false] {
         if is_killed {
             broker.kill();
@@ -160,12 +160,12 @@ fn a_killed_broker_knows_whose_its_sessions_are() {
             broker.terminate();
         }
         broker.start_again();
-        for (user, name) in users {
+        for (user, name, _) in users {
             refused(&s, &bob(s.connect(name).kept()));
             let mut device = s.enter(&of(user, s.connect(name).kept())).unwrap();
             assert!(device.connack.session_present);
-            if is_killed {
-                device.receive("open/x", "stored", 1).unwrap();
+            if is_killed && user.is_some() {
+                device.receive("secret/x", "stored", 1).unwrap();
             }
             device.leave().unwrap();
         }

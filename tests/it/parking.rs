@@ -2,7 +2,7 @@
 //! not.
 
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -190,6 +190,33 @@ fn the_keep_alive_of_a_parked_client_runs_out() {
     alive.ping().unwrap();
 }
 
+/// Story: a socket that has just come back from the parking place says that it takes nothing until the
+/// event loop has looked at it. What was to be sent became a backlog, and when it was written the
+/// client was excused as one that was not read: with a message now and then a client that was long
+/// gone was never let go, and its will never published [MQTT-3.1.2-22].
+#[test]
+fn messages_for_a_parked_client_are_no_sign_of_life_of_it() {
+    for version in [Version::V4, Version::V5] {
+        let broker = broker(&[]);
+        let s = broker.stage(version);
+        let mut silent = s.enter(&s.connect("silent").keep_alive(2)).unwrap();
+        silent.subscribe("t", 0).unwrap();
+        let mut publisher = s.client("publisher").unwrap();
+        let start = Instant::now();
+        loop {
+            let metrics = broker.metrics();
+            if metrics.value("keep_alive_timeouts_total") == 1 {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "it is kept for ever");
+            if metrics.value("connections_parked") == 2 {
+                publisher.publish("t", "x", 1).unwrap();
+            }
+        }
+        assert!(start.elapsed() >= Duration::from_secs(2), "it was given its time");
+    }
+}
+
 /// Their tasks have ended long ago, and shutdown waits for the end of tasks.
 #[test]
 fn parked_clients_are_told_that_the_broker_ends() {
@@ -236,3 +263,6 @@ fn a_window_that_is_full_goes_on_when_the_client_acknowledges() {
     }
     slow.quiet().unwrap();
 }
+
+/// For what comes after three seconds.
+const PATIENCE: Duration = Duration::from_secs(20);

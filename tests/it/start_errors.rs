@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use crate::conformance::Version;
-use crate::harness::{Authority, Broker, fresh_dir};
+use crate::harness::{Authority, Broker, free_port, fresh_dir};
 
 /// A place for a broker that does not start.
 struct Place {
@@ -73,6 +73,24 @@ fn a_port_that_is_taken() {
     place.check(&ws, &["listener ws", &address, "is taken by", "choose another port"]);
     let admin = ["--port", "0", "--admin-port", &port];
     place.check(&admin, &["--admin-port", "is taken", &ours, "choose another port"]);
+}
+
+/// It named its own process, as one to be stopped.
+#[test]
+fn a_port_that_is_asked_for_twice() {
+    let port = free_port().to_string();
+    let twice = ["--port", &port, "--admin-port", &port];
+    Place::new().check(&twice, &[&port, "is taken by another listener of this broker"]);
+}
+
+/// It started, and refused every connection.
+#[test]
+fn too_few_files_for_a_single_connection() {
+    let place = Place::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 60; exec \"$0\" --port 0", env!("CARGO_BIN_EXE_mqtt_broker")]);
+    command.env("MQTTZOO_DATA_DIR", place.directory.join("data")).stdin(Stdio::null());
+    check_refusal(&command.output().unwrap(), &["60 files", "ulimit -n"]);
 }
 
 #[test]

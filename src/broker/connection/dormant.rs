@@ -101,6 +101,7 @@ impl Dormant {
             options,
             heard_at: self.heard_at,
             partial_since: None,
+            stalled: None,
             throttle,
             burdens_store: self.burdens_store,
             is_subscribe_held: false,

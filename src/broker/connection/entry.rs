@@ -13,9 +13,10 @@ use crate::broker::peers::ticket::RemoteOutcome;
 use crate::broker::registry::{ClaimProgress, Claimed};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
-use crate::mqtt::{Connect, ReasonCode};
+use crate::mqtt::{Connect, ProtocolVersion, ReasonCode};
 use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::clock::Tick;
+use crate::ports::store::SessionRecord;
 
 /// A client that waits for its Session.
 pub(super) struct Newcomer {
@@ -31,6 +32,18 @@ pub(super) struct Newcomer {
 impl Newcomer {
     fn user(&self) -> SessionUser {
         SessionUser::from(&self.identity)
+    }
+
+    /// Whether it wants nothing of a former Session, and keeps none.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        let Connect { clean_start, protocol_version, properties, .. } = &*self.connect;
+        let expiry_secs = properties.session_expiry_interval_secs.unwrap_or(0);
+        *clean_start && (*protocol_version != ProtocolVersion::V5 || expiry_secs == 0)
+    }
+
+    /// Whether a former Session ends because it is here [MQTT-3.1.2-4].
+    pub(super) fn ends(&self, former: &SessionRecord) -> bool {
+        self.connect.clean_start && former.user.admits(&self.user())
     }
 
     /// It waits no more for other brokers.
@@ -71,8 +84,9 @@ impl Connection {
     /// The broker must have the Client Identifier, before a connection of it may.
     fn enter(&mut self, turn: &mut Turn<'_>, newcomer: Box<Newcomer>, waker: &Waker) {
         let Some(peers) = turn.broker.peers() else { return self.claim(turn, newcomer, waker) };
-        let wants_session = !newcomer.connect.clean_start;
-        match turn.ask_for(peers, &newcomer.identity.client_id, wants_session, waker) {
+        let user = newcomer.user();
+        let wish = (!newcomer.connect.clean_start, &user);
+        match turn.ask_for(peers, &newcomer.identity.client_id, wish, waker) {
             Asked::Held => self.claim(turn, newcomer, waker),
             Asked::Waiting(admission) => {
                 self.stage = Stage::Entering { newcomer, admission };
@@ -83,6 +97,7 @@ impl Connection {
             }
             Asked::NoRoom => self.refuse(turn, &newcomer.connect, &ConnectError::TooManySessions),
             Asked::Full => self.refuse(turn, &newcomer.connect, &ConnectError::Busy),
+            Asked::Foreign(holder) => self.refuse_foreign(turn, &newcomer, holder),
         }
     }
 
@@ -96,6 +111,7 @@ impl Connection {
             Admitted::Superseded => {
                 self.refuse(turn, &newcomer.connect, &ConnectError::Superseded);
             }
+            Admitted::Foreign(holder) => self.refuse_foreign(turn, &newcomer, holder),
             Admitted::Refused(reason) => {
                 self.refuse(turn, &newcomer.connect, &ConnectError::ClaimRefused(reason));
             }

@@ -9,6 +9,7 @@ use crate::broker::connection::{Connection, Stage};
 use crate::broker::disconnect::Client;
 use crate::broker::durable::{Taking, TakingEnd};
 use crate::broker::turn::Turn;
+use crate::ports::store::Operation;
 
 /// How far it is.
 pub(super) enum Fetching {
@@ -45,12 +46,8 @@ impl Connection {
             return Some(newcomer);
         }
         newcomer.has_asked_store = true;
-        if newcomer.connect.clean_start {
-            // One that is to be kept takes its place in the store. Of those that are not there may be
-            // many at a time, and seldom one that has left anything.
-            if turn.is_store_at_ease() {
-                turn.end_elsewhere(client_id, epoch);
-            }
+        if newcomer.leaves_nothing() && !turn.is_store_at_ease() {
+            // There may be many of those at a time, and seldom one that has left anything before.
             return Some(newcomer);
         }
         let Some(taking) = turn.take_from_store(client_id, epoch) else { return Some(newcomer) };
@@ -61,11 +58,16 @@ impl Connection {
     }
 
     pub(super) fn poll_fetching(&mut self, turn: &mut Turn<'_>, waker: &Waker) {
-        let Stage::Fetching { fetching, .. } = &mut self.stage else { return };
+        let Stage::Fetching { newcomer, fetching } = &mut self.stage else { return };
         if let Fetching::Asked(taking) = fetching {
             match taking.poll(waker) {
                 None => return,
+                Some(TakingEnd::Found(record)) if newcomer.ends(&record) => {
+                    turn.keep(Operation::EndSession(record.session));
+                    return self.go_on(turn, waker);
+                }
                 Some(TakingEnd::Found(record)) => {
+                    // Of another user, if it is not wanted: nobody but its own ends it.
                     if let Some((client, version)) = turn.bring_back(&record) {
                         *fetching = Fetching::Announced { client, version };
                     } else {
@@ -76,6 +78,9 @@ impl Connection {
                 Some(TakingEnd::Fenced) => {
                     turn.ask_for_era();
                     return self.refuse_unfetched(turn);
+                }
+                Some(TakingEnd::Failed) if newcomer.leaves_nothing() => {
+                    return self.go_on(turn, waker);
                 }
                 Some(TakingEnd::Failed) => return self.refuse_unfetched(turn),
             }

@@ -94,8 +94,6 @@ pub(crate) enum Awaiting {
     Page(Arc<Page>),
     /// A connection that wants the Session that a client may have had elsewhere.
     Taking(Arc<Taking>),
-    /// Nobody: the Session that a client had elsewhere is to end.
-    Former,
     /// Nobody: the era is asked for.
     Era,
 }
@@ -106,12 +104,9 @@ impl Awaiting {
         let mailbox = match self {
             Self::Place { mailbox, .. } => mailbox,
             Self::Owed(owed) => &owed.mailbox,
-            Self::Answer(_)
-            | Self::Frames(_)
-            | Self::Page(_)
-            | Self::Taking(_)
-            | Self::Former
-            | Self::Era => return None,
+            Self::Answer(_) | Self::Frames(_) | Self::Page(_) | Self::Taking(_) | Self::Era => {
+                return None;
+            }
         };
         mailbox.stored_as().filter(|_| !mailbox.has_ended()).map(|session| session.id)
     }

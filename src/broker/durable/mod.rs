@@ -353,10 +353,6 @@ impl Turn<'_> {
                 Awaiting::Frames(frames) => self.answer_frames(frames, is_whole),
                 Awaiting::Page(page) => page.give(replies.next()),
                 Awaiting::Taking(taking) => taking.give(replies.next(), !fenced.is_empty()),
-                Awaiting::Former => {
-                    self.end_former(replies.next());
-                    None
-                }
                 Awaiting::Era => {
                     self.learn_era(replies.next());
                     None

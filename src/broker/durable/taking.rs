@@ -77,20 +77,6 @@ impl Turn<'_> {
         Some(taking)
     }
 
-    /// A client wants nothing of the Session that it may have had elsewhere: it ends when the store
-    /// has it to hand.
-    pub(crate) fn end_elsewhere(&mut self, client_id: &Arc<str>, epoch: Epoch) {
-        let Some(keeper) = &mut self.shard.keeper else { return };
-        keeper.push(Operation::TakeSession { client_id: Arc::clone(client_id), epoch });
-        keeper.await_batch(Awaiting::Former);
-    }
-
-    pub(super) fn end_former(&mut self, reply: Option<Reply>) {
-        if let Some(Reply::Session(Some(record))) = reply {
-            self.keep(Operation::EndSession(record.session));
-        }
-    }
-
     /// Somebody has a Session under a later claim than a broker was granted that everybody believes
     /// alive: the era has changed since this one registered, or the grant is of no worth any more.
     pub(crate) fn ask_for_era(&mut self) {

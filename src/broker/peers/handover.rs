@@ -14,11 +14,13 @@ use smallvec::SmallVec;
 use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
 use crate::broker::peers::again::{LeftOut, LeftOuts};
+use crate::cluster::frame::USER_WIRE_MIN;
 use crate::cluster::identity::WireVersions;
 use crate::mqtt::{
     DecodeError, MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions, TopicError,
     TopicFilter, TopicName,
 };
+use crate::ports::auth::SessionUser;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag};
 use crate::session::handover::Contents;
 use crate::session::in_flight::Entry;
@@ -58,6 +60,8 @@ pub(crate) struct MovedSubscription {
 #[derive(Debug, Default)]
 pub(crate) struct ReceivedSession {
     pub(crate) session_expiry_secs: u32,
+    /// Of which user it is; not known of one that comes from a broker of an earlier version.
+    pub(crate) user: SessionUser,
     pub(crate) subscriptions: Vec<MovedSubscription>,
     /// Whether these are all Subscriptions there are.
     pub(crate) has_all_subscriptions: bool,
@@ -76,13 +80,22 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// How long the Session lasts, and what it is subscribed to.
-    pub(crate) fn of_subscriptions(client: &Client) -> Self {
+    /// How long the Session lasts, of which user it is, and what it is subscribed to.
+    pub(crate) fn of_subscriptions(client: &Client, wire: u16) -> Self {
         let mut parts = Self::default();
         parts.put(|out| {
             out.put_u8(SESSION);
             out.put_u32(client.session_expiry_secs);
         });
+        if wire >= USER_WIRE_MIN
+            && let SessionUser::Known(name) = client.card.session_user()
+        {
+            parts.put(|out| {
+                out.put_u8(USER);
+                out.put_u8(u8::from(name.is_some()));
+                put_string(name.as_deref().unwrap_or_default(), out);
+            });
+        }
         for (filter, subscription) in client.session.subscriptions() {
             let serial = subscription.serial;
             let replay = client.replays.iter().find(|replay| replay.serial == serial);
@@ -202,6 +215,11 @@ impl ReceivedSession {
         let in_flight = &mut self.contents.in_flight;
         match part.try_get_u8()? {
             SESSION => self.session_expiry_secs = part.try_get_u32()?,
+            USER => {
+                let is_named = part.try_get_u8()? != 0;
+                let name = string(part)?;
+                self.user = SessionUser::Known(is_named.then(|| Arc::from(&*name)));
+            }
             SUBSCRIPTION => self.subscriptions.push(MovedSubscription {
                 filter: TopicFilter::parse(&string(part)?)?,
                 options: options_of_bits(part.try_get_u8()?)?,
@@ -425,6 +443,7 @@ const LEFT_OUT: u8 = 11;
 const RECENT: u8 = 12;
 const LEFT_OUT_NAME: u8 = 13;
 const STORED: u8 = 14;
+const USER: u8 = 15;
 
 /// The version of the wire that knows of messages that were taken lately.
 const RECENT_WIRE_MIN: u16 = 3;

@@ -85,7 +85,8 @@ impl Turn<'_> {
     }
 
     fn settle_loans(&mut self, loans: &mut Vec<Loan>) {
-        for loan in std::mem::take(loans) {
+        // The youngest first: each that goes back stands before those that went back already.
+        for loan in std::mem::take(loans).into_iter().rev() {
             let outcome = loan.ticket.poll(Waker::noop());
             match (outcome, &loan.owner) {
                 (None, _) => loans.push(loan),
@@ -101,6 +102,7 @@ impl Turn<'_> {
                 (Some(_), None) => self.shard.counters.deliveries_dropped.increment(),
             }
         }
+        loans.reverse();
     }
 
     fn lend_of(&mut self, one: &HeldUp, loans: &mut Vec<Loan>) {

@@ -267,6 +267,7 @@ impl Turn<'_> {
             durable.begin_life(OwnerId(boot_id.0));
         }
         self.begin_life_of_ownership(peers, boot_id);
+        self.leave_what_was_held();
         peers.wills.begin_life();
         self.begin_life_of_adoptions(peers);
     }

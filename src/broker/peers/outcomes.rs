@@ -128,6 +128,10 @@ impl Turn<'_> {
         ticket: &Arc<PublishTicket>,
     ) -> Elsewhere {
         let Some(filter) = delivery.shared_filter() else { return Elsewhere::Nobody };
+        if self.broker.peers().is_none() {
+            // Nor is its route looked up, which would stay when all have gone.
+            return Elsewhere::Nobody;
+        }
         let message = &delivery.message;
         let Some(fanout) = self.fanout(&message.topic) else { return Elsewhere::Nobody };
         let group = fanout.groups.iter().find(|group| group.filter() == filter);

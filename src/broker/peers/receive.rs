@@ -241,6 +241,7 @@ impl Turn<'_> {
             | ControlFrame::Grant(_)
             | ControlFrame::ClaimRefused { .. }
             | ControlFrame::Revoke(_)
+            | ControlFrame::Foreign { .. }
             | ControlFrame::Handover(_)
             | ControlFrame::Released { .. }
             | ControlFrame::Report { .. }

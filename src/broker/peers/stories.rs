@@ -11,6 +11,7 @@ use crate::mqtt::{
 mod again;
 mod barrier;
 mod crowds;
+mod foreign;
 mod full;
 mod gone;
 mod groups;

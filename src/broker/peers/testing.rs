@@ -207,10 +207,20 @@ impl Cluster {
 
     /// A client dials a broker and says CONNECT.
     pub(crate) fn connect(&mut self, node: usize, connect: &Connect) -> LineId {
+        self.connect_as(node, None, connect)
+    }
+
+    /// The same, with this name in the certificate of the client.
+    pub(crate) fn connect_as(
+        &mut self,
+        node: usize,
+        user: Option<&str>,
+        connect: &Connect,
+    ) -> LineId {
         let origin = Origin {
             address: Arc::from("here"),
             listener: Arc::from("stage"),
-            tls_common_name: None,
+            tls_common_name: user.map(Arc::from),
         };
         let options = Arc::new(ConnectionOptions::default());
         let connection = Connection::new(origin, options, self.now);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::peers::forward::{PeerShares, share_with_group};
+use crate::broker::publish::leaves_out;
 use crate::broker::publish::offering::{delivery, manner, wanted};
 use crate::broker::routes::{Fanout, FanoutGroup, FanoutTarget, Member, PeerTarget};
 use crate::broker::turn::Turn;
@@ -50,7 +51,12 @@ impl Turn<'_> {
                 Some(Chosen::There(target)) => {
                     share_with_group(shares, target, group.filter(), message.qos);
                 }
-                None if message.qos > QoS::AtMostOnce && group.has_qos() => return Err(Full),
+                None if message.qos > QoS::AtMostOnce && group.has_qos() => {
+                    if !leaves_out(message) {
+                        return Err(Full);
+                    }
+                    self.leave_out();
+                }
                 None => self.shard.counters.deliveries_dropped.increment(),
             }
         }
@@ -71,6 +77,8 @@ impl Turn<'_> {
             }
             match target.mailbox.reserve_if_rejecting(bytes, self.now) {
                 Room::Reserved => reservations.push(Reserved { target, qos, waits_in: None }),
+                // It is offered what it has no room for, and that is then left out.
+                Room::Full if leaves_out(message) => {}
                 Room::Full => return Err(Full),
                 Room::NotNeeded => {}
             }
@@ -176,8 +184,10 @@ impl Turn<'_> {
             if reserved.next_if(|reserved| std::ptr::eq(reserved.target, target)).is_some() {
                 self.commit_to(target, message, qos, &mut detached);
             } else {
-                // Its policy is not to refuse: it always takes what it can.
-                let _always = self.offer(target, message, qos, &mut detached);
+                // Its policy is not to refuse, and it takes what it can; or it is left out.
+                if !self.offer(target, message, qos, &mut detached) {
+                    self.leave_out();
+                }
             }
         }
         for Reserved { target, qos, waits_in } in reserved {

@@ -24,6 +24,7 @@ use crate::cluster::coordinator::holding::{Asker, Holding, Stay};
 use crate::cluster::coordinator::voice::Voice;
 use crate::cluster::frame::{Claim, ControlFrame, Grant, Held, Revoke, Token, Whereabouts};
 use crate::cluster::identity::BootId;
+use crate::ports::auth::SessionUser;
 
 pub use voice::Word;
 
@@ -180,7 +181,7 @@ impl Coordinator {
 
     fn grant(&mut self, to: BootId, claim: Claim, former: Option<BootId>) -> Vec<Telling> {
         let token = self.next_token();
-        let Claim { claim, client_id, wants_session } = claim;
+        let Claim { claim, client_id, wants_session, user } = claim;
         let stay = match former {
             Some(_) => Stay::Arriving { claim, from: former, next: None },
             None => Stay::Settled,
@@ -189,7 +190,7 @@ impl Coordinator {
         let mut tellings = Vec::with_capacity(2);
         if let Some(former) = former {
             let client_id = client_id.clone();
-            let revoke = Revoke { client_id, token, to, claim, wants_session };
+            let revoke = Revoke { client_id, token, to, claim, wants_session, user };
             tellings.push(Telling { to: former, frame: ControlFrame::Revoke(revoke) });
         }
         let grant = Grant { claim, client_id, token, from: former };
@@ -323,7 +324,8 @@ impl Coordinator {
             return vec![refusal(rival.holder, claim, HAS_STAYED)];
         }
         let Stay::Arriving { claim, from, .. } = &mut known.stay else {
-            let revoke = Revoke { client_id, token, to, claim: 0, wants_session: false };
+            let user = SessionUser::Unknown;
+            let revoke = Revoke { client_id, token, to, claim: 0, wants_session: false, user };
             return vec![Telling { to: rival.holder, frame: ControlFrame::Revoke(revoke) }];
         };
         // It has the Session that another one waits for.
@@ -331,7 +333,8 @@ impl Coordinator {
         *from = Some(rival.holder);
         let (claim, from) = (*claim, *from);
         let id = client_id.clone();
-        let revoke = Revoke { client_id: id, token, to, claim, wants_session: true };
+        let user = SessionUser::Unknown;
+        let revoke = Revoke { client_id: id, token, to, claim, wants_session: true, user };
         let grant = Grant { claim, client_id, token, from };
         vec![
             Telling { to: rival.holder, frame: ControlFrame::Revoke(revoke) },

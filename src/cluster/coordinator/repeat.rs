@@ -4,10 +4,11 @@ use crate::cluster::coordinator::holding::Stay;
 use crate::cluster::coordinator::{Coordinator, Telling};
 use crate::cluster::frame::{ControlFrame, Revoke};
 use crate::cluster::identity::BootId;
+use crate::ports::auth::SessionUser;
 
 impl Coordinator {
     /// What `to` was told to give up and, as far as is known, has not: once more. Whether the Session
-    /// is wanted is not known any more; whoever does not want it ends it.
+    /// is wanted, and by whom, is not known any more; whoever does not want it ends it.
     #[must_use]
     pub fn repeat_orders(&self, to: BootId) -> Vec<Telling> {
         let order = |client_id: &str, holding: &super::Holding| {
@@ -19,6 +20,8 @@ impl Coordinator {
                 to: holding.holder,
                 claim: *claim,
                 wants_session: true,
+                // It is looked at again where it comes.
+                user: SessionUser::Unknown,
             })
         };
         let holdings = self.holdings.iter();

@@ -7,7 +7,8 @@ const B: BootId = BootId(2);
 const C: BootId = BootId(3);
 
 fn claim(number: u64) -> Word {
-    Word::Claim(Claim { claim: number, client_id: "c".to_owned(), wants_session: true })
+    let user = SessionUser::Known(None);
+    Word::Claim(Claim { claim: number, client_id: "c".to_owned(), wants_session: true, user })
 }
 
 fn token(epoch: i64, counter: u64) -> Token {

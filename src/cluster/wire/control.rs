@@ -7,12 +7,14 @@ use crate::cluster::frame::{
     Adopted, Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry,
     Outcome, PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
 };
+use crate::cluster::identity::BootId;
 use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
 use crate::cluster::wire::publish::{read_properties, write_properties};
 use crate::cluster::wire::will::{read_will, write_will};
 use crate::mqtt::{ReasonCode, TopicFilter, TopicName};
+use crate::ports::auth::SessionUser;
 
 /// Appends `frame` to `out`, its length included. A list in it has at most
 /// [`ENTRIES_MAX`](super::ENTRIES_MAX) entries.
@@ -71,6 +73,7 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.u64(claim.claim);
             sink.string(&claim.client_id);
             sink.boolean(claim.wants_session);
+            write_known_user(&claim.user, sink);
         }
         ControlFrame::Grant(grant) => write_grant(grant, sink),
         ControlFrame::ClaimRefused { claim, reason } => {
@@ -78,6 +81,10 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.words(reason);
         }
         ControlFrame::Revoke(revoke) => write_revoke(revoke, sink),
+        ControlFrame::Foreign { claim, holder } => {
+            sink.u64(*claim);
+            write_known_user(holder, sink);
+        }
         ControlFrame::Handover(handover) => {
             sink.u64(handover.claim);
             sink.string(&handover.client_id);
@@ -109,10 +116,7 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.bytes(&record.content);
         }
         ControlFrame::Adopted(adopted) => write_adopted(adopted, sink),
-        ControlFrame::Mourned { dead, data } => {
-            sink.boot_id(*dead);
-            sink.u64(*data);
-        }
+        ControlFrame::Mourned { dead, data } => write_mourned(*dead, *data, sink),
         ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
             sink.u64(*claim);
         }
@@ -124,6 +128,11 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
     }
 }
 
+fn write_mourned(dead: BootId, data: u64, sink: &mut impl Sink) {
+    sink.boot_id(dead);
+    sink.u64(data);
+}
+
 fn write_adopted(adopted: &Adopted, sink: &mut impl Sink) {
     sink.boot_id(adopted.dead);
     sink.i64(adopted.epoch);
@@ -132,7 +141,8 @@ fn write_adopted(adopted: &Adopted, sink: &mut impl Sink) {
 
 /// Reads the body of a frame.
 pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, WireError> {
-    let frame = match reader.u8()? {
+    let tag = reader.u8()?;
+    let frame = match tag {
         INTEREST_SNAPSHOT => ControlFrame::InterestSnapshot,
         INTEREST_ADDED => ControlFrame::InterestAdded {
             version: reader.u64()?,
@@ -173,16 +183,20 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             ControlFrame::RetainedWanted { after: if is_first { None } else { Some(topic()?) } }
         }
         RETAINED_MORE => ControlFrame::RetainedMore { after: reader.topic()? },
-        CLAIM => ControlFrame::Claim(Claim {
+        CLAIM | CLAIM_OF_USER => ControlFrame::Claim(Claim {
             claim: reader.u64()?,
             client_id: reader.owned_string()?,
             wants_session: reader.boolean()?,
+            user: if tag == CLAIM_OF_USER { read_user(reader)? } else { SessionUser::Unknown },
         }),
         GRANT => ControlFrame::Grant(read_grant(reader)?),
         CLAIM_REFUSED => {
             ControlFrame::ClaimRefused { claim: reader.u64()?, reason: reader.owned_string()? }
         }
-        REVOKE => ControlFrame::Revoke(read_revoke(reader)?),
+        REVOKE | REVOKE_FOR_USER => {
+            ControlFrame::Revoke(read_revoke(reader, tag == REVOKE_FOR_USER)?)
+        }
+        FOREIGN => ControlFrame::Foreign { claim: reader.u64()?, holder: read_user(reader)? },
         HANDOVER => ControlFrame::Handover(Handover {
             claim: reader.u64()?,
             client_id: reader.owned_string()?,
@@ -243,10 +257,13 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::RetainedComplete => RETAINED_COMPLETE,
         ControlFrame::RetainedWanted { .. } => RETAINED_WANTED,
         ControlFrame::RetainedMore { .. } => RETAINED_MORE,
+        ControlFrame::Claim(Claim { user: SessionUser::Known(_), .. }) => CLAIM_OF_USER,
         ControlFrame::Claim(_) => CLAIM,
         ControlFrame::Grant(_) => GRANT,
         ControlFrame::ClaimRefused { .. } => CLAIM_REFUSED,
+        ControlFrame::Revoke(Revoke { user: SessionUser::Known(_), .. }) => REVOKE_FOR_USER,
         ControlFrame::Revoke(_) => REVOKE,
+        ControlFrame::Foreign { .. } => FOREIGN,
         ControlFrame::Handover(_) => HANDOVER,
         ControlFrame::Released { .. } => RELEASED,
         ControlFrame::Report { .. } => REPORT,
@@ -363,15 +380,30 @@ fn write_revoke(revoke: &Revoke, sink: &mut impl Sink) {
     sink.boot_id(revoke.to);
     sink.u64(revoke.claim);
     sink.boolean(revoke.wants_session);
+    write_known_user(&revoke.user, sink);
 }
 
-fn read_revoke(reader: &mut Reader<'_>) -> Result<Revoke, WireError> {
+/// What is not known takes no room: the type of the frame says so.
+fn write_known_user(user: &SessionUser, sink: &mut impl Sink) {
+    let SessionUser::Known(name) = user else { return };
+    sink.boolean(name.is_some());
+    sink.string(name.as_deref().unwrap_or_default());
+}
+
+fn read_user(reader: &mut Reader<'_>) -> Result<SessionUser, WireError> {
+    let is_named = reader.boolean()?;
+    let name = reader.owned_string()?;
+    Ok(SessionUser::Known(is_named.then(|| name.into())))
+}
+
+fn read_revoke(reader: &mut Reader<'_>, has_user: bool) -> Result<Revoke, WireError> {
     Ok(Revoke {
         client_id: reader.owned_string()?,
         token: read_token(reader)?,
         to: reader.boot_id()?,
         claim: reader.u64()?,
         wants_session: reader.boolean()?,
+        user: if has_user { read_user(reader)? } else { SessionUser::Unknown },
     })
 }
 
@@ -444,6 +476,9 @@ const SLOTS_WANTED: u8 = 44;
 const SLOTS: u8 = 45;
 const ADOPTED: u8 = 46;
 const MOURNED: u8 = 47;
+const CLAIM_OF_USER: u8 = 48;
+const REVOKE_FOR_USER: u8 = 49;
+const FOREIGN: u8 = 50;
 
 const HERE: u8 = 0;
 const COMING: u8 = 1;

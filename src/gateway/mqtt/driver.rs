@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
@@ -21,9 +21,10 @@ use crate::broker::Broker;
 use crate::broker::card::Origin;
 use crate::broker::connection::{Connection, Progress};
 use crate::broker::options::ConnectionOptions;
+use crate::broker::parts::FREE_BYTES;
 use crate::broker::turn::Turn;
 use crate::gateway::mqtt::parking::ParkingPlace;
-use crate::gateway::mqtt::part::Unread;
+use crate::gateway::mqtt::part::{Bounds, Unread};
 use crate::gateway::mqtt::shard_context::{READ_BYTES_MAX, ShardContext, Workbench};
 use crate::ports::clock::Tick;
 use crate::runtime::Clock;
@@ -242,7 +243,7 @@ impl<S: Link> Driver<S> {
                 return false;
             }
             left -= self.connection.receive(turn, &mut chunk, left, cx.waker());
-            self.unread = Unread::new(chunk, self.options.connection.packet_bytes_max);
+            self.unread = Unread::new(chunk, bounds(&self.connection, turn.broker));
             wants_turn = matches!(self.unread, Unread::Whole(_));
             if wants_turn {
                 break;
@@ -268,6 +269,9 @@ impl<S: Link> Driver<S> {
         if self.backlog.is_some() || turn.outbox.len() >= OUTBOX_MAX {
             return false;
         }
+        if !self.has_room_for_rest(cx, turn) {
+            return false;
+        }
         match self.connection.may_read(turn) {
             Ok(()) => true,
             Err(until) => {
@@ -277,6 +281,33 @@ impl<S: Link> Driver<S> {
                 false
             }
         }
+    }
+
+    /// Whether there is room for more of a packet that has come in part.
+    fn has_room_for_rest(&mut self, cx: &Context<'_>, turn: &mut Turn<'_>) -> bool {
+        let Unread::Part(part) = &mut self.unread else { return true };
+        let is_short = turn.broker.is_short_of_memory();
+        if part.make_room(bounds(&self.connection, turn.broker), is_short) {
+            return true;
+        }
+        let counters = turn.shard.counters();
+        if is_short {
+            counters.reads_deferred_by_memory.increment();
+        } else {
+            counters.reads_deferred_by_partial_packets.increment();
+        }
+        self.connection.note_held_up(turn.now);
+        self.set_timer(cx, turn.now.plus_millis(ROOM_RETRY_MILLIS));
+        false
+    }
+
+    /// How much is read at a time: while there is no room for parts of packets, not more than each
+    /// connection may keep.
+    fn read_bytes_max(&self) -> usize {
+        let broker = &self.options.broker;
+        let is_short =
+            broker.is_short_of_memory() || broker.part_budget().is_full(self.connection.sender());
+        if is_short { FREE_BYTES } else { READ_BYTES_MAX }
     }
 
     /// Notices that a client leaves which waits to be let in. What it sends ahead is kept; beyond a
@@ -307,15 +338,15 @@ impl<S: Link> Driver<S> {
         match std::mem::replace(&mut self.unread, Unread::Nothing) {
             Unread::Whole(chunk) => Poll::Ready(Ok(Read::Chunk { chunk, fresh: 0 })),
             Unread::Nothing => {
-                let room = Workbench::room(buffer);
-                let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, room))?;
+                let mut room = Workbench::room(buffer).limit(self.read_bytes_max());
+                let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut room))?;
                 if count == 0 {
                     return Poll::Ready(Ok(Read::Ended(CLOSED)));
                 }
                 Poll::Ready(Ok(Read::Chunk { chunk: Workbench::chunk(buffer), fresh: count }))
             }
             Unread::Part(mut part) => {
-                let bytes_max = self.options.connection.packet_bytes_max;
+                let bytes_max = self.connection.packet_bytes_max();
                 let mut room = part.room(bytes_max);
                 let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut room);
                 drop(room);
@@ -359,6 +390,7 @@ impl<S: Link> Driver<S> {
             }
             if backlog.is_empty() {
                 self.backlog = None;
+                self.connection.note_drained(turn.now);
                 // There may be deliveries that had to wait.
                 cx.waker().wake_by_ref();
             }
@@ -374,6 +406,7 @@ impl<S: Link> Driver<S> {
             let mut backlog = Box::new(Outbox::new());
             backlog.append(turn.outbox);
             self.backlog = Some(backlog);
+            self.connection.note_stalled(turn.now);
         }
         Ok(())
     }
@@ -536,6 +569,15 @@ fn write_out<S: Link>(
     Ok(Written { bytes, is_flushed })
 }
 
+/// What bounds the packet of `connection` that is not whole.
+fn bounds<'a>(connection: &Connection, broker: &'a Broker) -> Bounds<'a> {
+    Bounds {
+        packet_bytes_max: connection.packet_bytes_max(),
+        budget: broker.part_budget(),
+        sender: connection.sender(),
+    }
+}
+
 fn broken(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::ConnectionReset {
@@ -555,6 +597,8 @@ const DELIVERIES_MAX: usize = 4_096;
 const OUTBOX_MAX: usize = 256 * 1_024;
 /// Bytes kept of a client that waits to be let in.
 const AHEAD_BYTES_MAX: usize = 4 * 1_024;
+/// How soon it is asked again for room for the rest of a packet.
+const ROOM_RETRY_MILLIS: u64 = 500;
 /// Pieces of one write.
 const SLICES_MAX: usize = 64;
 /// How long the last packet of a connection has to arrive.

@@ -110,6 +110,31 @@ async fn half_a_packet_has_until_the_packet_timeout() {
     }
 }
 
+/// Story: above the high-water mark of memory PUBLISH was held back and SUBSCRIBE was not, and a few
+/// clients filled memory with Subscriptions.
+#[tokio::test]
+async fn short_of_memory_a_large_subscribe_waits_and_a_small_one_does_not() {
+    let mut stage = Stage::new();
+    stage.send([encoded(&[connect()])]);
+    stage.settle();
+    stage.received();
+    stage.broker.set_short_of_memory(true);
+    stage.send([encoded(&[subscribe("small")])]);
+    stage.settle();
+    assert_eq!(stage.received().first(), Some(&0x90), "a SUBACK");
+
+    stage.send([encoded(&[subscribe(&"x".repeat(5_000)), Packet::Pingreq])]);
+    stage.settle();
+    assert_eq!(stage.received(), "", "it waits, and what is behind it");
+    stage.broker.set_short_of_memory(false);
+    while !stage.is_woken() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stage.settle();
+    assert_eq!(stage.received().first(), Some(&0x90), "a SUBACK");
+    assert_eq!(stage.broker.subscription_count(), 2);
+}
+
 /// Story: the broker was stopped for longer than a Keep Alive, as with its machine. When it went on it
 /// looked at the time before it looked at the socket, where a PINGREQ waited, and let the client go.
 #[tokio::test]

@@ -74,6 +74,12 @@ pub fn log(event: &Event) {
             suppressed = (*suppressed > 0).then_some(suppressed),
             "a SUBACK waits for other brokers"
         ),
+        Event::OwnMessageMissed { topic, queues, suppressed } => tracing::warn!(
+            topic = topic.as_str(),
+            queues,
+            suppressed = (*suppressed > 0).then_some(suppressed),
+            "queues are full that a will or another message of the broker is missing in"
+        ),
         // For the activity log alone: too much for a person to read.
         Event::Subscribed { .. }
         | Event::Unsubscribed { .. }

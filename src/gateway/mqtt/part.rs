@@ -4,8 +4,11 @@
 //! not with what was announced, because a length is easily claimed; and it grows by doubling, so that
 //! what a packet costs to copy does not depend on the number of its pieces.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::broker::parts::{FREE_BYTES, PartBudget, PartRoom, Sender};
 use crate::mqtt::Frame;
 
 /// What a turn leaves to the next one.
@@ -19,18 +22,30 @@ pub(super) enum Unread {
 }
 
 /// A packet that is not whole, with room for more of it.
-pub(super) struct Part(BytesMut);
+pub(super) struct Part {
+    bytes: BytesMut,
+    /// What it has of the room for all, once it is large.
+    room: Option<Box<PartRoom>>,
+}
+
+/// What bounds a part.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds<'a> {
+    pub(super) packet_bytes_max: usize,
+    pub(super) budget: &'a Arc<PartBudget>,
+    pub(super) sender: Sender,
+}
 
 impl Unread {
     /// Keeps what was not handled: whole packets as they are, part of one in a buffer of its own.
-    pub(super) fn new(chunk: Bytes, packet_bytes_max: usize) -> Self {
+    pub(super) fn new(chunk: Bytes, bounds: Bounds<'_>) -> Self {
         if chunk.is_empty() {
             return Self::Nothing;
         }
-        if missing(&chunk, packet_bytes_max) == 0 {
+        if missing(&chunk, bounds.packet_bytes_max) == 0 {
             return Self::Whole(chunk);
         }
-        Self::Part(Part(grown(&chunk, packet_bytes_max)))
+        Self::Part(Part::new(&chunk, bounds))
     }
 
     /// Keeps `bytes` behind the others for when the state machine takes packets again; it has seen
@@ -41,7 +56,7 @@ impl Unread {
         }
         let mut all = BytesMut::from(match self {
             Self::Nothing => &[][..],
-            Self::Part(part) => &part.0[..],
+            Self::Part(part) => &part.bytes[..],
             Self::Whole(chunk) => &chunk[..],
         });
         all.extend_from_slice(bytes);
@@ -51,40 +66,84 @@ impl Unread {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Nothing => 0,
-            Self::Part(part) => part.0.len(),
+            Self::Part(part) => part.bytes.len(),
             Self::Whole(chunk) => chunk.len(),
         }
     }
 }
 
 impl Part {
-    /// Where the next bytes go. There is always room, and never for more than the packet: what
-    /// follows it is read with others of its kind.
-    pub(super) fn room(&mut self, packet_bytes_max: usize) -> impl BufMut {
-        let missing = missing(&self.0, packet_bytes_max);
-        // Not for the sake of a few bytes: they would cost a read of their own.
-        if self.0.capacity() - self.0.len() < missing.min(HEADER_BYTES_MAX) {
-            self.0 = grown(&self.0, packet_bytes_max);
+    fn new(chunk: &[u8], bounds: Bounds<'_>) -> Self {
+        let mut part = Self { bytes: BytesMut::new(), room: None };
+        let capacity = capacity_for(chunk, bounds.packet_bytes_max);
+        let capacity = if part.may_hold(capacity, bounds) {
+            capacity
+        } else {
+            // These bytes are here; for more there is no room.
+            part.room_of(bounds.budget).take(chunk.len());
+            chunk.len()
+        };
+        part.bytes = grown(chunk, capacity);
+        part
+    }
+
+    /// Sees to it that there is room for the next bytes; `false` when they have to wait: there is
+    /// none, or the broker is short of memory and this packet is large.
+    pub(super) fn make_room(&mut self, bounds: Bounds<'_>, is_short_of_memory: bool) -> bool {
+        let capacity = capacity_for(&self.bytes, bounds.packet_bytes_max);
+        if is_short_of_memory && (self.room.is_some() || capacity > FREE_BYTES) {
+            return false;
         }
-        let room = self.0.capacity() - self.0.len();
-        (&mut self.0).limit(room.min(missing))
+        let missing = missing(&self.bytes, bounds.packet_bytes_max);
+        // Not for the sake of a few bytes: they would cost a read of their own.
+        if self.left() >= missing.min(HEADER_BYTES_MAX) {
+            return true;
+        }
+        if !self.may_hold(capacity, bounds) {
+            return self.left() > 0;
+        }
+        self.bytes = grown(&self.bytes, capacity);
+        true
+    }
+
+    /// Where the next bytes go, once there is room. Never for more than the packet: what follows it
+    /// is read with others of its kind.
+    pub(super) fn room(&mut self, packet_bytes_max: usize) -> impl BufMut {
+        let room = self.left().min(missing(&self.bytes, packet_bytes_max));
+        (&mut self.bytes).limit(room)
     }
 
     /// Whether it can be handled.
     pub(super) fn is_whole(&self, packet_bytes_max: usize) -> bool {
-        missing(&self.0, packet_bytes_max) == 0
+        missing(&self.bytes, packet_bytes_max) == 0
     }
 
     /// The bytes as they came.
     pub(super) fn freeze(self) -> Bytes {
-        self.0.freeze()
+        self.bytes.freeze()
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    fn may_hold(&mut self, capacity: usize, bounds: Bounds<'_>) -> bool {
+        capacity <= FREE_BYTES || self.room_of(bounds.budget).grow(capacity, bounds.sender)
+    }
+
+    fn room_of(&mut self, budget: &Arc<PartBudget>) -> &mut PartRoom {
+        self.room.get_or_insert_with(|| Box::new(PartRoom::new(budget)))
     }
 }
 
-/// A copy of `bytes` in a buffer with room for as much again, if the packet has that much.
-fn grown(bytes: &[u8], packet_bytes_max: usize) -> BytesMut {
-    let room = missing(bytes, packet_bytes_max).min(bytes.len().max(ROOM_MIN));
-    let mut grown = BytesMut::with_capacity(bytes.len() + room);
+/// What a buffer of `bytes` needs that has room for as much again, if the packet has that much.
+fn capacity_for(bytes: &[u8], packet_bytes_max: usize) -> usize {
+    bytes.len() + missing(bytes, packet_bytes_max).min(bytes.len().max(ROOM_MIN))
+}
+
+/// A copy of `bytes` in a buffer of `capacity` bytes.
+fn grown(bytes: &[u8], capacity: usize) -> BytesMut {
+    let mut grown = BytesMut::with_capacity(capacity);
     grown.extend_from_slice(bytes);
     grown
 }
@@ -121,18 +180,25 @@ mod tests {
         bytes
     }
 
-    fn part(bytes: &[u8]) -> Part {
-        match Unread::new(Bytes::copy_from_slice(bytes), usize::MAX) {
+    /// Room for as much as anybody may want.
+    fn check_with<T>(bytes_max: u64, check: impl FnOnce(Bounds<'_>) -> T) -> T {
+        let budget = Arc::new(PartBudget::new(bytes_max));
+        check(Bounds { packet_bytes_max: usize::MAX, budget: &budget, sender: Sender::Stranger })
+    }
+
+    fn part(bytes: &[u8], bounds: Bounds<'_>) -> Part {
+        match Unread::new(Bytes::copy_from_slice(bytes), bounds) {
             Unread::Part(part) => part,
             Unread::Nothing | Unread::Whole(_) => panic!("not a part: {bytes:02X?}"),
         }
     }
 
     /// Puts as much of `bytes` as there is room for; returns how much that was.
-    fn put(part: &mut Part, bytes: &[u8]) -> usize {
+    fn put(part: &mut Part, bytes: &[u8], bounds: Bounds<'_>) -> usize {
+        assert!(part.make_room(bounds, false), "there is room for all");
         let mut room = part.room(usize::MAX);
         let count = room.remaining_mut().min(bytes.len());
-        assert!(count > 0, "a part always has room");
+        assert!(count > 0, "a part with room has some");
         room.put_slice(&bytes[..count]);
         count
     }
@@ -143,15 +209,17 @@ mod tests {
             let whole = packet(remaining_len);
             for piece in [1, 2, 3, 1_460, 100_000] {
                 let stream = [&whole[..], &[0xC0, 0]].concat();
-                let mut part = part(&whole[..1]);
-                let mut at = 1;
-                while !part.is_whole(usize::MAX) {
-                    let end = stream.len().min(at + piece);
-                    at += put(&mut part, &stream[at..end]);
-                }
-                let bytes = part.freeze();
-                assert!(bytes.starts_with(&whole), "{remaining_len} in pieces of {piece}");
-                assert_eq!(bytes, stream[..at]);
+                check_with(u64::MAX, |bounds| {
+                    let mut part = part(&whole[..1], bounds);
+                    let mut at = 1;
+                    while !part.is_whole(usize::MAX) {
+                        let end = stream.len().min(at + piece);
+                        at += put(&mut part, &stream[at..end], bounds);
+                    }
+                    let bytes = part.freeze();
+                    assert!(bytes.starts_with(&whole), "{remaining_len} in pieces of {piece}");
+                    assert_eq!(bytes, stream[..at]);
+                });
             }
         }
     }
@@ -159,30 +227,66 @@ mod tests {
     #[test]
     fn a_part_grows_by_doubling_and_to_the_length_of_the_packet() {
         let whole = packet(1_024 * 1_024);
-        let mut part = part(&whole[..1_460]);
-        let (mut at, mut capacities) = (1_460, vec![part.0.capacity()]);
-        while !part.is_whole(usize::MAX) {
-            let end = whole.len().min(at + 1_460);
-            at += put(&mut part, &whole[at..end]);
-            if capacities.last() != Some(&part.0.capacity()) {
-                capacities.push(part.0.capacity());
+        check_with(u64::MAX, |bounds| {
+            let mut part = part(&whole[..1_460], bounds);
+            let (mut at, mut capacities) = (1_460, vec![part.bytes.capacity()]);
+            while !part.is_whole(usize::MAX) {
+                let end = whole.len().min(at + 1_460);
+                at += put(&mut part, &whole[at..end], bounds);
+                if capacities.last() != Some(&part.bytes.capacity()) {
+                    capacities.push(part.bytes.capacity());
+                }
             }
-        }
-        assert!(capacities.len() <= 10, "{capacities:?}");
-        assert_eq!(capacities.last(), Some(&whole.len()));
+            assert!(capacities.len() <= 10, "{capacities:?}");
+            assert_eq!(capacities.last(), Some(&whole.len()));
+            assert_eq!(bounds.budget.used(), (whole.len() - FREE_BYTES) as u64);
+            drop(part);
+            assert_eq!(bounds.budget.used(), 0);
+        });
+    }
+
+    #[test]
+    fn without_room_a_part_holds_what_is_free_and_what_has_been_read() {
+        let whole = packet(1_024 * 1_024);
+        check_with(0, |bounds| {
+            let mut small = part(&whole[..1_000], bounds);
+            let mut at = 1_000;
+            while small.make_room(bounds, false) {
+                at += put(&mut small, &whole[at..], bounds);
+            }
+            assert!(small.bytes.len() <= FREE_BYTES && small.room.is_some());
+            assert_eq!(bounds.budget.used(), 0);
+            let mut large = part(&whole[..60_000], bounds);
+            assert!(!large.make_room(bounds, false));
+            assert_eq!(bounds.budget.used(), 60_000 - FREE_BYTES as u64);
+        });
+    }
+
+    #[test]
+    fn short_of_memory_the_rest_of_a_large_packet_waits_and_that_of_a_small_one_does_not() {
+        check_with(u64::MAX, |bounds| {
+            let (large, small) = (packet(100_000), packet(1_000));
+            assert!(!part(&large[..50_000], bounds).make_room(bounds, true));
+            assert!(part(&small[..500], bounds).make_room(bounds, true));
+        });
     }
 
     #[test]
     fn a_claimed_length_gets_no_room() {
         let claimed = [0x30, 0xFF, 0xFF, 0xFF, 0x7F, 0];
-        assert!(part(&claimed).0.capacity() <= claimed.len() + ROOM_MIN);
-        assert!(part(&claimed[..2]).0.capacity() <= HEADER_BYTES_MAX);
+        check_with(u64::MAX, |bounds| {
+            assert!(part(&claimed, bounds).bytes.capacity() <= claimed.len() + ROOM_MIN);
+            assert!(part(&claimed[..2], bounds).bytes.capacity() <= HEADER_BYTES_MAX);
+        });
     }
 
     #[test]
     fn what_will_be_refused_waits_for_nothing() {
         let too_large = Bytes::from_static(&[0x30, 0xFF, 0x7F]);
-        assert!(matches!(Unread::new(too_large, 100), Unread::Whole(_)));
-        assert!(matches!(Unread::new(Bytes::new(), 100), Unread::Nothing));
+        check_with(u64::MAX, |bounds| {
+            let bounds = Bounds { packet_bytes_max: 100, ..bounds };
+            assert!(matches!(Unread::new(too_large, bounds), Unread::Whole(_)));
+            assert!(matches!(Unread::new(Bytes::new(), bounds), Unread::Nothing));
+        });
     }
 }

@@ -268,5 +268,10 @@ fn suback_fits_the_maximum_packet_size(s: &Stage) -> Outcome {
     let length = suback.bytes().len();
     ensure!(length <= size, "SUBACK has {length} bytes, the client takes {size}");
     client.send(&packet(0xC0, &[]));
-    client.expect_answer(kind::PINGRESP).map(drop)
+    client.expect_answer(kind::PINGRESP)?;
+    // Nothing can be left out of this one.
+    let filters: Vec<_> = (0..size).map(|n| s.topic(&n.to_string())).collect();
+    let pairs: Vec<_> = filters.iter().map(|filter| (filter.as_bytes(), 0)).collect();
+    client.send(&bytes::subscribe(s.version, 2, &[], &pairs));
+    client.refused(&[0x95]).map(drop)
 }

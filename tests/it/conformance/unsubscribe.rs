@@ -160,5 +160,9 @@ fn unsuback_fits_the_maximum_packet_size(s: &Stage) -> Outcome {
     client.send(&bytes::unsubscribe(s.version, 1, &[b"not/there"]));
     let length = client.expect(kind::UNSUBACK)?.bytes().len();
     ensure!(length <= size, "UNSUBACK has {length} bytes, the client takes {size}");
-    Ok(())
+    // Nothing can be left out of this one.
+    let filters: Vec<_> = (0..size).map(|n| s.topic(&n.to_string())).collect();
+    let filters: Vec<_> = filters.iter().map(String::as_bytes).collect();
+    client.send(&bytes::unsubscribe(s.version, 2, &filters));
+    client.refused(&[0x95]).map(drop)
 }

@@ -105,6 +105,60 @@ fn a_topic_alias_above_the_bound_ends_the_connection_with_0x94() {
     other.quiet().unwrap();
 }
 
+/// Half a packet once cost as much memory as had come of it, for as many connections as there were,
+/// before anybody had shown who he is.
+#[test]
+fn packets_that_have_come_in_part_have_their_bytes_together() {
+    let bounds = "--partial-packets-bytes-max=256KiB --packet-timeout-secs=3 \
+                  --handshake-timeout-secs=3";
+    let broker = limited(&bounds.split_whitespace().collect::<Vec<_>>());
+    let s = broker.stage(Version::V5);
+    let mut other = s.client("other").unwrap();
+    let connect = s.connect("large").with(&prop::user("a", "x".repeat(60_000)).repeat(5)).bytes();
+    let strangers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stranger = s.open().unwrap();
+            stranger.send(&connect[..120_000]);
+            stranger
+        })
+        .collect();
+    let deferred = "reads_deferred_by_partial_packets_total";
+    broker.wait_for_metric(deferred, |count| count >= 6);
+    // What each has sent first is read before it is known to be part of a packet.
+    assert!(broker.metrics().value("partial_packets_bytes") <= 256 * 1024);
+    let half: Vec<_> = (0..8)
+        .map(|n| {
+            let mut client = s.client(&format!("half {n}")).unwrap();
+            client.send(&s.message("t", "x".repeat(1_000_000)).bytes()[..120_000]);
+            client
+        })
+        .collect();
+    let before = broker.metrics().value(deferred);
+    broker.wait_for_metric(deferred, |count| count >= before + 6);
+    // One of them may go beyond.
+    assert!(broker.metrics().value("partial_packets_bytes") <= (256 + 128 + 1_024) * 1_024);
+    other.quiet().unwrap();
+    broker.wait_for_metric("connect_timeouts_total", |count| count == 8);
+    broker.wait_for_metric("packet_timeouts_total", |count| count == 8);
+    broker.wait_for_metric("partial_packets_bytes", |bytes| bytes == 0);
+    other.subscribe("t", 0).unwrap();
+    let payload = "x".repeat(1_000_000);
+    other.publish("t", &payload, 0).unwrap();
+    other.receive("t", &payload, 0).unwrap();
+    drop((strangers, half));
+}
+
+#[test]
+fn a_connect_has_room_for_its_will_and_256_kib() {
+    let broker = limited(&["--will-bytes-max", "10 KiB"]);
+    let s = broker.stage(Version::V5);
+    let connect = |count| s.connect("a").with(&prop::user("a", "x".repeat(65_000)).repeat(count));
+    s.enter(&connect(4)).unwrap().quiet().unwrap();
+    assert_eq!(refusal(&s, &connect(5)), 0x95);
+    assert_eq!(broker.metrics().value("packets_too_large_total"), 1);
+    broker.wait_for_log("packet");
+}
+
 /// A client once made the broker keep 2 MiB of topics for its aliases.
 #[test]
 fn topics_with_aliases_have_their_bytes() {

@@ -29,7 +29,7 @@ use crate::broker::peers::adoption::mourning::Mourning;
 use crate::broker::peers::adoption::taking::Taking;
 use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{Adopted, ControlFrame};
+use crate::cluster::frame::{Adopted, ControlFrame, STORED_WIRE_MIN};
 use crate::cluster::identity::BootId;
 use crate::cluster::slots::SlotMap;
 
@@ -155,7 +155,7 @@ fn is_in_effect(peer: &Peer, version: u64) -> bool {
 
 /// Whether a broker keeps Sessions in a store that others can take them from.
 pub(crate) fn adopts(peer: &Peer) -> bool {
-    peer.wire() >= WIRE_MIN
+    peer.wire() >= STORED_WIRE_MIN
 }
 
 impl Turn<'_> {
@@ -222,7 +222,5 @@ impl Turn<'_> {
     }
 }
 
-/// The version of the wire from which on brokers say whose Sessions they have taken.
-const WIRE_MIN: u16 = 3;
 /// What is kept of what brokers say: as many dead as a slot map has room for, said by fifty brokers.
 const HEARD_MAX: usize = 256 * 50;

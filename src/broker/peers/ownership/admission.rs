@@ -4,6 +4,8 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::ports::auth::SessionUser;
+
 /// Shared by the connection, which waits, and the claim that its broker has made.
 #[derive(Debug)]
 pub struct Admission(Mutex<State>);
@@ -22,6 +24,8 @@ pub enum Admitted {
     Here,
     /// A newer connection wants it.
     Superseded,
+    /// The Session is this other user's, and stays where it is.
+    Foreign(SessionUser),
     /// The broker that coordinates it says no, in these words.
     Refused(String),
 }

@@ -13,6 +13,7 @@ use crate::broker::registry::Registry;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Claim, ControlFrame, Grant, Handover, Revoke, Token};
 use crate::cluster::identity::BootId;
+use crate::ports::auth::SessionUser;
 
 /// A Client Identifier that a connection of ours wants.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct PendingClaim {
     /// The number of the claim.
     pub(super) claim: u64,
     wants_session: bool,
+    /// Who was the first to want it.
+    user: SessionUser,
     /// The newest connection; none when it is gone.
     admission: Option<Arc<Admission>>,
     /// Granted, and the Session is on its way.
@@ -41,6 +44,8 @@ pub(crate) enum Asked {
     Full,
     /// There are as many Sessions as there may be: it stays where it is.
     NoRoom,
+    /// This other user waits for it.
+    Foreign(SessionUser),
 }
 
 impl State {
@@ -48,7 +53,7 @@ impl State {
         &mut self,
         registry: &Registry,
         client_id: &Arc<str>,
-        wants_session: bool,
+        (wants_session, user): (bool, &SessionUser),
         waker: &Waker,
     ) -> Asked {
         if self.coordinator_of(client_id).is_none() {
@@ -59,6 +64,9 @@ impl State {
         }
         let admission = Arc::new(Admission::new(waker));
         if let Some(pending) = self.pending.get_mut(client_id) {
+            if pending.admission.is_some() && !pending.user.admits(user) {
+                return Asked::Foreign(pending.user.clone());
+            }
             let earlier = pending.admission.replace(Arc::clone(&admission));
             let wake = earlier.and_then(|earlier| earlier.settle(Admitted::Superseded));
             self.wakes.extend(wake);
@@ -72,6 +80,7 @@ impl State {
         let pending = PendingClaim {
             claim,
             wants_session,
+            user: user.clone(),
             admission: Some(Arc::clone(&admission)),
             token: None,
             place: Some(place),
@@ -150,6 +159,23 @@ impl State {
         let admission = pending.and_then(|pending| pending.admission);
         let refusal = Admitted::Refused(reason.to_owned());
         self.wakes.extend(admission.and_then(|admission| admission.settle(refusal)));
+    }
+
+    /// Whoever has the Session keeps it for its user. That the claim comes to nothing is up to who
+    /// coordinates it.
+    pub(super) fn note_foreign(&mut self, from: BootId, claim: u64, holder: SessionUser) {
+        let Some(client_id) = self.pending.client_of(claim).cloned() else { return };
+        let is_expected = self.imports.get(&claim).is_none_or(|import| import.from == from);
+        let Some(pending) = self.pending.get_mut(&client_id).filter(|_| is_expected) else {
+            return;
+        };
+        // Somebody else may have come in its place.
+        if pending.user.admits(&holder) {
+            return;
+        }
+        let admission = pending.admission.take();
+        let refused = Admitted::Foreign(holder);
+        self.wakes.extend(admission.and_then(|admission| admission.settle(refused)));
     }
 
     /// The room that was set aside for the Session of a claim.
@@ -258,6 +284,7 @@ impl PendingClaim {
             claim: self.claim,
             client_id: client_id.to_owned(),
             wants_session: self.wants_session,
+            user: self.user.clone(),
         })
     }
 }
@@ -268,14 +295,14 @@ impl Turn<'_> {
         &mut self,
         peers: &Peers,
         client_id: &Arc<str>,
-        wants_session: bool,
+        wish: (bool, &SessionUser),
         waker: &Waker,
     ) -> Asked {
         if !peers.has_lease(self.now) {
             return Asked::Unavailable(NO_LEASE);
         }
         let registry = self.broker.registry();
-        self.own(peers, |state| state.ask(registry, client_id, wants_session, waker))
+        self.own(peers, |state| state.ask(registry, client_id, wish, waker))
     }
 
     /// The connection that waited is gone.

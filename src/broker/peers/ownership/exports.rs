@@ -33,6 +33,8 @@ pub(super) struct Export {
     to: BootId,
     claim: u64,
     wants_session: bool,
+    /// For whom.
+    user: SessionUser,
     /// It cannot be taken back.
     pub(super) is_frozen: bool,
     /// There is another successor than there was.
@@ -70,6 +72,7 @@ impl Export {
             to: revoke.to,
             claim: revoke.claim,
             wants_session: revoke.wants_session,
+            user: revoke.user.clone(),
             is_frozen: false,
             is_redirected: false,
             is_wanted: false,
@@ -111,6 +114,7 @@ impl Export {
         self.to = revoke.to;
         self.claim = revoke.claim;
         self.wants_session = revoke.wants_session;
+        self.user = revoke.user.clone();
         self.is_redirected = true;
         self.is_wanted = false;
         self.is_declined = false;
@@ -162,9 +166,10 @@ impl State {
         if export.token == token {
             return;
         }
-        let Export { client_id, token, to, claim, wants_session, .. } = export;
+        let Export { client_id, token, to, claim, wants_session, user, .. } = export;
         let id = client_id.to_string();
-        self.part_with(&client_id, &Revoke { client_id: id, token, to, claim, wants_session });
+        let order = Revoke { client_id: id, token, to, claim, wants_session, user };
+        self.part_with(&client_id, &order);
     }
 }
 
@@ -244,7 +249,7 @@ impl Turn<'_> {
     }
 
     fn claim_export(&mut self, peers: &Peers, export: &Export, waker: &Waker) -> Option<Outgoing> {
-        match self.broker.registry().claim(&export.client_id, &SessionUser::Unknown, waker) {
+        match self.broker.registry().claim(&export.client_id, &export.user, waker) {
             Claimed::Free => self.offer_export(peers, export, None),
             Claimed::Parked(parked) => {
                 self.broker.timers().cancel(&export.client_id, parked.times());
@@ -258,7 +263,11 @@ impl Turn<'_> {
                 self.shard.wake_later(owner);
                 Some(Outgoing::Claiming(claim))
             }
-            Claimed::Full | Claimed::Foreign(_) => {
+            Claimed::Foreign(holder) => {
+                self.stay_with(peers, export, holder);
+                None
+            }
+            Claimed::Full => {
                 self.own(peers, |state| {
                     state.tell_empty(export.to, export.claim, &export.client_id, export.token);
                 });
@@ -267,13 +276,30 @@ impl Turn<'_> {
         }
     }
 
+    /// The Session is not of the user who wants it there: it stays with its own, who notices nothing.
+    fn stay_with(&mut self, peers: &Peers, export: &Export, holder: SessionUser) {
+        self.own(peers, |state| {
+            let foreign = ControlFrame::Foreign { claim: export.claim, holder };
+            // First, so that it is the reason which the client is told.
+            state.tell(export.to, foreign);
+            state.keep(&export.client_id, export.token);
+        });
+    }
+
     /// The Session is in our hands, if there is one.
     fn offer_export(
         &mut self,
         peers: &Peers,
         export: &Export,
-        client: Option<Box<Client>>,
+        mut client: Option<Box<Client>>,
     ) -> Option<Outgoing> {
+        if let Some(client) =
+            client.take_if(|client| !client.card.session_user().admits(&export.user))
+        {
+            self.stay_with(peers, export, client.card.session_user());
+            self.park_moved(client);
+            return None;
+        }
         if export.to == peers.boot_id() {
             self.keep_after_all(peers, export, client);
             return None;
@@ -298,7 +324,8 @@ impl Turn<'_> {
         };
         // The client is back before its will was due [MQTT-3.1.3-9].
         client.will = None;
-        let mut parts = Parts::of_subscriptions(&client);
+        let wire = peers.find(export.to).map_or(WireVersions::OURS.oldest, |peer| peer.wire());
+        let mut parts = Parts::of_subscriptions(&client, wire);
         self.send_parts(peers, export, &mut parts, false);
         Some(Outgoing::Offered { client, parts })
     }

@@ -31,7 +31,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Token};
 use crate::cluster::identity::BootId;
 use crate::mqtt::ProtocolVersion;
-use crate::ports::auth::{Identity, SessionUser};
+use crate::ports::auth::SessionUser;
 use crate::ports::message::SubscriptionTag;
 use crate::routing::RetainedCursor;
 use crate::session::mailbox::Mailbox;
@@ -234,8 +234,8 @@ impl Turn<'_> {
         }
         if incoming.received.has_all_subscriptions && incoming.client.is_none() {
             let subscriptions = std::mem::take(&mut incoming.received.subscriptions);
-            let expiry_secs = incoming.received.session_expiry_secs;
-            let client = self.start_collecting(peers, news, subscriptions, expiry_secs);
+            let of = (&incoming.received.user, incoming.received.session_expiry_secs);
+            let client = self.start_collecting(peers, news, subscriptions, of);
             incoming.version = self.announce_moved(peers, &client);
             incoming.client = Some(client);
         }
@@ -269,12 +269,13 @@ impl Turn<'_> {
         peers: &Peers,
         news: &News,
         subscriptions: Vec<MovedSubscription>,
-        session_expiry_secs: u32,
+        (user, session_expiry_secs): (&SessionUser, u32),
     ) -> Box<Client> {
         let client_id = Arc::clone(&news.client_id);
+        let (identity, is_user_known) = user.identify(Arc::clone(&client_id));
         let mailbox = Mailbox::new(
             self.broker.draw_session_key(),
-            Arc::clone(&client_id),
+            client_id,
             Arc::clone(&self.broker.options.persistent_queue),
             Arc::clone(&self.broker.queue_budget),
         );
@@ -292,8 +293,8 @@ impl Turn<'_> {
             subscription_serial: 0,
             will: None,
             card: Arc::new(ClientCard {
-                identity: Identity { client_id, user_name: None, anonymous: true },
-                is_user_known: false,
+                identity,
+                is_user_known,
                 origin: Origin {
                     address: from,
                     listener: Arc::from("cluster"),

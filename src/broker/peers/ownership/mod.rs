@@ -191,6 +191,7 @@ impl State {
                 self.note_refusal(from, claim, &reason);
             }
             ControlFrame::Revoke(revoke) => self.note_revoke(from, &revoke),
+            ControlFrame::Foreign { claim, holder } => self.note_foreign(from, claim, holder),
             ControlFrame::Handover(handover) => self.note_part(from, handover),
             ControlFrame::HandoverWanted { claim } => self.note_wanted(from, claim),
             ControlFrame::HandoverDeclined { claim } => self.note_declined(from, claim),
@@ -251,7 +252,9 @@ impl State {
         while let Some(Telling { to, frame }) = self.outbox.pop_front() {
             if to == self.me {
                 self.receive(peers, to, frame);
-            } else if let Some(peer) = peers.find(to) {
+            } else if let Some(peer) = peers.find(to)
+                && let Some(frame) = frame.told_in(peer.wire())
+            {
                 self.wakes.extend(peer.tell(&frame));
             }
         }

@@ -18,6 +18,7 @@ use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::replay::Replay;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::Token;
+use crate::ports::auth::SessionUser;
 use crate::ports::store::SessionRecord;
 use crate::routing::SubscriberKey;
 use crate::session::handover::Contents;
@@ -119,7 +120,9 @@ impl Turn<'_> {
         let Contents { unreleased, recent, .. } = &mut incoming.received.contents;
         client.session.restore_unreleased(unreleased.drain(..));
         mailbox.recall(std::mem::take(recent));
-        client.card = Arc::clone(&collecting.card);
+        if collecting.card.session_user() != SessionUser::Unknown {
+            client.card = Arc::clone(&collecting.card);
+        }
         for replay in std::mem::take(&mut collecting.replays).into_queue() {
             move_replay(&collecting, &mut client, replay);
         }

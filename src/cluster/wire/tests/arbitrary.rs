@@ -18,6 +18,7 @@ use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::version::Version;
 use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, UserProperty, Will};
+use crate::ports::auth::SessionUser;
 
 pub(super) fn publish() -> impl Strategy<Value = PublishFrame> {
     let whom = select(vec![Whom::Everybody, Whom::Stored, Whom::Unstored]);
@@ -85,16 +86,31 @@ fn ownership() -> impl Strategy<Value = ControlFrame> {
         token,
         whereabouts,
     });
-    (parts, boot_id(), state, vec(held, 0..4), 0..9).prop_map(
-        |((claim, client_id, token, from, flag), to, state, held, which)| match which {
-            0 => ControlFrame::Claim(Claim { claim, client_id, wants_session: flag }),
+    let user = prop_oneof![
+        Just(SessionUser::Unknown),
+        Just(SessionUser::Known(None)),
+        text().prop_map(|name| SessionUser::Known(Some(name.into()))),
+    ];
+    (parts, boot_id(), state, vec(held, 0..4), (0..10, user)).prop_map(
+        |((claim, client_id, token, from, flag), to, state, held, (which, user))| match which {
+            0 => ControlFrame::Claim(Claim { claim, client_id, wants_session: flag, user }),
             1 => ControlFrame::Grant(Grant { claim, client_id, token, from }),
             2 => ControlFrame::ClaimRefused { claim, reason: client_id },
-            3 => ControlFrame::Revoke(Revoke { client_id, token, to, claim, wants_session: flag }),
+            3 => ControlFrame::Revoke(Revoke {
+                client_id,
+                token,
+                to,
+                claim,
+                wants_session: flag,
+                user,
+            }),
             4 => ControlFrame::Handover(Handover { claim, client_id, token, is_last: flag, state }),
             5 => ControlFrame::Released { client_id, token },
             6 => ControlFrame::Report { epoch: token.epoch, held },
             7 => ControlFrame::Settled { client_id, token },
+            8 => {
+                ControlFrame::Foreign { claim, holder: SessionUser::Known(Some(client_id.into())) }
+            }
             _ => ControlFrame::ReportComplete { epoch: token.epoch },
         },
     )
