@@ -107,6 +107,7 @@ impl Bench {
             user: SessionUser::Unknown,
             slot: 0,
             life,
+            sent_below: None,
         }]);
         let groups = self.counters.groups();
         let started = Instant::now();
@@ -170,6 +171,7 @@ impl Bench {
                     user: SessionUser::Unknown,
                     slot: 0,
                     life,
+                    sent_below: None,
                 });
                 let filter = format!("sleepers/{id}/#").as_str().try_into().expect("a filter");
                 let options = mqttzoo::mqtt::SubscriptionOptions::default();

@@ -315,16 +315,16 @@ impl Mailbox {
 
     /// The same for a Session that is stored as `session`, in which `next` is the place of the next
     /// message; `left` is what another process left in it, of which the client may have been sent
-    /// `in_flight_max`.
+    /// what is below the place `sent_below`.
     #[must_use]
     pub fn stored(
         self,
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
-        in_flight_max: usize,
+        sent_below: u64,
     ) -> Self {
-        let _nothing_was_collected = self.become_stored(session, next, left, in_flight_max);
+        let _nothing_was_collected = self.become_stored(session, next, left, sent_below);
         self
     }
 
@@ -337,14 +337,14 @@ impl Mailbox {
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
-        in_flight_max: usize,
+        sent_below: u64,
     ) -> Vec<(Place, Delivery)> {
         let mut content = self.content.lock();
         let state = content.open();
         debug_assert!(state.places.is_none(), "it is stored already");
         let mut places = match left {
             None => Places::new(next),
-            Some(ends) => Places::left(ends.first, next, in_flight_max as u64),
+            Some(ends) => Places::left(ends.first, next, sent_below),
         };
         if let Some(ends) = left {
             state.messages += usize::try_from(ends.count).unwrap_or(usize::MAX);
@@ -608,6 +608,16 @@ impl Mailbox {
             state.at_least_once.push_back(Queued { order, delivery });
         }
         self.note_behind(state);
+    }
+
+    /// Of a queue that is stored: the place below which its client may have been sent what was there,
+    /// by this process or an earlier one. Its owner asks when it leaves.
+    #[must_use]
+    pub fn sent_below(&self) -> Option<u64> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        let first = state.at_least_once.front().map(|queued| queued.delivery.sequence);
+        state.places.as_ref().map(|places| places.sent_below(first))
     }
 
     /// The store could not answer: it is asked again.

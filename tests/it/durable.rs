@@ -4,6 +4,7 @@ mod encrypted;
 mod failover;
 mod killed_under_load;
 mod postgres;
+mod repeats;
 mod server_trouble;
 mod sessions;
 mod shared;

@@ -91,8 +91,8 @@ impl Turn<'_> {
             return None;
         }
         let SessionRecord { session, next_sequence, queue, .. } = *record;
-        for (place, delivery) in mailbox.become_stored(session, next_sequence, queue, IN_FLIGHT_MAX)
-        {
+        let collected = mailbox.become_stored(session, next_sequence, queue, sent_below(record));
+        for (place, delivery) in collected {
             self.keep_owed(place, mailbox, &delivery);
         }
         let mut client = self.restored_behind(&durable, record, Arc::clone(mailbox));
@@ -138,7 +138,7 @@ impl Turn<'_> {
             mailbox = mailbox.recalling();
         }
         let SessionRecord { session, next_sequence, queue, .. } = *record;
-        let mailbox = mailbox.stored(session, next_sequence, queue, IN_FLIGHT_MAX);
+        let mailbox = mailbox.stored(session, next_sequence, queue, sent_below(record));
         self.restored_behind(durable, record, Arc::new(mailbox))
     }
 
@@ -224,5 +224,7 @@ impl Turn<'_> {
     }
 }
 
-/// Messages that a client may have been sent and not acknowledged.
-const IN_FLIGHT_MAX: usize = u16::MAX as usize;
+/// The place below which the client may have been sent what is there: all, where that is not known.
+fn sent_below(record: &SessionRecord) -> u64 {
+    record.sent_below.unwrap_or(record.next_sequence)
+}

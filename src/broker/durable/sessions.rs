@@ -132,7 +132,7 @@ impl Turn<'_> {
         expiry_secs: u32,
         will: Option<&KeptWill>,
     ) {
-        self.keep_life(client, user, expiry_secs, None);
+        self.keep_life(client, user, (expiry_secs, None), None);
         let Some(stored) = &mut client.stored else { return };
         let Some(keeper) = &mut self.shard.keeper else { return };
         if let Some(will) = will {
@@ -142,13 +142,14 @@ impl Turn<'_> {
         }
     }
 
-    /// How long the Session lasts: until its client is gone for long, or until `expires_at`.
+    /// How long the Session lasts: until its client is gone for long, or until `expires_at`; and how far
+    /// it was sent, if that is over.
     fn keep_life(
         &mut self,
         client: &Client,
         user: SessionUser,
-        expiry_secs: u32,
-        expires_at: Option<Tick>,
+        (expiry_secs, expires_at): (u32, Option<Tick>),
+        sent_below: Option<u64>,
     ) {
         let (Some(stored), Some(keeper)) = (&client.stored, &mut self.shard.keeper) else { return };
         let life = keeper.durable().life(expiry_secs, expires_at);
@@ -158,6 +159,7 @@ impl Turn<'_> {
             user,
             slot: slot_of(client.session.client_id()),
             life,
+            sent_below,
         });
     }
 
@@ -170,7 +172,8 @@ impl Turn<'_> {
         will_at: Option<Tick>,
     ) {
         let user = client.card.session_user();
-        self.keep_life(client, user, client.session_expiry_secs, expires_at);
+        let sent_below = client.session.mailbox().sent_below();
+        self.keep_life(client, user, (client.session_expiry_secs, expires_at), sent_below);
         self.keep_will_gone(client);
         let Some(keeper) = &mut self.shard.keeper else { return };
         if let (Some(stored), Some(will)) = (&mut client.stored, &client.will) {

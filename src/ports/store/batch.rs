@@ -75,16 +75,19 @@ pub enum Operation {
         slot: u16,
         /// How long it lasts.
         life: SessionLife,
+        /// As in [`SessionRecord`](super::SessionRecord).
+        sent_below: Option<u64>,
     },
-    /// Takes the Session of a client over under a newer claim, or again under the same. Answered
-    /// with [`Session`](super::Reply::Session).
+    /// Takes the Session of a client over under a newer claim, or again under the same. If nobody
+    /// said how far it was sent, that is as far as it may have been by now. Answered with
+    /// [`Session`](super::Reply::Session).
     TakeSession {
         /// Whose it is.
         client_id: Arc<str>,
         /// The claim.
         epoch: Epoch,
     },
-    /// Takes over the Sessions of another broker, or of everybody. Answered with
+    /// The same with the Sessions of another broker, or of everybody. Answered with
     /// [`Count`](super::Reply::Count): fewer than `limit` were the last.
     TakeSessions {
         /// Whose they are; nothing for whoever has them.

@@ -128,6 +128,15 @@ pub struct QueueEnds {
     pub count: u64,
 }
 
+impl QueueEnds {
+    /// Below this place a client may have been sent what is there, if nobody said how far it was
+    /// sent: no more has a Packet Identifier at a time.
+    #[must_use]
+    pub fn sent_below_at_most(&self) -> u64 {
+        self.first.saturating_add(u64::from(u16::MAX))
+    }
+}
+
 /// How far a QoS 2 message from the client is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PacketState {
@@ -178,6 +187,9 @@ pub struct SessionRecord {
     pub queue: Option<QueueEnds>,
     /// The place that the next message gets.
     pub next_sequence: u64,
+    /// Below this place the client may have been sent what is in the queue; nothing while it is
+    /// connected, and may be sent all of it.
+    pub sent_below: Option<u64>,
 }
 
 /// Of two changes to the retained message of one topic, which is the later: the higher one.

@@ -48,11 +48,11 @@ impl Places {
     }
 
     /// Of a queue that another process left, from `first` to before `next`; the client may have been
-    /// sent `in_flight_max` of it.
-    pub(super) fn left(first: u64, next: u64, in_flight_max: u64) -> Self {
+    /// sent what is below `sent_below`.
+    pub(super) fn left(first: u64, next: u64, sent_below: u64) -> Self {
         Self {
             behind: (first < next).then(|| Behind { after: first - 1, is_asked: false }),
-            repeat_below: first.saturating_add(in_flight_max).min(next),
+            repeat_below: sent_below.min(next),
             ..Self::new(next)
         }
     }
@@ -178,6 +178,13 @@ impl Places {
         }
     }
 
+    /// The place below which the client may have been sent what was there; `first` is the first that is
+    /// in memory and was not taken.
+    pub(super) fn sent_below(&self, first: Option<u64>) -> u64 {
+        let behind = self.behind.as_ref().map_or(self.next, |behind| behind.after + 1);
+        first.unwrap_or(behind).max(self.repeat_below)
+    }
+
     /// Whether the client may have been sent what is at `place`.
     pub(super) fn may_be_repeated(&self, place: u64) -> bool {
         place < self.repeat_below
@@ -249,9 +256,24 @@ mod tests {
 
     #[test]
     fn a_queue_that_was_left_is_behind_and_its_head_may_be_a_repeat() {
-        let mut places = Places::left(7, 20, 3);
+        let mut places = Places::left(7, 20, 10);
         assert_eq!(places.ask(), Some(PageWanted { after: 6, below: 20 }));
         assert!(places.may_be_repeated(9) && !places.may_be_repeated(10));
         assert!(!Places::left(20, 20, 3).is_behind());
+    }
+
+    #[test]
+    fn what_was_taken_may_have_been_sent_and_so_may_what_an_earlier_process_had() {
+        let mut places = Places::new(1);
+        assert_eq!(places.sent_below(None), 1);
+        for _ in 1..=4 {
+            let place = places.give();
+            places.settle(place);
+        }
+        assert_eq!((places.sent_below(Some(3)), places.sent_below(None)), (3, 5));
+        places.leave_out(4);
+        assert_eq!(places.sent_below(None), 4, "what is in the store alone was not");
+        let places = Places::left(7, 20, 10);
+        assert_eq!((places.sent_below(None), places.sent_below(Some(12))), (10, 12));
     }
 }

@@ -14,7 +14,7 @@ impl State {
         session: SessionRef,
         (client_id, user): (&Arc<str>, SessionUser),
         slot: u16,
-        life: SessionLife,
+        (life, sent_below): (SessionLife, Option<u64>),
         run: &mut Run,
     ) {
         let former = self.clients.get(client_id).copied();
@@ -30,7 +30,7 @@ impl State {
         let (owner, epoch) = (run.owner, session.epoch);
         if let Some(stored) = self.sessions.get_mut(&session.id) {
             (stored.owner, stored.epoch, stored.life) = (owner, epoch, life);
-            stored.user = user;
+            (stored.user, stored.sent_below) = (user, sent_below);
             return;
         }
         let client_id = Arc::clone(client_id);
@@ -47,6 +47,7 @@ impl State {
             subscriptions,
             incoming,
             queue,
+            sent_below,
         };
         self.sessions.insert(session.id, new);
     }
@@ -63,7 +64,7 @@ impl State {
             run.fence(id);
             return None;
         }
-        (session.owner, session.epoch) = (run.owner, epoch);
+        session.give_to(run.owner, epoch);
         Some(Box::new(session.record(id)))
     }
 
@@ -84,7 +85,7 @@ impl State {
                 }
         };
         let wanted = self.sessions.values_mut().filter(is_wanted).take(limit as usize);
-        let taken = wanted.map(|session| (session.owner, session.epoch) = (owner, epoch));
+        let taken = wanted.map(|session| session.give_to(owner, epoch));
         u32::try_from(taken.count()).expect("no more than the limit were taken")
     }
 
@@ -133,16 +134,30 @@ impl Session {
         self.epoch < epoch || (self.epoch == epoch && self.owner == owner)
     }
 
-    fn record(&self, id: SessionId) -> SessionRecord {
+    fn give_to(&mut self, owner: OwnerId, epoch: Epoch) {
+        (self.owner, self.epoch) = (owner, epoch);
+        let at_most = self.ends().map(|ends| ends.sent_below_at_most());
+        let sent_below = self.sent_below.or(at_most).unwrap_or(1);
+        self.sent_below = Some(sent_below.min(self.next_sequence()));
+    }
+
+    fn ends(&self) -> Option<QueueEnds> {
         let mut live = self
             .queue
             .iter()
             .filter(|(_, place)| !matches!(place.state, PlaceState::Done(_)))
             .map(|(sequence, _)| *sequence);
         let count = live.clone().count() as u64;
-        let first = live.next();
-        let last = live.next_back().or(first);
-        let ends = |(first, last)| QueueEnds { first, last, count };
+        let first = live.next()?;
+        let last = live.next_back().unwrap_or(first);
+        Some(QueueEnds { first, last, count })
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.queue.last_key_value().map_or(1, |(last, _)| last + 1)
+    }
+
+    fn record(&self, id: SessionId) -> SessionRecord {
         SessionRecord {
             session: SessionRef { id, epoch: self.epoch },
             client_id: Arc::clone(&self.client_id),
@@ -151,8 +166,9 @@ impl Session {
             will: self.will.clone(),
             subscriptions: self.subscriptions.values().cloned().collect(),
             incoming: self.incoming.values().copied().collect(),
-            queue: first.zip(last).map(ends),
-            next_sequence: self.queue.last_key_value().map_or(1, |(last, _)| last + 1),
+            queue: self.ends(),
+            next_sequence: self.next_sequence(),
+            sent_below: self.sent_below,
         }
     }
 }

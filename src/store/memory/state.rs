@@ -51,6 +51,7 @@ pub(super) struct Session {
     pub(super) subscriptions: BTreeMap<TopicFilter, StoredSubscription>,
     pub(super) incoming: BTreeMap<u16, IncomingRecord>,
     pub(super) queue: BTreeMap<u64, Place>,
+    pub(super) sent_below: Option<u64>,
 }
 
 /// A place in a queue.
@@ -165,8 +166,8 @@ impl State {
                 let known = self.cursors.entry((run.owner, origin, stream)).or_default();
                 *known = sequence.max(*known);
             }
-            Operation::PutSession { session, client_id, user, slot, life } => {
-                self.put_session(session, (&client_id, user), slot, life, run);
+            Operation::PutSession { session, client_id, user, slot, life, sent_below } => {
+                self.put_session(session, (&client_id, user), slot, (life, sent_below), run);
             }
             Operation::Enqueue { message, pointers } => self.enqueue(&message, pointers, run),
             other => self.write_to_session(other, run),

@@ -246,8 +246,9 @@ impl<'a> Group<'a> {
                 let key = owner_bytes(*owner).to_vec();
                 self.execute("UPDATE broker SET is_dead = 1 WHERE owner = $1", &[&key]).await?;
             }
-            Operation::PutSession { session, client_id, user, slot, life } => {
-                self.put_session(*session, (client_id, user), *slot, *life, run).await?;
+            Operation::PutSession { session, client_id, user, slot, life, sent_below } => {
+                let state = (*life, *sent_below);
+                self.put_session(*session, (client_id, user), *slot, state, run).await?;
             }
             Operation::EndSession(session) => self.end_session(session.id).await?,
             Operation::PutWill { session, will } => self.put_will(session.id, will).await?,

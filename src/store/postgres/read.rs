@@ -143,6 +143,7 @@ fn session(row: &Row) -> Result<SessionRecord, Failure> {
             count: count.cast_unsigned(),
         }),
         next_sequence: row.try_get::<_, Option<i64>>(9)?.map_or(1, |last| last.cast_unsigned() + 1),
+        sent_below: row.try_get::<_, Option<i64>>(11)?.map(i64::cast_unsigned),
     })
 }
 
@@ -237,13 +238,13 @@ const ONE_SESSION: &str = "SELECT uid, client_key, client_id, epoch, expiry_inte
     (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
-    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name
+    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name, sent_below
     FROM session WHERE uid = $1";
 const LIST_SESSIONS: &str = "SELECT uid, client_key, client_id, epoch, expiry_interval, expires_at,
     (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
-    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name
+    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name, sent_below
     FROM session WHERE owner = $1 AND uid > $2 ORDER BY uid LIMIT $3";
 const SUBSCRIPTIONS: &str = "SELECT session, filter_key, filter, options, subscription_id
     FROM subscription WHERE session = ANY($1::bigint[])";

@@ -17,7 +17,7 @@ impl Group<'_> {
         session: SessionRef,
         (client_id, user): (&str, &SessionUser),
         slot: u16,
-        life: SessionLife,
+        (life, sent_below): (SessionLife, Option<u64>),
         run: &mut Run,
     ) -> Result<(), Failure> {
         let (key, text) = text_key(client_id);
@@ -52,6 +52,7 @@ impl Group<'_> {
                 &interval,
                 &expires_at,
                 &user_bytes(user),
+                &sent_below.map(u64::cast_signed),
             ],
         )
         .await?;
@@ -82,8 +83,7 @@ impl Group<'_> {
             run.fence(session);
             return Ok(None);
         }
-        let sql = "UPDATE session SET owner = $2, epoch = $3 WHERE uid = $1";
-        self.execute(sql, &[&uid(session), &new.owner, &new.epoch]).await?;
+        self.execute(TAKE_SESSIONS, &[&new.owner, &new.epoch, &vec![uid(session)]]).await?;
         self.set_fence(session, Some(new));
         Ok(self.session(session).await?.map(Box::new))
     }
@@ -105,7 +105,9 @@ impl Group<'_> {
         let (owner, epoch) = (owner_bytes(owner).to_vec(), epoch_bytes(epoch).to_vec());
         let former = former.map(|former| owner_bytes(former).to_vec());
         let rows = i64::from(limit);
-        let taken = self.execute(TAKE_SESSIONS, &[&owner, &epoch, &rows, &former, &slots]).await?;
+        let wanted = self.query(WANTED_SESSIONS, &[&epoch, &rows, &former, &slots]).await?;
+        let wanted = wanted.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+        let taken = self.execute(TAKE_SESSIONS, &[&owner, &epoch, &wanted]).await?;
         self.look_again().await?;
         Ok(u32::try_from(taken).unwrap_or(limit))
     }
@@ -148,15 +150,23 @@ impl Group<'_> {
 }
 
 const PUT_SESSION: &str = "INSERT INTO session
-    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at, user_name)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at, user_name,
+        sent_below, sent_epoch)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $6)
     ON CONFLICT (uid) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,
         expiry_interval = excluded.expiry_interval, expires_at = excluded.expires_at,
-        user_name = excluded.user_name";
-const TAKE_SESSIONS: &str = "UPDATE session SET owner = $1, epoch = $2 WHERE uid IN
-    (SELECT uid FROM session WHERE epoch < $2
-        AND ($4::bytea IS NULL OR owner = $4) AND ($5::smallint[] IS NULL OR slot = ANY($5))
-     ORDER BY uid LIMIT $3 FOR UPDATE)";
+        user_name = excluded.user_name, sent_below = excluded.sent_below,
+        sent_epoch = excluded.sent_epoch";
+/// What is not known to have been sent is what may have been: see `QueueEnds::sent_below_at_most`.
+const TAKE_SESSIONS: &str = "UPDATE session SET owner = $1, epoch = $2, sent_epoch = $2,
+    sent_below = least(
+        coalesce(CASE WHEN sent_epoch = epoch THEN sent_below END,
+            (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2) + 65535, 1),
+        coalesce((SELECT max(sequence) FROM pointer WHERE session = uid), 0) + 1)
+    WHERE uid = ANY($3::bigint[])";
+const WANTED_SESSIONS: &str = "SELECT uid FROM session WHERE epoch < $1
+    AND ($3::bytea IS NULL OR owner = $3) AND ($4::smallint[] IS NULL OR slot = ANY($4))
+    ORDER BY uid LIMIT $2 FOR UPDATE";
 const PUT_WILL: &str =
     "INSERT INTO will (session, delay, fires_at, id, publisher, flags, expires_at,
     topic, properties, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)

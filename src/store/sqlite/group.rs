@@ -128,8 +128,9 @@ impl<'a> Group<'a> {
                 let sequence = sequence.cast_signed();
                 self.execute(PUT_CURSOR, params![receiver, origin, stream, sequence])?;
             }
-            Operation::PutSession { session, client_id, user, slot, life } => {
-                self.put_session(*session, (client_id, user), *slot, *life, run)?;
+            Operation::PutSession { session, client_id, user, slot, life, sent_below } => {
+                let state = (*life, *sent_below);
+                self.put_session(*session, (client_id, user), *slot, state, run)?;
             }
             Operation::Enqueue { message, pointers } => self.enqueue(message, pointers, run)?,
             other => {

@@ -186,6 +186,7 @@ fn session(row: &Row<'_>) -> Result<SessionRecord, Failure> {
             count: count.cast_unsigned(),
         }),
         next_sequence: row.get::<_, Option<i64>>(9)?.map_or(1, |last| last.cast_unsigned() + 1),
+        sent_below: row.get::<_, Option<i64>>(11)?.map(i64::cast_unsigned),
     })
 }
 
@@ -269,7 +270,7 @@ const SESSION: &str = "uid, client_key, client_id, epoch, expiry_interval, expir
     (SELECT count(*) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
-    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name";
+    (SELECT max(sequence) FROM pointer WHERE session = uid), user_name, sent_below";
 const READ_QUEUE: &str = "SELECT p.sequence, p.state, p.flags, p.tag,
     m.id, m.publisher, m.flags, m.expires_at, m.topic, m.properties, m.payload
     FROM pointer p LEFT JOIN message m ON m.id = p.message

@@ -22,7 +22,7 @@ impl Group<'_> {
         session: SessionRef,
         (client_id, user): (&Arc<str>, &SessionUser),
         slot: u16,
-        life: SessionLife,
+        (life, sent_below): (SessionLife, Option<u64>),
         run: &mut Run,
     ) -> Result<(), Failure> {
         let (key, text) = text_key(client_id);
@@ -57,7 +57,8 @@ impl Group<'_> {
                 new.epoch,
                 life.expiry_interval_secs,
                 expires_at,
-                user_bytes(user)
+                user_bytes(user),
+                sent_below.map(u64::cast_signed)
             ],
         )?;
         self.set_fence(session.id, Some(new));
@@ -84,8 +85,8 @@ impl Group<'_> {
             run.fence(session);
             return Ok(None);
         }
-        let sql = "UPDATE session SET owner = ?2, epoch = ?3 WHERE uid = ?1";
-        self.execute(sql, params![uid(session), new.owner, new.epoch])?;
+        let sql = format!("UPDATE session SET {TO_NEW_OWNER} WHERE uid = ?3");
+        self.execute(&sql, params![new.owner, new.epoch, uid(session)])?;
         self.set_fence(session, Some(new));
         Ok(self.session(session)?.map(Box::new))
     }
@@ -107,7 +108,7 @@ impl Group<'_> {
         };
         let of_former = if former.is_some() { "AND owner = ?4" } else { "" };
         let sql = format!(
-            "UPDATE session SET owner = ?1, epoch = ?2 WHERE uid IN
+            "UPDATE session SET {TO_NEW_OWNER} WHERE uid IN
                 (SELECT uid FROM session WHERE epoch < ?2 {of_former} {of_slots}
                  ORDER BY uid LIMIT ?3)"
         );
@@ -186,11 +187,18 @@ impl Fence {
 }
 
 const PUT_SESSION: &str = "INSERT INTO session
-    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at, user_name)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    (uid, client_key, client_id, slot, owner, epoch, expiry_interval, expires_at, user_name,
+        sent_below, sent_epoch)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?6)
     ON CONFLICT (uid) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,
         expiry_interval = excluded.expiry_interval, expires_at = excluded.expires_at,
-        user_name = excluded.user_name";
+        user_name = excluded.user_name, sent_below = excluded.sent_below,
+        sent_epoch = excluded.sent_epoch";
+/// What is not known to have been sent is what may have been: see `QueueEnds::sent_below_at_most`.
+const TO_NEW_OWNER: &str = "owner = ?1, epoch = ?2, sent_epoch = ?2, sent_below = min(
+    coalesce(CASE WHEN sent_epoch = epoch THEN sent_below END,
+        (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2) + 65535, 1),
+    coalesce((SELECT max(sequence) FROM pointer WHERE session = uid), 0) + 1)";
 const PUT_SUBSCRIPTION: &str = "INSERT INTO subscription
     (session, filter_key, filter, options, subscription_id) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (session, filter_key) DO UPDATE SET options = excluded.options,

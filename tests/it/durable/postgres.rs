@@ -7,7 +7,7 @@ use std::thread;
 use super::killed_under_load::{
     nothing_acknowledged_is_lost_and_qos_2_comes_once, publish_through,
 };
-use super::{DATABASE, Mortal, sessions, shared, take};
+use super::{DATABASE, Mortal, repeats, sessions, shared, take};
 use crate::conformance::kind;
 use crate::harness::{Broker, Postgres, free_port};
 
@@ -29,6 +29,17 @@ fn every_part_of_a_session_comes_back() {
         sessions::subscriptions_come_back_as_they_were_left,
         sessions::a_session_that_ended_does_not_come_back,
         sessions::retained_messages_come_back_and_deleted_ones_do_not,
+    ] {
+        tell(story);
+    }
+}
+
+#[test]
+fn what_was_sent_before_is_marked_and_nothing_else() {
+    for story in [
+        repeats::what_was_not_sent_before_a_stop_is_not_marked,
+        repeats::what_came_for_a_client_that_was_away_is_not_marked_after_a_death,
+        repeats::what_may_have_been_sent_before_a_death_is_marked,
     ] {
         tell(story);
     }

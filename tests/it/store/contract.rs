@@ -15,8 +15,8 @@ use mqttzoo::store::{MemoryStore, PostgresOptions, PostgresStore, SqliteOptions,
 use super::client::Client;
 use super::words::{
     acknowledge, all_retained, enqueue, epoch, life, message, message_of, packet, pointer,
-    properties, put_session, put_session_of, queue, release, repeatable, retained, sequences,
-    session, sessions, subscribe, subscription, tag, take, topic, will,
+    properties, put_session, put_session_of, put_session_sent, queue, release, repeatable,
+    retained, sequences, session, sessions, subscribe, subscription, tag, take, topic, will,
 };
 use crate::harness::{Postgres, fresh_dir};
 
@@ -64,7 +64,7 @@ fn check(mut empty: impl FnMut() -> Box<dyn Store>) {
 
 type Case = fn(&dyn Store);
 
-const CASES: [(&str, Case); 22] = [
+const CASES: [(&str, Case); 23] = [
     ("brokers_are_numbered", brokers_are_numbered),
     ("a_session_is_read_back", a_session_is_read_back),
     ("a_newer_claim_fences_the_older", a_newer_claim_fences_the_older),
@@ -81,6 +81,7 @@ const CASES: [(&str, Case); 22] = [
     ("a_batch_may_come_twice", a_batch_may_come_twice),
     ("a_session_keeps_its_user", a_session_keeps_its_user),
     ("sessions_change_hands_by_slot_and_owner", sessions_change_hands_by_slot_and_owner),
+    ("how_far_a_queue_was_sent_is_known", how_far_a_queue_was_sent_is_known),
     ("the_later_retained_message_counts", the_later_retained_message_counts),
     ("a_will_is_due_when_its_time_has_come", a_will_is_due_when_its_time_has_come),
     ("cursors_only_go_up", cursors_only_go_up),
@@ -116,7 +117,14 @@ fn a_session_is_read_back(store: &dyn Store) {
         subscribe(ours, "$share/g/c"),
         Operation::RemoveSubscription { session: ours, filter: super::words::filter("b/+") },
         Operation::PutWill { session: ours, will: will(9, None) },
-        Operation::PutSession { session: ours, client_id, user: alice(), slot: 7, life },
+        Operation::PutSession {
+            session: ours,
+            client_id,
+            user: alice(),
+            slot: 7,
+            life,
+            sent_below: Some(4),
+        },
         Operation::PutIncoming { session: ours, packet_id: packet(65_535), message: message(5) },
         enqueue(&message(6), vec![pointer(ours, 3)]),
         enqueue(&message(7), vec![pointer(ours, 4)]),
@@ -131,7 +139,7 @@ fn a_session_is_read_back(store: &dyn Store) {
     let incoming = IncomingRecord { packet_id, message, state: PacketState::Routing };
     assert_eq!(found.incoming, [incoming]);
     assert_eq!(found.queue, Some(QueueEnds { first: 3, last: 9, count: 3 }));
-    assert_eq!(found.next_sequence, 10);
+    assert_eq!((found.next_sequence, found.sent_below), (10, Some(4)));
     assert_eq!(sessions(&mut broker), [found]);
     broker.must([
         Operation::RemoveWill { session: ours, message: None },
@@ -446,6 +454,7 @@ fn sessions_change_hands_by_slot_and_owner(store: &dyn Store) {
         user: SessionUser::Unknown,
         slot,
         life: life(),
+        sent_below: None,
     };
     dead.must((1..=6).map(|id| of_slot(id, u16::from(id > 2))));
     let mut bystander = Client::registered(store, 3);
@@ -472,6 +481,31 @@ fn sessions_change_hands_by_slot_and_owner(store: &dyn Store) {
     let late = bystander.run([subscribe(session(7, 1), "a")]).unwrap();
     assert_eq!(late.fenced, [SessionId(7)]);
     adopter.must([subscribe(session(7, 2), "a")]);
+}
+
+/// Also of a Session whose broker was killed before it could say so.
+fn how_far_a_queue_was_sent_is_known(store: &dyn Store) {
+    let mut broker = Client::registered(store, 1);
+    let taken = |broker: &mut Client, counter| take(broker, "c", counter).unwrap().sent_below;
+    let place = |counter, at| enqueue(&message(at), vec![pointer(session(1, counter), at)]);
+    broker.must([put_session(session(1, 1), "c"), place(1, 3), place(1, 4)]);
+    assert_eq!(sessions(&mut broker)[0].sent_below, None, "it may be sent all of it");
+    assert_eq!(taken(&mut broker, 2), Some(5));
+    broker.must([place(2, 5)]);
+    assert_eq!(taken(&mut broker, 3), Some(5), "what came since was not sent");
+    let all =
+        Operation::TakeSessions { former: None, slots: Slots::All, epoch: epoch(4), limit: 9 };
+    assert_eq!(broker.ask(all), Reply::Count(1));
+    assert_eq!(sessions(&mut broker)[0].sent_below, Some(5));
+
+    let sent = |counter, below| put_session_sent(below, alice(), session(1, counter), "c");
+    broker.must([sent(4, Some(6))]);
+    assert_eq!(taken(&mut broker, 5), Some(6));
+    broker.must([3, 4, 5].map(|at| acknowledge(session(1, 5), at, at)));
+    assert_eq!(taken(&mut broker, 6), Some(1), "the places of an empty queue are given anew");
+
+    broker.must([sent(6, None), place(6, 3), place(6, 100_000)]);
+    assert_eq!(taken(&mut broker, 7), Some(65_538), "there are no more Packet Identifiers");
 }
 
 fn the_later_retained_message_counts(store: &dyn Store) {
@@ -574,6 +608,7 @@ fn what_is_over_is_collected_in_parts(store: &dyn Store) {
             user: alice(),
             slot: 1,
             life,
+            sent_below: None,
         },
         subscribe(over, "a"),
     ]);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use mqttzoo::ports::auth::SessionUser;
 use mqttzoo::ports::message::MessageId;
 use mqttzoo::ports::store::{
     Done, Operation, OwnerId, Pointer, QueuedMessage, Reply, RetainedRecord, SessionRecord, Slots,
@@ -16,7 +17,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::client::Client;
 use super::contract::{postgres, sqlite};
 use super::words::{
-    acknowledge, all_retained, enqueue, epoch, message, packet, pointer, put_session, queue,
+    acknowledge, all_retained, enqueue, epoch, message, packet, pointer, put_session_sent, queue,
     release, retained, session, sessions, subscribe, will,
 };
 use crate::harness::{Postgres, fresh_dir};
@@ -155,7 +156,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         1..4,
     );
     prop_oneof![
-        3 => session().prop_map(|it| put_session(it, &(it.id.0 % 2).to_string())),
+        3 => (session(), proptest::option::of(sequence())).prop_map(|(it, sent_below)| {
+            let user = SessionUser::Known(Some("alice".into()));
+            put_session_sent(sent_below, user, it, &(it.id.0 % 2).to_string())
+        }),
         2 => (0..2u32, 1..4u64).prop_map(|(client, counter)| Operation::TakeSession {
             client_id: client.to_string().into(),
             epoch: epoch(counter),

@@ -101,9 +101,20 @@ pub(crate) fn put_session(session: SessionRef, client_id: &str) -> Operation {
     put_session_of(SessionUser::Known(Some("alice".into())), session, client_id)
 }
 
+/// A Session that was sent this far.
+pub(crate) fn put_session_sent(
+    sent_below: Option<u64>,
+    user: SessionUser,
+    session: SessionRef,
+    client_id: &str,
+) -> Operation {
+    let (client_id, life) = (client_id.into(), life());
+    Operation::PutSession { session, client_id, user, slot: 7, life, sent_below }
+}
+
 /// A Session of this user.
 pub(crate) fn put_session_of(user: SessionUser, session: SessionRef, client_id: &str) -> Operation {
-    Operation::PutSession { session, client_id: client_id.into(), user, slot: 7, life: life() }
+    put_session_sent(None, user, session, client_id)
 }
 
 pub(crate) fn subscription(text: &str) -> StoredSubscription {
