@@ -335,6 +335,7 @@ impl Turn<'_> {
         client.session_expiry_secs = agreed.session_expiry_secs;
         client.card = Arc::clone(&card);
         client.level = options.acknowledge;
+        client.due = None;
         let client_id = Arc::clone(client.session.client_id());
         self.broker.registry.settle(&client_id, client.session.mailbox(), Arc::clone(&card));
         let agreed = Agreed { client_id, ..agreed };

@@ -499,6 +499,19 @@ impl Connection {
         turn.release(client, cause);
     }
 
+    /// What came is against the rules of what carries MQTT: bytes, though none of MQTT. The client has
+    /// been told there as far as it can be.
+    pub fn handle_violation(&mut self, turn: &mut Turn<'_>, reason: &str) {
+        if matches!(self.stage, Stage::Greeting { .. }) {
+            return self.give_up_greeting(turn, ReasonCode::ProtocolError, reason.to_owned());
+        }
+        if !matches!(self.stage, Stage::Open(_)) {
+            return self.handle_lost(turn, reason);
+        }
+        turn.shard.counters.disconnects_other.increment();
+        self.finish(turn, EndCause::new(ReasonCode::ProtocolError, reason));
+    }
+
     /// The Network Connection is gone, whatever the state.
     pub fn handle_lost(&mut self, turn: &mut Turn<'_>, reason: &str) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {

@@ -19,6 +19,7 @@ use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
+use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
 use crate::session::mailbox::{Commit, Mailbox, Room};
@@ -50,6 +51,9 @@ pub struct Client {
     pub waiting: Option<Box<Waiting>>,
     /// Where its Session is stored.
     pub(crate) stored: Option<Box<StoredClient>>,
+    /// When its Session ends and its will is due, since it was parked: who is not let in changes
+    /// nothing of that.
+    pub(crate) due: Option<Box<[Option<Tick>; 2]>>,
 }
 
 impl Client {
@@ -72,6 +76,7 @@ impl Client {
             session_expiry_secs,
             waiting: None,
             stored: None,
+            due: None,
         }
     }
 }
@@ -184,6 +189,7 @@ impl Turn<'_> {
         {
             self.publish_will(&will);
         }
+        parked.client.due = Some(Box::new(parked.times()));
         Former::Kept(parked.client)
     }
 
@@ -207,12 +213,7 @@ impl Turn<'_> {
         {
             self.publish_will(&will);
         }
-        let expiry = client.session_expiry_secs;
-        let expires_at = (expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry));
-        let will_at = client
-            .will
-            .as_ref()
-            .map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
+        let [expires_at, will_at] = self.due(&mut client);
         self.keep_parked(&mut client, expires_at, will_at);
         let mailbox = Arc::clone(client.session.mailbox());
         let mut unsent = mailbox.detach();
@@ -227,6 +228,17 @@ impl Turn<'_> {
         let refused = mailbox.keep(unsent);
         debug_assert!(refused.is_empty(), "only its owner ends a Session, and that is here");
         Parked { client, expires_at, will_at }
+    }
+
+    /// When the Session of a client that is away ends, and when its will is published.
+    pub(crate) fn due(&self, client: &mut Client) -> [Option<Tick>; 2] {
+        let expiry = client.session_expiry_secs;
+        let will = client.will.as_ref();
+        let will_at = will.map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
+        match client.due.take() {
+            Some(due) => [due[0], will.and(due[1])],
+            None => [(expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry)), will_at],
+        }
     }
 
     /// Ends a Session: nothing of it is left, its will is published, and what it had of Shared

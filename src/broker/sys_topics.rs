@@ -201,13 +201,12 @@ fn approximate(count: u64) -> f64 {
 /// Something to read off.
 type Read = fn(&SysReading) -> u64;
 
-/// All topics are below.
 /// Whether only the broker publishes to this topic, whatever a client may otherwise.
 pub(crate) fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$') && (topic.starts_with(SYS_PREFIX) || topic.starts_with("$share/"))
 }
 
-/// What the broker's own topics start with.
+/// What the broker's own topics start with: all of them are below.
 pub(crate) const SYS_PREFIX: &str = "$SYS/";
 const ROOT: &str = "$SYS/broker/";
 

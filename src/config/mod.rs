@@ -9,6 +9,7 @@
 
 mod acknowledge;
 mod activity;
+mod changed;
 mod database;
 mod docs;
 mod draft;

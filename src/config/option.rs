@@ -19,6 +19,11 @@ pub(super) trait Section {
     /// Sets the option `key`; nothing when the group has no such option.
     fn set(&mut self, key: &str, texts: &[String]) -> Option<Result<(), String>>;
 
+    /// Options that are not as they were, also those whose values are not shown.
+    fn changed(&self, before: &Self) -> Vec<&'static str>
+    where
+        Self: Sized;
+
     /// Whether the group has the option `key`.
     fn has(&self, key: &str) -> bool {
         self.options().iter().any(|row| row.key == key)
@@ -107,6 +112,12 @@ macro_rules! options {
                     shape: <$kind as crate::config::value::Value>::SHAPE,
                     value: crate::config::value::Value::show(&self.$key),
                 }),+]
+            }
+
+            fn changed(&self, before: &Self) -> Vec<&'static str> {
+                let all = [$((stringify!($key), self.$key != before.$key)),+];
+                let changed = all.into_iter().filter(|(_, is_changed)| *is_changed);
+                changed.map(|(key, _)| key).collect()
             }
 
             fn set(&mut self, key: &str, texts: &[String]) -> Option<Result<(), String>> {

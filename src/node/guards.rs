@@ -35,13 +35,13 @@ impl GuardFiles {
         }
     }
 
-    /// Reads the files again; what cannot be read stays as it was.
-    pub(super) fn reload(&self) {
-        if let Some(Err(error)) = self.passwords.as_ref().map(|passwords| passwords.reload()) {
-            tracing::error!(error = %super::chain(&error), "passwords stay as they were");
-        }
-        if let Some(Err(error)) = self.access.as_ref().map(|access| access.reload()) {
-            tracing::error!(error = %super::chain(&error), "access rules stay as they were");
-        }
+    /// Reads the passwords again, if there are any.
+    pub(super) fn reload_passwords(&self) -> Option<Result<(), FileError>> {
+        Some(self.passwords.as_ref()?.reload().map(|_count| ()))
+    }
+
+    /// Reads the access rules again, if there are any.
+    pub(super) fn reload_access(&self) -> Option<Result<(), FileError>> {
+        Some(self.access.as_ref()?.reload())
     }
 }

@@ -14,6 +14,7 @@ mod housekeeping;
 mod options;
 mod parking;
 mod queue_watch;
+mod reload;
 mod serve;
 mod signals;
 mod store;
@@ -108,7 +109,8 @@ pub struct Node {
     /// One for each shard.
     parking: Arc<[Arc<ParkingPlace<Transport>>]>,
     guard_files: GuardFiles,
-    reloaders: Vec<Arc<TlsReloader>>,
+    /// Of the listeners with these names.
+    reloaders: Vec<(String, Arc<TlsReloader>)>,
     admin_access: Option<Arc<Access>>,
     health: Arc<Health>,
     net_counters: Arc<NetCounters>,
@@ -257,7 +259,7 @@ impl Node {
         for (listener, connection) in options::listeners(&self.config) {
             let opened = bind(listener)?;
             ports.note(&opened);
-            self.reloaders.extend(opened.tls());
+            self.reloaders.extend(opened.tls().map(|tls| (opened.name().to_owned(), tls)));
             bound.push((opened, connection));
         }
         if let Some((admin, access)) = admin {

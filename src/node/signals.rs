@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use super::cluster::Phase;
 use super::{Node, StartError};
-use crate::config::{Request, load};
 use crate::runtime::Background;
 
 /// Sent to whoever writes beyond the largest size a file may have (`ulimit -f`).
@@ -114,36 +113,4 @@ async fn failed(phase: Option<&mut watch::Receiver<Phase>>) -> StartError {
         return StartError::LeftCluster(reason.clone());
     }
     std::future::pending().await
-}
-
-impl Node {
-    /// Reads certificates, passwords, access rules, the token and the log level again, and reopens
-    /// the log file. What cannot be read stays as it was.
-    fn reload(&self) {
-        if let Err(error) = self.logging.reopen() {
-            tracing::error!(error = %super::chain(&error), "the log stays where it was");
-        }
-        self.guard_files.reload();
-        for reloader in &self.reloaders {
-            if let Err(error) = reloader.reload() {
-                tracing::error!(error = %super::chain(&error), "certificates stay as they were");
-            }
-        }
-        if let Some(Err(error)) = self.admin_access.as_ref().map(|access| access.reload()) {
-            tracing::error!(error = %super::chain(&error), "the token stays as it was");
-        }
-        if let Some(cluster) = &self.cluster {
-            cluster.reload();
-        }
-        match load(&self.surroundings) {
-            Ok((Request::Run(config), _)) => {
-                self.logging.set_level(super::options::level(config.log.log));
-            }
-            Ok((Request::Show(_) | Request::Passwd(_), _)) => {}
-            Err(error) => {
-                tracing::error!(error = %super::chain(&error), "the configuration stays as it was");
-            }
-        }
-        tracing::info!("reloaded; what could not be read stays as it was");
-    }
 }

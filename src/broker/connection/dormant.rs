@@ -91,10 +91,11 @@ impl Dormant {
         if self.has_published {
             throttle.note();
         }
-        let client = match self.client {
+        let mut client = match self.client {
             Kept::Whole(client) => client,
             Kept::Folded(folded) => folded.unfold(broker.seeds.hash),
         };
+        client.level = options.acknowledge;
         Connection {
             origin: client.card.origin.clone(),
             stage: Stage::Open(client),

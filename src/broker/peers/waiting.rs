@@ -22,6 +22,8 @@ use crate::ports::clock::Tick;
 #[derive(Debug, Default)]
 pub struct Waiting {
     publishes: VecDeque<UnansweredPublish>,
+    /// How often clients have sent again what is among them.
+    repeats: usize,
     pub(crate) subscribes: VecDeque<UnconfirmedSubscribe>,
     /// What the store is to have first.
     pub(crate) steps: VecDeque<Step>,
@@ -54,8 +56,8 @@ enum Answer {
 impl Waiting {
     /// Acknowledgements that wait.
     #[must_use]
-    pub fn publish_count(&self) -> usize {
-        self.publishes.len()
+    pub fn acknowledgement_count(&self) -> usize {
+        self.publishes.len() + self.repeats
     }
 
     /// SUBACKs that wait.
@@ -99,10 +101,18 @@ impl Waiting {
     pub(crate) fn ask_again(&mut self, id: PacketId) -> bool {
         let waiting = self.publishes.iter_mut().find(|one| one.id == id);
         if let Some(one) = waiting {
-            one.asked = one.asked.saturating_add(1);
+            self.repeats += usize::from(one.asked > 0);
+            one.asked += 1;
             return true;
         }
         false
+    }
+
+    /// The first publish, if there is one, which has come to its end.
+    fn take_first(&mut self) -> Option<UnansweredPublish> {
+        let first = self.publishes.pop_front()?;
+        self.repeats -= first.repeats();
+        Some(first)
     }
 
     /// The connection is gone: what it did not hear of QoS 1 it asks anew.
@@ -111,6 +121,7 @@ impl Waiting {
         self.held_until = None;
         self.subscribes.clear();
         self.publishes.retain(|one| one.qos == QoS::ExactlyOnce);
+        self.repeats = 0;
         for one in &mut self.publishes {
             one.asked = 0;
         }
@@ -134,7 +145,7 @@ impl Client {
     #[must_use]
     pub fn is_unanswered_at_bound(&self) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| {
-            waiting.publish_count() >= UNANSWERED_MAX
+            waiting.acknowledgement_count() >= UNANSWERED_MAX
                 || waiting.subscribe_count() >= UNCONFIRMED_MAX
         })
     }
@@ -181,7 +192,7 @@ impl Client {
     pub(crate) fn settle_unheard(&mut self, counters: &ShardCounters, waker: &Waker) -> bool {
         let Some(mut waiting) = self.waiting.take() else { return true };
         while let Some(verdict) = waiting.publishes.front().and_then(|first| first.verdict(waker))
-            && let Some(first) = waiting.publishes.pop_front()
+            && let Some(first) = waiting.take_first()
         {
             self.note_unheard(&mut waiting.left_out, &first, verdict, counters);
         }
@@ -217,6 +228,11 @@ impl Client {
 }
 
 impl UnansweredPublish {
+    /// How often it was sent again on its connection.
+    fn repeats(&self) -> usize {
+        self.asked.saturating_sub(1) as usize
+    }
+
     /// What it has come to; `waker` is called once that is known.
     fn verdict(&self, waker: &Waker) -> Option<Verdict> {
         match &self.answer {
@@ -291,8 +307,7 @@ impl Turn<'_> {
         hold_millis: u64,
         waker: &Waker,
     ) -> Result<(), EndCause> {
-        let Waiting { publishes, left_out, held_until, .. } = waiting;
-        while let Some(first) = publishes.front() {
+        while let Some(first) = waiting.publishes.front() {
             let Some(verdict) = first.verdict(waker) else { return Ok(()) };
             let is_heard = first.asked > 0;
             let is_told = match verdict {
@@ -304,11 +319,12 @@ impl Turn<'_> {
                 return Ok(());
             }
             let is_full = is_heard && matches!(verdict, Verdict::Full(_));
-            if is_full && !is_told && self.is_held(held_until, hold_millis) {
+            if is_full && !is_told && self.is_held(&mut waiting.held_until, hold_millis) {
                 return Ok(());
             }
-            *held_until = None;
-            let Some(first) = publishes.pop_front() else { return Ok(()) };
+            waiting.held_until = None;
+            let Some(first) = waiting.take_first() else { return Ok(()) };
+            let left_out = &mut waiting.left_out;
             let counters = &self.shard.counters;
             if is_full {
                 counters.publishes_refused_elsewhere.increment();
@@ -358,7 +374,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The same for who is to be called when it does again.
+    /// Whether what we acknowledge holds; `waker` is called when it does again.
     pub(crate) fn wait_to_acknowledge(&self, client: &Client, waker: &Waker) -> bool {
         let peers = self.broker.peers();
         peers.is_none_or(|peers| peers.wait_for_lease(self.now, client.session.key(), waker))

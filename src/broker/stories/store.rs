@@ -119,6 +119,13 @@ impl Stage {
         (client, answers)
     }
 
+    fn may_read(&mut self, actor: &mut Actor) -> bool {
+        let Self { broker, shard, now } = self;
+        let mut outbox = Outbox::new();
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        actor.connection.may_read(turn).is_ok()
+    }
+
     /// Time passes until what waits for the store has waited long enough.
     fn lose_patience(&mut self, actor: &mut Actor) -> Vec<Packet> {
         self.now = self.now.plus_millis(self.broker.options().store_wait_millis);
@@ -221,6 +228,47 @@ fn connect_waits_for_a_silent_store_within_a_bound() {
     stage.hear_store();
     let (_client, answers) = stage.keep("client");
     assert!(is_present(&answers), "it was there all the time");
+}
+
+/// A client tried again and again while the store was silent, and was refused each time. Each time its
+/// Session was to last, and its will to wait, for as long as at first.
+#[test]
+fn who_is_turned_away_does_not_prolong_what_is_due() {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    stage.hear_store();
+    let lost_at = stage.now;
+    store.answer(Answers::None);
+    stage.now = lost_at.plus_secs(500);
+    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
+    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
+    store.answer(Answers::Good);
+    stage.hear_store();
+    stage.now = lost_at.plus_secs(601);
+    let (_client, answers) = stage.keep("client");
+    assert!(!is_present(&answers), "it has ended");
+}
+
+/// A message of QoS 2 waited for the store, and its client sent it again and again: each time it was to
+/// be answered once more, in one turn, and however often that was, the client was read on.
+#[test]
+fn repeats_of_a_message_that_waits_count_as_what_waits() {
+    let (mut stage, store) = stage();
+    stage.sleeper("a");
+    let (mut publisher, _connack) = stage.keep("publisher");
+    store.answer(Answers::None);
+    let message = publish("a", "x", QoS::ExactlyOnce, 1);
+    let mut sent = 0;
+    while stage.may_read(&mut publisher) {
+        assert_eq!(stage.send(&mut publisher, &message), []);
+        sent += 1;
+        assert!(sent <= 1_024, "it is read without end");
+    }
+    store.answer(Answers::Good);
+    stage.hear_store();
+    assert_eq!(stage.poll(&mut publisher).len(), sent, "each is answered [MQTT-4.3.3-10]");
+    assert!(stage.may_read(&mut publisher));
 }
 
 /// A client came back to a Session while the store was silent, and was refused. The log of who came and

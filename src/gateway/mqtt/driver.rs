@@ -231,6 +231,10 @@ impl<S: Link> Driver<S> {
                     self.connection.handle_lost(turn, reason);
                     return false;
                 }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.connection.handle_violation(turn, &error.to_string());
+                    return false;
+                }
                 Err(error) => {
                     self.connection.handle_lost(turn, &broken(&error));
                     return false;
@@ -585,6 +589,9 @@ fn broken(error: &io::Error) -> String {
     }
     if kind == io::ErrorKind::TimedOut {
         return "the client stopped acknowledging what was sent".to_owned();
+    }
+    if kind == io::ErrorKind::UnexpectedEof {
+        return "the client closed the connection without ending TLS".to_owned();
     }
     format!("the connection broke: {error}")
 }

@@ -332,11 +332,8 @@ impl Reachable {
 
 impl Membered {
     /// Reads the files of TLS between brokers again.
-    pub(super) fn reload(&self) {
-        if let Err(error) = self.links.reload_tls().and_then(|()| self.renew_seal()) {
-            let error = super::chain(&error);
-            tracing::error!(%error, "certificates of links stay as they were");
-        }
+    pub(super) fn reload(&self) -> Result<(), LinkTlsError> {
+        self.links.reload_tls().and_then(|()| self.renew_seal())
     }
 
     /// Who comes in later is told by the authorities that are believed now.

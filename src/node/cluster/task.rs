@@ -675,7 +675,6 @@ impl ClusterTask {
     }
 }
 
-/// Whether all that one broker has to tell a newcomer is here.
 /// Whether the session or its connection begins or ends.
 fn is_turn(event: &CoordinationEvent) -> bool {
     match event {
@@ -686,6 +685,7 @@ fn is_turn(event: &CoordinationEvent) -> bool {
     }
 }
 
+/// Whether all that one broker has to tell a newcomer is here.
 fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
 }

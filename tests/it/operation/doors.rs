@@ -1,7 +1,11 @@
 //! Clients at the wrong door, health checks, and proxies.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use rustix::process::Signal;
+
+use crate::cli::{Running, SUB};
 use crate::conformance::{Client, Version, kind};
 use crate::harness::{Authority, Broker};
 
@@ -81,6 +85,47 @@ fn a_health_check_is_logged_at_debug_only() {
     check_health(&broker);
     broker.wait_until("five lines", |broker| broker.count_in_log("before any byte") == 5);
     assert_eq!(broker.count_in_log("WARN"), 0, "{}", broker.log());
+}
+
+/// Bytes came, though none of MQTT: it is no health check.
+#[test]
+fn what_breaks_the_rules_of_websocket_is_told_as_what_breaks_those_of_mqtt() {
+    let broker = Broker::start(&["--ws-port", "0", "--log", "debug"]);
+    let request = b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let connect = broker.stage(Version::V5).connect("open").bytes();
+    let length = 0x80 | u8::try_from(connect.len()).unwrap();
+    let connect = [&[0x82, length, 0, 0, 0, 0][..], &connect].concat();
+    for (frames, line, reason) in [
+        (&[0x81, 0x80, 0, 0, 0, 0][..], "connection refused", "a WebSocket text frame"),
+        (&[0x82, 0, 0, 0, 0, 0], "connection refused", "without a mask"),
+        (&[0xC2, 0x80, 0, 0, 0, 0], "connection refused", "with reserved bits"),
+        (&[&connect[..], &[0x81, 0x80, 0, 0, 0, 0]].concat(), "client disconnected", "text frame"),
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", broker.ports().ws[0])).unwrap();
+        stream.write_all(&[&request[..], frames].concat()).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        broker.wait_until("a line with the reason", |broker| {
+            let log = broker.log();
+            log.lines()
+                .any(|it| ["INFO", line, "0x82", reason].iter().all(|word| it.contains(word)))
+        });
+    }
+    assert_eq!(broker.count_in_log("before any byte"), 0, "{}", broker.log());
+}
+
+#[test]
+fn a_client_that_leaves_without_ending_tls_is_told_of_in_our_words() {
+    let authority = Authority::new();
+    let broker = with_all_doors(&authority, &[]);
+    let (port, ca) = (broker.ports().tls[0].to_string(), authority.path("ca.pem"));
+    let client = Running::start(SUB, &["-p", &port, "--cafile", &ca, "-t", "t"]);
+    broker.wait_for_log("client connected");
+    client.signal(Signal::KILL);
+    let log = broker.wait_for_log("client disconnected");
+    assert!(log.contains("the client closed the connection without ending TLS"), "{log}");
+    assert!(!log.contains("http"), "{log}");
 }
 
 /// A listener behind a proxy logs whom the proxy stands for, in both forms of the header.

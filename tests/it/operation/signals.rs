@@ -148,7 +148,10 @@ fn sighup_takes_a_new_certificate_into_use() {
     reload(&broker, 2);
     let log = broker.log();
     assert!(log.contains("cannot be used together"), "{log}");
-    assert!(log.contains("certificates stay as they were"), "{log}");
+    assert!(
+        log.contains("certificates of listener tls ") && log.contains("stay as they were"),
+        "{log}"
+    );
     assert!(is_trusted(&broker, &after));
     standing.quiet().unwrap();
 }
@@ -189,8 +192,62 @@ fn sighup_changes_the_level_of_the_log() {
     broker.wait_for_log("before any byte");
     fs::write(&file, "port = 0\nlog = \"loud\"\n").unwrap();
     reload(&broker, 2);
-    assert!(broker.log().contains("the configuration stays as it was"), "{}", broker.log());
+    assert!(broker.log().contains("log levels stay as they were"), "{}", broker.log());
     s.client("a").unwrap().quiet().unwrap();
+}
+
+/// A configuration of two listeners, each with a certificate of its own.
+fn with_two_certificates(directory: &Path, level: &str, will_bytes_max: &str) -> String {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let listener = |kind: &str, certificate: &str| {
+        format!(
+            "[[listener]]\nkind = \"{kind}\"\nhost = [\"127.0.0.1\"]\nport = 0\ncert = {:?}\nkey = {:?}\n",
+            path(certificate),
+            path("key.pem"),
+        )
+    };
+    [
+        format!("log = \"{level}\"\npassword_file = {:?}\n", path("users")),
+        format!("[limits]\nwill_bytes_max = \"{will_bytes_max}\"\n"),
+        listener("tls", "cert.pem"),
+        listener("wss", "other.pem"),
+    ]
+    .concat()
+}
+
+/// Which of several listeners a certificate is for, and what a new file has changed in vain, is said.
+#[test]
+fn sighup_says_what_was_read_and_what_takes_effect_later() {
+    let authority = Authority::new();
+    let broker = Broker::start_with(|directory| {
+        install(&authority, directory);
+        fs::copy(authority.path("server.pem"), directory.join("other.pem")).unwrap();
+        fs::write(directory.join("users"), "").unwrap();
+        let file = directory.join("broker.toml");
+        fs::write(&file, with_two_certificates(directory, "info", "8 KiB")).unwrap();
+        vec!["--config".to_owned(), file.display().to_string()]
+    });
+    fs::write(broker.directory().join("other.pem"), "nonsense").unwrap();
+    reload(&broker, 1);
+    let log = broker.log();
+    let failed = log.lines().filter(|line| line.contains("stay as they were")).collect::<Vec<_>>();
+    assert_eq!(failed.len(), 1, "{log}");
+    assert!(failed[0].contains("certificates of listener wss 127.0.0.1:0"), "{log}");
+    let again = log.lines().find(|line| line.contains("reloaded;")).unwrap();
+    for read in ["passwords", "certificates of listener tls 127.0.0.1:0", "log levels"] {
+        assert!(again.contains(read) && !again.contains("wss"), "{again}");
+    }
+    assert!(!log.contains("next start"), "{log}");
+
+    let file = with_two_certificates(broker.directory(), "debug", "1 KiB");
+    let file = file.replacen("port = 0", "port = 1", 1);
+    fs::write(broker.directory().join("broker.toml"), file).unwrap();
+    reload(&broker, 2);
+    let log = broker.log();
+    assert_eq!(log.matches("takes effect at the next start").count(), 2, "{log}");
+    for option in ["listener", "will_bytes_max"] {
+        assert!(log.contains(&format!("{option}: takes effect at the next start")), "{log}");
+    }
 }
 
 /// The Unix socket is a door like the others, and is gone afterwards.

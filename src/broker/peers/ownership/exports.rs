@@ -411,11 +411,9 @@ impl Turn<'_> {
 
     /// Parks a Session that came from elsewhere, or stays after all; the caller owns its identifier
     /// in the registry.
-    pub(super) fn park_moved(&mut self, client: Box<Client>) {
+    pub(super) fn park_moved(&mut self, mut client: Box<Client>) {
         let client_id = Arc::clone(client.session.client_id());
-        let expiry = client.session_expiry_secs;
-        let never = crate::broker::disconnect::NEVER_SECS;
-        let expires_at = (expiry != never).then(|| self.now.plus_secs(expiry));
+        let [expires_at, _] = self.due(&mut client);
         let parked = Box::new(Parked { client, expires_at, will_at: None });
         let times = parked.times();
         self.broker.timers().schedule(&client_id, times);

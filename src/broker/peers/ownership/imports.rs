@@ -308,6 +308,7 @@ impl Turn<'_> {
             session_expiry_secs,
             waiting: None,
             stored: None,
+            due: None,
         });
         let since = self.broker.next_offer();
         for subscription in subscriptions {

@@ -88,6 +88,26 @@ fn a_listener_has_a_level_for_topics_that_have_none() {
     assert_eq!(stage.send(&mut publisher, &publish("now/stored", "x", QoS::AtLeastOnce, 2)), []);
 }
 
+/// A connection that had nothing to do for a while forgot the level of its listener.
+#[test]
+fn a_listener_keeps_its_level_for_a_client_that_was_idle() {
+    let (mut stage, store) = stage_with(topic_levels());
+    stage.sleeper("#");
+    let options =
+        ConnectionOptions { acknowledge: Level::Enqueued, ..ConnectionOptions::default() };
+    let options = Arc::new(options);
+    let (mut publisher, connect) = actor("publisher", ProtocolVersion::V5, 0, stage.now);
+    let origin =
+        Origin { address: Arc::from("here"), listener: Arc::from("stage"), tls_common_name: None };
+    publisher.connection = Connection::new(origin, Arc::clone(&options), stage.now);
+    stage.send(&mut publisher, &connect);
+    let dormant = publisher.connection.fall_asleep(Waker::noop()).expect("it is at rest");
+    publisher.connection = dormant.wake_up(&stage.broker, options);
+    store.answer(Answers::None);
+    let answers = stage.send(&mut publisher, &publish("other", "x", QoS::AtLeastOnce, 1));
+    assert_eq!(ids(&answers), [1]);
+}
+
 /// The store could not take a message that was acknowledged: its publisher is not let go, it is gone
 /// from the queue, and counted.
 #[test]
