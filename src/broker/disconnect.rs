@@ -325,9 +325,6 @@ impl Turn<'_> {
     /// its Session has ended, or takes no QoS 0 now.
     pub(crate) fn hand_to_member(&mut self, target: &FanoutTarget, delivery: &Delivery) -> bool {
         let qos = delivery.message.qos.min(target.qos);
-        if qos == QoS::AtMostOnce {
-            return self.offer(target, &delivery.message, qos, &mut None);
-        }
         let again = Delivery {
             tag: target.tag.clone(),
             qos,
@@ -335,6 +332,9 @@ impl Turn<'_> {
             progress: Progress::New,
             ..delivery.clone()
         };
+        if qos == QoS::AtMostOnce {
+            return self.offer_at_most_once(target, again, &mut None);
+        }
         match target.mailbox.commit(again, self.now, &mut None) {
             Commit::Stored(place) => {
                 let manner = Manner { qos, retain: delivery.retain, tag: target.tag.clone() };

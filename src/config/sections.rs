@@ -241,7 +241,9 @@ options! {
         /// traffic is welcome: load balancers need that long to notice. A second signal ends the
         /// wait. What `drain_timeout_secs` bounds begins after it. No wait when off.
         drain_wait_secs: Option<NonZeroU32> as "SECONDS" = None,
-        /// How long stopping may take, in seconds. Connections that are left then are cut.
+        /// How long sending clients away may take, in seconds. Connections that are left then are cut.
+        /// Leaving the cluster and the last commits come behind it, and may take up to twenty seconds
+        /// more: a supervisor is not to kill sooner.
         drain_timeout_secs: NonZeroU32 as "SECONDS" = above_zero(25),
         /// How many clients are sent away per second, so that they do not all return at once
         /// elsewhere. All at once when off.

@@ -7,6 +7,7 @@ use crate::peer::error::LinkError;
 use crate::peer::links::Ground;
 use crate::peer::receiver::Receiver;
 use crate::peer::stream::LinkStream;
+use crate::ports::message::READ_BLOCK_BYTES_MAX;
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::Future;
 use std::pin::Pin;
@@ -113,7 +114,7 @@ impl<'a> Incoming<'a> {
     /// Room to read into. It grows with what has come, not with what was announced.
     fn make_room(&mut self) {
         if self.buffer.capacity() - self.buffer.len() < ROOM_MIN {
-            self.buffer.reserve(READ_BYTES.max(self.buffer.len()));
+            self.buffer.reserve(READ_BLOCK_BYTES_MAX.max(self.buffer.len()));
         }
     }
 
@@ -151,8 +152,6 @@ impl Incoming<'_> {
     }
 }
 
-/// A block of the read buffer.
-const READ_BYTES: usize = 256 * 1_024;
 /// Less room than this is not worth a system call.
 const ROOM_MIN: usize = 64 * 1_024;
 /// A turn ends after so many bytes.

@@ -88,7 +88,7 @@ impl Message {
     /// theirs and stay.
     #[must_use]
     pub fn detached(&self) -> Self {
-        if !self.is_in_transit || self.payload.len() > PINNED_BYTES_MAX / 2 {
+        if !self.is_in_transit || self.payload.len() > READ_BLOCK_BYTES_MAX / 2 {
             return Self {
                 topic: self.topic.detached(),
                 properties: detached_properties(self.properties.as_ref()),
@@ -198,8 +198,9 @@ impl Delivery {
 
 /// What a message costs beside its content: the shared header and a place in a queue.
 const BOOKKEEPING_BYTES: usize = 96;
-/// A read buffer, and so what a slice of it pins at most; larger packets have buffers of their own.
-const PINNED_BYTES_MAX: usize = 64 * 1_024;
+/// The largest block that packets and frames are read into together, that of a link, and so what a
+/// slice of it pins; whatever is larger has a buffer of its own.
+pub const READ_BLOCK_BYTES_MAX: usize = 256 * 1_024;
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,28 @@ impl Turn<'_> {
         true
     }
 
+    /// Offers a delivery of QoS 0 to a member of a group. `false` when its client has gone: another one
+    /// is to have it.
+    pub(crate) fn offer_at_most_once(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: Delivery,
+        detached: &mut Option<Arc<Message>>,
+    ) -> bool {
+        match target.mailbox.offer(delivery, self.now, detached) {
+            Offer::Queued(wake) => self.shard.wake_later(wake),
+            Offer::Dropped(wake) => {
+                self.shard.wake_later(wake);
+                self.shard.counters.deliveries_dropped.increment();
+            }
+            // QoS 0 has no place, displaces nothing and is never refused.
+            Offer::NotKept | Offer::Full | Offer::Stored(_) | Offer::Displaced { .. } => {
+                return false;
+            }
+        }
+        true
+    }
+
     fn keep_offered(
         &mut self,
         target: &FanoutTarget,

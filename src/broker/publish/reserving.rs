@@ -193,7 +193,11 @@ impl Turn<'_> {
         for Reserved { target, qos, waits_in } in reserved {
             matched = true;
             if *qos == QoS::AtMostOnce {
-                let _always = self.offer(target, message, *qos, &mut detached);
+                let offered = delivery(target, Arc::clone(message), *qos);
+                if !self.offer_at_most_once(target, offered, &mut detached) {
+                    let refused = delivery(target, Arc::clone(message), *qos);
+                    self.pass_on(&refused, target.mailbox.key());
+                }
                 continue;
             }
             self.commit_to(target, message, *qos, &mut detached);
@@ -249,12 +253,19 @@ mod tests {
     /// its mailbox. The publisher was told that it had been taken, and nobody ever got it.
     #[test]
     fn what_a_member_was_chosen_for_when_its_session_ended_goes_to_another() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            check_that_another_gets_it(qos);
+        }
+    }
+
+    #[track_caller]
+    fn check_that_another_gets_it(qos: QoS) {
         let mut stage = Stage::new(BrokerOptions::default());
         let mut members = ["one", "two"].map(|id| stage.connect(id, ProtocolVersion::V5, 0).0);
         for member in &mut members {
             stage.send(member, &subscribe("$share/g/t", QoS::AtLeastOnce));
         }
-        let message = Arc::new(message("t"));
+        let message = Arc::new(Message { qos, ..message("t") });
         let mut outbox = Outbox::new();
         let Stage { broker, shard, now } = &mut stage;
         let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
