@@ -236,7 +236,10 @@ impl Turn<'_> {
         let will = client.will.as_ref();
         let will_at = will.map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
         match client.due.take() {
-            Some(due) => [due[0], will.and(due[1])],
+            Some(due) => {
+                let [ends_at, fires_at] = *due;
+                [ends_at, will.and(fires_at)]
+            }
             None => [(expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry)), will_at],
         }
     }
