@@ -44,3 +44,14 @@ impl ClientCard {
         if self.is_user_known { SessionUser::from(&self.identity) } else { SessionUser::Unknown }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a million. With the counts of its `Arc` it fills a size class of the allocator.
+    #[test]
+    fn a_card_is_small() {
+        assert!(size_of::<ClientCard>() + 16 <= 128, "{}", size_of::<ClientCard>());
+    }
+}

@@ -235,11 +235,8 @@ impl Turn<'_> {
         let expiry = client.session_expiry_secs;
         let will = client.will.as_ref();
         let will_at = will.map(|will| self.now.plus_secs(will.delay_interval_secs.min(expiry)));
-        match client.due.take() {
-            Some(due) => {
-                let [ends_at, fires_at] = *due;
-                [ends_at, will.and(fires_at)]
-            }
+        match client.due.take().map(|due| *due) {
+            Some([expires_at, of_will]) => [expires_at, will.and(of_will)],
             None => [(expiry != NEVER_SECS).then(|| self.now.plus_secs(expiry)), will_at],
         }
     }

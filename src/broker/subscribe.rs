@@ -74,7 +74,7 @@ impl Turn<'_> {
         if subscribe.filters.iter().any(is_local_excluding_share) {
             return Err(EndCause::new(ReasonCode::ProtocolError, NO_LOCAL_SHARED));
         }
-        self.require_answerable(client, subscribe.packet_id, subscribe.filters.len())?;
+        self.require_answerable(client, subscribe.filters.len())?;
         let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
         let mut refusal = None;
@@ -341,7 +341,7 @@ impl Turn<'_> {
         client: &mut Client,
         unsubscribe: &Unsubscribe,
     ) -> Result<(), EndCause> {
-        self.require_answerable(client, unsubscribe.packet_id, unsubscribe.filters.len())?;
+        self.require_answerable(client, unsubscribe.filters.len())?;
         let mut removed: SmallVec<[(TopicFilter, QoS); 4]> = SmallVec::new();
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         let mut refusal = None;
@@ -393,20 +393,9 @@ impl Turn<'_> {
 
     /// SUBACK and UNSUBACK have a Reason Code for each filter, and cannot be cut: where the client does
     /// not take as large a packet it is let go, before anything has been done [MQTT-3.1.2-24].
-    fn require_answerable(
-        &self,
-        client: &Client,
-        packet_id: PacketId,
-        filters: usize,
-    ) -> Result<(), EndCause> {
+    fn require_answerable(&self, client: &Client, filters: usize) -> Result<(), EndCause> {
         let agreement = client.session.agreement();
-        let answer = Suback {
-            packet_id,
-            reason_codes: vec![ReasonCode::Success; filters],
-            reason_string: None,
-            user_properties: Vec::new(),
-        };
-        if answer.encoded_len(agreement.version) <= agreement.packet_bytes_max {
+        if Suback::bare_len(agreement.version, filters) <= agreement.packet_bytes_max {
             return Ok(());
         }
         self.shard.counters.answers_too_large.increment();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::Broker;
 use crate::broker::counters::Totals;
+use crate::broker::publish::DEAD_LETTER_PREFIX;
 use crate::cluster::bank::BankReadings;
 use crate::mqtt::{QoS, TopicName};
 use crate::ports::clock::Tick;
@@ -203,7 +204,8 @@ type Read = fn(&SysReading) -> u64;
 
 /// Whether only the broker publishes to this topic, whatever a client may otherwise.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic.starts_with('$') && (topic.starts_with(SYS_PREFIX) || topic.starts_with("$share/"))
+    let reserved = [SYS_PREFIX, "$share/", DEAD_LETTER_PREFIX];
+    topic.starts_with('$') && reserved.iter().any(|prefix| topic.starts_with(prefix))
 }
 
 /// What the broker's own topics start with: all of them are below.

@@ -44,7 +44,7 @@ options! {
         keep_alive_max_secs: Option<NonZeroU16> as "SECONDS" = None,
 
         /// The largest packet accepted; told in CONNACK. A larger one is answered with 0x95 (packet
-        /// too large) and the connection closed.
+        /// too large) and the connection closed. At least 128 bytes.
         packet_bytes_max: ByteSize as "SIZE" = ByteSize::mib(1),
         /// Bytes of packets of all connections that have come in part, but for 8 KiB of each connection;
         /// clients that have not been let in have half of it. An eighth of the memory the broker may
@@ -95,7 +95,9 @@ options! {
         /// What happens to a QoS 1 or 2 message for a full queue of a Session that outlives its
         /// connection: `reject` (the publisher is told 0x97), `drop_oldest`, `drop_newest`,
         /// `dead_letter`, `disconnect` (the slow client). Every policy but `reject` may lose
-        /// acknowledged messages.
+        /// acknowledged messages. With `dead_letter` the oldest message that waits is published anew, for
+        /// `a/b` to `$dead-letter/a/b`, where no client may publish: whoever may subscribe to
+        /// `$dead-letter/#` gets what was meant for others.
         overflow_persistent: OverflowPolicy as "POLICY" = OverflowPolicy::Reject,
         /// The same for a Session that ends with its connection.
         overflow_clean: OverflowPolicy as "POLICY" = OverflowPolicy::DropOldest,

@@ -227,7 +227,20 @@ fn resolve(config: &Config, table: &ListenerTable) -> Result<Listener, ConfigErr
         address,
     };
     require_a_way_in(config, &listener)?;
+    require_a_path(&listener)?;
     Ok(listener)
+}
+
+/// What a client asks for opens with a slash.
+fn require_a_path(listener: &Listener) -> Result<(), ConfigError> {
+    let speaks_websocket = matches!(listener.kind, ListenerKind::Ws | ListenerKind::Wss);
+    match listener.ws_path.as_deref().filter(|_| speaks_websocket) {
+        Some(path) if !path.starts_with('/') => Err(ConfigError::Contradiction(format!(
+            "listener {listener}: no client can ask for the ws_path {path:?}: write {:?}",
+            format!("/{path}")
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn address(config: &Config, table: &ListenerTable) -> Result<ListenerAddress, ConfigError> {

@@ -163,6 +163,13 @@ impl Config {
             .iter()
             .map(|listener| (listener.to_string(), listener.limits.packet_bytes_max))
         {
+            if packet_bytes_max < PACKET_BYTES_LEAST {
+                return Err(ConfigError::Contradiction(format!(
+                    "listener {name}: packet_bytes_max is {}, which has no room for a CONNECT with a \
+                     name and a password: the least is {}",
+                    packet_bytes_max.0, PACKET_BYTES_LEAST.0
+                )));
+            }
             if packet_bytes_max > PACKET_BYTES_LARGEST {
                 return Err(ConfigError::Contradiction(format!(
                     "listener {name}: packet_bytes_max is {}, and no packet of MQTT is larger than \
@@ -313,6 +320,9 @@ pub fn load(surroundings: &Surroundings) -> Result<(Request, Vec<Warning>), Conf
 pub fn command_line() -> clap::Command {
     flags::command()
 }
+
+/// A CONNECT with a Client Identifier of 23 bytes, a user name, a password and some properties fits in.
+const PACKET_BYTES_LEAST: ByteSize = ByteSize(128);
 
 /// A packet of MQTT has a fixed header of at most five bytes and a remaining length of at most
 /// 268,435,455.

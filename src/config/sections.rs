@@ -62,7 +62,8 @@ options! {
         /// The PEM file with the authorities whose client certificates are accepted. When given,
         /// TLS clients must present one (mutual TLS), and its common name is their user name.
         cafile: Option<PathBuf> as "FILE" = None,
-        /// The only path at which WebSocket is answered, such as `/mqtt`. Any path when absent.
+        /// The only path at which WebSocket is answered, such as `/mqtt`; it opens with a slash. Any
+        /// path when absent.
         ws_path: Option<String> as "PATH" = None,
         /// Whether every connection opens with a PROXY protocol header (version 1 or 2) that names
         /// the true peer. Only for listeners that nobody but the proxy can reach.

@@ -74,6 +74,21 @@ fn opened(config: &Config) -> Vec<String> {
 }
 
 #[test]
+fn what_would_let_nobody_in_is_refused() {
+    let text = refused(&["--packet-bytes-max", "127"], &[]);
+    assert!(
+        text.contains("packet_bytes_max is 127") && text.contains("the least is 128"),
+        "{text}"
+    );
+    run(&["--packet-bytes-max", "128"], &[]);
+    let text = refused(&["--ws-port", "8083", "--ws-path", "mqtt"], &[]);
+    assert!(text.contains("the ws_path \"mqtt\": write \"/mqtt\""), "{text}");
+    let text = refused_file("[[listener]]\nkind = 'ws'\nport = 1\nws_path = 'x/mqtt'\n");
+    assert!(text.contains("write \"/x/mqtt\""), "{text}");
+    run(&["--ws-port", "8083", "--ws-path", "/mqtt"], &[]);
+}
+
+#[test]
 fn without_configuration_only_1883_listens_and_only_here() {
     let config = run(&[], &[]);
     assert_eq!(opened(&config), ["tcp 127.0.0.1:1883, [::1]:1883"]);

@@ -38,58 +38,28 @@ pub trait Answer: Sized {
     }
 }
 
-impl Answer for Connack {
-    fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        Self::encoded_len(self, version)
-    }
+/// For packets whose Reason String lies at the end of this way.
+macro_rules! answers {
+    ($($packet:ident: $($reason_string:ident).+;)+) => {$(
+        impl Answer for $packet {
+            fn encoded_len(&self, version: ProtocolVersion) -> usize {
+                Self::encoded_len(self, version)
+            }
 
-    fn clear_reason_string(&mut self) {
-        self.properties.reason_string = None;
-    }
+            fn clear_reason_string(&mut self) {
+                self.$($reason_string).+ = None;
+            }
 
-    fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        Self::encode(self, version, out);
-    }
+            fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
+                Self::encode(self, version, out);
+            }
+        }
+    )+};
 }
 
-impl Answer for Suback {
-    fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        Self::encoded_len(self, version)
-    }
-
-    fn clear_reason_string(&mut self) {
-        self.reason_string = None;
-    }
-
-    fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        Self::encode(self, version, out);
-    }
-}
-
-impl Answer for Unsuback {
-    fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        Self::encoded_len(self, version)
-    }
-
-    fn clear_reason_string(&mut self) {
-        self.reason_string = None;
-    }
-
-    fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        Self::encode(self, version, out);
-    }
-}
-
-impl Answer for Disconnect {
-    fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        Self::encoded_len(self, version)
-    }
-
-    fn clear_reason_string(&mut self) {
-        self.reason_string = None;
-    }
-
-    fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) {
-        Self::encode(self, version, out);
-    }
+answers! {
+    Connack: properties.reason_string;
+    Suback: reason_string;
+    Unsuback: reason_string;
+    Disconnect: reason_string;
 }

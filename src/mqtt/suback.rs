@@ -41,6 +41,14 @@ impl Suback {
         encode_packet(FIRST_BYTE, self, version, out);
     }
 
+    /// The bytes of one for so many Topic Filters and with nothing else in it, and of such an UNSUBACK
+    /// of MQTT 5.0; that of 3.1.1 has no Reason Codes.
+    #[must_use]
+    pub fn bare_len(version: ProtocolVersion, filters: usize) -> usize {
+        let property_length = usize::from(version.has_properties());
+        packet_len(size_of::<u16>() + property_length + filters)
+    }
+
     /// The bytes of the whole packet.
     #[must_use]
     pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
@@ -133,6 +141,16 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn a_bare_one_is_as_long_as_it_is_said_to_be() {
+        for (version, filters) in [(V31, 1), (V311, 124), (V311, 126), (V5, 124), (V5, 125)] {
+            let Packet::Suback(packet) = suback(&vec![ReasonCode::Success; filters]) else {
+                panic!("another packet")
+            };
+            assert_eq!(Suback::bare_len(version, filters), packet.encoded_len(version));
+        }
     }
 
     #[test]

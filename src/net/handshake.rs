@@ -136,9 +136,10 @@ impl From<ProxyError> for HandshakeError {
             ProxyError::Vanished => Self::Vanished,
             ProxyError::Socket(error) => Self::Socket(error),
             ProxyError::Missing(Speech::Tls) => Self::WrongProtocol(TLS_WITHOUT_PROXY),
-            error @ (ProxyError::Cut | ProxyError::Missing(_) | ProxyError::Malformed) => {
-                Self::Proxy(error)
-            }
+            error @ (ProxyError::Cut
+            | ProxyError::Missing(_)
+            | ProxyError::Malformed
+            | ProxyError::Datagram) => Self::Proxy(error),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum ProxyError {
     Missing(Speech),
     #[error("the PROXY protocol header is malformed or longer than 4 KiB")]
     Malformed,
+    #[error("the PROXY protocol header is of a client that came by UDP, which does not carry MQTT")]
+    Datagram,
     #[error("the socket broke")]
     Socket(#[from] io::Error),
 }
@@ -114,6 +116,12 @@ fn source_of(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
             v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
             v1::Addresses::Tcp6(ip) => Some((ip.source_address, ip.source_port).into()),
         }),
+        HeaderResult::V2(Ok(header))
+            if header.command == v2::Command::Proxy
+                && header.protocol == v2::Protocol::Datagram =>
+        {
+            Err(ProxyError::Datagram)
+        }
         HeaderResult::V2(Ok(header)) => Ok(match (header.command, header.addresses) {
             (v2::Command::Local, _)
             | (v2::Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
@@ -218,6 +226,8 @@ mod tests {
         check(b"PROXY TCP4 everywhere nowhere 1 2\r\n", Err("malformed")).await;
         check(format!("PROXY {}", "x".repeat(200)).as_bytes(), Err("longer than 4 KiB")).await;
         check(&binary(0x51, 0x11, &[0; 12]), Err("malformed")).await;
+        check(&binary(0x21, 0x12, &[0; 12]), Err("by UDP")).await;
+        check(&binary(0x21, 0x22, &[0; 36]), Err("by UDP")).await;
         let endless = [SIGNATURE, &[0x21, 0x11, 0xFF, 0xFF]].concat();
         check(&endless, Err("longer than 4 KiB")).await;
     }

@@ -191,20 +191,15 @@ pub struct Mailbox {
 }
 
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is told by itself, in any order")]
 struct State {
     at_least_once: Waiting,
     at_most_once: VecDeque<Queued>,
     /// How many of QoS 1 and 2 the owner could still send when it last looked.
-    window: usize,
-    /// Acknowledged since somebody last looked.
-    acknowledged: usize,
+    window: u32,
     /// Whether the owner could send nothing when somebody last looked.
     was_held_up: bool,
     /// Whether it is counted as behind: see [`sharing`].
     is_behind: bool,
-    /// Whether others have taken all there was in memory, and more is in the store.
-    is_relieved: bool,
     next_order: u64,
     /// QoS 1 and 2, from offer to acknowledgement.
     messages: usize,
@@ -225,8 +220,6 @@ struct State {
     recent: Option<Box<Recent>>,
     /// Of a queue that is stored.
     places: Option<Box<Places>>,
-    /// Bytes among [`Self::bytes`] that are not in memory.
-    bytes_left_out: usize,
 }
 
 #[derive(Debug)]
@@ -353,8 +346,7 @@ impl Mailbox {
         for Queued { delivery, .. } in state.at_least_once.take() {
             let bytes = delivery.message.charged_bytes();
             let sequence = places.give_again(bytes);
-            places.leave_out(sequence);
-            state.bytes_left_out += bytes;
+            places.leave_out(sequence, bytes);
             collected.push((Place { session, sequence }, delivery));
         }
         self.note_behind(state);
@@ -555,7 +547,7 @@ impl Mailbox {
         if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
             queue.remove(at);
         } else {
-            state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
+            let _known = places.take_left_out(bytes);
         }
         state.discharge(1, bytes);
         self.note_behind(state);
@@ -589,21 +581,22 @@ impl Mailbox {
             if delivery.progress == Progress::New && places.may_be_repeated(delivery.sequence) {
                 delivery.progress = Progress::Repeat;
             }
+            let bytes = delivery.message.charged_bytes();
+            // What another process left was counted, but nobody knew its bytes.
+            state.bytes += bytes - places.take_left_out(bytes);
             refilled.push_back(delivery);
         }
         let last = last.unwrap_or(page.below - 1);
         places.note_read(last);
         let is_there = |place| refilled.iter().any(|one: &Delivery| one.sequence == place);
-        for bytes in places.settle_again(last, is_there) {
-            state.bytes_left_out = state.bytes_left_out.saturating_sub(bytes);
+        let known = places.settle_again(last, is_there);
+        for bytes in &known {
+            let _left_out = places.take_left_out(*bytes);
+        }
+        for bytes in known {
             state.discharge(1, bytes);
         }
         for delivery in refilled {
-            let bytes = delivery.message.charged_bytes();
-            // What another process left was counted, but nobody knew its bytes.
-            let known = bytes.min(state.bytes_left_out);
-            state.bytes_left_out -= known;
-            state.bytes += bytes - known;
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
         }
@@ -713,7 +706,8 @@ impl Mailbox {
     }
 
     fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
-        let in_memory = state.bytes.saturating_sub(state.bytes_left_out);
+        let left_out = state.places.as_ref().map_or(0, |places| places.bytes_left_out());
+        let in_memory = state.bytes.saturating_sub(left_out);
         let is_first = in_memory == 0 && state.is_attended();
         let needed = (in_memory + bytes) as u64;
         self.budget.extend(&mut state.leases, Use::AtLeastOnce, needed, is_first)
@@ -748,7 +742,7 @@ impl Mailbox {
             }
             into.push_back(delivery);
         }
-        state.window = window;
+        state.window = u32::try_from(window).unwrap_or(u32::MAX);
         let has_more = state.has_takeable(window > 0);
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
@@ -756,9 +750,10 @@ impl Mailbox {
             self.give_lease_back_when_empty(state);
         }
         self.note_behind(state);
-        let is_wanted = window > 0 || std::mem::take(&mut state.is_relieved);
-        let wants_page = is_wanted && state.at_least_once.is_empty();
-        let page = state.places.as_mut().filter(|_| wants_page).and_then(|places| places.ask());
+        let page = state.places.as_mut().and_then(|places| {
+            let is_wanted = window > 0 || std::mem::take(&mut places.is_relieved);
+            if is_wanted && state.at_least_once.is_empty() { places.ask() } else { None }
+        });
         Taken { has_more, notice: state.notice, page, is_behind: state.is_behind }
     }
 
@@ -796,7 +791,7 @@ impl Mailbox {
         let mut content = self.content.lock();
         let state = content.open();
         state.discharge(messages, bytes);
-        state.acknowledged += messages;
+        state.at_least_once.note_acknowledged(messages);
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
@@ -1073,11 +1068,9 @@ impl State {
             at_least_once: Waiting::default(),
             at_most_once: VecDeque::new(),
             // Who waits for everything could send one at least.
-            window: usize::from(is_hungry),
-            acknowledged: 0,
+            window: u32::from(is_hungry),
             was_held_up: false,
             is_behind: false,
-            is_relieved: false,
             next_order: 0,
             messages: 0,
             bytes: 0,
@@ -1091,7 +1084,6 @@ impl State {
             moved: None,
             recent: None,
             places: None,
-            bytes_left_out: 0,
         }
     }
 
@@ -1226,8 +1218,7 @@ impl State {
 
     fn leave_out(&mut self, place: u64, bytes: usize) {
         if let Some(places) = &mut self.places {
-            places.leave_out(place);
-            self.bytes_left_out += bytes;
+            places.leave_out(place, bytes);
         }
     }
 

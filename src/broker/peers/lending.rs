@@ -4,7 +4,7 @@
 //! It is lent: the member has it back when nobody there takes it. What a Session that has ended
 //! leaves, and the way to other brokers has no room for, waits here too.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -16,7 +16,7 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, TopicFilter};
-use crate::ports::message::Delivery;
+use crate::ports::message::{Delivery, SessionKey};
 use crate::session::mailbox::Mailbox;
 
 /// A member that has been held up.
@@ -46,15 +46,25 @@ struct Loan {
     ticket: Arc<PublishTicket>,
 }
 
+impl Loan {
+    fn owner_key(&self) -> Option<SessionKey> {
+        self.owner.as_ref().map(|owner| owner.key())
+    }
+
+    fn outcome(&self) -> Option<RemoteOutcome> {
+        self.ticket.poll(Waker::noop())
+    }
+}
+
 impl Turn<'_> {
     /// Hears what came of what was lent, and lends more. To be called now and then, and not by two at
     /// a time.
     pub(super) fn lend(&mut self, peers: &Peers, held_up: &[HeldUp]) {
         let mut state = std::mem::take(&mut *peers.lending().0.lock());
-        self.settle_loans(&mut state.loans);
+        let coming_back = self.settle_loans(&mut state.loans);
         while state.loans.len() < LOANS_MAX {
             let Some(delivery) = state.ownerless.pop_front() else { break };
-            match self.offer_loan(&delivery) {
+            match self.offer_loan(&delivery, PublishTicket::new(false)) {
                 Ok(ticket) => state.loans.push(Loan { delivery, owner: None, ticket }),
                 Err(Elsewhere::Busy) => {
                     state.ownerless.push_front(delivery);
@@ -63,7 +73,7 @@ impl Turn<'_> {
                 Err(_) => self.shard.counters.deliveries_dropped.increment(),
             }
         }
-        for one in held_up {
+        for one in held_up.iter().filter(|one| !coming_back.contains(&one.mailbox.key())) {
             self.lend_of(one, &mut state.loans);
         }
         let mut kept = peers.lending().0.lock();
@@ -84,25 +94,45 @@ impl Turn<'_> {
         has_room
     }
 
-    fn settle_loans(&mut self, loans: &mut Vec<Loan>) {
-        // The youngest first: each that goes back stands before those that went back already.
-        for loan in std::mem::take(loans).into_iter().rev() {
-            let outcome = loan.ticket.poll(Waker::noop());
-            match (outcome, &loan.owner) {
-                (None, _) => loans.push(loan),
-                (Some(RemoteOutcome::Enqueued), owner) => {
-                    self.shard.counters.shared_deliveries_moved.increment();
-                    let stored_as = owner.as_ref().and_then(|owner| owner.stored_as());
-                    self.forget_delivery(stored_as, &loan.delivery);
+    /// Hears what came of what was lent. What an owner has back stands before what it has, so that all
+    /// of it comes at once, when the last of it is answered: whose something waits for that is told.
+    fn settle_loans(&mut self, loans: &mut Vec<Loan>) -> BTreeSet<SessionKey> {
+        let unsettled = loans.iter().filter(|loan| loan.outcome().is_none());
+        let unsettled: BTreeSet<SessionKey> = unsettled.filter_map(Loan::owner_key).collect();
+        let (mut coming_back, mut back) = (BTreeSet::new(), Vec::new());
+        for loan in std::mem::take(loans) {
+            let key = loan.owner_key();
+            match loan.outcome() {
+                None => loans.push(loan),
+                Some(RemoteOutcome::Enqueued) => self.note_lent_for_good(&loan),
+                // Whoever may have been sent it is the only one to get it [MQTT-4.8.2-5].
+                Some(RemoteOutcome::Unknown) if loan.delivery.qos == QoS::ExactlyOnce => {
+                    self.shard.counters.deliveries_dropped.increment();
                 }
-                (Some(_), _) if self.broker.collects_left_behind() => {
-                    self.broker.leave_behind(loan.delivery);
+                Some(_) if key.is_some_and(|key| unsettled.contains(&key)) => {
+                    coming_back.extend(key);
+                    loans.push(loan);
                 }
-                (Some(_), Some(owner)) => self.give_back(owner, vec![loan.delivery]),
-                (Some(_), None) => self.shard.counters.deliveries_dropped.increment(),
+                Some(_) => back.push(loan),
             }
         }
-        loans.reverse();
+        // The youngest first: each that goes back stands before those that went back already.
+        back.into_iter().rev().for_each(|loan| self.return_loan(loan));
+        coming_back
+    }
+
+    fn note_lent_for_good(&mut self, loan: &Loan) {
+        self.shard.counters.shared_deliveries_moved.increment();
+        let stored_as = loan.owner.as_ref().and_then(|owner| owner.stored_as());
+        self.forget_delivery(stored_as, &loan.delivery);
+    }
+
+    fn return_loan(&mut self, loan: Loan) {
+        match &loan.owner {
+            _ if self.broker.collects_left_behind() => self.broker.leave_behind(loan.delivery),
+            Some(owner) => self.give_back(owner, vec![loan.delivery]),
+            None => self.shard.counters.deliveries_dropped.increment(),
+        }
     }
 
     fn lend_of(&mut self, one: &HeldUp, loans: &mut Vec<Loan>) {
@@ -117,7 +147,8 @@ impl Turn<'_> {
         for delivery in relief.deliveries {
             // A broker that is killed between the two would have it come twice.
             let may_go = one.mailbox.stored_as().is_none() || delivery.qos < QoS::ExactlyOnce;
-            let ticket = if may_go { self.offer_loan(&delivery).ok() } else { None };
+            let offered = may_go.then(|| self.offer_loan(&delivery, PublishTicket::of_loan()));
+            let ticket = offered.and_then(Result::ok);
             match ticket {
                 Some(ticket) => {
                     loans.push(Loan { delivery, owner: Some(Arc::clone(&one.mailbox)), ticket });
@@ -130,8 +161,12 @@ impl Turn<'_> {
         }
     }
 
-    fn offer_loan(&mut self, delivery: &Delivery) -> Result<Arc<PublishTicket>, Elsewhere> {
-        let ticket = Arc::new(PublishTicket::new(false));
+    fn offer_loan(
+        &mut self,
+        delivery: &Delivery,
+        ticket: PublishTicket,
+    ) -> Result<Arc<PublishTicket>, Elsewhere> {
+        let ticket = Arc::new(ticket);
         match self.offer_to_other_brokers(delivery, &ticket) {
             Elsewhere::Sent => {
                 // What is answered already is settled in turn, as what is answered later.

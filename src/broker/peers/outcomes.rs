@@ -59,6 +59,9 @@ impl Turn<'_> {
         groups: &[TopicFilter],
     ) -> RemoteOutcome {
         let Some(shared) = &answered.shared else { return RemoteOutcome::Enqueued };
+        if answered.ticket.is_loan() {
+            return RemoteOutcome::NoMatch;
+        }
         let tried = shared.tried_with(peer);
         self.offer_elsewhere(&shared.message, groups, &answered.ticket, &tried);
         if shared.is_all && groups.len() == shared.groups.len() {
@@ -68,17 +71,24 @@ impl Turn<'_> {
     }
 
     /// A peer is dead: what its clients had they have lost with it, unless they are stored; what
-    /// members of Shared Subscriptions there were to have goes to others.
+    /// members of Shared Subscriptions there were to have goes to others, or back to whose it is if it
+    /// was lent.
     pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
+        // Its lane is closed: no more leaves.
+        let departed = peer.lane().departed();
         for mut unanswered in peer.take_unanswered() {
-            if let Some(shared) = &unanswered.shared {
+            let is_loan = unanswered.ticket.is_loan();
+            if let Some(shared) = unanswered.shared.as_ref().filter(|_| !is_loan) {
                 let ticket = &unanswered.ticket;
                 self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
             }
             if self.hold_unanswered(peer, &mut unanswered) {
                 continue;
             }
-            let waker = unanswered.ticket.answer(RemoteOutcome::NoMatch);
+            let may_be_there = is_loan && unanswered.seq <= departed;
+            let outcome =
+                if may_be_there { RemoteOutcome::Unknown } else { RemoteOutcome::NoMatch };
+            let waker = unanswered.ticket.answer(outcome);
             self.shard.wake_later(waker);
         }
     }
@@ -91,6 +101,9 @@ impl Turn<'_> {
         shared: &SharedPart,
         ticket: &Arc<PublishTicket>,
     ) {
+        if ticket.is_loan() {
+            return;
+        }
         let tried = shared.tried_with(peer);
         self.offer_elsewhere(&shared.message, &shared.groups, ticket, &tried);
     }

@@ -10,6 +10,7 @@ use crate::mqtt::{
 
 mod again;
 mod barrier;
+mod coming_back;
 mod crowds;
 mod foreign;
 mod full;

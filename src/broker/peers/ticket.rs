@@ -11,7 +11,10 @@ use crate::ports::message::MessageId;
 /// Waits for every broker that a message of QoS 1 or 2 was sent to. Shared by the publisher's
 /// connection, which waits, and the peers, which answer.
 #[derive(Debug)]
-pub struct PublishTicket(Mutex<State>);
+pub struct PublishTicket {
+    is_loan: bool,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -57,31 +60,45 @@ impl PublishTicket {
     pub fn of(message: MessageId, matched_here: bool) -> Self {
         let outcome = if matched_here { RemoteOutcome::Enqueued } else { RemoteOutcome::NoMatch };
         let (left_out, has_unnamed) = (Vec::new(), false);
-        Self(Mutex::new(State { message, left: 1, outcome, left_out, has_unnamed, waker: None }))
+        let state = State { message, left: 1, outcome, left_out, has_unnamed, waker: None };
+        Self { is_loan: false, state: Mutex::new(state) }
+    }
+
+    /// The same of a message that is lent: what the broker that it is sent to does not take goes back
+    /// to whose it is, and to nobody else.
+    #[must_use]
+    pub fn of_loan() -> Self {
+        Self { is_loan: true, ..Self::new(false) }
+    }
+
+    /// Whether the message is lent.
+    #[must_use]
+    pub fn is_loan(&self) -> bool {
+        self.is_loan
     }
 
     /// One more broker is to answer.
     pub fn expect_another(&self) {
-        self.0.lock().left += 1;
+        self.state.lock().left += 1;
     }
 
     /// It has been sent to all. Returns the outcome when all have answered already.
     pub fn seal(&self) -> Option<RemoteOutcome> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.left -= 1;
         (state.left == 0).then_some(state.outcome)
     }
 
     /// One broker has answered, or is dead. Whoever is to be woken.
     pub fn answer(&self, outcome: RemoteOutcome) -> Option<Waker> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.has_unnamed |= !outcome.is_success();
         state.note(outcome)
     }
 
     /// The same of one that has not taken its part.
     pub fn leave_out(&self, outcome: RemoteOutcome, left_out: LeftOut) -> Option<Waker> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.left_out.push(left_out);
         state.note(outcome)
     }
@@ -89,7 +106,7 @@ impl PublishTicket {
     /// Who has not taken its part, once all have answered; `None` when that is not known of everybody.
     #[must_use]
     pub fn take_left_out(&self) -> Option<Unfinished> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let message = state.message;
         let has_named = !state.has_unnamed;
         has_named.then(|| Unfinished { message, left_out: std::mem::take(&mut state.left_out) })
@@ -97,7 +114,7 @@ impl PublishTicket {
 
     /// The outcome, once all have answered; else `waker` is kept.
     pub fn poll(&self, waker: &Waker) -> Option<RemoteOutcome> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.left == 0 {
             return Some(state.outcome);
         }

@@ -68,8 +68,9 @@ pub(super) struct ConnectOptions {
     /// MQTT version: 5, 311 or 31, also as 3.1.1, mqttv5 [default: 5, or 3.1.1 if the server has no 5]
     #[arg(short = 'V', long, value_name = "VERSION", value_parser = parse_version)]
     pub(super) protocol_version: Option<ProtocolVersion>,
-    /// Keep Alive in seconds; 0 turns it off
+    /// Keep Alive in seconds, 5 or more
     #[arg(short, long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(value_parser = clap::value_parser!(u16).range(5..))]
     pub(super) keepalive: u16,
     /// Continue the session of this Client Identifier (needs -i), and never let it expire unless -x
     #[arg(short = 'c', long)]

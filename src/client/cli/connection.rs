@@ -143,6 +143,10 @@ fn session(
 ) -> Result<SessionOptions, StartError> {
     let ConnectOptions { protocol_version, disable_clean_session, keepalive, .. } = options.connect;
     let version = protocol_version.unwrap_or(ProtocolVersion::V5);
+    if options.connect.id.as_deref() == Some("") {
+        let words = "-i is empty: leave it out, and the server chooses a Client Identifier";
+        return Err(StartError::usage(words));
+    }
     let client_id = client_id(&options.connect, version);
     if disable_clean_session && client_id.is_empty() {
         let words = "-c continues the session of a client: say which one with -i ID";

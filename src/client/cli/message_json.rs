@@ -27,7 +27,8 @@ pub(super) fn ours(publish: &Publish, at: &DateTime<Local>) -> JsonValue {
 }
 
 fn our_properties(publish: &Publish) -> Vec<(String, JsonValue)> {
-    let mut members = common_properties(publish);
+    let mut members: Vec<_> = expiry(publish).into_iter().collect();
+    members.extend(common_properties(publish));
     if let Some(properties) = publish.properties.as_deref() {
         if let Some(correlation) = &properties.correlation_data {
             members.push(match std::str::from_utf8(correlation) {
@@ -88,23 +89,30 @@ pub(super) enum PayloadForm {
     Json,
 }
 
+/// In the order in which the broker of this repository writes them: the Mosquitto clients print them as
+/// they come.
 fn their_properties(publish: &Publish) -> Vec<(String, JsonValue)> {
-    let mut members = Vec::new();
+    let mut members: Vec<_> = expiry(publish).into_iter().collect();
+    for id in &publish.subscription_ids {
+        members.push(("subscription-identifier".to_owned(), JsonValue::Integer((*id).into())));
+    }
+    members.extend(common_properties(publish));
     if let Some(properties) = publish.properties.as_deref() {
+        if let Some(correlation) = &properties.correlation_data {
+            members.push(member("correlation-data", String::from_utf8_lossy(correlation)));
+        }
         if !properties.user_properties.is_empty() {
             let users = properties.user_properties.iter();
             let users = users.map(|user| member(&user.name, &*user.value)).collect();
             members.push(("user-properties".to_owned(), JsonValue::Object(users)));
         }
-        members.extend(common_properties(publish));
-        if let Some(correlation) = &properties.correlation_data {
-            members.push(member("correlation-data", String::from_utf8_lossy(correlation)));
-        }
-    }
-    for id in &publish.subscription_ids {
-        members.push(("subscription-identifier".to_owned(), JsonValue::Integer((*id).into())));
     }
     members
+}
+
+fn expiry(publish: &Publish) -> Option<(String, JsonValue)> {
+    let secs = publish.properties.as_deref()?.message_expiry_interval_secs?;
+    Some(("message-expiry-interval".to_owned(), JsonValue::Integer(secs.into())))
 }
 
 fn common_properties(publish: &Publish) -> Vec<(String, JsonValue)> {
@@ -112,9 +120,6 @@ fn common_properties(publish: &Publish) -> Vec<(String, JsonValue)> {
     let Some(properties) = publish.properties.as_deref() else { return members };
     if let Some(is_utf8) = properties.payload_format_is_utf8 {
         members.push(("payload-format-indicator".to_owned(), JsonValue::Integer(is_utf8.into())));
-    }
-    if let Some(secs) = properties.message_expiry_interval_secs {
-        members.push(("message-expiry-interval".to_owned(), JsonValue::Integer(secs.into())));
     }
     if let Some(content_type) = &properties.content_type {
         members.push(member("content-type", &**content_type));

@@ -306,6 +306,13 @@ impl Lane {
         self.state.lock().gone()
     }
 
+    /// The last message that was ever on its way: the receiver has none that is behind it, whatever
+    /// became of the others.
+    #[must_use]
+    pub fn departed(&self) -> u64 {
+        self.state.lock().data.departed()
+    }
+
     /// Whether the receiver has everything.
     #[must_use]
     pub fn is_flushed(&self) -> bool {

@@ -16,6 +16,8 @@ pub(super) struct OutgoingStream {
     next_seq: u64,
     /// Up to here nothing can be sent again: it was received, or given up.
     gone: u64,
+    /// Up to here everything was on its way at some time: the receiver may have it.
+    departed: u64,
     /// Empty, or room for a header and the frames behind it.
     open: BytesMut,
     open_count: u32,
@@ -38,6 +40,7 @@ impl OutgoingStream {
             kind,
             next_seq: 1,
             gone: 0,
+            departed: 0,
             open: BytesMut::new(),
             open_count: 0,
             sealed: VecDeque::new(),
@@ -79,6 +82,7 @@ impl OutgoingStream {
             }
             let Some(segment) = self.sealed.get(self.handed_out) else { break };
             taken += segment.bytes.len();
+            self.departed = self.departed.max(segment.last_seq);
             into.push_back(segment.bytes.clone());
             self.handed_out += 1;
         }
@@ -127,7 +131,8 @@ impl OutgoingStream {
 
     /// Gives everything up that the receiver is not known to have.
     pub(super) fn cut(&mut self) {
-        *self = Self { next_seq: self.next_seq, gone: self.next_seq - 1, ..Self::new(self.kind) };
+        let (next_seq, departed) = (self.next_seq, self.departed);
+        *self = Self { next_seq, gone: next_seq - 1, departed, ..Self::new(self.kind) };
     }
 
     /// Whether there is something that is not on its way.
@@ -145,6 +150,11 @@ impl OutgoingStream {
     /// Up to here nothing can be sent again.
     pub(super) fn gone(&self) -> u64 {
         self.gone
+    }
+
+    /// Up to here the receiver may have everything; it has nothing that is behind.
+    pub(super) fn departed(&self) -> u64 {
+        self.departed
     }
 
     /// The sequence number of the last frame; 0 before the first.

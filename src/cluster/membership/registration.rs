@@ -195,9 +195,17 @@ impl Membership {
     /// The znode is there: now see who else is.
     fn settle_in(&mut self, now: Tick) {
         self.roster.list(Depth::Full, &mut self.desk);
-        self.desk.read(Asked::Contenders);
+        self.stand_in_line();
         self.lease.start(now);
         self.probe_ttl();
+    }
+
+    /// Wants to lead, once it is certain that this broker stays. The place of one that withdraws would
+    /// outlive it, as its session does, and nobody leads behind it.
+    pub(super) fn stand_in_line(&mut self) {
+        if self.registration.is_announced {
+            self.desk.read(Asked::Contenders);
+        }
     }
 
     /// The own znode was read in passing.

@@ -108,6 +108,7 @@ impl Membership {
             return;
         }
         self.registration.is_announced = true;
+        self.stand_in_line();
         let listed: Vec<Member> = self.roster.present().cloned().collect();
         let is_listed = |id: BootId| listed.iter().any(|member| member.boot_id == id);
         let members = self.slots.iter().flat_map(|slots| slots.map.members());

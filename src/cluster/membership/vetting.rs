@@ -3,7 +3,8 @@
 //! The others wait for every broker that has a znode: with each SUBACK until it knows the filter,
 //! and when they start until it has told them its own. One that they refuse as a peer would hold
 //! all of them up, so whoever is not of their kind stays outside, and says why. Two that come in
-//! together see each other inside: the one whose znode is the later one withdraws.
+//! together see each other inside: the one whose znode is the later one withdraws, which is why
+//! nobody stands in line to lead before it is certain that it stays.
 
 use std::collections::BTreeSet;
 use std::fmt;

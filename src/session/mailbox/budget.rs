@@ -30,16 +30,16 @@ pub(super) enum Use {
     AtLeastOnce,
 }
 
-/// What a mailbox has leased, in bytes.
+/// What a mailbox has leased, in chunks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Leases {
-    at_most_once: u64,
-    at_least_once: u64,
+    at_most_once: u32,
+    at_least_once: u32,
 }
 
 impl Leases {
     pub(super) fn is_empty(self) -> bool {
-        self.at_most_once + self.at_least_once == 0
+        self.at_most_once == 0 && self.at_least_once == 0
     }
 }
 
@@ -110,13 +110,15 @@ impl QueueBudget {
             Use::AtMostOnce => &mut leases.at_most_once,
             Use::AtLeastOnce => &mut leases.at_least_once,
         };
-        if needed <= *held {
+        let bytes = u64::from(*held) * LEASE_BYTES;
+        if needed <= bytes {
             return true;
         }
-        let chunks = (needed - *held).div_ceil(LEASE_BYTES);
-        let is_leased = self.lease(chunks, of, is_first);
+        let chunks = u32::try_from((needed - bytes).div_ceil(LEASE_BYTES)).unwrap_or(u32::MAX);
+        let Some(all) = held.checked_add(chunks) else { return false };
+        let is_leased = self.lease(chunks.into(), of, is_first);
         if is_leased {
-            *held += chunks * LEASE_BYTES;
+            *held = all;
         }
         is_leased
     }
@@ -124,8 +126,8 @@ impl QueueBudget {
     /// Takes back all of `leases`.
     pub(super) fn give_back(&self, leases: &mut Leases) {
         let Leases { at_most_once, at_least_once } = std::mem::take(leases);
-        let step = step(Use::AtMostOnce, at_most_once / LEASE_BYTES)
-            + step(Use::AtLeastOnce, at_least_once / LEASE_BYTES);
+        let step = step(Use::AtMostOnce, at_most_once.into())
+            + step(Use::AtLeastOnce, at_least_once.into());
         let before = self.leased.fetch_sub(step, Ordering::Relaxed);
         debug_assert!(before >= step, "more was given back than was leased");
     }

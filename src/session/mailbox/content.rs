@@ -70,3 +70,19 @@ impl Content {
         }
     }
 }
+
+#[cfg(all(test, not(mqttzoo_loom)))]
+mod tests {
+    use super::*;
+    use crate::session::mailbox::Mailbox;
+
+    /// There may be a million. With the counts of its `Arc` a mailbox fills a size class of the
+    /// allocator, and so does a state. Neither class is the one of timers (112), which are freed when
+    /// connections are parked: what stays among those keeps their pages.
+    #[test]
+    fn a_mailbox_and_its_state_are_small() {
+        let mailbox = size_of::<Mailbox>() + 16;
+        assert!((113..=128).contains(&mailbox) || mailbox <= 96, "{mailbox}");
+        assert!(size_of::<State>() <= 192, "{}", size_of::<State>());
+    }
+}

@@ -20,6 +20,10 @@ pub(super) struct Places {
     again: BTreeMap<u64, usize>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
+    /// Bytes of messages that are counted and not in memory, as far as they are known.
+    bytes_left_out: usize,
+    /// Whether others have taken all there was in memory, and more is in the store.
+    pub(super) is_relieved: bool,
 }
 
 #[derive(Debug)]
@@ -43,8 +47,16 @@ pub struct PageWanted {
 impl Places {
     /// Of a queue that is empty, in which `next` is the first place.
     pub(super) fn new(next: u64) -> Self {
-        let (pending, doubtful, again) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
-        Self { next, pending, behind: None, doubtful, again, repeat_below: 0 }
+        Self {
+            next,
+            pending: VecDeque::new(),
+            behind: None,
+            doubtful: BTreeMap::new(),
+            again: BTreeMap::new(),
+            repeat_below: 0,
+            bytes_left_out: 0,
+            is_relieved: false,
+        }
     }
 
     /// Of a queue that another process left, from `first` to before `next`; the client may have been
@@ -113,9 +125,22 @@ impl Places {
         self.behind.is_some()
     }
 
-    /// `place` is not kept in memory, and nothing behind it.
-    pub(super) fn leave_out(&mut self, place: u64) {
+    /// The message of `bytes` bytes at `place` is not kept in memory, and nothing behind it.
+    pub(super) fn leave_out(&mut self, place: u64, bytes: usize) {
         self.behind.get_or_insert(Behind { after: place - 1, is_asked: false });
+        self.bytes_left_out += bytes;
+    }
+
+    /// Bytes of what is not in memory.
+    pub(super) fn bytes_left_out(&self) -> usize {
+        self.bytes_left_out
+    }
+
+    /// A message of `bytes` bytes was left out and is so no more. How many of them were known.
+    pub(super) fn take_left_out(&mut self, bytes: usize) -> usize {
+        let known = bytes.min(self.bytes_left_out);
+        self.bytes_left_out -= known;
+        known
     }
 
     /// `place` is not to be read, whatever the store has there. `false` when there is no room for
@@ -217,7 +242,7 @@ mod tests {
         for _ in 1..=4 {
             let place = places.give();
             if place > 1 {
-                places.leave_out(place);
+                places.leave_out(place, 1);
             }
         }
         for place in [1, 2, 4] {
@@ -241,7 +266,7 @@ mod tests {
         assert!(!places.is_doubtful(1));
         for _ in 1..=7 {
             let place = places.give();
-            places.leave_out(place);
+            places.leave_out(place, 1);
             places.settle(place);
         }
         assert!([2, 3, 6].into_iter().all(|place| places.doubt(place)));
@@ -271,7 +296,7 @@ mod tests {
             places.settle(place);
         }
         assert_eq!((places.sent_below(Some(3)), places.sent_below(None)), (3, 5));
-        places.leave_out(4);
+        places.leave_out(4, 1);
         assert_eq!(places.sent_below(None), 4, "what is in the store alone was not");
         let places = Places::left(7, 20, 10);
         assert_eq!((places.sent_below(None), places.sent_below(Some(12))), (10, 12));

@@ -76,8 +76,7 @@ impl Mailbox {
         };
         let is_held_up = state.sendable() == 0;
         let was_held_up = std::mem::replace(&mut state.was_held_up, is_held_up);
-        let acknowledged = std::mem::take(&mut state.acknowledged);
-        let surplus = state.at_least_once.shared().saturating_sub(acknowledged);
+        let surplus = state.at_least_once.take_surplus();
         Standing { credit, is_held_up: is_held_up && was_held_up, surplus }
     }
 
@@ -118,9 +117,11 @@ impl Mailbox {
         for delivery in &deliveries {
             state.discharge(1, delivery.message.charged_bytes());
         }
-        let can_ask = state.places.as_ref().is_some_and(|places| places.can_ask());
-        state.is_relieved = can_ask && state.at_least_once.is_empty();
-        let wake = if state.is_relieved { state.wake() } else { None };
+        let is_relieved = state.places.as_mut().is_some_and(|places| {
+            places.is_relieved = places.can_ask() && state.at_least_once.is_empty();
+            places.is_relieved
+        });
+        let wake = if is_relieved { state.wake() } else { None };
         self.note_behind(state);
         self.give_lease_back_when_empty(state);
         let has_more = deliveries.len() == max && state.is_behind;
@@ -192,7 +193,7 @@ impl State {
         if !self.is_attended() || self.is_blocked() {
             return 0;
         }
-        self.window.saturating_sub(self.at_least_once.len())
+        (self.window as usize).saturating_sub(self.at_least_once.len())
     }
 }
 

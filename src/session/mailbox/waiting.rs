@@ -12,36 +12,51 @@ use crate::session::mailbox::Queued;
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     queue: VecDeque<Queued>,
-    shared: usize,
+    shared: u32,
+    /// Messages that the client has acknowledged since somebody last looked.
+    acknowledged: u32,
 }
 
 impl Waiting {
     /// How many of them came by Shared Subscriptions.
-    pub(super) fn shared(&self) -> usize {
+    pub(super) fn shared(&self) -> u32 {
         self.shared
+    }
+
+    /// The client has acknowledged so many messages.
+    #[inline]
+    pub(super) fn note_acknowledged(&mut self, messages: usize) {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        self.acknowledged = self.acknowledged.saturating_add(messages);
+    }
+
+    /// Of those that came by Shared Subscriptions, more than were acknowledged since this was last
+    /// asked.
+    pub(super) fn take_surplus(&mut self) -> usize {
+        self.shared.saturating_sub(std::mem::take(&mut self.acknowledged)) as usize
     }
 
     #[inline]
     pub(super) fn push_back(&mut self, queued: Queued) {
-        self.shared += usize::from(is_shared(&queued));
+        self.shared += u32::from(is_shared(&queued));
         self.queue.push_back(queued);
     }
 
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
-        self.shared -= usize::from(is_shared(&queued));
+        self.shared -= u32::from(is_shared(&queued));
         Some(queued)
     }
 
     pub(super) fn insert(&mut self, at: usize, queued: Queued) {
-        self.shared += usize::from(is_shared(&queued));
+        self.shared += u32::from(is_shared(&queued));
         self.queue.insert(at, queued);
     }
 
     pub(super) fn remove(&mut self, at: usize) {
         if let Some(queued) = self.queue.remove(at) {
-            self.shared -= usize::from(is_shared(&queued));
+            self.shared -= u32::from(is_shared(&queued));
         }
     }
 

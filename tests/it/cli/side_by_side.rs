@@ -48,6 +48,7 @@ pub -V mqttv5 -t $T -m hello -r -D publish content-type text -D publish response
 pub -V 5 -t $T -m hello -r -D PUBLISH user-property a b -D publish user-property c d -D publish payload-format-indicator 1 ; sub -V 5 -t $T -C 1 -F '%P|%F|%3F|%03F'
 pub -V 5 -t $T -m hello -r -D publish user-property a b ; sub -V 5 -t $T -C 1 -F '%j'
 pub -V 5 -t $T -m hello -r -D publish content-type text ; sub -V 5 -t $T -C 1 -F '%j' --pretty
+pub -V 5 -t $T -m hello -r -D publish payload-format-indicator 1 -D publish content-type text -D publish response-topic r -D publish correlation-data c -D publish user-property a b ; sub -V 5 -t $T -C 1 -F '%j' -D subscribe subscription-identifier 7
 pub -V 5 -t $T -m hello -r -x 60 -i $I -D connect user-property a b -D disconnect user-property a b ; sub -V 5 -t $T -C 1 -D subscribe user-property a b
 sub -V 5 -t $T -q 1 -c -i $I -x -1 -E ; pub -t $T -m x -q 1 ; sub -V 5 -t $T -q 1 -c -i $I -x 60 -C 1
 pub -V 311 -t $T -m hello -r ; sub -V mqttv311 -t $T -C 1
@@ -70,6 +71,11 @@ sub -t a/#/b
 sub -t $T -C
 sub -t $T -F '%'
 sub -t $T -W 1
+sub -t $T -k 4 -W 1
+sub -t $T -k 0 -W 1
+sub -t $T -i '' -W 1
+pub -t $T -m x -k 4
+pub -t $T -m x -i ''
 "#;
 
 #[test]

@@ -1,9 +1,8 @@
 //! An orchestrator starts everything at once, and what is there first is chance: whatever it is, all ends
 //! ready, nobody says so too early, and nothing is missing in the activity log.
 
-use super::cluster_arguments;
+use super::one_by_one::{check_conversation, start, wait_until_ready};
 use super::watcher::Watcher;
-use crate::conformance::Version;
 use crate::harness::{Broker, Ensemble, Postgres, Ttl};
 
 use Part::{Database, First, Second, ZooKeeper};
@@ -25,29 +24,8 @@ enum Part {
     Second,
 }
 
-fn start(name: &str, zookeeper: &str, further: &[&str]) -> Broker {
-    let mut arguments = cluster_arguments(zookeeper, name);
-    arguments.extend(["--link-port", "0", "--zookeeper-timeout-secs", "3"].map(str::to_owned));
-    arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-    Broker::start_with(|_directory| arguments)
-}
-
 fn status(broker: &Broker, path: &str) -> u16 {
     broker.ask_admin("GET", path).expect("the port is open").0
-}
-
-fn wait_until_ready(broker: &Broker) {
-    broker.wait_until("it is ready", |broker| status(broker, "/readyz") == 200);
-}
-
-/// What is published on one reaches a subscriber of the other.
-#[track_caller]
-fn check_conversation(one: &Broker, other: &Broker) {
-    let mut subscriber = other.stage(Version::V5).client("subscriber").unwrap();
-    subscriber.subscribe("t", 1).unwrap();
-    let mut publisher = one.stage(Version::V5).client("publisher").unwrap();
-    publisher.publish("t", "at last", 1).unwrap();
-    subscriber.receive("t", "at last", 1).unwrap();
 }
 
 /// A broker that has been started is alive; it is ready where there is an ensemble, without the database
@@ -98,7 +76,7 @@ fn check_order_with(sessions: Sessions, order: [Part; 4]) {
             InMemory => "--cluster-sessions=memory",
             InDatabase => "--cluster-sessions=database",
         };
-        let broker = start(name, &zookeeper, &["--db", &connection, kept_in]);
+        let broker = start(&zookeeper, name, &["--db", &connection, kept_in]);
         watchers.push(Watcher::of(&broker));
         check_start(&broker, sessions, &order[..place]);
         brokers.push(broker);
@@ -179,7 +157,7 @@ fn brokers_join_while_the_servers_of_their_ensemble_are_replaced() {
     let (mut brokers, mut watchers) = (Vec::new(), Vec::new());
     for server in 0..ensemble.len() {
         ensemble.kill(server);
-        let broker = start(&format!("mqttzoo-{server}"), &zookeeper, &[]);
+        let broker = start(&zookeeper, &format!("mqttzoo-{server}"), &[]);
         watchers.push(Watcher::of(&broker));
         brokers.push(broker);
         ensemble.start_again(server);

@@ -5,6 +5,7 @@ mod checker;
 mod late;
 mod load;
 mod on_all;
+mod one_by_one;
 mod proxy;
 mod under_test;
 mod watcher;

@@ -3,33 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::cluster_arguments;
-use crate::conformance::Version;
-use crate::harness::{Broker, Ensemble, Ttl, fresh_dir};
-
-/// A broker that means to join.
-fn start(zookeeper: &str, name: &str, further: &[&str]) -> Broker {
-    let mut arguments = cluster_arguments(zookeeper, name);
-    arguments.extend(["--link-port", "0", "--zookeeper-timeout-secs", "3"].map(str::to_owned));
-    arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-    Broker::start_with(|_directory| arguments)
-}
-
-fn wait_until_ready(broker: &Broker) {
-    broker.wait_until("it is ready", |broker| {
-        broker.ask_admin("GET", "/readyz").is_ok_and(|(status, _)| status == 200)
-    });
-}
-
-/// What is published on one reaches a subscriber of the other.
-#[track_caller]
-fn check_conversation(one: &Broker, other: &Broker) {
-    let mut subscriber = other.stage(Version::V5).client("subscriber").unwrap();
-    subscriber.subscribe("t", 1).unwrap();
-    let mut publisher = one.stage(Version::V5).client("publisher").unwrap();
-    publisher.publish("t", "at last", 1).unwrap();
-    subscriber.receive("t", "at last", 1).unwrap();
-}
+use super::one_by_one::{check_conversation, start, wait_until_ready};
+use crate::harness::{Ensemble, Ttl, fresh_dir};
 
 /// Everything is started at once, and ZooKeeper is the last to be there.
 #[test]

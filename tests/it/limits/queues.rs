@@ -79,6 +79,8 @@ fn dead_letter_keeps_the_oldest_elsewhere() {
     }
     assert_eq!(broker.metrics().value("dead_letters_total"), 2);
     check_waiting(&s, "away", "a/t", &["3", "4", "5"]);
+    // What is there is of the broker: nobody else may say that something has died.
+    assert_eq!(publish(&mut publisher, &s, "$dead-letter/a/t", "alive"), 0x87);
     undertaker.quiet().unwrap();
 }
 

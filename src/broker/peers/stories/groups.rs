@@ -9,7 +9,7 @@ use crate::mqtt::{Connect, ProtocolVersion};
 use crate::session::mailbox::MailboxOptions;
 
 /// Brokers whose clients' queues hold so many messages.
-fn cluster_with_queues_of(count: usize, messages_max: usize) -> Cluster {
+pub(super) fn cluster_with_queues_of(count: usize, messages_max: usize) -> Cluster {
     let options = BrokerOptions::default();
     let queue = MailboxOptions { messages_max, ..MailboxOptions::clone(&options.clean_queue) };
     Cluster::with_options(count, &BrokerOptions { clean_queue: Arc::new(queue), ..options })

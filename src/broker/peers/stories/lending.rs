@@ -3,32 +3,59 @@
 use std::num::NonZeroU16;
 
 use super::*;
+use crate::mqtt::{Pubcomp, Publish, Pubrec};
 
 const GROUP: &str = "$share/g/t";
 
 /// A member that has one message at a time in flight, and acknowledges nothing of its own accord.
 fn worker(cluster: &mut Cluster, node: usize, expiry_secs: u32) -> LineId {
+    worker_at(QoS::AtLeastOnce, cluster, node, expiry_secs)
+}
+
+pub(super) fn worker_at(qos: QoS, cluster: &mut Cluster, node: usize, expiry_secs: u32) -> LineId {
     let mut connect = connect(&format!("worker-{node}"), expiry_secs);
     connect.properties.receive_maximum = NonZeroU16::new(1);
     let line = cluster.connect(node, &connect);
     cluster.pump();
     let _connack = cluster.received(line);
-    subscribed(cluster, line, GROUP, QoS::AtLeastOnce);
+    subscribed(cluster, line, GROUP, qos);
     line
 }
 
 fn published(cluster: &mut Cluster, numbers: std::ops::RangeInclusive<u16>) {
+    published_at(QoS::AtLeastOnce, cluster, numbers);
+}
+
+pub(super) fn published_at(
+    qos: QoS,
+    cluster: &mut Cluster,
+    numbers: std::ops::RangeInclusive<u16>,
+) {
     let writer = open(cluster, 0, "writer", 0);
     for number in numbers.clone() {
-        cluster.send(writer, &publish("t", &number.to_string(), QoS::AtLeastOnce, number));
+        cluster.send(writer, &publish("t", &number.to_string(), qos, number));
         cluster.pump();
     }
-    let answers = cluster.received(writer);
-    assert_eq!(count(&answers, |one| matches!(one, Packet::Puback(_))), numbers.len());
+    let is_taken = |one: &Packet| matches!(one, Packet::Puback(_) | Packet::Pubrec(_));
+    assert_eq!(count(&cluster.received(writer), is_taken), numbers.len());
+}
+
+/// Acknowledges a message, and takes nothing of what comes then.
+pub(super) fn finished(cluster: &mut Cluster, worker: LineId, publish: &Publish) {
+    let id = publish.packet_id.unwrap();
+    if publish.qos == QoS::ExactlyOnce {
+        cluster.send(worker, &Packet::Pubrec(Pubrec::new(id, ReasonCode::Success)));
+        cluster.pump();
+        assert!(matches!(cluster.next_received(worker), Some(Packet::Pubrel(_))));
+        cluster.send(worker, &Packet::Pubcomp(Pubcomp::new(id, ReasonCode::Success)));
+    } else {
+        cluster.send(worker, &puback(id.get()));
+    }
+    cluster.pump();
 }
 
 /// Acknowledges what it gets until it gets nothing more.
-fn worked_off(cluster: &mut Cluster, worker: LineId) -> Vec<String> {
+pub(super) fn worked_off(cluster: &mut Cluster, worker: LineId) -> Vec<String> {
     let mut all = Vec::new();
     loop {
         let packets = cluster.received(worker);
@@ -37,20 +64,19 @@ fn worked_off(cluster: &mut Cluster, worker: LineId) -> Vec<String> {
             return all;
         };
         all.extend(payloads(&packets));
-        cluster.send(worker, &puback(publish.packet_id.unwrap().get()));
-        cluster.pump();
+        finished(cluster, worker, publish);
     }
 }
 
 /// Everybody looks at its members, and says how they do.
-fn looked(cluster: &mut Cluster, count: usize) {
+pub(super) fn looked(cluster: &mut Cluster, count: usize) {
     for node in 0..count {
         cluster.ping(node);
     }
     cluster.pump();
 }
 
-fn numbers(range: std::ops::RangeInclusive<u16>) -> Vec<String> {
+pub(super) fn numbers(range: std::ops::RangeInclusive<u16>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
@@ -90,26 +116,4 @@ fn a_member_here_that_is_full_is_passed_over_for_one_at_another_broker() {
         assert_eq!(worked_off(&mut cluster, quick), numbers(number..=number));
     }
     assert!(cluster.received(stuck).is_empty());
-}
-
-/// Nobody takes it: it is where it was, in its order.
-#[test]
-fn what_nobody_takes_comes_back() {
-    let mut cluster = Cluster::new(2);
-    let stuck = worker(&mut cluster, 0, 600);
-    published(&mut cluster, 1..=4);
-    assert_eq!(payloads(&cluster.received(stuck)), ["1"]);
-    let quick = worker(&mut cluster, 1, 0);
-    looked(&mut cluster, 2);
-    cluster.hold(0, 1);
-    looked(&mut cluster, 2);
-    cluster.lose(quick);
-    cluster.pump();
-    cluster.release(0, 1);
-    cluster.pump();
-    looked(&mut cluster, 2);
-    cluster.send(stuck, &puback(1));
-    cluster.pump();
-    assert_eq!(worked_off(&mut cluster, stuck), numbers(2..=4));
-    assert_eq!(cluster.broker(0).counters().totals().deliveries_dropped, 0);
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::cluster::lane::LaneOptions;
 
 /// Brokers with ways to each other on which so many bytes may wait to be told.
-fn cluster_with_lanes_of(count: usize, control_bytes_max: usize) -> Cluster {
+pub(super) fn cluster_with_lanes_of(count: usize, control_bytes_max: usize) -> Cluster {
     Cluster::with_lanes(count, LaneOptions { control_bytes_max, ..LaneOptions::default() })
 }
 
@@ -109,7 +109,7 @@ fn what_waits_for_answers_that_were_given_up_is_let_go_and_all_goes_on() {
 
 /// `from` gives up what it has to say to `to`, which `writer` there is the reason of: answers to as many
 /// messages as that takes.
-fn give_up_words(cluster: &mut Cluster, (from, to): (usize, usize), writer: LineId) {
+pub(super) fn give_up_words(cluster: &mut Cluster, (from, to): (usize, usize), writer: LineId) {
     for number in 1..=100 {
         cluster.send(writer, &publish("noise", &number.to_string(), QoS::AtLeastOnce, number));
         cluster.pump();
@@ -118,7 +118,7 @@ fn give_up_words(cluster: &mut Cluster, (from, to): (usize, usize), writer: Line
 }
 
 /// Somebody at `to` who can make `from` say much.
-fn noisy(cluster: &mut Cluster, (from, to): (usize, usize)) -> LineId {
+pub(super) fn noisy(cluster: &mut Cluster, (from, to): (usize, usize)) -> LineId {
     let reader = open(cluster, from, "noisy reader", 0);
     let writer = open(cluster, to, "noisy writer", 0);
     subscribed(cluster, reader, "noise", QoS::AtLeastOnce);

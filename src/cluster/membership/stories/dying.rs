@@ -372,11 +372,12 @@ fn a_declaration_of_which_the_answer_was_lost_is_found() {
         run 7000
         crash b
         run 5990
-        deaf-from a All([Check { path: \"/leader
+        cut-after a All([Check { path: \"/leader
         run 10
         show a
-        cut a
         heal a
+        show a
+        run 7000
     ";
     check_serving(
         "a,b",
@@ -385,17 +386,20 @@ fn a_declaration_of_which_the_answer_was_lost_is_found() {
             run 7000
             crash b
             run 5990
-            deaf-from a All([Check { path: "/leader
+            cut-after a All([Check { path: "/leader
             run 10
                 14010 a1 suspects b1
+                14010 a1 is cut off before it hears that this was committed
+                14010 a1 does not lead any more
+            show a
+                14010 a1 present [] suspect ["b1"]
+            heal a
                 14010 a1 has slots [a1:1024] dead [b1]
                 14010 a1 buries b1
+                14010 a1 leads
             show a
                 14010 a1 present [] suspect []
-            cut a
-                14010 a1 does not lead any more
-            heal a
-                14010 a1 leads
+            run 7000
         "#]],
     );
 }

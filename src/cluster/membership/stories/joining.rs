@@ -178,9 +178,8 @@ fn a_broker_whose_name_is_taken_by_a_live_one_stops() {
 #[test]
 fn a_registration_of_which_the_answer_was_lost_is_found() {
     let story = "
-        start b deaf-from Ephemeral
+        start b cut-after mode: Ephemeral }
         run 10
-        cut b
         heal b
         run 10
         show a
@@ -189,14 +188,14 @@ fn a_registration_of_which_the_answer_was_lost_is_found() {
         "a",
         story,
         &expect![[r#"
-            start b deaf-from Ephemeral
+            start b cut-after mode: Ephemeral }
                  1010 b1 has slots [] dead []
+                 1010 b1 is cut off before it hears that this was committed
                  1010 a1 sees b1 Joining
-                 1010 b1 sees a1 Joining
-                 1010 b1 is registered; listed ["a1"] absent []
             run 10
-            cut b
             heal b
+                 1020 b1 sees a1 Joining
+                 1020 b1 is registered; listed ["a1"] absent []
             run 10
             show a
                  1030 a1 present ["b1"] suspect []
@@ -452,5 +451,59 @@ fn a_broker_of_another_kind_stays_outside_until_there_is_nobody_else() {
             show f
                 13020 f1 present [] suspect []
         "#]],
+    );
+}
+
+/// Both found nobody at the door, and the one whose znode is the later one had stood in the line of
+/// those who want to lead before it saw the other and withdrew. Its session lived on, its place with
+/// it, and nobody led: the other one stayed outside of its own cluster for good.
+#[test]
+fn of_two_strangers_that_come_in_together_the_later_one_is_in_nobodys_way() {
+    let story = "
+        outage
+        start a,f
+        slow a,f
+        restore
+        answer a,f
+        answer a,f
+        deliver f
+        run 10
+        deliver a
+        run 10
+        reborn f
+        run 5000
+        set a up
+        run 5000
+    ";
+    check(
+        story,
+        &expect![[r"
+            outage
+            start a,f
+            slow a,f
+            restore
+            answer a,f
+                 1000 a1 has slots [] dead []
+                 1000 f1 has slots [] dead []
+            answer a,f
+            deliver f
+                 1000 f1 complains: this broker withdraws: a is of another cluster
+            run 10
+                 1000 f1 has withdrawn
+            deliver a
+                 1010 a1 has slots [] dead [f1]
+                 1010 a1 buries f1
+                 1010 a1 is registered; listed [] absent []
+                 1010 a1 leads
+            run 10
+            reborn f
+                 1020 f2 has slots [] dead [f1]
+                 1020 f2 complains: this broker stays outside: a is of another cluster
+            run 5000
+            set a up
+                 6020 a1 has slots [a1:1024] dead [f1]
+                 6020 f2 has slots [a1:1024] dead [f1]
+            run 5000
+        "]],
     );
 }

@@ -58,8 +58,8 @@ pub(super) struct Node {
     pub(super) is_dead: bool,
     /// Its requests are made, and their answers lost.
     pub(super) is_deaf: bool,
-    /// From the request on that has this in it.
-    pub(super) deaf_from: Option<String>,
+    /// The connection is lost behind the commit of the next request that has this in it.
+    pub(super) cut_after: Option<String>,
     /// It has no clients any more.
     pub(super) has_let_go: bool,
     /// Answers wait.
@@ -193,9 +193,14 @@ impl World {
                 }
             }
             "deaf" => self.node(name).is_deaf = true,
-            "deaf-from" => self.node(name).deaf_from = Some(rest.join(" ")),
+            "cut-after" => self.node(name).cut_after = Some(rest.join(" ")),
             "slow" => self.node(name).is_slow = true,
             "late" => self.node(name).is_late = true,
+            // What it asks from now on waits again.
+            "answer" => {
+                let node = self.node(name);
+                node.inbox.append(&mut node.late);
+            }
             "deliver" => {
                 let node = self.node(name);
                 (node.is_late, node.is_slow) = (false, false);
@@ -228,7 +233,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, name: char, deaf_from: &[&str]) {
+    fn start(&mut self, name: char, cut_after: &[&str]) {
         self.link_to_all(name);
         let life = self.nodes.get(&name).map_or(1, |node| node.life + 1);
         let tickets = TicketSource::new(Owner::Membership);
@@ -240,7 +245,7 @@ impl World {
             is_paused: false,
             is_dead: false,
             is_deaf: false,
-            deaf_from: None,
+            cut_after: None,
             has_let_go: false,
             is_slow: false,
             is_late: false,
@@ -251,8 +256,8 @@ impl World {
             lease: self.now,
         };
         self.nodes.insert(name, node);
-        if let ["deaf-from", words @ ..] = deaf_from {
-            self.node(name).deaf_from = Some(words.join(" "));
+        if let ["cut-after", words @ ..] = cut_after {
+            self.node(name).cut_after = Some(words.join(" "));
         }
         self.connect(name);
     }
@@ -414,7 +419,7 @@ impl World {
             return;
         }
         node.is_connected = false;
-        (node.is_deaf, node.deaf_from) = (false, None);
+        (node.is_deaf, node.cut_after) = (false, None);
         (node.is_late, node.is_slow) = (false, false);
         node.last_heard = now;
         node.inbox.clear();
@@ -523,11 +528,17 @@ impl World {
         let server_millis =
             i64::try_from(wall_millis(self.now)).unwrap() + self.server_ahead_millis;
         let node = &self.nodes[&name];
+        let words = node.cut_after.as_deref().filter(|_| node.is_connected);
+        let is_last = words.is_some_and(|words| format!("{request:?}").contains(words));
         let outcome = if node.is_connected {
             self.tree.apply(node.session, request, server_millis)
         } else {
             Err(CoordinationError::ConnectionLost)
         };
+        if is_last && outcome.is_ok() {
+            self.say(name, "is cut off before it hears that this was committed");
+            return self.disconnect(name);
+        }
         self.gather_changes(name);
         let node = self.node(name);
         if !node.is_deaf {

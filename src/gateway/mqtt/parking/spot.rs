@@ -30,6 +30,7 @@ pub(super) struct Parked<L: Link> {
 
 impl<L: Link> Spot<L> {
     pub(super) fn new(place: Arc<ParkingPlace<L>>) -> Self {
+        const { assert!(size_of::<Self>() + COUNTS_BYTES <= SPOT_BYTES_MAX, "a spot is too large") };
         Self { place, is_called: AtomicBool::new(false), content: Mutex::new(None) }
     }
 
@@ -52,3 +53,8 @@ impl<L: Link> Wake for Spot<L> {
         }
     }
 }
+
+/// One size class of the allocator: the next one takes a sixth more for each idle connection.
+const SPOT_BYTES_MAX: usize = 192;
+/// What an [`Arc`] adds.
+const COUNTS_BYTES: usize = 2 * size_of::<usize>();
