@@ -198,6 +198,16 @@ impl InFlight {
         }
     }
 
+    /// The last place, in a queue that is stored, of what was sent and is not acknowledged.
+    #[must_use]
+    pub fn last_place(&self) -> Option<u64> {
+        let places = self.entries.iter().filter_map(|entry| match entry {
+            Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => Some(delivery.sequence),
+            Entry::AwaitsPubcomp | Entry::Acknowledged => None,
+        });
+        places.max()
+    }
+
     /// PUBCOMP: the identifier is free again.
     ///
     /// # Errors
@@ -445,6 +455,20 @@ mod tests {
         assert_eq!(window.span(), 1, "what was passed over is no hole at the front");
         window.puback(other).unwrap();
         assert_eq!(window.push(at(70_001 + 65_535)), nth_after(one, 1));
+    }
+
+    #[test]
+    fn the_last_place_is_that_of_the_last_message_that_is_not_acknowledged() {
+        let at = |qos, sequence| Delivery { sequence, ..delivery(qos) };
+        let mut window = InFlight::new();
+        assert_eq!(window.last_place(), None);
+        window.push(at(QoS::AtLeastOnce, 7));
+        let released = window.push(at(QoS::ExactlyOnce, 8));
+        let last = window.push(at(QoS::AtLeastOnce, 9));
+        assert_eq!(window.last_place(), Some(9));
+        window.puback(last).unwrap();
+        window.pubrec(released).unwrap();
+        assert_eq!(window.last_place(), Some(7));
     }
 
     #[test]

@@ -577,6 +577,14 @@ impl Session {
         self.mailbox.key()
     }
 
+    /// Of a Session that is stored: the place of its queue below which the client may have been sent
+    /// what was there. What another member gave back may stand before what is in flight.
+    #[must_use]
+    pub fn sent_below(&self) -> Option<u64> {
+        let in_flight = self.in_flight.last_place().map_or(0, |last| last + 1);
+        self.mailbox.sent_below().map(|below| below.max(in_flight))
+    }
+
     /// Its Subscriptions, in no particular order.
     #[must_use]
     pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = (&TopicFilter, &Subscription)> {

@@ -300,7 +300,7 @@ fn many_that_are_parked_at_a_time_give_their_memory_back() {
 const WARM: u64 = 100;
 /// So many that what is theirs outweighs what the allocator keeps for itself.
 const MANY: u64 = 3_000;
-/// What each of them may take: Mosquitto needs 749. It is 630, but not all of the allocator's share grows
+/// What each of them may take: Mosquitto needs 749. It is some 620, but not all of the allocator's share grows
 /// with them.
 const IDLE_BYTES_MAX: u64 = 740;
 /// For what comes after three seconds.

@@ -172,7 +172,7 @@ impl Turn<'_> {
         will_at: Option<Tick>,
     ) {
         let user = client.card.session_user();
-        let sent_below = client.session.mailbox().sent_below();
+        let sent_below = client.session.sent_below();
         self.keep_life(client, user, (client.session_expiry_secs, expires_at), sent_below);
         self.keep_will_gone(client);
         let Some(keeper) = &mut self.shard.keeper else { return };
