@@ -49,6 +49,11 @@ impl Replays {
         self.queue.push_back(replay);
     }
 
+    /// All of them, taken out.
+    pub(crate) fn into_queue(self) -> VecDeque<Replay> {
+        self.queue
+    }
+
     fn pop(&mut self) {
         if let Some(replay) = self.queue.pop_front() {
             self.bytes -= replay.filter_bytes();

@@ -12,6 +12,8 @@
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
 mod budget;
+#[cfg(test)]
+mod collected;
 mod content;
 mod places;
 mod recent;
@@ -19,8 +21,8 @@ mod sharing;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use smallvec::SmallVec;
@@ -163,6 +165,8 @@ pub enum Notice {
     Disconnect(ReasonCode),
     /// The connection and the Session are to end with this Reason Code.
     EndSession(ReasonCode),
+    /// The same here; what is stored of the Session stays for whoever takes it.
+    LetGo(ReasonCode),
 }
 
 /// What [`Mailbox::take`] found beside deliveries.
@@ -201,8 +205,10 @@ pub struct Mailbox {
     publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
-    /// The Session it is the queue of, when that is stored.
-    stored_as: Option<Box<SessionRef>>,
+    /// The Session it is the queue of, when that is stored: from when it is to have places on.
+    stored_as: OnceLock<Box<SessionRef>>,
+    /// Whether it collects for a Session that is on its way here by the store.
+    is_to_be_stored: bool,
     /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
     content: Mutex<Content>,
@@ -226,6 +232,8 @@ struct State {
     /// Bytes of the budget that this mailbox may use up.
     leases: Leases,
     owner: Owner,
+    /// Whether the Session is over, and not only gone from here.
+    has_ended: bool,
     notice: Option<Notice>,
     full_since: Option<Tick>,
     dropped: u64,
@@ -294,8 +302,25 @@ impl Mailbox {
     ) -> Self {
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        let (stored_as, is_recalling, content) = (None, false, Mutex::new(Content::new()));
-        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, content }
+        Self {
+            key,
+            client_id,
+            publisher,
+            options,
+            budget,
+            stored_as: OnceLock::new(),
+            is_to_be_stored: false,
+            is_recalling: false,
+            content: Mutex::new(Content::new()),
+        }
+    }
+
+    /// The same for a Session that is on its way here by the store: until [`Self::become_stored`] it
+    /// collects in memory.
+    #[must_use]
+    pub fn to_be_stored(mut self) -> Self {
+        self.is_to_be_stored = true;
+        self
     }
 
     /// The same for a Session of a broker that is one of several: a message may come to it twice.
@@ -310,22 +335,48 @@ impl Mailbox {
     /// what is below the place `sent_below`.
     #[must_use]
     pub fn stored(
-        mut self,
+        self,
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
         sent_below: u64,
     ) -> Self {
-        self.stored_as = Some(Box::new(session));
-        let state = self.content.get_mut().open();
-        state.places = Some(Box::new(match left {
+        let _nothing_was_collected = self.become_stored(session, next, left, sent_below);
+        self
+    }
+
+    /// The Session is stored from now on, as [`Self::stored`] has it. What has been collected is given
+    /// the places behind what was left in it, and is to be stored there: what is offered from now on
+    /// comes behind that.
+    #[must_use]
+    pub fn become_stored(
+        &self,
+        session: SessionRef,
+        next: u64,
+        left: Option<QueueEnds>,
+        sent_below: u64,
+    ) -> Vec<(Place, Delivery)> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        debug_assert!(state.places.is_none(), "it is stored already");
+        let mut places = match left {
             None => Places::new(next),
             Some(ends) => Places::left(ends.first, next, ends.count, sent_below),
-        }));
+        };
         if let Some(ends) = left {
-            state.messages = usize::try_from(ends.count).unwrap_or(usize::MAX);
+            state.messages += usize::try_from(ends.count).unwrap_or(usize::MAX);
         }
-        self
+        let mut collected = Vec::with_capacity(state.at_least_once.len());
+        for Queued { delivery, .. } in state.at_least_once.take() {
+            let bytes = delivery.message.charged_bytes();
+            let sequence = places.give();
+            places.leave_out(sequence, bytes);
+            collected.push((Place { session, sequence }, delivery));
+        }
+        self.note_behind(state);
+        state.places = Some(Box::new(places));
+        let _first = self.stored_as.set(Box::new(session));
+        collected
     }
 
     /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
@@ -488,8 +539,7 @@ impl Mailbox {
         if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
             self.note_recent(state, &delivery, now);
         }
-        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
-        else {
+        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
             let wake = state.push_at_least_once(delivery);
             self.note_behind(state);
             return Pushed::Queued(wake);
@@ -520,6 +570,55 @@ impl Mailbox {
             Pushed::Stored(place) => Some(place),
             Pushed::Queued(_) => None,
         }
+    }
+
+    /// Whether the Session is over: nobody will miss what does not come to it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(&*self.content.lock(), Content::Open(state) if state.has_ended)
+    }
+
+    /// Whether the store has answered for all that was told to it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let mut content = self.content.lock();
+        content.open().places.as_ref().is_none_or(|places| places.are_settled())
+    }
+
+    /// Offers a message that the store may know already: it is left to the store, and comes back from
+    /// there if it is new. Nothing gives way for it. What is collected for the store is told from what
+    /// that knows when it gets there.
+    pub fn offer_again(&self, delivery: &Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        let mut content = self.content.lock();
+        let state = content.open();
+        if matches!(state.owner, Owner::Gone) {
+            return Offer::NotKept;
+        }
+        if !self.has_room(state, bytes) {
+            state.full_since.get_or_insert(now);
+            return Offer::Full;
+        }
+        if state.places.is_none() && self.is_to_be_stored {
+            if self.is_known(state, delivery) {
+                return Offer::Queued(None);
+            }
+            state.charge(bytes);
+            return match self.push(state, delivery.clone(), now) {
+                Pushed::Queued(wake) => Offer::Queued(wake),
+                Pushed::Stored(place) => Offer::Stored(place),
+            };
+        }
+        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
+            return Offer::NotKept;
+        };
+        let sequence = places.give();
+        if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
+            self.note_recent(state, delivery, now);
+        }
+        state.charge(bytes);
+        state.leave_out(sequence, bytes);
+        Offer::Stored(Place { session, sequence })
     }
 
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
@@ -886,6 +985,7 @@ impl Mailbox {
         let state = content.open();
         state.owner = Owner::Gone;
         state.recent = None;
+        state.has_ended = true;
         let shared = state.drain_shared();
         let _left = state.at_least_once.take();
         self.note_behind(state);
@@ -897,14 +997,15 @@ impl Mailbox {
         shared
     }
 
-    /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
+    /// The Session goes to another broker: nothing is accepted any more. Returns what waits, in its
     /// order, and what was taken lately.
     #[must_use]
     pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;
-        let recent = state.recent.take().map_or_else(Vec::new, |recent| recent.take(now));
+        // Of what the store has not answered for it may not have taken some.
+        let recent = if state.places.is_none() { state.take_recent(now) } else { Vec::new() };
         let queue = state.at_least_once.take();
         self.note_behind(state);
         state.at_most_once = VecDeque::new();
@@ -913,6 +1014,25 @@ impl Mailbox {
         state.qos0_bytes = 0;
         self.give_leases_back(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
+    }
+
+    /// What was taken lately, of a Session that is stored and has gone: once the store has answered for
+    /// all of it.
+    #[must_use]
+    pub fn take_recent(&self, now: Tick) -> Vec<Recalled> {
+        self.content.lock().open().take_recent(now)
+    }
+
+    /// What the Session took lately where it was before.
+    pub fn recall(&self, recent: Vec<Recalled>) {
+        self.content.lock().open().recall(recent, &self.budget);
+    }
+
+    /// The store did not take a message: it may come again.
+    pub fn unlearn(&self, message: MessageId) {
+        if let Some(recent) = &mut self.content.lock().open().recent {
+            recent.forget(message);
+        }
     }
 
     /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was
@@ -948,10 +1068,7 @@ impl Mailbox {
         }
         self.note_behind(state);
         state.moved = (!moved.is_empty()).then(|| Box::new(moved));
-        if !recent.is_empty() {
-            let forgotten = state.recent.get_or_insert_default().recall(recent);
-            self.budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
-        }
+        state.recall(recent, &self.budget);
     }
 
     /// Nothing that came with the Session is on its way here by any other way.
@@ -983,7 +1100,13 @@ impl Mailbox {
     #[inline]
     #[must_use]
     pub fn stored_as(&self) -> Option<SessionRef> {
-        self.stored_as.as_deref().copied()
+        self.stored_as.get().map(|session| **session)
+    }
+
+    /// Whether the Session is stored, or will be once it is here.
+    #[must_use]
+    pub fn is_for_store(&self) -> bool {
+        self.is_to_be_stored || self.stored_as().is_some()
     }
 
     /// What marks the messages of its client.
@@ -1069,6 +1192,7 @@ impl State {
             qos0_bytes: 0,
             leases: Leases::default(),
             owner,
+            has_ended: false,
             notice: None,
             full_since: None,
             dropped,
@@ -1086,7 +1210,7 @@ impl State {
             || self.full_since.is_some()
             || self.moved.is_some()
             || self.is_behind;
-        let is_known = self.places.is_some() || self.recent.is_some();
+        let is_known = self.places.is_some() || self.recent.is_some() || self.has_ended;
         is_empty && !is_charged && !is_marked && !is_known
     }
 
@@ -1099,6 +1223,17 @@ impl State {
     fn knows(&self, id: MessageId, may_be_recent: bool) -> bool {
         let has_moved = self.moved.as_ref().is_some_and(|moved| moved.contains(&id));
         has_moved || may_be_recent && self.recent.as_ref().is_some_and(|recent| recent.knows(id))
+    }
+
+    fn take_recent(&mut self, now: Tick) -> Vec<Recalled> {
+        self.recent.take().map_or_else(Vec::new, |recent| recent.take(now))
+    }
+
+    fn recall(&mut self, recent: Vec<Recalled>, budget: &QueueBudget) {
+        if !recent.is_empty() {
+            let forgotten = self.recent.get_or_insert_default().recall(recent);
+            budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+        }
     }
 
     fn take_order(&mut self) -> u64 {
@@ -1197,8 +1332,8 @@ impl State {
     fn notify(&mut self, notice: Notice) -> Option<Waker> {
         let stands = match self.notice {
             None => false,
-            Some(Notice::EndSession(_)) => true,
-            Some(_) => !matches!(notice, Notice::EndSession(_)),
+            Some(Notice::EndSession(_) | Notice::LetGo(_)) => true,
+            Some(_) => !matches!(notice, Notice::EndSession(_) | Notice::LetGo(_)),
         };
         if !stands {
             self.notice = Some(notice);

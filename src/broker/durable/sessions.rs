@@ -19,7 +19,7 @@ use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuba
 use crate::ports::auth::SessionUser;
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
-use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
+use crate::ports::store::{Epoch, Operation, SessionLife, SessionRef, StoredSubscription};
 use crate::session::session::{Finished, Received, Subscription};
 
 /// What a connection has of a Session that is stored, beside the Session.
@@ -111,9 +111,20 @@ impl Keeper {
 
 impl Turn<'_> {
     /// The name in the store of a Session that begins, when it is to be stored.
-    pub(crate) fn name_session(&self, expiry_secs: u32) -> Option<SessionRef> {
+    pub(crate) fn name_session(&self, expiry_secs: u32, epoch: Epoch) -> Option<SessionRef> {
         let keeper = self.shard.keeper.as_ref().filter(|_| expiry_secs > 0)?;
-        Some(keeper.durable().draw_session())
+        Some(keeper.durable().draw_session(epoch))
+    }
+
+    /// The claim under which a Client Identifier is this broker's; nothing when it is not. To be asked
+    /// by who owns it in the registry: whoever takes it away from here finds them there.
+    pub(crate) fn epoch_held(&self, client_id: &str) -> Option<Epoch> {
+        let durable = self.broker.durable.as_ref();
+        let Some(peers) = self.broker.peers() else {
+            return Some(durable.map_or_else(Epoch::default, |durable| durable.epoch()));
+        };
+        let token = peers.ownership().token(client_id)?;
+        Some(durable.map_or_else(Epoch::default, |durable| durable.epoch_of(token)))
     }
 
     /// A client comes to its Session: from now on the Session does not end by time, and has this
@@ -235,7 +246,10 @@ impl Turn<'_> {
         level: Level,
     ) -> PublishOutcome {
         let is_refused = matches!(outcome, PublishOutcome::Refused(_));
-        if client.stored.is_none() || message.qos != QoS::ExactlyOnce || is_refused {
+        // In a cluster others may not have it yet when it is stored here: whoever took the Session
+        // from the store then would take the message for one that all have.
+        let is_kept = client.stored.is_some() && self.broker.peers().is_none();
+        if !is_kept || message.qos != QoS::ExactlyOnce || is_refused {
             return outcome;
         }
         self.keep_incoming(client, packet_id, message);

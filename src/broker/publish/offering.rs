@@ -29,8 +29,8 @@ impl Turn<'_> {
         delivery: Delivery,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let is_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.stored_as().is_some();
-        let kept = is_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
+        let may_be_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.is_for_store();
+        let kept = may_be_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
             Offer::Stored(place) => self.keep_offered(target, Some(place), kept),
@@ -99,7 +99,7 @@ impl Turn<'_> {
 
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
 #[inline]
-pub(super) fn wanted<'a>(
+pub(crate) fn wanted<'a>(
     target: &'a FanoutTarget,
     message: &Message,
 ) -> Option<(&'a FanoutTarget, QoS)> {

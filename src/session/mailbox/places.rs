@@ -47,7 +47,7 @@ impl Behind {
 #[must_use]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Missing {
-    /// Places that were counted, and are empty: what was there has expired.
+    /// Places that were counted, and are empty: what was there has expired, or the store knew it already.
     pub(super) messages: u64,
     /// What was counted for them. It is not known one by one: it is what is left when nothing else is
     /// left out, and a fair share before.
@@ -110,6 +110,11 @@ impl Places {
     /// Whether `place`, and all before it, are certain.
     pub(super) fn is_certain(&self, place: u64) -> bool {
         self.pending.front().is_none_or(|first| place < *first)
+    }
+
+    /// Whether the store has answered for all of them.
+    pub(super) fn are_settled(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Whether there are places that are not in memory.
