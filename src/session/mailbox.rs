@@ -906,6 +906,9 @@ impl Mailbox {
         let Content::Open(state) = &mut *content else { return };
         state.discharge(1, bytes);
         self.give_leases_back(state);
+        if matches!(state.owner, Owner::Absent) {
+            content.fold();
+        }
     }
 
     /// Counts a message that is sent without having waited, so that its acknowledgement fits.
