@@ -103,6 +103,7 @@ fn offer(lane: &Lane) {
         expires_at_millis: None,
         version: None,
         is_for_subscribers: true,
+        whom: mqttzoo::cluster::frame::Whom::Everybody,
         groups: &[],
     };
     match lane.offer_data(parts.qos, |out| encode_publish(&parts, out)) {

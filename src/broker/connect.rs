@@ -22,6 +22,7 @@ use crate::mqtt::{
     Answer, Connack, ConnackProperties, Connect, ProtocolVersion, ReasonCode, ReasonString, Will,
 };
 use crate::ports::auth::{Identity, RefusalReason, SessionUser};
+use crate::ports::store::Epoch;
 use crate::session::agreement::Agreement;
 use crate::session::mailbox::Mailbox;
 use crate::session::session::Session;
@@ -186,6 +187,9 @@ impl Turn<'_> {
         if self.broker.peers().is_some_and(|peers| !peers.admits(self.now)) {
             return Err(ConnectError::NotJoined);
         }
+        if self.broker.is_unknown_to_store() {
+            return Err(ConnectError::Unstored);
+        }
         if let Some(method) = &connect.properties.authentication_method {
             let shown = method.chars().take(METHOD_SHOWN_CHARS).collect();
             return Err(ConnectError::AuthenticationMethod(shown));
@@ -277,7 +281,7 @@ impl Turn<'_> {
         identity: Identity,
         origin: Origin,
         options: &ConnectionOptions,
-        (former, will): (Former, Option<Arc<KeptWill>>),
+        (former, will, epoch): (Former, Option<Arc<KeptWill>>, Epoch),
     ) -> Entrant {
         let agreed = Agreed::new(connect, options, self.broker.options.session_expiry_max_secs);
         let card = Arc::new(ClientCard {
@@ -293,7 +297,8 @@ impl Turn<'_> {
             Former::Kept(client) => client.stored.is_some(),
             Former::None => false,
         };
-        let (mut client, session_present) = self.resume_or_start(connect, &card, &agreed, former);
+        let (mut client, session_present) =
+            self.resume_or_start(connect, &card, &agreed, former, epoch);
         let user = card.session_user();
         self.keep_session(&mut client, user, agreed.session_expiry_secs, will.as_deref());
         // What has ended is not to come back either.
@@ -355,12 +360,22 @@ impl Turn<'_> {
         self.abandon_claim(&client_id, Former::None);
     }
 
+    /// The same, where another broker has the Session: it stays there as it is.
+    pub(crate) fn give_away(&mut self, entrant: Entrant) {
+        let mut client = entrant.client;
+        client.will = None;
+        let client_id = Arc::clone(client.session.client_id());
+        self.abandon_session(*client);
+        self.abandon_claim(&client_id, Former::None);
+    }
+
     fn resume_or_start(
         &mut self,
         connect: &Connect,
         card: &Arc<ClientCard>,
         agreed: &Agreed,
         former: Former,
+        epoch: Epoch,
     ) -> (Box<Client>, bool) {
         match former {
             Former::Kept(client) if !connect.clean_start => return (client, true),
@@ -379,7 +394,7 @@ impl Turn<'_> {
             Arc::clone(queue),
             Arc::clone(&self.broker.queue_budget),
         );
-        let name = self.name_session(agreed.session_expiry_secs);
+        let name = self.name_session(agreed.session_expiry_secs, epoch);
         if let Some(name) = name {
             mailbox = mailbox.stored(name, 1, None, 0);
         }

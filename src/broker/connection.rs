@@ -6,6 +6,7 @@
 
 mod dormant;
 mod entry;
+mod fetching;
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -17,7 +18,8 @@ use crate::broker::card::Origin;
 use crate::broker::connect::{ConnectError, Entrant, Former};
 pub use crate::broker::connection::dormant::Dormant;
 use crate::broker::connection::entry::Newcomer;
-use crate::broker::disconnect::{Client, EndCause, WillFate};
+use crate::broker::connection::fetching::Fetching;
+use crate::broker::disconnect::{Client, EndCause, SessionFate, WillFate};
 use crate::broker::event::Event;
 use crate::broker::held::{HeldBack, HeldPublish, Retried, give_up};
 use crate::broker::options::ConnectionOptions;
@@ -74,6 +76,8 @@ enum Stage {
     Entering { newcomer: Box<Newcomer>, admission: Arc<Admission> },
     /// Another connection is to give the Session up.
     Claiming { newcomer: Box<Newcomer>, claim: Arc<SessionClaim> },
+    /// The store is asked for the Session, which nobody alive has.
+    Fetching { newcomer: Box<Newcomer>, fetching: Fetching },
     /// The store is to have the Session, before the client is told that it has.
     Storing { newcomer: Box<Newcomer>, entrant: Box<Entrant> },
     /// Connected.
@@ -208,6 +212,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => {}
         }
@@ -443,6 +448,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => {}
         }
@@ -528,6 +534,10 @@ impl Connection {
                 withdraw(turn, &claim, &newcomer.identity);
                 self.give_up_waiting(turn, newcomer.identity.client_id, reason);
             }
+            Stage::Fetching { newcomer, fetching } => {
+                fetching.leave(turn, &newcomer.identity.client_id);
+                self.give_up_waiting(turn, newcomer.identity.client_id, reason);
+            }
             Stage::Storing { newcomer, entrant } => {
                 turn.turn_away(*entrant);
                 self.give_up_waiting(turn, newcomer.identity.client_id, reason);
@@ -561,6 +571,7 @@ impl Connection {
         self.poll_authentication(turn, waker);
         self.poll_admission(turn, waker);
         self.poll_claim(turn, waker);
+        self.poll_fetching(turn, waker);
         self.poll_stored(turn, waker);
         if self.held.is_some() {
             self.retry_held(turn, waker);
@@ -576,8 +587,14 @@ impl Connection {
         turn.settle_acknowledged(client);
         turn.take_page(client, waker);
         let mut left = deliveries_max;
-        if !client.replays.is_empty() {
-            left -= turn.replay(client, left.min(REPLAYS_MAX), outbox_max).min(left);
+        if client.has_replays() {
+            match turn.replay(client, left.min(REPLAYS_MAX), outbox_max, waker) {
+                Ok(sent) => left -= sent.min(left),
+                Err(cause) => {
+                    self.close(turn, cause);
+                    return Progress::Idle;
+                }
+            }
         }
         loop {
             if turn.outbox.len() >= outbox_max || left == 0 {
@@ -610,9 +627,7 @@ impl Connection {
             }
             if !taken.has_more && has_sent_all && !turn.relieve_others(client) {
                 turn.settle_acknowledged(client);
-                let can_replay = client.replays.front().is_some_and(|replay| {
-                    replay.qos == QoS::AtMostOnce || client.session.window() > 0
-                });
+                let can_replay = client.has_replays() && client.can_replay();
                 return if can_replay { Progress::More } else { Progress::Idle };
             }
         }
@@ -629,7 +644,15 @@ impl Connection {
             Notice::EndSession(reason_code) => {
                 turn.count_end(reason_code);
                 let reason = end_reason_for(reason_code);
-                EndCause { ends_session: true, ..EndCause::new(reason_code, reason) }
+                EndCause { session: SessionFate::Ends, ..EndCause::new(reason_code, reason) }
+            }
+            Notice::LetGo(reason_code) => {
+                let is_elsewhere = reason_code == ReasonCode::SessionTakenOver;
+                let reason = if is_elsewhere { ELSEWHERE } else { reason_for(reason_code) };
+                // Its client is back, elsewhere, before its will was due [MQTT-3.1.3-9].
+                let will = if is_elsewhere { WillFate::Discarded } else { WillFate::Published };
+                let session = SessionFate::IsAbandoned;
+                EndCause { will, session, ..EndCause::new(reason_code, reason) }
             }
         };
         self.close(turn, cause);
@@ -655,6 +678,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. } => self.refuse_late(turn),
             Stage::Open(_) => {
                 let counters = &turn.shard.counters;
@@ -673,6 +697,9 @@ impl Connection {
     }
 
     fn refuse_late(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.stage, Stage::Fetching { .. }) {
+            return self.refuse_unfetched(turn);
+        }
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Authenticating { connect, .. } => {
                 self.refuse(turn, &connect, &ConnectError::AuthenticationUnavailable);
@@ -689,7 +716,7 @@ impl Connection {
                 turn.turn_away(*entrant);
                 self.refuse(turn, &newcomer.connect, &ConnectError::Unstored);
             }
-            Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => {}
+            Stage::Greeting { .. } | Stage::Fetching { .. } | Stage::Open(_) | Stage::Closed => {}
         }
     }
 
@@ -703,6 +730,7 @@ impl Connection {
             | Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => None,
         };
@@ -717,6 +745,7 @@ impl Connection {
             }
             Stage::Entering { newcomer, .. }
             | Stage::Claiming { newcomer, .. }
+            | Stage::Fetching { newcomer, .. }
             | Stage::Storing { newcomer, .. } => Some(newcomer.deadline),
             Stage::Open(client) => {
                 let silent = client.silent_at(self.heard_at);
@@ -736,6 +765,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. }
             | Stage::Closed => false,
         }
@@ -749,6 +779,7 @@ impl Connection {
             Stage::Authenticating { .. }
             | Stage::Entering { .. }
             | Stage::Claiming { .. }
+            | Stage::Fetching { .. }
             | Stage::Storing { .. } => true,
             Stage::Greeting { .. } | Stage::Open(_) | Stage::Closed => false,
         }
@@ -871,7 +902,7 @@ impl Connection {
     /// those who have not.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        matches!(self.stage, Stage::Open(_) | Stage::Storing { .. })
+        matches!(self.stage, Stage::Open(_) | Stage::Fetching { .. } | Stage::Storing { .. })
     }
 
     /// Whether a CONNECT has been accepted and the connection lasts.
@@ -1171,6 +1202,7 @@ fn deliver_inbox(turn: &mut Turn<'_>, client: &mut Client) -> bool {
     has_sent_all
 }
 
+const ELSEWHERE: &str = "another broker has this session";
 const NOT_AUTHORIZED: &str = "not authorized to publish to this topic";
 /// Deliveries taken out of a mailbox under one lock.
 const TAKE_MAX: usize = 256;

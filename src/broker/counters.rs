@@ -158,6 +158,10 @@ counters! {
         deliveries_doubted_exceeded,
         /// Batches that were given up because more waited for room in the store than may.
         store_batches_given_up,
+        /// Sessions let go because another broker has them in the store.
+        sessions_fenced,
+        /// Sessions that came back from the store for a client whose broker was gone.
+        sessions_taken_from_store,
         /// Pages of queues that were in the store alone and came back.
         queue_pages_read,
         /// Publishes of clients of 3.1.1 that had to wait for room in a queue, or behind one that did.
@@ -215,6 +219,14 @@ counters! {
         sessions_lost_on_the_way,
         /// Sessions that came over from another broker and found no room here, or another owner.
         sessions_lost_on_arrival,
+        /// Stored Sessions of brokers that were declared dead, taken over by this one.
+        sessions_adopted,
+        /// The same, for which there was no room here: they stay in the store.
+        sessions_adopted_exceeded,
+        /// Messages held until all stored Sessions of a dead broker were taken over.
+        adoption_publishes_held,
+        /// Those of them that waited too long, or were too many: their publishers were let go.
+        adoption_publishes_given_up,
         /// Routes found in the cache.
         route_hits,
         /// Routes that had to be looked up in the index.

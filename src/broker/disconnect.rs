@@ -90,8 +90,19 @@ pub struct EndCause {
     pub reason: String,
     /// Whether the will is published.
     pub will: WillFate,
-    /// Whether the Session ends whatever its expiry says.
-    pub ends_session: bool,
+    /// What becomes of the Session.
+    pub session: SessionFate,
+}
+
+/// What becomes of a Session whose connection ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionFate {
+    /// It lasts as long as its expiry says.
+    Expires,
+    /// It ends.
+    Ends,
+    /// It ends here, and stays in the store for whoever takes it.
+    IsAbandoned,
 }
 
 /// Whether the will of a connection that ends is published.
@@ -107,7 +118,8 @@ impl EndCause {
     /// An end that publishes the will and leaves the Session alone.
     #[must_use]
     pub fn new(reason_code: ReasonCode, reason: impl Into<String>) -> Self {
-        Self { reason_code, reason: reason.into(), will: WillFate::Published, ends_session: false }
+        let (will, session) = (WillFate::Published, SessionFate::Expires);
+        Self { reason_code, reason: reason.into(), will, session }
     }
 }
 
@@ -120,14 +132,16 @@ impl Turn<'_> {
             reason_code: cause.reason_code,
             reason: cause.reason,
         });
-        self.put_down(client, cause.will, cause.ends_session);
+        self.put_down(client, cause.will, cause.session);
     }
 
     /// The same, of a client whose connection has been told of, or never was one.
-    fn put_down(&mut self, mut client: Box<Client>, will: WillFate, ends_session: bool) {
+    fn put_down(&mut self, mut client: Box<Client>, will: WillFate, session: SessionFate) {
         self.settle_acknowledged(&mut client);
         client.session.detach();
         client.abandon_steps();
+        client.abandon_placed();
+        client.abandon_page();
         if let Some(waiting) = &mut client.waiting {
             self.forget_subscribes(&mut waiting.subscribes);
             waiting.detach();
@@ -138,8 +152,11 @@ impl Turn<'_> {
             client.will = None;
         }
         let client_id = Arc::clone(client.session.client_id());
-        let has_ended = ends_session || client.session_expiry_secs == 0;
-        let parked = if has_ended {
+        let has_ended = session != SessionFate::Expires || client.session_expiry_secs == 0;
+        let parked = if session == SessionFate::IsAbandoned {
+            self.abandon_session(*client);
+            None
+        } else if has_ended {
             self.end_session(*client);
             None
         } else {
@@ -186,7 +203,9 @@ impl Turn<'_> {
                 Released::Parked => self.surrender(client_id),
             },
             // Its last connection has ended, and nobody was let in since.
-            Former::Kept(client) => self.put_down(client, WillFate::Published, false),
+            Former::Kept(client) => {
+                self.put_down(client, WillFate::Published, SessionFate::Expires);
+            }
         }
     }
 

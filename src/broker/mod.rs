@@ -170,6 +170,17 @@ impl Broker {
         self
     }
 
+    /// What outlives the process, where something does.
+    #[must_use]
+    pub fn durable(&self) -> Option<&Arc<Durable>> {
+        self.durable.as_ref()
+    }
+
+    /// Whether the store of its cluster has not heard of this life of the broker.
+    fn is_unknown_to_store(&self) -> bool {
+        self.peers.is_some() && self.durable.as_ref().is_some_and(|it| !it.is_registered())
+    }
+
     /// The other brokers, where this one is part of a cluster.
     #[inline]
     #[must_use]

@@ -2,6 +2,7 @@
 
 mod moving;
 mod offering;
+mod past_dead;
 mod reserving;
 
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use crate::broker::event::Event;
 use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{PeerShares, is_own_business, share_with_subscribers};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
-use crate::broker::publish::offering::wanted;
 use crate::broker::publish::reserving::{Full, Reservations, release};
 use crate::broker::routes::{Fanout, FanoutTarget};
 use crate::broker::sys_topics::SYS_PREFIX;
@@ -19,7 +19,7 @@ use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::ports::message::{Message, MessageId, Publisher};
 
-pub(crate) use offering::{delivery, manner};
+pub(crate) use offering::{delivery, manner, wanted};
 
 /// What came of a publish.
 #[must_use]
@@ -140,7 +140,9 @@ impl Turn<'_> {
         level: Level,
     ) -> PublishOutcome {
         let is_passing = !message.retain && !fanout.keeps_latest;
-        let outcome = if is_passing && fanout.is_at_most_one() {
+        let outcome = if self.is_mourning() && fanout.has_mourned(message.qos) {
+            self.publish_past_dead(message, fanout, generation, level)
+        } else if is_passing && fanout.is_at_most_one() {
             self.publish_to_one(message, fanout, generation, level)
         } else if concerns_peers_only(message, fanout) {
             self.publish_to_peers(message, fanout, generation)
@@ -168,10 +170,13 @@ impl Turn<'_> {
     fn draw_message_id(&mut self, qos: QoS) -> MessageId {
         match self.broker.peers() {
             _ if qos == QoS::AtMostOnce => MessageId::NONE,
-            Some(peers) => self.shard.message_ids.draw(peers),
-            None => match &mut self.shard.keeper {
-                Some(keeper) => keeper.draw_message_id(),
-                None => MessageId::NONE,
+            peers => match &mut self.shard.keeper {
+                Some(keeper) if peers.is_none() || keeper.durable().is_registered() => {
+                    keeper.draw_message_id()
+                }
+                Some(_) | None => {
+                    peers.map_or(MessageId::NONE, |peers| self.shard.message_ids.draw(peers))
+                }
             },
         }
     }
@@ -415,10 +420,12 @@ impl Turn<'_> {
     }
 
     /// Publishes what gave way in a full queue. It is never dead-lettered again.
-    fn publish_dead_letters(&mut self) {
+    pub(crate) fn publish_dead_letters(&mut self) {
         if self.shard.dead_letters.is_empty() {
             return;
         }
+        // What is to be stored of the message that displaced them is another matter.
+        let has_kept = self.takes_store();
         for delivery in std::mem::take(&mut self.shard.dead_letters) {
             let topic = format!("{DEAD_LETTER_PREFIX}{}", delivery.message.topic.as_str());
             let Ok(topic) = TopicName::parse(topic.into()) else { continue };
@@ -442,6 +449,9 @@ impl Turn<'_> {
             self.tell_of_left_out(&message.topic);
         }
         self.shard.dead_letters.clear();
+        if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| has_kept) {
+            keeper.note_kept();
+        }
     }
 
     /// Publishes a message of the broker itself: nobody can be told of a refusal, so that it goes to

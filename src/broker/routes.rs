@@ -6,8 +6,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::acknowledge::Level;
+use crate::broker::peers::adoption::adopts;
 use crate::broker::peers::peer::Peer;
 use crate::broker::relief::MEMBERS_LOOKED_AT_MAX;
+use crate::cluster::frame::Whom;
 use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::clock::Tick;
 use crate::ports::message::SubscriptionTag;
@@ -71,10 +73,12 @@ pub struct PeerTarget {
     pub peer: Arc<Peer>,
     /// The highest QoS granted.
     pub qos: QoS,
+    /// Which Sessions there get it.
+    pub whom: Whom,
 }
 
 /// A Shared Subscription that matches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FanoutGroup {
     /// Whose turn it is.
     group: Arc<SharedGroup<Destination>>,
@@ -106,7 +110,7 @@ impl FanoutGroup {
                     members.push(Member::Local(member));
                 }
                 Destination::Peer(peer) => {
-                    let member = PeerTarget { peer: Arc::clone(peer), qos: target.qos };
+                    let member = PeerTarget::new(peer, target.qos);
                     match peer.group_weight(filter).into() {
                         0 => spare.push(Member::Remote(member)),
                         weight => {
@@ -218,6 +222,29 @@ impl Fanout {
         self.targets.is_empty() && self.groups.is_empty() && !self.peers.is_empty()
     }
 
+    /// Whether a message of this QoS is to be held for the stored Sessions of a dead broker.
+    pub(crate) fn has_mourned(&self, qos: QoS) -> bool {
+        let is_dead = |target: &PeerTarget| target.peer.lane().is_closed();
+        let has_qos = |target: &PeerTarget| target.qos.min(qos) > QoS::AtMostOnce;
+        self.peers.iter().any(|target| is_dead(target) && has_qos(target))
+    }
+
+    /// The same without Sessions that are stored.
+    pub(crate) fn unstored(&self) -> Self {
+        let is_there = |target: &&PeerTarget| !target.peer.lane().is_closed();
+        let unstored = |target: &PeerTarget| {
+            let whom = if adopts(&target.peer) { Whom::Unstored } else { Whom::Everybody };
+            PeerTarget { whom, ..target.clone() }
+        };
+        let is_stored = |target: &&FanoutTarget| target.mailbox.is_for_store();
+        Self {
+            targets: self.targets.iter().filter(|target| !is_stored(target)).cloned().collect(),
+            groups: self.groups.clone(),
+            peers: self.peers.iter().filter(is_there).map(unstored).collect(),
+            ..*self
+        }
+    }
+
     /// Prepares what the index found.
     #[must_use]
     pub fn new(route: &Route<Destination>) -> Self {
@@ -228,7 +255,7 @@ impl Fanout {
                     targets.push(FanoutTarget::new(mailbox, target, None));
                 }
                 Destination::Peer(peer) => {
-                    peers.push(PeerTarget { peer: Arc::clone(peer), qos: target.qos });
+                    peers.push(PeerTarget::new(peer, target.qos));
                 }
             }
         }
@@ -236,6 +263,12 @@ impl Fanout {
         let fresh_until = Tick::from_millis(u64::MAX);
         let (targets, peers) = (targets.into(), peers.into());
         Self { targets, groups, peers, keeps_latest: false, level: None, fresh_until }
+    }
+}
+
+impl PeerTarget {
+    fn new(peer: &Arc<Peer>, qos: QoS) -> Self {
+        Self { peer: Arc::clone(peer), qos, whom: Whom::Everybody }
     }
 }
 

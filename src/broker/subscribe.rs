@@ -140,7 +140,12 @@ impl Turn<'_> {
                 peers.interest().stop_waiting(version, waker);
             }
             match first.stored.as_ref().map(|stored| stored.poll(waker)) {
-                Some(None) => return Ok(()),
+                Some(None) => {
+                    // It does not wait for others now, and is not due for what it cannot do.
+                    let late_at = self.now.plus_millis(SUBACK_WAIT_MILLIS);
+                    first.late_at = first.late_at.map(|_| late_at);
+                    return Ok(());
+                }
                 Some(Some(RemoteOutcome::Refused(reason_code))) => {
                     return Err(EndCause::new(reason_code, STORE_TROUBLE));
                 }

@@ -131,10 +131,25 @@ pub struct PublishFrame {
     pub version: Option<Version>,
     /// Whether it goes to ordinary Subscriptions.
     pub is_for_subscribers: bool,
+    /// Of which Sessions.
+    pub whom: Whom,
     /// The Shared Subscriptions of which one member here gets it.
     pub groups: SmallVec<[TopicFilter; 1]>,
     /// Tells it from all others in the cluster; 0 for QoS 0, and for one that has none.
     pub message_id: u64,
+}
+
+/// Which Sessions a message for ordinary Subscriptions goes to. (Any but the first from version 5 of
+/// the wire on.)
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Whom {
+    /// All that want it.
+    #[default]
+    Everybody,
+    /// Those that are stored: the others have had it, or will not get it.
+    Stored,
+    /// Those that are not stored: the others get it in another frame.
+    Unstored,
 }
 
 /// A frame of the control stream.
@@ -266,6 +281,17 @@ pub enum ControlFrame {
     },
     /// I go by this slot map.
     Slots(SlotRecord),
+    /// I have taken all stored Sessions of a broker that is dead, as far as I coordinate their slots;
+    /// also when there were none. (From version 5 of the wire on.)
+    Adopted(Adopted),
+    /// From now on I hold what is for stored Sessions of a broker that is dead. (From version 5 of the
+    /// wire on.)
+    Mourned {
+        /// Which.
+        dead: BootId,
+        /// How many messages I had routed to you before.
+        data: u64,
+    },
     /// Your [`Self::Ping`] shows something else than I have: tell me all again.
     InterestWanted,
     /// I am ready for more of the Session that you hand over for this claim: the first time after
@@ -292,6 +318,17 @@ pub enum ControlFrame {
         /// The last sequence number of the data stream to you.
         data: u64,
     },
+}
+
+/// What one broker has taken over of one that is dead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Adopted {
+    /// Whose Sessions they were.
+    pub dead: BootId,
+    /// Of the slot map by which the sender coordinates.
+    pub epoch: i64,
+    /// Of the sender's interest, in which theirs is.
+    pub version: u64,
 }
 
 /// A question for what another broker has of the topics.
@@ -413,6 +450,9 @@ impl ControlFrame {
     /// The frame as a broker of this version of the wire reads it; nothing where it has no word for it.
     #[must_use]
     pub fn told_in(mut self, wire: u16) -> Option<Self> {
+        if wire < STORED_WIRE_MIN && matches!(self, Self::Adopted(_) | Self::Mourned { .. }) {
+            return None;
+        }
         if wire >= USER_WIRE_MIN {
             return Some(self);
         }
@@ -425,6 +465,8 @@ impl ControlFrame {
 
 /// The version of the wire that says of which user a Session is.
 pub const USER_WIRE_MIN: u16 = 4;
+/// The version of the wire from which on brokers say whose stored Sessions they have taken.
+pub const STORED_WIRE_MIN: u16 = 5;
 
 /// A wish for a Client Identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -60,8 +60,9 @@ pub struct WireVersions {
 impl WireVersions {
     /// Those of this program. From version 2 on brokers tell each other slot maps, and a Session that
     /// moves says who was left out of a message. From version 3 on it also says what it has taken
-    /// lately. From version 4 on they say of which user a Session is, and who wants it.
-    pub const OURS: Self = Self { oldest: 1, newest: 4 };
+    /// lately. From version 4 on they say of which user a Session is, and who wants it. From version 5
+    /// on they tell each other whose stored Sessions they have taken over.
+    pub const OURS: Self = Self { oldest: 1, newest: 5 };
 
     /// The newest version that both speak.
     #[must_use]

@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(decode("b1", &bytes).unwrap(), member(state));
         }
         expect_test::expect![[
-            r#"{"boot_id":"00000000000000000000000000000007","link_address":"b1.example:1884","zone":"east","wire":[1,4],"state":"up"}"#
+            r#"{"boot_id":"00000000000000000000000000000007","link_address":"b1.example:1884","zone":"east","wire":[1,5],"state":"up"}"#
         ]]
         .assert_eq(std::str::from_utf8(&encode(&member(MemberState::Up), None)).unwrap());
     }

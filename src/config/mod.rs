@@ -40,8 +40,8 @@ pub use listener::{
     Listener, ListenerAddress, ListenerKind, ListenerLimits, ListenerTable, TlsFiles,
 };
 pub use sections::{
-    Admin, Auth, BarrierPolicy, Broker, Cluster, Drain, LastValue, Listen, Log, LogFormat,
-    LogLevel, Propagation,
+    Admin, Auth, BarrierPolicy, Broker, Cluster, ClusterSessions, Drain, LastValue, Listen, Log,
+    LogFormat, LogLevel, Propagation,
 };
 pub use value::{ByteSize, Percent};
 
@@ -194,6 +194,12 @@ impl Config {
         let cluster = &self.cluster;
         if cluster.zookeeper.is_none() {
             return Ok(());
+        }
+        if cluster.cluster_sessions == ClusterSessions::Database && !self.database.is_given() {
+            return Err(ConfigError::Contradiction(
+                "cluster_sessions = \"database\", and there is no database: give db or db_host"
+                    .to_owned(),
+            ));
         }
         let tls = [&cluster.link_cert, &cluster.link_key, &cluster.link_cafile];
         let given = tls.iter().filter(|file| file.is_some()).count();

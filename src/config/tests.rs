@@ -135,6 +135,7 @@ fn every_option_can_be_given_in_all_three_ways() {
                 "BARRIER" => ("bounded", "'bounded'"),
                 "MODE" => ("require", "'require'"),
                 "PLACE" => ("file", "'file'"),
+                "WHERE" => ("database", "'database'"),
                 "WHEN" => ("enqueued", "'enqueued'"),
                 "FILTER=WHEN" => ("a/#=accepted", "'a/#=accepted'"),
                 "N:FILTER" => ("7:some/#", "'7:some/#'"),

@@ -29,6 +29,7 @@ use std::time::Duration;
 use crate::activity::ActivityLog;
 use crate::admin::{Access, AdminBindError, Health, Standing, TokenError};
 use crate::auth::FileError;
+use crate::broker::durable::Durable;
 use crate::broker::options::ConnectionOptions;
 use crate::broker::{Broker, Seeds};
 use crate::config::{Config, Surroundings, Warning};
@@ -184,7 +185,8 @@ impl Node {
         }
         let database = database::options(&config).map_err(OpenError::from)?;
         let activity = activity::start(&config, database.as_ref(), clock, &background.handle());
-        let kept = store::open(&config, database, &background, clock)?;
+        let member = cluster.as_ref().map(Cluster::boot_id);
+        let kept = store::open(&config, database, member, &background, clock)?;
         if let Some(Kept { durable, .. }) = &kept {
             broker = broker.with_store(Arc::clone(durable));
         }
@@ -235,7 +237,11 @@ impl Node {
             node.health.set_bound();
             return Ok(node);
         }
-        node.background.block_on(node.restore())?;
+        if cluster.is_none() {
+            node.background.block_on(node.restore())?;
+        } else {
+            node.serve_store();
+        }
         node.health.set_bound();
         node.start_housekeeping();
         match cluster {
@@ -282,7 +288,8 @@ impl Node {
 
     /// Whether clients are taken only when a server has answered.
     fn waits_for_database(&self) -> bool {
-        matches!(self.kept, Some(Kept { place: Place::Server(_), .. }))
+        let is_alone = self.config.cluster.zookeeper.is_none();
+        is_alone && matches!(self.kept, Some(Kept { place: Place::Server(_), .. }))
     }
 
     /// What an earlier process left comes back, before anybody can ask for it.
@@ -303,6 +310,13 @@ impl Node {
                 "what was stored is back"
             );
         }
+        self.serve_store();
+        Ok(())
+    }
+
+    /// Takes the answers of the store.
+    fn serve_store(&self) {
+        let Some(kept) = &self.kept else { return };
         for (shard, context) in self.shards.handles().iter().zip(&*self.contexts) {
             let (broker, context) = (Arc::clone(&self.broker), Arc::clone(context));
             shard.spawn("store", store::serve(broker, context, self.clock));
@@ -310,7 +324,6 @@ impl Node {
         let durable = Arc::clone(&kept.durable);
         let collect = store::collect(durable, self.clock, self.shutdown.clone());
         self.background.handle().spawn("collector", collect);
-        Ok(())
     }
 
     fn unreadable(&self, reason: String) -> OpenError {
@@ -320,6 +333,9 @@ impl Node {
 
     fn store_in_words(&self) -> String {
         match &self.kept {
+            Some(kept) if self.cluster.is_some() => {
+                format!("{}: sessions and queues outlive this process", kept.place)
+            }
             Some(kept) => {
                 let place = match kept.place {
                     Place::Directory(_) => "sqlite".to_owned(),
@@ -406,11 +422,14 @@ impl Node {
         let timeout = Duration::from_secs(self.config.drain.drain_timeout_secs.get().into());
         self.background.block_on(self.drain(timeout));
         if let Some(cluster) = &self.cluster {
+            // While it is still this broker's to say.
+            self.background.block_on(self.flush_store());
             self.background.block_on(cluster.leave(STOP_TIMEOUT));
         }
+        let (is_alone, kept) = (self.cluster.is_none(), self.kept_if_served());
         self.shards.stop(STOP_TIMEOUT);
-        if let Some(Kept { durable, .. }) = self.kept.as_ref().filter(|_| self.waiting.is_empty()) {
-            self.background.block_on(store::flush(durable, self.clock, STORE_TIMEOUT));
+        if let Some(durable) = kept.filter(|_| is_alone) {
+            self.background.block_on(store::flush(&durable, self.clock, STORE_TIMEOUT));
         }
         if let Some(activity) = &self.activity {
             self.background.block_on(activity.finish(STOP_TIMEOUT));
@@ -418,6 +437,21 @@ impl Node {
         self.background.stop(STOP_TIMEOUT);
         tracing::info!("mqttzoo has stopped");
         drop(self.logging);
+    }
+}
+
+impl Node {
+    /// The store, unless no client has been served.
+    fn kept_if_served(&self) -> Option<Arc<Durable>> {
+        let kept = self.kept.as_ref().filter(|_| self.waiting.is_empty())?;
+        Some(Arc::clone(&kept.durable))
+    }
+
+    /// Waits until what the last clients left is stored.
+    async fn flush_store(&self) {
+        if let Some(durable) = self.kept_if_served() {
+            store::flush(&durable, self.clock, STORE_TIMEOUT).await;
+        }
     }
 }
 

@@ -11,15 +11,16 @@ use tokio::time::{Sleep, sleep};
 
 use crate::broker::Broker;
 use crate::broker::durable::Durable;
-use crate::config::Config;
+use crate::cluster::identity::BootId;
+use crate::config::{ClusterSessions, Config};
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::TopicName;
 use crate::node::activity;
 use crate::node::database::DatabaseError;
 use crate::ports::clock::Tick;
 use crate::ports::store::{
-    Batch, Collected, Completion, Done, Epoch, Full, Operation, OwnerId, Reply, RetainedRecord,
-    SessionId, SessionRecord, Slots, Store, Submitter,
+    Batch, Collected, Completion, Done, Epoch, Full, Operation, OwnerId, Registered, Reply,
+    RetainedRecord, SessionId, SessionRecord, Slots, Store, Submitter,
 };
 use crate::runtime::{Background, Clock, Shutdown};
 use crate::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, StoreCounters};
@@ -54,10 +55,12 @@ pub enum OpenError {
 pub(super) fn open(
     config: &Config,
     database: Option<PostgresOptions>,
+    member: Option<BootId>,
     background: &Background,
     clock: Clock,
 ) -> Result<Option<Kept>, OpenError> {
-    if config.cluster.zookeeper.is_some() {
+    let is_in_memory = config.cluster.cluster_sessions == ClusterSessions::Memory;
+    if member.is_some() && is_in_memory {
         if let Some(database) = database {
             tracing::warn!(
                 "Sessions, queues and retained messages of a cluster are in memory as yet: \
@@ -71,12 +74,16 @@ pub(super) fn open(
     if config.broker.no_database {
         return Ok(None);
     }
-    let owner = OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()));
+    let owner = member.map_or_else(draw_owner, |boot_id| OwnerId(boot_id.0));
     let epoch_millis = clock.unix_millis().saturating_sub(clock.now().as_millis());
     let patience = Duration::from_secs(config.broker.store_wait_secs.get().into());
     let (store, counters, place): (Arc<dyn Store>, _, _) = if let Some(mut database) = database {
         let place = Place::Server(database.place());
-        (database.sole_owner, database.patience) = (Some(owner), patience);
+        if member.is_some() {
+            tell_what_is_kept(&database);
+        }
+        database.sole_owner = member.is_none().then_some(owner);
+        database.patience = patience;
         let store = PostgresStore::start(database, &background.handle());
         let counters = store.counters();
         (Arc::new(store), counters, place)
@@ -92,12 +99,25 @@ pub(super) fn open(
     if let Place::Directory(directory) = &place {
         // What is wrong with a file is told before anything is opened.
         let mut reader = Reader::new(&durable, clock);
-        let number = background.block_on(reader.register());
+        let registered = background.block_on(reader.register());
         let directory = directory.clone();
-        let number = number.map_err(|reason| OpenError::Unusable { directory, reason });
-        durable.note_start(number?);
+        let registered = registered.map_err(|reason| OpenError::Unusable { directory, reason });
+        durable.note_registered(registered?);
     }
     Ok(Some(Kept { durable, counters, place }))
+}
+
+fn draw_owner() -> OwnerId {
+    OwnerId(u128::from(super::draw_seed()) << 64 | u128::from(super::draw_seed()))
+}
+
+/// What a broker of a cluster keeps where.
+fn tell_what_is_kept(database: &PostgresOptions) {
+    tracing::warn!(
+        "PostgreSQL at {} keeps Sessions and queues of this cluster, which is being tried out; retained \
+         messages are in memory",
+        database.place(),
+    );
 }
 
 /// What outlives the process, and where.
@@ -165,7 +185,7 @@ pub(super) async fn restore(
     let mut reader = Reader::new(durable, clock);
     if let Place::Server(_) = place {
         reader.is_patient = true;
-        durable.note_start(reader.register().await?);
+        durable.note_registered(reader.register().await?);
     }
     reader.take_all(durable.epoch()).await?;
     let (mut restored, mut told_at) = (Restored::default(), clock.now());
@@ -201,7 +221,7 @@ pub(super) async fn restore(
 }
 
 /// Waits until all that was handed over is stored, or cannot be, at most for `limit`.
-pub(super) async fn flush(durable: &Durable, clock: Clock, limit: Duration) {
+pub(super) async fn flush(durable: &Arc<Durable>, clock: Clock, limit: Duration) {
     let mut reader = Reader::new(durable, clock);
     let asked = tokio::time::timeout(limit, reader.ask_once(None)).await;
     if !matches!(asked, Ok(Ok(_))) {
@@ -256,7 +276,7 @@ fn collect_some(now_millis: u64) -> Operation {
     Operation::Collect {
         // The broker ends its own Sessions in time; these are others.
         sessions_before_millis: now_millis.saturating_sub(MEMORY_MILLIS),
-        messages_before_millis: now_millis,
+        messages_before_millis: now_millis.saturating_sub(EXPIRED_MILLIS),
         memories_before_millis: now_millis.saturating_sub(MEMORY_MILLIS),
         limit: COLLECTED_MAX,
     }
@@ -265,16 +285,16 @@ fn collect_some(now_millis: u64) -> Operation {
 /// Asks the store one thing after the other.
 struct Reader {
     submitter: Box<dyn Submitter>,
-    owner: OwnerId,
+    durable: Arc<Durable>,
     clock: Clock,
     /// Whether it goes on asking while there is no answer.
     is_patient: bool,
 }
 
 impl Reader {
-    fn new(durable: &Durable, clock: Clock) -> Self {
-        let (submitter, owner) = (durable.store().submitter(), durable.owner());
-        Self { submitter, owner, clock, is_patient: false }
+    fn new(durable: &Arc<Durable>, clock: Clock) -> Self {
+        let (submitter, durable) = (durable.store().submitter(), Arc::clone(durable));
+        Self { submitter, durable, clock, is_patient: false }
     }
 
     async fn ask(&mut self, operation: Operation) -> Result<Option<Reply>, String> {
@@ -291,7 +311,7 @@ impl Reader {
     async fn ask_once(&mut self, operation: Option<Operation>) -> Result<Option<Reply>, String> {
         let now_millis = self.clock.unix_millis();
         let operations = operation.into_iter().collect();
-        let batch = Batch { owner: self.owner, now_millis, operations };
+        let batch = Batch { owner: self.durable.owner(), now_millis, operations };
         let mut waiting = Some(batch);
         let Completion { outcome, .. } = poll_fn(|cx| {
             loop {
@@ -310,9 +330,9 @@ impl Reader {
         Ok(replies.into_iter().next())
     }
 
-    async fn register(&mut self) -> Result<u64, String> {
+    async fn register(&mut self) -> Result<Registered, String> {
         match self.ask(Operation::Register { root: None }).await? {
-            Some(Reply::Registered(registered)) => Ok(registered.number),
+            Some(Reply::Registered(registered)) => Ok(registered),
             _ => Err("it does not say who we are".to_owned()),
         }
     }
@@ -351,9 +371,27 @@ const TELL_MILLIS: u64 = 5_000;
 const COLLECT_PERIOD: Duration = Duration::from_secs(5);
 /// What it removes of each kind at a time.
 const COLLECTED_MAX: u32 = 1_000;
+/// How long it keeps a message that has expired: one that was sent before that is to be sent again after a
+/// start, and released, until it was acknowledged.
+const EXPIRED_MILLIS: u64 = 60 * 1_000;
 /// How long it keeps in mind what is over.
 const MEMORY_MILLIS: u64 = 10 * 60 * 1_000;
 /// Records read at a time.
 const PAGE_MAX: u32 = 512;
 /// How long it is left alone when it does not do what it is asked at the start.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message was sent just before it expired, and the store forgot it before its client had said a word.
+    #[test]
+    fn what_may_just_have_been_sent_is_not_collected() {
+        let now_millis = 1_000_000_000;
+        let Operation::Collect { messages_before_millis, .. } = collect_some(now_millis) else {
+            panic!("it is to collect")
+        };
+        assert_eq!(now_millis - messages_before_millis, 60_000);
+    }
+}

@@ -12,6 +12,8 @@
 //! into memory is in the store alone, and comes back a page at a time: see [`Mailbox::refill`].
 
 mod budget;
+#[cfg(test)]
+mod collected;
 mod content;
 mod places;
 mod recent;
@@ -19,9 +21,11 @@ mod sharing;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+
+use smallvec::SmallVec;
 
 use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
@@ -32,7 +36,7 @@ pub use crate::session::mailbox::budget::QueueBudget;
 use crate::session::mailbox::budget::{Leases, Use};
 use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
-use crate::session::mailbox::places::Places;
+use crate::session::mailbox::places::{Missing, Places};
 pub use crate::session::mailbox::recent::Recalled;
 use crate::session::mailbox::recent::Recent;
 pub use crate::session::mailbox::sharing::{Relief, Standing, WaitingGroups};
@@ -80,16 +84,24 @@ pub enum Offer {
     Queued(Option<Waker>),
     /// It is to be stored at this place, and waits in the mailbox until it is.
     Stored(Place),
-    /// It waits in the mailbox, and this older one no longer does.
+    /// It waits in the mailbox, and these older ones no longer do.
     Displaced {
         /// The owner to wake.
         wake: Option<Waker>,
         /// Where the new one is to be stored, if it is.
         place: Option<Place>,
-        /// The message that gave way.
-        oldest: Delivery,
-        /// Whether `oldest` goes to the dead letter topic.
+        /// The messages that gave way.
+        oldest: SmallVec<[Delivery; 1]>,
+        /// Whether they go to the dead letter topic.
         is_dead_letter: bool,
+    },
+    /// It is to be stored at this place, and the oldest of the queue gives way when it has been read.
+    Exceeding {
+        /// The place.
+        place: Place,
+        /// What is to be read, unless somebody does that already: [`Mailbox::refill`] is to be called
+        /// with it.
+        page: Option<PageWanted>,
     },
     /// It was dropped for this Session: a bound was reached and the policy allows it.
     Dropped(Option<Waker>),
@@ -153,6 +165,8 @@ pub enum Notice {
     Disconnect(ReasonCode),
     /// The connection and the Session are to end with this Reason Code.
     EndSession(ReasonCode),
+    /// The same here; what is stored of the Session stays for whoever takes it.
+    LetGo(ReasonCode),
 }
 
 /// What [`Mailbox::take`] found beside deliveries.
@@ -169,6 +183,20 @@ pub struct Taken {
     pub is_behind: bool,
 }
 
+/// What came of a page that was read.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Refilled {
+    /// Messages that gave way to others that had been taken meanwhile.
+    pub given_way: Vec<Delivery>,
+    /// Whether they go to the dead letter topic.
+    pub is_dead_letter: bool,
+    /// The owner, when it can take something now.
+    pub wake: Option<Waker>,
+    /// More is to give way: this is to be read as well.
+    pub page: Option<PageWanted>,
+}
+
 /// The queue of one Session.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -177,8 +205,10 @@ pub struct Mailbox {
     publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
-    /// The Session it is the queue of, when that is stored.
-    stored_as: Option<Box<SessionRef>>,
+    /// The Session it is the queue of, when that is stored: from when it is to have places on.
+    stored_as: OnceLock<Box<SessionRef>>,
+    /// Whether it collects for a Session that is on its way here by the store.
+    is_to_be_stored: bool,
     /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
     content: Mutex<Content>,
@@ -202,6 +232,8 @@ struct State {
     /// Bytes of the budget that this mailbox may use up.
     leases: Leases,
     owner: Owner,
+    /// Whether the Session is over, and not only gone from here.
+    has_ended: bool,
     notice: Option<Notice>,
     full_since: Option<Tick>,
     dropped: u64,
@@ -270,8 +302,25 @@ impl Mailbox {
     ) -> Self {
         // Nobody is the broker.
         let publisher = Publisher(wire_hash(client_id.as_bytes()).max(1));
-        let (stored_as, is_recalling, content) = (None, false, Mutex::new(Content::new()));
-        Self { key, client_id, publisher, options, budget, stored_as, is_recalling, content }
+        Self {
+            key,
+            client_id,
+            publisher,
+            options,
+            budget,
+            stored_as: OnceLock::new(),
+            is_to_be_stored: false,
+            is_recalling: false,
+            content: Mutex::new(Content::new()),
+        }
+    }
+
+    /// The same for a Session that is on its way here by the store: until [`Self::become_stored`] it
+    /// collects in memory.
+    #[must_use]
+    pub fn to_be_stored(mut self) -> Self {
+        self.is_to_be_stored = true;
+        self
     }
 
     /// The same for a Session of a broker that is one of several: a message may come to it twice.
@@ -286,22 +335,48 @@ impl Mailbox {
     /// what is below the place `sent_below`.
     #[must_use]
     pub fn stored(
-        mut self,
+        self,
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
         sent_below: u64,
     ) -> Self {
-        self.stored_as = Some(Box::new(session));
-        let state = self.content.get_mut().open();
-        state.places = Some(Box::new(match left {
-            None => Places::new(next),
-            Some(ends) => Places::left(ends.first, next, sent_below),
-        }));
-        if let Some(ends) = left {
-            state.messages = usize::try_from(ends.count).unwrap_or(usize::MAX);
-        }
+        let _nothing_was_collected = self.become_stored(session, next, left, sent_below);
         self
+    }
+
+    /// The Session is stored from now on, as [`Self::stored`] has it. What has been collected is given
+    /// the places behind what was left in it, and is to be stored there: what is offered from now on
+    /// comes behind that.
+    #[must_use]
+    pub fn become_stored(
+        &self,
+        session: SessionRef,
+        next: u64,
+        left: Option<QueueEnds>,
+        sent_below: u64,
+    ) -> Vec<(Place, Delivery)> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        debug_assert!(state.places.is_none(), "it is stored already");
+        let mut places = match left {
+            None => Places::new(next),
+            Some(ends) => Places::left(ends.first, next, ends.count, sent_below),
+        };
+        if let Some(ends) = left {
+            state.messages += usize::try_from(ends.count).unwrap_or(usize::MAX);
+        }
+        let mut collected = Vec::with_capacity(state.at_least_once.len());
+        for Queued { delivery, .. } in state.at_least_once.take() {
+            let bytes = delivery.message.charged_bytes();
+            let sequence = places.give();
+            places.leave_out(sequence, bytes);
+            collected.push((Place { session, sequence }, delivery));
+        }
+        self.note_behind(state);
+        state.places = Some(Box::new(places));
+        let _first = self.stored_as.set(Box::new(session));
+        collected
     }
 
     /// Queues `delivery`, or answers why not. What will wait for long is queued as `detached`, made
@@ -314,10 +389,10 @@ impl Mailbox {
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
         let mut content = self.content.lock();
-        let state = content.open();
-        if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
+        if content.ignores(delivery.qos) {
             return Offer::NotKept;
         }
+        let state = content.open();
         if self.is_known(state, &delivery) {
             return Offer::Queued(None);
         }
@@ -326,9 +401,6 @@ impl Mailbox {
         }
         if delivery.qos == QoS::AtMostOnce {
             return self.offer_at_most_once(state, delivery, bytes);
-        }
-        if matches!(state.owner, Owner::Gone) {
-            return Offer::NotKept;
         }
         if self.has_room(state, bytes) {
             state.full_since = None;
@@ -375,8 +447,10 @@ impl Mailbox {
         }
     }
 
-    /// Makes room by dropping from the front. What is in flight cannot give way: when it alone fills
-    /// the mailbox, or several would have to go for one, the new message is dropped instead.
+    /// Makes room by dropping from the front, no more than the new message needs. What is in flight, or
+    /// was before the broker was started anew, cannot give way, nor what the store has not answered for:
+    /// where that fills the mailbox, or too many would have to go for one, the new message is dropped
+    /// instead. What is in the store alone has to be read first.
     fn displace(
         &self,
         state: &mut State,
@@ -385,15 +459,11 @@ impl Mailbox {
         is_dead_letter: bool,
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
-        state.dropped += 1;
-        let Some(oldest) = state.at_least_once.pop_front().map(|queued| queued.delivery) else {
-            return Offer::Dropped(None);
+        let Some((at, count)) = self.giving_way(state, bytes) else {
+            return self.displace_later(state, delivery, now);
         };
-        state.discharge(1, oldest.message.charged_bytes());
-        if !self.has_room(state, bytes) {
-            self.note_behind(state);
-            return Offer::Dropped(None);
-        }
+        let oldest = state.remove_oldest(at, count);
+        state.dropped += count as u64;
         state.charge(bytes);
         let (wake, place) = match self.push(state, delivery, now) {
             Pushed::Queued(wake) => (wake, None),
@@ -402,14 +472,74 @@ impl Mailbox {
         Offer::Displaced { wake, place, oldest, is_dead_letter }
     }
 
+    /// Where the oldest are that are to give way to a message of `bytes` bytes, and how many, if it has
+    /// room then.
+    fn giving_way(&self, state: &mut State, bytes: usize) -> Option<(usize, usize)> {
+        let at = state.first_to_give_way()?;
+        let mut freed = 0;
+        for count in 1..=GIVING_WAY_MAX {
+            let oldest = &state.at_least_once.get(at + count - 1)?.delivery;
+            if !state.may_give_way(oldest) {
+                return None;
+            }
+            freed += oldest.message.charged_bytes();
+            if self.has_room_without(state, (count, freed), bytes) {
+                return Some((at, count));
+            }
+        }
+        None
+    }
+
+    fn displace_later(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        // Where what is in memory cannot give way, to read more would only fill it.
+        let is_read = state.at_least_once.len() >= GIVING_WAY_MAX;
+        let is_fit = bytes <= self.options.bytes_max && !is_read;
+        if !is_fit || !state.places.as_mut().is_some_and(|places| places.owe()) {
+            state.dropped += 1;
+            return Offer::Dropped(None);
+        }
+        state.charge(bytes);
+        match self.push(state, delivery, now) {
+            Pushed::Queued(wake) => Offer::Queued(wake),
+            Pushed::Stored(place) => {
+                Offer::Exceeding { place, page: state.places.as_mut().and_then(|it| it.ask()) }
+            }
+        }
+    }
+
+    /// Lets the oldest give way to what was taken beyond the bounds, as far as they are in memory. What
+    /// is to be read for the rest.
+    fn pay(&self, state: &mut State, owed: u32) -> (Vec<Delivery>, Option<PageWanted>) {
+        let mut given_way = Vec::new();
+        while self.is_over(state)
+            && let Some(at) = state.first_to_give_way()
+        {
+            given_way.extend(state.remove_oldest(at, 1));
+        }
+        state.dropped += given_way.len() as u64;
+        let is_over = self.is_over(state);
+        let Some(places) = state.places.as_mut().filter(|_| is_over) else {
+            return (given_way, None);
+        };
+        let paid = u32::try_from(given_way.len()).unwrap_or(u32::MAX);
+        places.owe_again(owed.saturating_sub(paid).max(1));
+        // Where nothing could give way, reading on would fill memory instead.
+        let page = if given_way.is_empty() { None } else { places.ask() };
+        (given_way, page)
+    }
+
+    fn is_over(&self, state: &State) -> bool {
+        state.messages > self.options.messages_max || state.bytes > self.options.bytes_max
+    }
+
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
     /// the store.
     fn push(&self, state: &mut State, mut delivery: Delivery, now: Tick) -> Pushed {
         if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
             self.note_recent(state, &delivery, now);
         }
-        let (Some(session), Some(places)) = (self.stored_as.as_deref().copied(), &mut state.places)
-        else {
+        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
             let wake = state.push_at_least_once(delivery);
             self.note_behind(state);
             return Pushed::Queued(wake);
@@ -417,7 +547,7 @@ impl Mailbox {
         let sequence = places.give();
         delivery.sequence = sequence;
         let is_left_out = places.is_behind() || state.has_all_it_may_keep();
-        if is_left_out || !self.lease_for(state, 0) {
+        if is_left_out || !self.lease_for(state, 0, 0) {
             state.leave_out(sequence, delivery.message.charged_bytes());
         } else {
             let order = state.take_order();
@@ -425,6 +555,70 @@ impl Mailbox {
             self.note_behind(state);
         }
         Pushed::Stored(Place { session, sequence })
+    }
+
+    /// Gives a message that its client is owed, and that is not refused for want of room, a place behind
+    /// all others. `None` when the queue is not stored, or its Session has ended.
+    pub fn place(&self, delivery: Delivery, now: Tick) -> Option<Place> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        if state.places.is_none() || matches!(state.owner, Owner::Gone) {
+            return None;
+        }
+        state.charge(delivery.message.charged_bytes());
+        match self.push(state, delivery, now) {
+            Pushed::Stored(place) => Some(place),
+            Pushed::Queued(_) => None,
+        }
+    }
+
+    /// Whether the Session is over: nobody will miss what does not come to it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(&*self.content.lock(), Content::Open(state) if state.has_ended)
+    }
+
+    /// Whether the store has answered for all that was told to it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let mut content = self.content.lock();
+        content.open().places.as_ref().is_none_or(|places| places.are_settled())
+    }
+
+    /// Offers a message that the store may know already: it is left to the store, and comes back from
+    /// there if it is new. Nothing gives way for it. What is collected for the store is told from what
+    /// that knows when it gets there.
+    pub fn offer_again(&self, delivery: &Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        let mut content = self.content.lock();
+        let state = content.open();
+        if matches!(state.owner, Owner::Gone) {
+            return Offer::NotKept;
+        }
+        if !self.has_room(state, bytes) {
+            state.full_since.get_or_insert(now);
+            return Offer::Full;
+        }
+        if state.places.is_none() && self.is_to_be_stored {
+            if self.is_known(state, delivery) {
+                return Offer::Queued(None);
+            }
+            state.charge(bytes);
+            return match self.push(state, delivery.clone(), now) {
+                Pushed::Queued(wake) => Offer::Queued(wake),
+                Pushed::Stored(place) => Offer::Stored(place),
+            };
+        }
+        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
+            return Offer::NotKept;
+        };
+        let sequence = places.give();
+        if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
+            self.note_recent(state, delivery, now);
+        }
+        state.charge(bytes);
+        state.leave_out(sequence, bytes);
+        Offer::Stored(Place { session, sequence })
     }
 
     /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
@@ -441,15 +635,10 @@ impl Mailbox {
     pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
         let mut content = self.content.lock();
         let state = content.open();
-        let places = state.places.as_mut()?;
-        places.settle(sequence);
-        let queue = &mut state.at_least_once;
-        if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
-            queue.remove(at);
-        } else {
-            let _known = places.take_left_out(bytes);
+        state.places.as_mut()?.settle(sequence);
+        if state.remove_at(sequence, bytes) {
+            state.discharge(1, bytes);
         }
-        state.discharge(1, bytes);
         self.note_behind(state);
         state.wake_for_certain()
     }
@@ -464,12 +653,15 @@ impl Mailbox {
 
     /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
     /// asked for.
-    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
+    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) -> Refilled {
         let mut content = self.content.lock();
         let state = content.open();
-        let Some(places) = &mut state.places else { return };
+        let Some(places) = state.places.as_mut().filter(|places| places.expects(page)) else {
+            return Refilled::default();
+        };
+        let owed = places.take_owed();
         let mut last = None;
-        let mut refilled = VecDeque::with_capacity(deliveries.len());
+        let mut refilled = Vec::with_capacity(deliveries.len());
         for mut delivery in deliveries {
             if delivery.sequence >= page.below {
                 break;
@@ -484,31 +676,38 @@ impl Mailbox {
             let bytes = delivery.message.charged_bytes();
             // What another process left was counted, but nobody knew its bytes.
             state.bytes += bytes - places.take_left_out(bytes);
-            refilled.push_back(delivery);
+            refilled.push(delivery);
         }
-        places.note_read(last.unwrap_or(page.below - 1));
+        let last = last.unwrap_or(page.below - 1);
+        let Missing { messages, bytes } = places.note_read(last, refilled.len() as u64);
         for delivery in refilled {
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
         }
+        state.discharge(usize::try_from(messages).unwrap_or(usize::MAX), bytes);
+        let (given_way, page) = if owed > 0 { self.pay(state, owed) } else { (Vec::new(), None) };
         self.note_behind(state);
+        self.give_leases_back(state);
+        let is_dead_letter = self.options.overflow == Overflow::DeadLetter;
+        Refilled { given_way, is_dead_letter, wake: state.wake_for_certain(), page }
     }
 
     /// Of a queue that is stored: the place below which its client may have been sent what was there,
     /// by this process or an earlier one. Its owner asks when it leaves.
     #[must_use]
     pub fn sent_below(&self) -> Option<u64> {
-        let mut content = self.content.lock();
-        let state = content.open();
+        let content = self.content.lock();
+        let Content::Open(state) = &*content else { return None };
         let first = state.at_least_once.front().map(|queued| queued.delivery.sequence);
         state.places.as_ref().map(|places| places.sent_below(first))
     }
 
-    /// The store could not answer: it is asked again.
-    pub fn note_unread(&self) {
-        if let Some(places) = &mut self.content.lock().open().places {
-            places.note_unread();
-        }
+    /// The store could not answer: it is asked again, by the owner if that is to be woken.
+    pub fn note_unread(&self) -> Option<Waker> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        state.places.as_mut()?.note_unread();
+        state.wake_for_certain()
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
@@ -591,14 +790,20 @@ impl Mailbox {
     }
 
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {
-        state.messages < self.options.messages_max
-            && state.bytes + bytes <= self.options.bytes_max
-            && (state.places.is_some() || self.lease_for(state, bytes))
+        self.has_room_without(state, (0, 0), bytes)
     }
 
-    fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
-        let left_out = state.places.as_ref().map_or(0, |places| places.bytes_left_out());
-        let in_memory = state.bytes.saturating_sub(left_out);
+    /// Whether there would be room if so many messages, and bytes, were gone.
+    #[inline]
+    fn has_room_without(&self, state: &mut State, gone: (usize, usize), bytes: usize) -> bool {
+        let (gone, freed) = gone;
+        state.messages.saturating_sub(gone) < self.options.messages_max
+            && state.bytes.saturating_sub(freed) + bytes <= self.options.bytes_max
+            && (state.places.is_some() || self.lease_for(state, freed, bytes))
+    }
+
+    fn lease_for(&self, state: &mut State, freed: usize, bytes: usize) -> bool {
+        let in_memory = state.bytes_in_memory().saturating_sub(freed);
         let is_first = in_memory == 0 && state.is_attended();
         let needed = (in_memory + bytes) as u64;
         self.budget.extend(&mut state.leases, Use::AtLeastOnce, needed, is_first)
@@ -638,7 +843,7 @@ impl Mailbox {
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
             state.go_idle(waker, appetite);
-            self.give_lease_back_when_empty(state);
+            self.give_leases_back(state);
         }
         self.note_behind(state);
         let page = state.places.as_mut().and_then(|places| {
@@ -671,9 +876,14 @@ impl Mailbox {
         true
     }
 
-    fn give_lease_back_when_empty(&self, state: &mut State) {
-        if state.bytes == 0 && state.qos0_bytes == 0 && !state.leases.is_empty() {
-            self.budget.give_back(&mut state.leases);
+    /// Gives back what is leased for a kind of message of which nothing is left in memory.
+    #[inline]
+    fn give_leases_back(&self, state: &mut State) {
+        if state.qos0_bytes == 0 {
+            self.budget.give_back(&mut state.leases, Use::AtMostOnce);
+        }
+        if state.bytes_in_memory() == 0 {
+            self.budget.give_back(&mut state.leases, Use::AtLeastOnce);
         }
     }
 
@@ -686,7 +896,15 @@ impl Mailbox {
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
+    }
+
+    /// Gives room back that [`Self::reserve`] set aside, and nobody took.
+    pub fn unreserve(&self, bytes: usize) {
+        let mut content = self.content.lock();
+        let Content::Open(state) = &mut *content else { return };
+        state.discharge(1, bytes);
+        self.give_leases_back(state);
     }
 
     /// Counts a message that is sent without having waited, so that its acknowledgement fits.
@@ -718,7 +936,7 @@ impl Mailbox {
         for queued in state.at_least_once.iter_mut() {
             queued.delivery.message = detach(&queued.delivery.message, &mut None);
         }
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         // It may be away for long.
         content.fold();
         shared
@@ -731,7 +949,7 @@ impl Mailbox {
         let Content::Open(state) = &mut *content else { return Vec::new() };
         let shared = state.drain_shared();
         self.note_behind(state);
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         shared
     }
 
@@ -740,10 +958,10 @@ impl Mailbox {
     #[must_use]
     pub fn keep(&self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
         let mut content = self.content.lock();
-        let state = content.open();
-        if matches!(state.owner, Owner::Gone) {
+        if deliveries.is_empty() || matches!(content.owner(), Owner::Gone) {
             return deliveries;
         }
+        let state = content.open();
         // What was offered meanwhile is younger.
         for delivery in deliveries.into_iter().rev() {
             state.charge(delivery.message.charged_bytes());
@@ -764,6 +982,7 @@ impl Mailbox {
         let state = content.open();
         state.owner = Owner::Gone;
         state.recent = None;
+        state.has_ended = true;
         let shared = state.drain_shared();
         let _left = state.at_least_once.take();
         self.note_behind(state);
@@ -771,26 +990,46 @@ impl Mailbox {
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         shared
     }
 
-    /// The Session moves to another broker: nothing is accepted any more. Returns what waits, in its
+    /// The Session goes to another broker: nothing is accepted any more. Returns what waits, in its
     /// order, and what was taken lately.
     #[must_use]
     pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;
-        let recent = state.recent.take().map_or_else(Vec::new, |recent| recent.take(now));
+        // Of what the store has not answered for it may not have taken some.
+        let recent = if state.places.is_none() { state.take_recent(now) } else { Vec::new() };
         let queue = state.at_least_once.take();
         self.note_behind(state);
         state.at_most_once = VecDeque::new();
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
+    }
+
+    /// What was taken lately, of a Session that is stored and has gone: once the store has answered for
+    /// all of it.
+    #[must_use]
+    pub fn take_recent(&self, now: Tick) -> Vec<Recalled> {
+        self.content.lock().open().take_recent(now)
+    }
+
+    /// What the Session took lately where it was before.
+    pub fn recall(&self, recent: Vec<Recalled>) {
+        self.content.lock().open().recall(recent, &self.budget);
+    }
+
+    /// The store did not take a message: it may come again.
+    pub fn unlearn(&self, message: MessageId) {
+        if let Some(recent) = &mut self.content.lock().open().recent {
+            recent.forget(message);
+        }
     }
 
     /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was
@@ -826,15 +1065,14 @@ impl Mailbox {
         }
         self.note_behind(state);
         state.moved = (!moved.is_empty()).then(|| Box::new(moved));
-        if !recent.is_empty() {
-            let forgotten = state.recent.get_or_insert_default().recall(recent);
-            self.budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
-        }
+        state.recall(recent, &self.budget);
     }
 
     /// Nothing that came with the Session is on its way here by any other way.
     pub fn forget_moved(&self) {
-        self.content.lock().open().moved = None;
+        if let Content::Open(state) = &mut *self.content.lock() {
+            state.moved = None;
+        }
     }
 
     /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
@@ -859,7 +1097,13 @@ impl Mailbox {
     #[inline]
     #[must_use]
     pub fn stored_as(&self) -> Option<SessionRef> {
-        self.stored_as.as_deref().copied()
+        self.stored_as.get().map(|session| **session)
+    }
+
+    /// Whether the Session is stored, or will be once it is here.
+    #[must_use]
+    pub fn is_for_store(&self) -> bool {
+        self.is_to_be_stored || self.stored_as().is_some()
     }
 
     /// What marks the messages of its client.
@@ -900,7 +1144,8 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         if let Content::Open(state) = self.content.get_mut() {
-            self.budget.give_back(&mut state.leases);
+            self.budget.give_back(&mut state.leases, Use::AtMostOnce);
+            self.budget.give_back(&mut state.leases, Use::AtLeastOnce);
             if state.is_behind {
                 self.budget.count_behind(false);
             }
@@ -944,6 +1189,7 @@ impl State {
             qos0_bytes: 0,
             leases: Leases::default(),
             owner,
+            has_ended: false,
             notice: None,
             full_since: None,
             dropped,
@@ -961,7 +1207,7 @@ impl State {
             || self.full_since.is_some()
             || self.moved.is_some()
             || self.is_behind;
-        let is_known = self.places.is_some() || self.recent.is_some();
+        let is_known = self.places.is_some() || self.recent.is_some() || self.has_ended;
         is_empty && !is_charged && !is_marked && !is_known
     }
 
@@ -974,6 +1220,17 @@ impl State {
     fn knows(&self, id: MessageId, may_be_recent: bool) -> bool {
         let has_moved = self.moved.as_ref().is_some_and(|moved| moved.contains(&id));
         has_moved || may_be_recent && self.recent.as_ref().is_some_and(|recent| recent.knows(id))
+    }
+
+    fn take_recent(&mut self, now: Tick) -> Vec<Recalled> {
+        self.recent.take().map_or_else(Vec::new, |recent| recent.take(now))
+    }
+
+    fn recall(&mut self, recent: Vec<Recalled>, budget: &QueueBudget) {
+        if !recent.is_empty() {
+            let forgotten = self.recent.get_or_insert_default().recall(recent);
+            budget.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+        }
     }
 
     fn take_order(&mut self) -> u64 {
@@ -990,6 +1247,55 @@ impl State {
         // A mailbox closed meanwhile holds nothing any more.
         self.messages = self.messages.saturating_sub(messages);
         self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    #[inline]
+    fn bytes_in_memory(&self) -> usize {
+        let left_out = self.places.as_ref().map_or(0, |places| places.bytes_left_out());
+        self.bytes.saturating_sub(left_out)
+    }
+
+    /// Whether the store has answered for a message, if it has to.
+    #[inline]
+    fn is_certain(&self, delivery: &Delivery) -> bool {
+        self.places.as_ref().is_none_or(|places| places.is_certain(delivery.sequence))
+    }
+
+    /// Whether a message may be dropped for another one: not when its client may hold its Packet
+    /// Identifier, which would then not be released.
+    fn may_give_way(&self, delivery: &Delivery) -> bool {
+        let is_free = match delivery.progress {
+            Progress::New => true,
+            Progress::Repeat => delivery.qos < QoS::ExactlyOnce,
+            Progress::Released => false,
+        };
+        is_free && self.is_certain(delivery)
+    }
+
+    fn first_to_give_way(&self) -> Option<usize> {
+        let mut oldest = self.at_least_once.iter().take(GIVING_WAY_MAX);
+        oldest.position(|queued| self.may_give_way(&queued.delivery))
+    }
+
+    /// Takes so many out that stand there, and discharges them.
+    fn remove_oldest(&mut self, at: usize, count: usize) -> SmallVec<[Delivery; 1]> {
+        let next = std::iter::from_fn(|| self.at_least_once.remove(at));
+        let oldest: SmallVec<[Delivery; 1]> =
+            next.take(count).map(|queued| queued.delivery).collect();
+        for delivery in &oldest {
+            self.discharge(1, delivery.message.charged_bytes());
+        }
+        oldest
+    }
+
+    /// Forgets the message of `bytes` bytes at `place`. Whether it was counted: it may have gone with
+    /// its Session.
+    fn remove_at(&mut self, place: u64, bytes: usize) -> bool {
+        let queue = &mut self.at_least_once;
+        if let Ok(at) = queue.binary_search_by_key(&place, |queued| queued.delivery.sequence) {
+            return queue.remove(at).is_some();
+        }
+        self.places.as_mut().is_some_and(|places| places.withdraw(place, bytes))
     }
 
     fn push_at_least_once(&mut self, delivery: Delivery) -> Option<Waker> {
@@ -1023,8 +1329,8 @@ impl State {
     fn notify(&mut self, notice: Notice) -> Option<Waker> {
         let stands = match self.notice {
             None => false,
-            Some(Notice::EndSession(_)) => true,
-            Some(_) => !matches!(notice, Notice::EndSession(_)),
+            Some(Notice::EndSession(_) | Notice::LetGo(_)) => true,
+            Some(_) => !matches!(notice, Notice::EndSession(_) | Notice::LetGo(_)),
         };
         if !stands {
             self.notice = Some(notice);
@@ -1050,10 +1356,7 @@ impl State {
     /// The first message of QoS 1 or 2, unless the store has not answered for it.
     #[inline]
     fn first_certain(&self) -> Option<&Queued> {
-        let first = self.at_least_once.front()?;
-        let places = self.places.as_ref();
-        let is_certain = places.is_none_or(|places| places.is_certain(first.delivery.sequence));
-        is_certain.then_some(first)
+        self.at_least_once.front().filter(|first| self.is_certain(&first.delivery))
     }
 
     fn wake_for_certain(&mut self) -> Option<Waker> {
@@ -1122,6 +1425,8 @@ impl State {
     }
 }
 
+/// Messages that give way to one, at most: this many are looked at under the lock.
+const GIVING_WAY_MAX: usize = 64;
 /// A queue that has run empty keeps room for this many; more goes back to the allocator.
 const IDLE_CAPACITY: usize = 128;
 /// Messages of a queue that is stored that wait in memory as well, while its client is there,
@@ -1130,3 +1435,6 @@ const KEPT_MAX: usize = 1_024;
 const KEPT_AWAY_MAX: usize = 64;
 /// Messages that may wait as slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ impl Life {
         let durable = Arc::new(Durable::new(Arc::new(store.clone()), owner, 0));
         let register = store.ask(owner, Operation::Register { root: None });
         let Some(Reply::Registered(registered)) = register else { panic!("{register:?}") };
-        durable.note_start(registered.number);
+        durable.note_registered(registered);
         let (former, slots, epoch) = (None, Slots::All, durable.epoch());
         store.ask(owner, Operation::TakeSessions { former, slots, epoch, limit: 100 });
         let options = BrokerOptions::default();
@@ -118,7 +118,7 @@ impl Life {
     }
 
     fn hear_store(&mut self) {
-        self.turn(|turn| turn.poll_store(Waker::noop()));
+        let _owes = self.turn(|turn| turn.poll_store(Waker::noop()));
     }
 
     /// What the client is sent once the store has answered all it was asked on its behalf.

@@ -33,5 +33,6 @@ mod sim;
 mod splits;
 mod start_errors;
 mod store;
+mod stored_sim;
 mod stories;
 mod takeover;

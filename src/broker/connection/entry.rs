@@ -13,9 +13,10 @@ use crate::broker::peers::ticket::RemoteOutcome;
 use crate::broker::registry::{ClaimProgress, Claimed};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
-use crate::mqtt::Connect;
+use crate::mqtt::{Connect, ProtocolVersion, ReasonCode};
 use crate::ports::auth::{Identity, SessionUser};
 use crate::ports::clock::Tick;
+use crate::ports::store::SessionRecord;
 
 /// A client that waits for its Session.
 pub(super) struct Newcomer {
@@ -23,12 +24,26 @@ pub(super) struct Newcomer {
     pub(super) identity: Identity,
     /// Kept first: no other connection is to end for one that is refused.
     will: Option<Arc<KeptWill>>,
+    /// Whether the store was asked for its Session.
+    pub(super) has_asked_store: bool,
     pub(super) deadline: Tick,
 }
 
 impl Newcomer {
     fn user(&self) -> SessionUser {
         SessionUser::from(&self.identity)
+    }
+
+    /// Whether it wants nothing of a former Session, and keeps none.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        let Connect { clean_start, protocol_version, properties, .. } = &*self.connect;
+        let expiry_secs = properties.session_expiry_interval_secs.unwrap_or(0);
+        *clean_start && (*protocol_version != ProtocolVersion::V5 || expiry_secs == 0)
+    }
+
+    /// Whether a former Session ends because it is here [MQTT-3.1.2-4].
+    pub(super) fn ends(&self, former: &SessionRecord) -> bool {
+        self.connect.clean_start && former.user.admits(&self.user())
     }
 
     /// It waits no more for other brokers.
@@ -60,7 +75,9 @@ impl Connection {
             Err(error) => return self.refuse(turn, &connect, &error),
         };
         let deadline = turn.now.plus_millis(self.options.auth_timeout_millis);
-        let newcomer = Box::new(Newcomer { connect, identity, will, deadline });
+        let has_asked_store = false;
+        let newcomer = Newcomer { connect, identity, will, has_asked_store, deadline };
+        let newcomer = Box::new(newcomer);
         self.enter(turn, newcomer, waker);
     }
 
@@ -152,10 +169,10 @@ impl Connection {
         }
     }
 
-    fn open(
+    pub(super) fn open(
         &mut self,
         turn: &mut Turn<'_>,
-        newcomer: Box<Newcomer>,
+        mut newcomer: Box<Newcomer>,
         former: Former,
         waker: &Waker,
     ) {
@@ -163,12 +180,13 @@ impl Connection {
             turn.abandon_claim(&newcomer.identity.client_id, former);
             return self.refuse(turn, &newcomer.connect, &ConnectError::ShuttingDown);
         }
-        if !turn.holds(&newcomer.identity.client_id) {
+        let Some(epoch) = turn.epoch_held(&newcomer.identity.client_id) else {
             // Another broker got it since we asked. Had it got it later, it would wait for us in the
             // registry.
             turn.abandon_claim(&newcomer.identity.client_id, former);
+            newcomer.has_asked_store = false;
             return self.enter(turn, newcomer, waker);
-        }
+        };
         if !turn.may_acknowledge() {
             turn.abandon_claim(&newcomer.identity.client_id, former);
             return self.refuse(turn, &newcomer.connect, &ConnectError::Apart(NO_LEASE));
@@ -181,9 +199,12 @@ impl Connection {
             turn.abandon_claim(&newcomer.identity.client_id, former);
             return self.refuse_foreign(turn, &newcomer, holder);
         }
-        let mut newcomer = newcomer;
+        if matches!(former, Former::None) {
+            let Some(here) = self.fetch(turn, newcomer, waker) else { return };
+            newcomer = here;
+        }
         let (identity, origin) = (newcomer.identity.clone(), self.origin.clone());
-        let before = (former, newcomer.will.take());
+        let before = (former, newcomer.will.take(), epoch);
         let entrant = turn.prepare(&newcomer.connect, identity, origin, &self.options, before);
         if entrant.stored.is_none() {
             return self.let_in(turn, &newcomer.connect, entrant);
@@ -204,8 +225,15 @@ impl Connection {
             RemoteOutcome::Enqueued | RemoteOutcome::NoMatch if turn.broker.is_draining() => {
                 ConnectError::ShuttingDown
             }
+            RemoteOutcome::Enqueued | RemoteOutcome::NoMatch if !turn.may_acknowledge() => {
+                ConnectError::Apart(NO_LEASE)
+            }
             RemoteOutcome::Enqueued | RemoteOutcome::NoMatch => {
                 return self.let_in(turn, &newcomer.connect, *entrant);
+            }
+            RemoteOutcome::Refused(ReasonCode::SessionTakenOver) => {
+                turn.give_away(*entrant);
+                return self.refuse(turn, &newcomer.connect, &ConnectError::Unstored);
             }
             RemoteOutcome::Refused(_) | RemoteOutcome::Full | RemoteOutcome::Unknown => {
                 ConnectError::Unstored

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::broker::durable::keeper::Keeper;
 use crate::broker::registry::{Parked, Released};
 use crate::broker::turn::Turn;
+use crate::mqtt::ReasonCode;
+use crate::ports::store::OwnerId;
 
 impl Turn<'_> {
     /// Tells the store how Sessions are of which it has missed that. Nobody can come to one of them
@@ -16,6 +18,7 @@ impl Turn<'_> {
         if unsure.is_empty() {
             return;
         }
+        let life = self.life_in_store();
         let mut held: Vec<(Arc<str>, Box<Parked>)> = Vec::new();
         for client_id in unsure {
             let Some(mut parked) = self.broker.registry.hold_parked(&client_id) else { continue };
@@ -29,9 +32,23 @@ impl Turn<'_> {
             held.push((client_id, parked));
         }
         self.hand_over_kept();
+        let client_ids: Vec<_> = held.iter().map(|(client_id, _)| Arc::clone(client_id)).collect();
         for (client_id, parked) in held {
             self.let_go_of(&client_id, parked);
         }
+        if self.broker.peers().is_none() || life.is_some() && life == self.life_in_store() {
+            return;
+        }
+        // Whoever ended that life meanwhile did not find them.
+        for client_id in client_ids {
+            self.let_client_go(&client_id, ReasonCode::SessionTakenOver);
+        }
+    }
+
+    /// On whose behalf Sessions are kept; nobody's while the store does not know this broker.
+    fn life_in_store(&self) -> Option<OwnerId> {
+        let durable = self.broker.durable()?;
+        durable.is_registered().then(|| durable.owner())
     }
 
     fn let_go_of(&mut self, client_id: &Arc<str>, parked: Box<Parked>) {

@@ -4,14 +4,18 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::broker::durable::fenced::Frames;
+use crate::broker::durable::owed::Owed;
+use crate::broker::durable::taking::Taking;
 use crate::broker::durable::{Durable, Page, message_id};
 use crate::broker::peers::ticket::PublishTicket;
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
 use crate::ports::store::{
-    Batch, Done, Full, Operation, Pointer, StoreError, StoredMessage, Submitter, Ticket,
+    Batch, Done, Full, Operation, OwnerId, Pointer, SessionId, StoreError, StoredMessage,
+    Submitter, Ticket,
 };
-use crate::session::mailbox::Mailbox;
+use crate::session::mailbox::{Mailbox, PageWanted};
 
 /// Collects the operations of a turn.
 pub(crate) struct Keeper {
@@ -53,7 +57,11 @@ struct Returned {
 
 /// What depends on a batch.
 struct Stake {
+    /// On whose behalf it is.
+    owner: OwnerId,
     awaiting: Vec<Awaiting>,
+    /// Sessions that it says are ours.
+    put: Vec<SessionId>,
     /// Since when it is the store's turn.
     since: Tick,
     /// What of it is to be said again if it fails.
@@ -71,18 +79,53 @@ pub(crate) enum Awaiting {
         sequence: u64,
         /// What it is charged for.
         bytes: usize,
+        /// What it is.
+        message: MessageId,
         /// Whether its publisher sends it again and it is to come once.
         is_once: bool,
     },
+    /// A message in a queue, of which somebody has been told that it is there.
+    Owed(Box<Owed>),
     /// An acknowledgement.
     Answer(Arc<PublishTicket>),
+    /// Another broker, for what came of its messages.
+    Frames(Frames),
     /// A Session whose queue is read.
     Page(Arc<Page>),
+    /// A queue that is full, of which this is read so that the oldest can give way.
+    Head(Arc<Mailbox>, PageWanted),
+    /// A connection that wants the Session that a client may have had elsewhere.
+    Taking(Arc<Taking>),
+    /// Nobody: the era is asked for.
+    Era,
+}
+
+impl Awaiting {
+    /// The Session that is to have a message, unless it is over.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        let mailbox = match self {
+            Self::Place { mailbox, .. } => mailbox,
+            Self::Owed(owed) => &owed.mailbox,
+            Self::Answer(_)
+            | Self::Frames(_)
+            | Self::Page(_)
+            | Self::Head(..)
+            | Self::Taking(_)
+            | Self::Era => {
+                return None;
+            }
+        };
+        mailbox.stored_as().filter(|_| !mailbox.has_ended()).map(|session| session.id)
+    }
 }
 
 /// A batch that was answered.
 pub(crate) struct Settled {
+    /// On whose behalf it was.
+    pub(crate) owner: OwnerId,
     pub(crate) awaiting: Vec<Awaiting>,
+    /// Sessions that it said were ours.
+    pub(crate) put: Vec<SessionId>,
     pub(crate) outcome: Result<Done, StoreError>,
     /// Whether the store was never asked.
     pub(crate) is_overflow: bool,
@@ -189,6 +232,7 @@ impl Keeper {
         let Some(returned) = &mut self.returned else { return };
         returned.bytes += self.operations.iter().map(Operation::charged_bytes).sum::<usize>();
         returned.stake.lasting.extend(lasting_of(&self.operations));
+        returned.stake.put.extend(put_by(&self.operations));
         returned.batch.operations.append(&mut self.operations);
         returned.stake.awaiting.append(&mut self.awaiting);
         let count = returned.batch.operations.len();
@@ -199,8 +243,11 @@ impl Keeper {
         returned.batch.operations = Vec::new();
         let lasting = std::mem::take(&mut returned.stake.lasting);
         let awaiting = std::mem::take(&mut returned.stake.awaiting);
+        let owner = returned.stake.owner;
         let given_up = self.given_up.get_or_insert_with(|| Settled {
+            owner,
             awaiting: Vec::new(),
+            put: Vec::new(),
             outcome: Err(StoreError::Transient(NO_ROOM.to_owned())),
             is_overflow: true,
         });
@@ -219,7 +266,8 @@ impl Keeper {
         };
         let awaiting = std::mem::take(&mut self.awaiting);
         let lasting = lasting_of(&batch.operations).collect();
-        self.submit(batch, Stake { awaiting, since: now, lasting });
+        let (owner, put) = (batch.owner, put_by(&batch.operations).collect());
+        self.submit(batch, Stake { owner, awaiting, put, since: now, lasting });
     }
 
     fn submit(&mut self, batch: Batch, stake: Stake) {
@@ -297,7 +345,8 @@ impl Keeper {
     /// The next answer, else `waker` is called when there is one, or room.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Settled> {
         if let Some(completion) = self.submitter.poll(waker) {
-            let (ticket, Stake { awaiting, lasting, .. }) = self.under_way.pop_front()?;
+            let (ticket, stake) = self.under_way.pop_front()?;
+            let Stake { owner, awaiting, put, lasting, .. } = stake;
             debug_assert_eq!(ticket, completion.ticket, "answers come in their order");
             let outcome = completion.outcome;
             match &outcome {
@@ -305,7 +354,7 @@ impl Keeper {
                 Err(StoreError::Transient(_)) => self.say_later(lasting),
                 Err(StoreError::Fenced | StoreError::Broken(_)) => {}
             }
-            return Some(Settled { awaiting, outcome, is_overflow: false });
+            return Some(Settled { owner, awaiting, put, outcome, is_overflow: false });
         }
         self.waker = Some(waker.clone());
         if let Some(Returned { batch, stake, .. }) = self.returned.take() {
@@ -331,6 +380,14 @@ fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
         )
     };
     operations.iter().filter(is_lasting).cloned()
+}
+
+/// Sessions that operations say are ours.
+fn put_by(operations: &[Operation]) -> impl Iterator<Item = SessionId> {
+    operations.iter().filter_map(|operation| {
+        let Operation::PutSession { session, .. } = operation else { return None };
+        Some(session.id)
+    })
 }
 
 /// Operations kept to be said again. More are forgotten: what they would have removed is there again

@@ -36,12 +36,16 @@ impl Turn<'_> {
         let durable = Arc::clone(keeper.durable());
         let Manner { qos, retain, tag } = manner;
         let Place { session, sequence } = place;
-        let pointer = Pointer { session, sequence, qos, retain, tag, may_repeat: false };
+        // Other brokers may offer it again, to whoever has the Session then.
+        let may_repeat = self.broker.peers().is_some();
+        let pointer = Pointer { session, sequence, qos, retain, tag, may_repeat };
         keeper.enqueue(message.id, pointer, || durable.stored(message));
         let bytes = message.charged_bytes();
-        let is_once = message.qos == QoS::ExactlyOnce && message.publisher != Publisher::BROKER;
-        let mailbox = Arc::clone(mailbox);
-        keeper.await_batch(Awaiting::Place { mailbox, sequence, bytes, is_once });
+        // What may be offered again under its name is what the store has of it then.
+        let is_from_client = message.publisher != Publisher::BROKER && !may_repeat;
+        let is_once = message.qos == QoS::ExactlyOnce && is_from_client;
+        let (mailbox, message) = (Arc::clone(mailbox), message.id);
+        keeper.await_batch(Awaiting::Place { mailbox, sequence, bytes, message, is_once });
     }
 
     /// A delivery that is stored is done with.
@@ -51,8 +55,11 @@ impl Turn<'_> {
         self.keep(Operation::Acknowledge { session, sequence, message });
     }
 
-    /// Has a retained message stored, or its deletion.
+    /// Has a retained message stored, or its deletion. Those of a cluster are in memory.
     pub(crate) fn keep_retained(&mut self, message: &Message) {
+        if self.broker.peers().is_some() {
+            return;
+        }
         let now = self.now;
         let Some(keeper) = &mut self.shard.keeper else { return };
         let durable = Arc::clone(keeper.durable());

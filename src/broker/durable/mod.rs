@@ -5,36 +5,54 @@
 //! for that of another broker. See `docs/design/0013-durable-sessions.md`.
 
 mod absent;
+mod fenced;
 pub(crate) mod keeper;
 pub(crate) mod messages;
+mod owed;
 mod pages;
+mod registering;
 mod restore;
 mod sessions;
+mod taking;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
+use parking_lot::RwLock;
+
+pub use registering::Registrar;
 pub use restore::NotRestored;
 
 use crate::broker::acknowledge::Level;
+use crate::broker::durable::fenced::Frames;
 use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
+use crate::broker::peers::peer::Peer;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
+use crate::cluster::frame::{Outcome, Token};
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
-use crate::ports::store::{Epoch, Operation, OwnerId, SessionId, SessionRef, Store, StoreError};
+use crate::ports::store::{
+    Done, Epoch, Operation, OwnerId, Registered, SessionId, SessionRef, Store, StoreError,
+};
 
 pub(crate) use pages::Page;
 pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient, WillInStore};
+pub(crate) use taking::{Taking, TakingEnd};
 
 /// The store of a broker, and who the broker is to it.
 pub struct Durable {
     store: Arc<dyn Store>,
-    owner: OwnerId,
-    /// Of this start; no other has it. The store gives it before anything is kept.
+    /// In a cluster another one with each life.
+    owner: RwLock<OwnerId>,
+    /// Of this start, or life; no other has it. The store gives it before anything is kept.
     start: AtomicU64,
+    /// Of the cluster, as the store knows it.
+    era: AtomicU64,
+    /// Whether the store knows this owner, and has not said that it is dead.
+    is_registered: AtomicBool,
     /// Milliseconds since 1970 when ticks were zero.
     epoch_millis: u64,
     next_session: AtomicU64,
@@ -48,8 +66,10 @@ impl Durable {
     pub fn new(store: Arc<dyn Store>, owner: OwnerId, epoch_millis: u64) -> Self {
         Self {
             store,
-            owner,
+            owner: RwLock::new(owner),
             start: AtomicU64::new(0),
+            era: AtomicU64::new(0),
+            is_registered: AtomicBool::new(false),
             epoch_millis,
             next_session: AtomicU64::new(1),
             next_message: AtomicU64::new(1),
@@ -66,22 +86,53 @@ impl Durable {
     /// Who this broker is to it.
     #[must_use]
     pub fn owner(&self) -> OwnerId {
-        self.owner
+        *self.owner.read()
     }
 
-    /// Notes the number that the store gave: no other owner has it, nor had.
-    pub fn note_start(&self, start: u64) {
-        self.start.store(start, Ordering::Relaxed);
+    /// Notes what the store gave: a number that no other owner has, nor had, and the era.
+    pub fn note_registered(&self, registered: Registered) {
+        self.start.store(registered.number, Ordering::Relaxed);
+        self.note_era(registered.era);
+        self.is_registered.store(true, Ordering::Release);
+    }
+
+    /// The era that the store says: it only goes up.
+    fn note_era(&self, era: u64) {
+        self.era.fetch_max(era, Ordering::AcqRel);
+    }
+
+    /// Whether the store knows this owner: before that nothing is kept.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.is_registered.load(Ordering::Acquire)
+    }
+
+    /// Another life of this broker begins, of which the store is still to hear.
+    pub fn begin_life(&self, owner: OwnerId) {
+        self.is_registered.store(false, Ordering::Release);
+        *self.owner.write() = owner;
+    }
+
+    /// The store says that `owner` is dead, or does not know it. `true` when that was news.
+    fn note_refused(&self, owner: OwnerId) -> bool {
+        self.owner() == owner && self.is_registered.swap(false, Ordering::AcqRel)
     }
 
     fn start(&self) -> u64 {
         self.start.load(Ordering::Relaxed)
     }
 
-    /// The claim under which it has its Sessions.
+    /// The claim under which a broker that is alone has its Sessions.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch { era: 0, slots: i64::try_from(self.start()).unwrap_or(i64::MAX), counter: 0 }
+    }
+
+    /// The claim under which a broker of a cluster has a Session: the token of its Client Identifier.
+    #[must_use]
+    pub fn epoch_of(&self, token: Token) -> Epoch {
+        let era = self.era.load(Ordering::Acquire);
+        Epoch { era, slots: token.epoch, counter: token.counter }
     }
 
     /// A tick as milliseconds since 1970.
@@ -97,9 +148,9 @@ impl Durable {
     }
 
     /// A name for a Session that begins.
-    fn draw_session(&self) -> SessionRef {
+    fn draw_session(&self, epoch: Epoch) -> SessionRef {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
-        SessionRef { id: SessionId(numbered(self.start(), number)), epoch: self.epoch() }
+        SessionRef { id: SessionId(numbered(self.start(), number)), epoch }
     }
 
     fn draw_message_numbers(&self, count: u64) -> u64 {
@@ -180,6 +231,20 @@ impl Turn<'_> {
         keeper.await_batch(Awaiting::Answer(Arc::clone(ticket)));
     }
 
+    /// Whether what was handed out last is to be stored for somebody.
+    #[inline]
+    pub(crate) fn takes_store(&mut self) -> bool {
+        self.shard.keeper.as_mut().is_some_and(Keeper::take_has_kept)
+    }
+
+    /// Tells `peer` what came of its messages when all is stored that this turn has had stored.
+    pub(crate) fn tell_when_stored(&mut self, peer: &Arc<Peer>, outcomes: Vec<Outcome>) {
+        if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| !outcomes.is_empty()) {
+            let peer = Arc::clone(peer);
+            keeper.await_batch(Awaiting::Frames(Frames { peer, outcomes }));
+        }
+    }
+
     /// Whether the store has no room for what this shard has for it.
     #[inline]
     pub(crate) fn is_store_full(&self) -> bool {
@@ -191,6 +256,12 @@ impl Turn<'_> {
         let patience_millis = self.broker.options.store_wait_millis;
         let since = self.shard.keeper.as_ref().and_then(Keeper::waits_since);
         since.is_some_and(|since| self.now.saturating_since(since) >= patience_millis)
+    }
+
+    /// Whether the store answers this shard without delay.
+    pub(crate) fn is_store_at_ease(&self) -> bool {
+        let since = self.shard.keeper.as_ref().and_then(Keeper::waits_since);
+        since.is_none_or(|since| self.now.saturating_since(since) < EASE_MILLIS)
     }
 
     /// Operations that this shard has had for the store, ever.
@@ -230,41 +301,74 @@ impl Turn<'_> {
     }
 
     fn settle(&mut self, settled: Settled) {
-        let Settled { awaiting, outcome, is_overflow } = settled;
-        let is_stored = outcome.is_ok();
+        let Settled { owner, awaiting, put, outcome, is_overflow } = settled;
         // Then the store may have it after all.
-        let is_in_doubt = !is_overflow && matches!(outcome, Err(StoreError::Transient(_)));
+        let is_for_now = matches!(outcome, Err(StoreError::Transient(_)));
+        let is_in_doubt = !is_overflow && is_for_now;
         if is_overflow {
             self.shard.counters.store_batches_given_up.increment();
         }
-        if !is_stored {
+        if outcome.is_err() {
             self.shard.counters.store_batches_failed.increment();
         }
-        let mut replies = outcome.map(|done| done.replies).unwrap_or_default().into_iter();
+        if outcome == Err(StoreError::Fenced) {
+            self.lose_life(owner);
+        }
+        let is_stored = outcome.is_ok();
+        let Done { fenced, replies } = outcome.unwrap_or_default();
+        let is_lost = |session: SessionId| fenced.contains(&session);
+        let lost_place = |one: &Awaiting| one.session().is_some_and(is_lost);
+        // Who waited for a Session that somebody else has was told of others in vain, too.
+        let is_taken = put.iter().copied().any(is_lost);
+        let is_whole = is_stored && !is_taken && !awaiting.iter().any(lost_place);
+        let mut replies = replies.into_iter();
         for one in awaiting {
+            let is_kept = is_stored && !lost_place(&one);
             let wake = match one {
-                Awaiting::Place { mailbox, sequence, .. } if is_stored => mailbox.confirm(sequence),
-                Awaiting::Place { mailbox, sequence, bytes, is_once } => {
+                Awaiting::Place { mailbox, sequence, .. } if is_kept => mailbox.confirm(sequence),
+                Awaiting::Place { mailbox, sequence, bytes, message, is_once } => {
+                    mailbox.unlearn(message);
                     self.shard.counters.deliveries_given_up.increment();
                     if is_in_doubt && is_once && !mailbox.doubt(sequence) {
                         self.shard.counters.deliveries_doubted_exceeded.increment();
                     }
                     mailbox.withdraw(sequence, bytes)
                 }
-                // Who matched is known already.
-                Awaiting::Answer(ticket) if is_stored => ticket.answer(RemoteOutcome::NoMatch),
-                Awaiting::Answer(ticket) => {
-                    ticket.answer(RemoteOutcome::Refused(ReasonCode::ServerBusy))
+                Awaiting::Owed(owed) if is_kept => owed.mailbox.confirm(owed.pointer.sequence),
+                Awaiting::Owed(owed) if is_for_now => {
+                    self.owe(owed);
+                    None
                 }
+                Awaiting::Owed(owed) => {
+                    self.shard.counters.deliveries_given_up.increment();
+                    owed.mailbox.withdraw(owed.pointer.sequence, owed.bytes())
+                }
+                // Who matched is known already.
+                Awaiting::Answer(ticket) if is_whole => ticket.answer(RemoteOutcome::NoMatch),
+                Awaiting::Answer(ticket) => ticket.answer(RemoteOutcome::Refused(if is_taken {
+                    ReasonCode::SessionTakenOver
+                } else {
+                    ReasonCode::ServerBusy
+                })),
+                Awaiting::Frames(frames) => self.answer_frames(frames, is_whole),
                 Awaiting::Page(page) => page.give(replies.next()),
+                Awaiting::Head(mailbox, wanted) => self.take_head(&mailbox, wanted, replies.next()),
+                Awaiting::Taking(taking) => taking.give(replies.next(), !fenced.is_empty()),
+                Awaiting::Era => {
+                    self.learn_era(replies.next());
+                    None
+                }
             };
             self.shard.wake_later(wake);
         }
+        self.let_go_fenced(&fenced);
     }
 }
 
 /// Bits of a number that count since the start.
 const NUMBER_BITS: u32 = 40;
+/// A store that takes longer is left alone with what can be left undone.
+const EASE_MILLIS: u64 = 100;
 /// Bits of a version that count within a millisecond.
 const VERSION_BITS: u32 = 16;
 

@@ -39,33 +39,115 @@ impl Turn<'_> {
         durable: &Durable,
         record: &SessionRecord,
     ) -> Result<(), NotRestored> {
-        if record.life.expiry_interval_secs == 0 && record.will.is_none() {
+        // Wills of a cluster are published by those who keep them in memory.
+        let will = record.will.as_deref().filter(|_| self.broker.peers().is_none());
+        if record.life.expiry_interval_secs == 0 && will.is_none() {
             // It was to end with its connection, which ended with the broker.
             self.keep(Operation::EndSession(record.session));
             return Ok(());
         }
-        let client = self.restored_client(durable, record);
+        let mut client = Box::new(self.restored_client(durable, record));
+        if will.is_none() {
+            client.will = None;
+        }
         let expires_at = self.restored_end(durable, record);
-        let will_at =
-            record.will.as_deref().map(|will| self.restored_will_at(durable, record, will));
+        let will_at = will.map(|will| self.restored_will_at(durable, record, will));
         let client_id = Arc::clone(&record.client_id);
         let mailbox = Arc::clone(client.session.mailbox());
-        let parked = Parked { client: Box::new(client), expires_at, will_at };
+        let parked = Parked { client, expires_at, will_at };
         let times = parked.times();
         if !self.broker.registry.restore(&client_id, Box::new(parked)) {
             return Err(NotRestored::TooManySessions);
         }
         self.broker.timers.schedule(&client_id, times);
-        let subscriber = Destination::Mailbox(mailbox);
+        let _version = self.announce_restored(&mailbox, record);
+        Ok(())
+    }
+
+    /// A Session as the store has it, for the connection that has asked for it; nothing when its time
+    /// is over. What is published from here on comes to it, and from the version on that is returned
+    /// what is published anywhere.
+    pub(crate) fn bring_back(&mut self, record: &SessionRecord) -> Option<(Box<Client>, u64)> {
+        let durable = self.broker.durable().map(Arc::clone)?;
+        if self.is_over(&durable, record) {
+            return None;
+        }
+        let mut client = self.restored_client(&durable, record);
+        // Another broker has it, and published it unless its client is back in time.
+        client.will = None;
+        let version = self.announce_restored(client.session.mailbox(), record);
+        Some((Box::new(client), version))
+    }
+
+    /// The same for a Session that has moved here, for which `mailbox` collects: what that has comes
+    /// behind what is stored.
+    pub(crate) fn bring_behind(
+        &mut self,
+        record: &SessionRecord,
+        mailbox: &Arc<Mailbox>,
+    ) -> Option<Box<Client>> {
+        let durable = self.broker.durable().map(Arc::clone)?;
+        if self.is_over(&durable, record) {
+            return None;
+        }
+        let SessionRecord { session, next_sequence, queue, .. } = *record;
+        let collected = mailbox.become_stored(session, next_sequence, queue, sent_below(record));
+        for (place, delivery) in collected {
+            self.keep_owed(place, mailbox, &delivery);
+        }
+        let mut client = self.restored_behind(&durable, record, Arc::clone(mailbox));
+        client.will = None;
+        let _version = self.announce_restored(mailbox, record);
+        Some(Box::new(client))
+    }
+
+    /// Whether the time of a Session is over: then it ends in the store as well.
+    fn is_over(&mut self, durable: &Durable, record: &SessionRecord) -> bool {
+        let is_late = record.life.expires_at_millis.is_some_and(|at| durable.tick(at) <= self.now);
+        let is_over = is_late || record.life.expiry_interval_secs == 0;
+        if is_over {
+            self.keep(Operation::EndSession(record.session));
+        }
+        is_over
+    }
+
+    /// Tells the index what a Session subscribes to, and other brokers. The version of our interest
+    /// that they are to apply.
+    fn announce_restored(&mut self, mailbox: &Arc<Mailbox>, record: &SessionRecord) -> u64 {
+        let subscriber = Destination::Mailbox(Arc::clone(mailbox));
         self.change_index(&record.subscriptions, |index, subscription| {
             let StoredSubscription { filter, options, id } = subscription;
             let _new = index.subscribe(&subscriber, filter, *options, *id);
         });
-        Ok(())
+        let Some(peers) = self.broker.peers() else { return 0 };
+        let wanted = record.subscriptions.iter().map(|one| (&one.filter, one.options.qos));
+        let mut wakes = Vec::new();
+        let version = peers.interest().add(wanted, &mut wakes);
+        self.shard.wake_each(wakes);
+        version
     }
 
     fn restored_client(&self, durable: &Durable, record: &SessionRecord) -> Client {
-        let options = &self.broker.options;
+        let mut mailbox = Mailbox::new(
+            self.broker.draw_session_key(),
+            Arc::clone(&record.client_id),
+            Arc::clone(&self.broker.options.persistent_queue),
+            Arc::clone(&self.broker.queue_budget),
+        );
+        if self.broker.peers().is_some() {
+            mailbox = mailbox.recalling();
+        }
+        let SessionRecord { session, next_sequence, queue, .. } = *record;
+        let mailbox = mailbox.stored(session, next_sequence, queue, sent_below(record));
+        self.restored_behind(durable, record, Arc::new(mailbox))
+    }
+
+    fn restored_behind(
+        &self,
+        durable: &Durable,
+        record: &SessionRecord,
+        mailbox: Arc<Mailbox>,
+    ) -> Client {
         let (identity, is_user_known) = record.user.identify(Arc::clone(&record.client_id));
         let nowhere: Arc<str> = Arc::from("-");
         let card = ClientCard {
@@ -81,17 +163,7 @@ impl Turn<'_> {
             session_expiry_secs: record.life.expiry_interval_secs,
             connected_at: durable.tick(0),
         };
-        let mailbox = Mailbox::new(
-            self.broker.draw_session_key(),
-            Arc::clone(&record.client_id),
-            Arc::clone(&options.persistent_queue),
-            Arc::clone(&self.broker.queue_budget),
-        );
-        // What is not known may have been sent.
-        let sent_below = record.sent_below.unwrap_or(record.next_sequence);
-        let mailbox =
-            mailbox.stored(record.session, record.next_sequence, record.queue, sent_below);
-        let mut session = Session::new(Arc::new(mailbox), self.broker.seeds.hash);
+        let mut session = Session::new(mailbox, self.broker.seeds.hash);
         let mut serial = 0;
         for StoredSubscription { filter, options, id } in &record.subscriptions {
             serial += 1;
@@ -150,4 +222,9 @@ impl Turn<'_> {
         }
         self.broker.put_retained(&message).map_err(|_full| NotRestored::RetainedFull)
     }
+}
+
+/// The place below which the client may have been sent what is there: all, where that is not known.
+fn sent_below(record: &SessionRecord) -> u64 {
+    record.sent_below.unwrap_or(record.next_sequence)
 }

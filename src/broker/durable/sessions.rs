@@ -11,6 +11,7 @@ use crate::broker::durable::keeper::Keeper;
 use crate::broker::durable::{Durable, Page};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::PublishOutcome;
+use crate::broker::replay::Placed;
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::cluster::slots::Slot;
@@ -18,7 +19,7 @@ use crate::mqtt::{PacketId, Pubrec, Pubrel, QoS, ReasonCode, TopicFilter, Unsuba
 use crate::ports::auth::SessionUser;
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
-use crate::ports::store::{Operation, SessionLife, SessionRef, StoredSubscription};
+use crate::ports::store::{Epoch, Operation, SessionLife, SessionRef, StoredSubscription};
 use crate::session::session::{Finished, Received, Subscription};
 
 /// What a connection has of a Session that is stored, beside the Session.
@@ -35,6 +36,8 @@ pub(crate) struct StoredClient {
     pub(crate) will: WillInStore,
     /// What the store was asked for of its queue.
     pub(crate) page: Option<Arc<Page>>,
+    /// How far its replays have gone into its queue, while something of them waits there.
+    pub(crate) placed: Option<Box<Placed>>,
 }
 
 /// The will that the store has of a Session.
@@ -68,7 +71,8 @@ enum Then {
 impl StoredClient {
     pub(crate) fn new(session: SessionRef) -> Self {
         let (incoming, doubtful) = (BTreeMap::new(), BTreeSet::new());
-        Self { session, incoming, doubtful, will: WillInStore::default(), page: None }
+        let will = WillInStore::default();
+        Self { session, incoming, doubtful, will, page: None, placed: None }
     }
 
     /// What makes the store forget the will that it has, and no later one: that may be in the store
@@ -107,9 +111,20 @@ impl Keeper {
 
 impl Turn<'_> {
     /// The name in the store of a Session that begins, when it is to be stored.
-    pub(crate) fn name_session(&self, expiry_secs: u32) -> Option<SessionRef> {
+    pub(crate) fn name_session(&self, expiry_secs: u32, epoch: Epoch) -> Option<SessionRef> {
         let keeper = self.shard.keeper.as_ref().filter(|_| expiry_secs > 0)?;
-        Some(keeper.durable().draw_session())
+        Some(keeper.durable().draw_session(epoch))
+    }
+
+    /// The claim under which a Client Identifier is this broker's; nothing when it is not. To be asked
+    /// by who owns it in the registry: whoever takes it away from here finds them there.
+    pub(crate) fn epoch_held(&self, client_id: &str) -> Option<Epoch> {
+        let durable = self.broker.durable.as_ref();
+        let Some(peers) = self.broker.peers() else {
+            return Some(durable.map_or_else(Epoch::default, |durable| durable.epoch()));
+        };
+        let token = peers.ownership().token(client_id)?;
+        Some(durable.map_or_else(Epoch::default, |durable| durable.epoch_of(token)))
     }
 
     /// A client comes to its Session: from now on the Session does not end by time, and has this
@@ -231,7 +246,10 @@ impl Turn<'_> {
         level: Level,
     ) -> PublishOutcome {
         let is_refused = matches!(outcome, PublishOutcome::Refused(_));
-        if client.stored.is_none() || message.qos != QoS::ExactlyOnce || is_refused {
+        // In a cluster others may not have it yet when it is stored here: whoever took the Session
+        // from the store then would take the message for one that all have.
+        let is_kept = client.stored.is_some() && self.broker.peers().is_none();
+        if !is_kept || message.qos != QoS::ExactlyOnce || is_refused {
             return outcome;
         }
         self.keep_incoming(client, packet_id, message);

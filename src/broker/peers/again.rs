@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
@@ -187,8 +188,13 @@ impl Turn<'_> {
         if left_out.peer == Some(peers.boot_id()) {
             return self.offer_here(peers, message, left_out, ticket);
         }
-        // Whoever is dead has no subscribers any more.
-        let Some(peer) = left_out.peer.and_then(|boot_id| peers.find(boot_id)) else { return };
+        let Some(peer) = left_out.peer.and_then(|boot_id| peers.find(boot_id)) else {
+            // Whoever is dead has no subscribers any more, but for those who are stored.
+            if left_out.is_for_subscribers && self.broker.durable.is_some() {
+                self.hold_for_dead(&Arc::new(message.detached()), ticket);
+            }
+            return;
+        };
         let Some(fanout) = self.fanout(&message.topic) else { return };
         let mut shares = PeerShares::new();
         let target = fanout.peers.iter().find(|target| Arc::ptr_eq(&target.peer, &peer));
@@ -207,7 +213,7 @@ impl Turn<'_> {
         peers: &Peers,
         message: &Arc<Message>,
         left_out: &LeftOut,
-        ticket: &PublishTicket,
+        ticket: &Arc<PublishTicket>,
     ) {
         let is_for_subscribers = left_out.is_for_subscribers;
         if let Some(version) = left_out.version {
@@ -216,6 +222,7 @@ impl Turn<'_> {
         let receivers = (is_for_subscribers, &[][..]);
         let (mut last, mut moved) = (None, Vec::new());
         let outcome = self.publish_from_peer(Arc::clone(message), receivers, &mut last, &mut moved);
+        self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
         if let PublishOutcome::Refused(refusal) = outcome {
             ticket.expect_another();
             let refused = RemoteOutcome::Refused(refusal.reason_code());

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::broker::peers::Peers;
+use crate::broker::peers::adoption::adopts;
 use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::peer::{Peer, SharedPart};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::routes::PeerTarget;
 use crate::broker::turn::Turn;
+use crate::cluster::frame::Whom;
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Offered;
 use crate::cluster::version::Version;
@@ -27,6 +29,8 @@ pub(crate) struct PeerShare {
     pub(crate) qos: QoS,
     /// Whether it goes to ordinary Subscriptions there.
     pub(crate) is_for_subscribers: bool,
+    /// Of which Sessions.
+    pub(crate) whom: Whom,
     /// The Shared Subscriptions of which a member there gets it.
     pub(crate) groups: SmallVec<[TopicFilter; 1]>,
 }
@@ -37,6 +41,7 @@ pub(super) struct Errand<'a> {
     qos: QoS,
     version: Option<Version>,
     is_for_subscribers: bool,
+    whom: Whom,
     groups: &'a [TopicFilter],
 }
 
@@ -46,7 +51,13 @@ pub(crate) type PeerShares = SmallVec<[PeerShare; 4]>;
 impl<'a> Errand<'a> {
     /// For a member of each of these groups, and nobody else: as many as one frame has room for.
     pub(super) fn to_groups(qos: QoS, groups: &'a [TopicFilter]) -> Self {
-        Self { qos, version: None, is_for_subscribers: false, groups }
+        let whom = Whom::Everybody;
+        Self { qos, version: None, is_for_subscribers: false, whom, groups }
+    }
+
+    /// For ordinary subscribers, and nobody else.
+    pub(super) fn to_subscribers(qos: QoS, whom: Whom) -> Self {
+        Self { qos, version: None, is_for_subscribers: true, whom, groups: &[] }
     }
 
     /// What `peer` does not have if it is not told.
@@ -64,14 +75,14 @@ impl PeerShare {
     /// One frame each: the receiver takes none that is larger than it must be. Only the first one is
     /// about more than groups, so that nothing is done twice.
     pub(super) fn errands(&self, version: Option<Version>) -> impl Iterator<Item = Errand<'_>> {
-        let Self { qos, is_for_subscribers, ref groups, .. } = *self;
+        let Self { qos, is_for_subscribers, whom, ref groups, .. } = *self;
         let (groups, mut rest) = split_groups(groups);
         let more = std::iter::from_fn(move || {
             let (groups, others) = split_groups(rest);
             rest = others;
             (!groups.is_empty()).then_some(Errand::to_groups(qos, groups))
         });
-        std::iter::once(Errand { qos, version, is_for_subscribers, groups }).chain(more)
+        std::iter::once(Errand { qos, version, is_for_subscribers, whom, groups }).chain(more)
     }
 }
 
@@ -92,6 +103,7 @@ pub(crate) fn share_with_subscribers(shares: &mut PeerShares, target: &PeerTarge
     let share = share_of(shares, &target.peer);
     share.qos = share.qos.max(qos.min(target.qos));
     share.is_for_subscribers = true;
+    share.whom = target.whom;
 }
 
 /// Adds that a member of `group` at `target` is to get a message.
@@ -119,6 +131,7 @@ fn share_of<'a>(shares: &'a mut PeerShares, peer: &Arc<Peer>) -> &'a mut PeerSha
             peer: Arc::clone(peer),
             qos: QoS::AtMostOnce,
             is_for_subscribers: false,
+            whom: Whom::Everybody,
             groups: SmallVec::new(),
         });
         shares.len() - 1
@@ -165,16 +178,17 @@ impl Turn<'_> {
     ) {
         // Nobody tells of QoS 0 that it has not come.
         let is_taken = targets.iter().any(|target| target.qos == QoS::AtMostOnce);
-        for PeerTarget { peer, qos } in targets {
+        let mut kept = None;
+        for PeerTarget { peer, qos, whom } in targets {
             let qos = message.qos.min(*qos);
-            let errand = Errand { qos, version: None, is_for_subscribers: true, groups: &[] };
+            let errand = Errand::to_subscribers(qos, *whom);
             if qos == QoS::AtMostOnce {
                 self.forward_at_most_once(message, peer, errand);
                 continue;
             }
             let ticket =
                 ticket.get_or_insert_with(|| Arc::new(PublishTicket::of(message.id, is_taken)));
-            self.forward_answered(message, peer, errand, None, ticket);
+            self.forward_answered(message, peer, errand, None, ticket, &mut kept);
         }
     }
 
@@ -213,19 +227,26 @@ impl Turn<'_> {
                 tried: SmallVec::from_slice(tried),
             })
         });
-        self.forward_answered(message, peer, errand, shared, ticket);
+        self.forward_answered(message, peer, errand, shared, ticket, &mut None);
     }
 
-    fn forward_answered(
+    /// `kept` is what is made of the message when it has to be kept, once for all peers.
+    pub(super) fn forward_answered(
         &mut self,
         message: &Message,
         peer: &Peer,
         errand: Errand<'_>,
         mut shared: Option<Box<SharedPart>>,
         ticket: &Arc<PublishTicket>,
+        kept: &mut Option<Arc<Message>>,
     ) {
+        // What is for Sessions that are not stored is lost with them.
+        let is_for_stored = errand.is_for_subscribers && errand.whom != Whom::Unstored;
+        let is_kept = self.broker.durable.is_some() && is_for_stored && adopts(peer);
+        let mut kept =
+            is_kept.then(|| Arc::clone(kept.get_or_insert_with(|| Arc::new(message.detached()))));
         let parts = self.parts(message, errand);
-        let offered = peer.send_answered(ticket, &mut shared, |lane| {
+        let offered = peer.send_answered(ticket, &mut shared, &mut kept, |lane| {
             lane.offer_data(errand.qos, |buffer| wire::encode_publish(&parts, buffer))
         });
         if matches!(offered, Offered::Refused | Offered::Dropped) {
@@ -233,6 +254,9 @@ impl Turn<'_> {
         }
         if let (Offered::Closed, Some(shared)) = (&offered, &shared) {
             self.pass_on_shared(peer, shared, ticket);
+        }
+        if let (Offered::Closed, Some(kept)) = (&offered, &kept) {
+            self.hold_for_dead(kept, ticket);
         }
         self.note_offered(offered);
     }
@@ -249,12 +273,13 @@ impl Turn<'_> {
         let peers = self.broker.peers();
         let expires_at_millis =
             message.expires_at.and_then(|at| peers.map(|peers| peers.cluster_millis(at)));
-        let Errand { qos, version, is_for_subscribers, groups } = errand;
+        let Errand { qos, version, is_for_subscribers, whom, groups } = errand;
         PublishParts {
             qos,
             expires_at_millis,
             version,
             is_for_subscribers,
+            whom,
             groups,
             ..PublishParts::of(message)
         }

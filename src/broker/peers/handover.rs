@@ -15,6 +15,7 @@ use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
 use crate::broker::peers::again::{LeftOut, LeftOuts};
 use crate::cluster::frame::USER_WIRE_MIN;
+use crate::cluster::identity::WireVersions;
 use crate::mqtt::{
     DecodeError, MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions, TopicError,
     TopicFilter, TopicName,
@@ -67,6 +68,8 @@ pub(crate) struct ReceivedSession {
     pub(crate) contents: Contents,
     /// Who did not take messages that the client published.
     pub(crate) left_out: LeftOuts,
+    /// Whether its queue is in the store.
+    pub(crate) is_stored: bool,
 }
 
 /// Parts to be sent, in order.
@@ -162,6 +165,13 @@ impl Parts {
         parts
     }
 
+    /// The rest of one that is in the store: what its client has published.
+    pub(crate) fn of_stored(contents: &Contents, left_out: &LeftOuts, peers: &Peers) -> Self {
+        let mut parts = Self::of_contents(contents, left_out, peers, WireVersions::OURS.newest);
+        parts.put(|out| out.put_u8(STORED));
+        parts
+    }
+
     fn put(&mut self, record: impl FnOnce(&mut BytesMut)) {
         record(&mut self.open);
         if self.open.len() >= PART_BYTES {
@@ -230,6 +240,7 @@ impl ReceivedSession {
             AWAITS_PUBREC => in_flight.push(Entry::AwaitsPubrec(delivery(part, peers)?)),
             AWAITS_PUBCOMP => in_flight.push(Entry::AwaitsPubcomp),
             ACKNOWLEDGED => in_flight.push(Entry::Acknowledged),
+            STORED => self.is_stored = true,
             QUEUED => self.contents.queue.push(delivery(part, peers)?),
             RECENT => take_recent(part, peers, &mut self.contents.recent)?,
             other => return Err(HandoverError::UnknownRecord(other)),
@@ -431,6 +442,7 @@ const QUEUED: u8 = 10;
 const LEFT_OUT: u8 = 11;
 const RECENT: u8 = 12;
 const LEFT_OUT_NAME: u8 = 13;
+const STORED: u8 = 14;
 const USER: u8 = 15;
 
 /// The version of the wire that knows of messages that were taken lately.

@@ -3,6 +3,7 @@
 //! To the rest of the broker a peer is one more subscriber in the index. A publish goes once to each
 //! peer that wants it, and what comes from a peer is matched here and never passed on.
 
+pub mod adoption;
 pub(crate) mod again;
 pub mod credit;
 pub mod forward;
@@ -39,6 +40,7 @@ use std::task::Waker;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Broker;
+use crate::broker::peers::adoption::Adoptions;
 use crate::broker::peers::credit::GroupCredit;
 use crate::broker::peers::interest::AnnouncedInterest;
 use crate::broker::peers::leases::UnknownCallers;
@@ -56,6 +58,7 @@ use crate::cluster::lane::{Lane, LaneOptions};
 use crate::mqtt::TopicFilter;
 use crate::ports::clock::Tick;
 use crate::ports::message::SessionKey;
+use crate::ports::store::OwnerId;
 use crate::routing::SubscriberKey;
 
 /// The other brokers of the cluster, as all shards see them.
@@ -72,6 +75,7 @@ pub struct Peers {
     ownership: Ownership,
     slot_news: SlotNews,
     wills: Wills,
+    adoptions: Adoptions,
     next_key: AtomicU64,
     next_message_number: AtomicU64,
     hash_seed: u64,
@@ -105,6 +109,7 @@ impl Peers {
             ownership: Ownership::new(boot_id, hash_seed),
             slot_news: SlotNews::default(),
             wills: Wills::default(),
+            adoptions: Adoptions::default(),
             next_key: AtomicU64::new(PEER_KEYS),
             next_message_number: AtomicU64::new(0),
             hash_seed,
@@ -191,6 +196,12 @@ impl Peers {
         &self.wills
     }
 
+    /// Stored Sessions of brokers that are dead.
+    #[must_use]
+    pub fn adoptions(&self) -> &Adoptions {
+        &self.adoptions
+    }
+
     /// The first of `count` numbers for messages that nobody else gets.
     fn draw_message_numbers(&self, count: u64) -> u64 {
         self.next_message_number.fetch_add(count, Ordering::Relaxed)
@@ -252,8 +263,13 @@ impl Turn<'_> {
     pub fn begin_life(&mut self, peers: &Peers, boot_id: BootId) {
         peers.set_lease(Tick::ZERO);
         *peers.boot_id.write() = boot_id;
+        if let Some(durable) = self.broker.durable() {
+            durable.begin_life(OwnerId(boot_id.0));
+        }
         self.begin_life_of_ownership(peers, boot_id);
+        self.leave_what_was_held();
         peers.wills.begin_life();
+        self.begin_life_of_adoptions(peers);
     }
 
     /// A broker has joined, or was there when we came. Returns the way to it, for a link to take up.
@@ -285,9 +301,11 @@ impl Turn<'_> {
         }
         // Whoever still reads a batch of it is waited for: its routes would come back behind this.
         peer.inbound().lock().close();
+        let is_mourned = self.mourn(peers, &peer);
         let wake = peer.lane().close();
         self.shard.wake_later(wake);
         let filters = peer.interest().lock().clear();
+        let filters = if is_mourned { Self::keep_routes(peers, &peer, filters) } else { filters };
         self.broker.remove_routes(&peer, &filters);
         let mut wakes = Vec::new();
         peers.interest.leave(boot_id, &mut wakes);

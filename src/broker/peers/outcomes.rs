@@ -4,6 +4,7 @@
 use std::slice;
 use std::sync::Arc;
 
+use crate::broker::acknowledge::Level;
 use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::forward::Errand;
 use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
@@ -69,21 +70,25 @@ impl Turn<'_> {
         RemoteOutcome::Enqueued
     }
 
-    /// A peer is dead: what its clients had they have lost with it; what members of Shared
-    /// Subscriptions there were to have goes to others, or back to whose it is if it was lent.
+    /// A peer is dead: what its clients had they have lost with it, unless they are stored; what
+    /// members of Shared Subscriptions there were to have goes to others, or back to whose it is if it
+    /// was lent.
     pub(crate) fn release_unanswered(&mut self, peer: &Peer) {
         // Its lane is closed: no more leaves.
         let departed = peer.lane().departed();
-        for unanswered in peer.take_unanswered() {
-            let ticket = &unanswered.ticket;
-            let is_loan = ticket.is_loan();
+        for mut unanswered in peer.take_unanswered() {
+            let is_loan = unanswered.ticket.is_loan();
             if let Some(shared) = unanswered.shared.as_ref().filter(|_| !is_loan) {
+                let ticket = &unanswered.ticket;
                 self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
+            }
+            if self.hold_unanswered(peer, &mut unanswered) {
+                continue;
             }
             let may_be_there = is_loan && unanswered.seq <= departed;
             let outcome =
                 if may_be_there { RemoteOutcome::Unknown } else { RemoteOutcome::NoMatch };
-            let waker = ticket.answer(outcome);
+            let waker = unanswered.ticket.answer(outcome);
             self.shard.wake_later(waker);
         }
     }
@@ -215,7 +220,7 @@ impl Turn<'_> {
         &mut self,
         message: &Arc<Message>,
         target: &FanoutTarget,
-        ticket: &PublishTicket,
+        ticket: &Arc<PublishTicket>,
     ) -> Option<bool> {
         let qos = message.qos.min(target.qos);
         if qos == QoS::AtMostOnce {
@@ -230,6 +235,7 @@ impl Turn<'_> {
             Commit::Queued(wake) => self.shard.wake_later(wake),
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
+                self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
             }
             Commit::Closed(_) => return None,
         }

@@ -63,6 +63,8 @@ pub struct Unanswered {
     /// Where a member of a group is to get it: the message and the groups, for another broker when
     /// this one has no member any more.
     pub shared: Option<Box<SharedPart>>,
+    /// The message, for Sessions there that are stored: others may have them when the peer is dead.
+    pub kept: Option<Arc<Message>>,
 }
 
 /// What was sent to a peer for Shared Subscriptions.
@@ -227,19 +229,20 @@ impl Peer {
     }
 
     /// Sends a message that is to be answered for; `offer` hands it to the lane. What of it is
-    /// `shared` is taken when it is on its way.
+    /// `shared`, or `kept`, is taken when it is on its way.
     pub(crate) fn send_answered(
         &self,
         ticket: &Arc<PublishTicket>,
         shared: &mut Option<Box<SharedPart>>,
+        kept: &mut Option<Arc<Message>>,
         offer: impl FnOnce(&Lane) -> Offered,
     ) -> Offered {
         let mut unanswered = self.unanswered.lock();
         let offered = offer(&self.lane);
         if let Offered::Queued { seq, .. } = &offered {
             ticket.expect_another();
-            let (ticket, shared) = (Arc::clone(ticket), shared.take());
-            unanswered.push_back(Unanswered { seq: *seq, ticket, shared });
+            let (ticket, shared, kept) = (Arc::clone(ticket), shared.take(), kept.take());
+            unanswered.push_back(Unanswered { seq: *seq, ticket, shared, kept });
         }
         offered
     }

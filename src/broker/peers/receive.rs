@@ -74,15 +74,17 @@ impl Turn<'_> {
         batch: &Batch,
         via: Via,
     ) -> Result<(), BatchError> {
-        let mut outcomes = Vec::new();
+        let mut outcomes = Outcomes::default();
         let taken = self.take_frames(peers, peer, (batch, via), &mut outcomes);
         if batch.kind == StreamKind::Data {
             self.shard.wake_later(peers.ownership().note_data());
+            self.shard.wake_later(peers.adoptions().note_data());
         }
         // Also of a batch that is broken further on: what was taken does not come again.
-        for part in outcomes.chunks(ENTRIES_MAX) {
+        for part in outcomes.at_once.chunks(ENTRIES_MAX) {
             self.tell(peer, &ControlFrame::Done(part.to_vec()));
         }
+        self.tell_when_stored(peer, outcomes.when_stored);
         taken
     }
 
@@ -91,7 +93,7 @@ impl Turn<'_> {
         peers: &Peers,
         peer: &Arc<Peer>,
         (batch, via): (&Batch, Via),
-        outcomes: &mut Vec<Outcome>,
+        outcomes: &mut Outcomes,
     ) -> Result<(), BatchError> {
         // Held while frames are handled: an old connection of the same peer may not be gone yet.
         let mut inbound = peer.inbound().lock();
@@ -109,7 +111,7 @@ impl Turn<'_> {
                     let publish = frame.publish_after(last_topic)?;
                     let qos = publish.qos;
                     let fate = self.receive_publish(peers, publish, &mut last_route);
-                    note_outcome(outcomes, seq, qos, fate);
+                    outcomes.note(seq, qos, fate, self.takes_store());
                 }
                 StreamKind::Control => {
                     let control = frame.control()?;
@@ -147,7 +149,8 @@ impl Turn<'_> {
         }
         let mut moved = Vec::new();
         let receivers = (frame.is_for_subscribers, &*frame.groups);
-        let outcome = self.publish_from_peer(message, receivers, last_route, &mut moved);
+        let outcome =
+            self.publish_from_peer_to(frame.whom, message, receivers, last_route, &mut moved);
         match outcome {
             PublishOutcome::Refused(refusal) => Fate::Refused(refusal.reason_code()),
             _ if !moved.is_empty() => Fate::GroupsMoved(moved),
@@ -179,6 +182,7 @@ impl Turn<'_> {
                 let changes = peer.interest().lock().add(version, entries);
                 self.apply_interest(peer, &changes);
                 self.confirm_interest(peer);
+                self.note_interest_in_effect(peers);
             }
             ControlFrame::InterestRemoved { version, filters } => {
                 let changes = peer.interest().lock().remove(version, filters);
@@ -187,6 +191,7 @@ impl Turn<'_> {
             }
             ControlFrame::InterestComplete { version, checksum } => {
                 self.complete_interest(peer, version, checksum);
+                self.note_interest_in_effect(peers);
             }
             ControlFrame::InterestApplied { version } => {
                 let mut wakes = Vec::new();
@@ -229,6 +234,8 @@ impl Turn<'_> {
             }
             ControlFrame::SlotsWanted { after } => self.tell_slots(peers, peer, after),
             ControlFrame::Slots(record) => self.note_slots(peers, peer, record),
+            ControlFrame::Adopted(adopted) => self.hear_adopted(peers, peer, adopted),
+            ControlFrame::Mourned { dead, data } => self.hear_mourned(peers, peer, (dead, data)),
             ControlFrame::Will(frame) => self.receive_will(peers, peer, *frame),
             ControlFrame::Claim(_)
             | ControlFrame::Grant(_)
@@ -301,12 +308,32 @@ impl Turn<'_> {
     }
 }
 
-/// Adds what came of one frame; runs of the same fate are one entry.
-fn note_outcome(outcomes: &mut Vec<Outcome>, sequence: u64, qos: QoS, fate: Fate) {
-    if qos == QoS::AtMostOnce {
-        return;
+/// What came of the messages of a batch.
+#[derive(Default)]
+struct Outcomes {
+    at_once: Vec<Outcome>,
+    /// Of those that somebody here is to have in the store.
+    when_stored: Vec<Outcome>,
+    /// Whether the last one was of those.
+    was_stored: bool,
+}
+
+impl Outcomes {
+    /// Adds what came of one frame.
+    fn note(&mut self, sequence: u64, qos: QoS, fate: Fate, is_stored: bool) {
+        if qos == QoS::AtMostOnce {
+            return;
+        }
+        // A run ends with the first frame that is answered at another time.
+        let may_go_on = std::mem::replace(&mut self.was_stored, is_stored) == is_stored;
+        let outcomes = if is_stored { &mut self.when_stored } else { &mut self.at_once };
+        note_outcome(outcomes, sequence, fate, may_go_on);
     }
-    if let Some(last) = outcomes.last_mut()
+}
+
+/// Adds what came of one frame; runs of the same fate are one entry.
+fn note_outcome(outcomes: &mut Vec<Outcome>, sequence: u64, fate: Fate, may_go_on: bool) {
+    if let Some(last) = outcomes.last_mut().filter(|_| may_go_on)
         && last.fate == fate
     {
         // Frames of QoS 0 in between count and mean nothing.
@@ -315,4 +342,32 @@ fn note_outcome(outcomes: &mut Vec<Outcome>, sequence: u64, qos: QoS, fate: Fate
         return;
     }
     outcomes.push(Outcome { first: sequence, count: 1, fate });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that went on over a frame in between said that this one was taken as well, which was not
+    /// stored yet.
+    #[test]
+    fn a_run_ends_with_a_frame_that_is_answered_later() {
+        let mut outcomes = Outcomes::default();
+        for (sequence, qos, is_stored) in [
+            (1, QoS::AtLeastOnce, false),
+            (2, QoS::AtLeastOnce, true),
+            (3, QoS::AtLeastOnce, false),
+            (4, QoS::AtMostOnce, false),
+            (5, QoS::ExactlyOnce, false),
+            (6, QoS::AtLeastOnce, true),
+            (7, QoS::AtLeastOnce, true),
+        ] {
+            outcomes.note(sequence, qos, Fate::Enqueued, is_stored);
+        }
+        let runs = |outcomes: Vec<Outcome>| -> Vec<_> {
+            outcomes.into_iter().map(|outcome| (outcome.first, outcome.count)).collect()
+        };
+        assert_eq!(runs(outcomes.at_once), [(1, 1), (3, 3)]);
+        assert_eq!(runs(outcomes.when_stored), [(2, 1), (6, 2)]);
+    }
 }

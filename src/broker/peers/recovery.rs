@@ -57,6 +57,7 @@ impl Turn<'_> {
         peers.interest().repeat(peer.boot_id(), &mut wakes);
         self.shard.wake_each(wakes);
         self.confirm_interest(peer);
+        self.repeat_adopted(peers, peer);
         self.repeat_words_to(peers, peer.boot_id());
         self.shard.wake_later(peers.wills().repeat_to(peer.boot_id()));
     }

@@ -29,18 +29,26 @@ impl Turn<'_> {
         delivery: Delivery,
         detached: &mut Option<Arc<Message>>,
     ) -> bool {
-        let is_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.stored_as().is_some();
-        let kept = is_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
+        let may_be_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.is_for_store();
+        let kept = may_be_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
         match target.mailbox.offer(delivery, self.now, detached) {
             Offer::Queued(wake) => self.shard.wake_later(wake),
             Offer::Stored(place) => self.keep_offered(target, Some(place), kept),
             Offer::Displaced { wake, place, oldest, is_dead_letter } => {
                 self.shard.wake_later(wake);
                 self.keep_offered(target, place, kept);
-                self.forget_delivery(target.mailbox.stored_as(), &oldest);
-                self.shard.counters.deliveries_dropped.increment();
+                for delivery in &oldest {
+                    self.forget_delivery(target.mailbox.stored_as(), delivery);
+                }
+                self.shard.counters.deliveries_dropped.add(oldest.len() as u64);
                 if is_dead_letter {
-                    self.shard.dead_letters.push(oldest);
+                    self.shard.dead_letters.extend(oldest);
+                }
+            }
+            Offer::Exceeding { place, page } => {
+                self.keep_offered(target, Some(place), kept);
+                if let Some(page) = page {
+                    self.ask_for_head(&target.mailbox, page);
                 }
             }
             Offer::Dropped(wake) => {
@@ -68,9 +76,11 @@ impl Turn<'_> {
                 self.shard.counters.deliveries_dropped.increment();
             }
             // QoS 0 has no place, displaces nothing and is never refused.
-            Offer::NotKept | Offer::Full | Offer::Stored(_) | Offer::Displaced { .. } => {
-                return false;
-            }
+            Offer::NotKept
+            | Offer::Full
+            | Offer::Stored(_)
+            | Offer::Displaced { .. }
+            | Offer::Exceeding { .. } => return false,
         }
         true
     }
@@ -89,7 +99,7 @@ impl Turn<'_> {
 
 /// The QoS of the delivery, unless the target does not want its own messages [MQTT-3.8.3-3].
 #[inline]
-pub(super) fn wanted<'a>(
+pub(crate) fn wanted<'a>(
     target: &'a FanoutTarget,
     message: &Message,
 ) -> Option<(&'a FanoutTarget, QoS)> {

@@ -39,6 +39,9 @@ pub struct Coordinator {
     /// Brokers that have not reported for this epoch. Claims wait for them.
     awaited: BTreeSet<BootId>,
     deferred: VecDeque<Asker>,
+    /// Whether Sessions of the dead are being taken from a store: a Session that nobody has may turn
+    /// up, and whoever wants it waits.
+    awaits_store: bool,
     /// Who holds what another one holds as well, under a higher token.
     rivals: Vec<(Arc<str>, Holding)>,
 }
@@ -64,6 +67,7 @@ impl Coordinator {
             voices: BTreeMap::new(),
             awaited: BTreeSet::new(),
             deferred: VecDeque::new(),
+            awaits_store: false,
             rivals: Vec::new(),
         }
     }
@@ -129,10 +133,21 @@ impl Coordinator {
         }
     }
 
+    /// Sessions of the dead are being taken, or have been.
+    #[must_use]
+    pub fn await_store(&mut self, awaits_store: bool) -> Vec<Telling> {
+        self.awaits_store = awaits_store;
+        if awaits_store { Vec::new() } else { self.go_on(Vec::new()) }
+    }
+
     fn claim(&mut self, from: BootId, claim: Claim) -> Vec<Telling> {
         if self.awaited.is_empty() {
             return self.answer(from, claim);
         }
+        self.defer(from, claim)
+    }
+
+    fn defer(&mut self, from: BootId, claim: Claim) -> Vec<Telling> {
         if self.deferred.len() >= DEFERRED_MAX {
             return vec![refusal(from, claim.claim, TOO_MANY_DEFERRED)];
         }
@@ -159,6 +174,7 @@ impl Coordinator {
                 let former = known.former_of(to);
                 self.grant(to, claim, former)
             }
+            None if self.awaits_store && claim.wants_session => self.defer(to, claim),
             None => self.grant(to, claim, None),
         }
     }
@@ -180,6 +196,18 @@ impl Coordinator {
         let grant = Grant { claim, client_id, token, from: former };
         tellings.push(Telling { to, frame: ControlFrame::Grant(grant) });
         tellings
+    }
+
+    /// A token that is higher than all it has given.
+    #[must_use]
+    pub fn draw_token(&mut self) -> Token {
+        self.next_token()
+    }
+
+    /// Under which token a Client Identifier is granted, where it is.
+    #[must_use]
+    pub fn token_of(&self, client_id: &str) -> Option<Token> {
+        self.holdings.get(client_id).map(|holding| holding.token)
     }
 
     fn next_token(&mut self) -> Token {

@@ -4,9 +4,10 @@
 use bytes::BytesMut;
 
 use crate::cluster::frame::{
-    Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry, Outcome,
-    PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
+    Adopted, Claim, ControlFrame, DigestQuestion, Fate, Grant, Handover, Held, InterestEntry,
+    Outcome, PartDigest, RetainedMessage, RetainedValue, Revoke, Token, Whereabouts,
 };
+use crate::cluster::identity::BootId;
 use crate::cluster::slot_record::{Home, SlotRecord};
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{Length, Reader, Sink};
@@ -114,6 +115,8 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.i64(record.mzxid);
             sink.bytes(&record.content);
         }
+        ControlFrame::Adopted(adopted) => write_adopted(adopted, sink),
+        ControlFrame::Mourned { dead, data } => write_mourned(*dead, *data, sink),
         ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
             sink.u64(*claim);
         }
@@ -123,6 +126,17 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
             sink.u64(*data);
         }
     }
+}
+
+fn write_mourned(dead: BootId, data: u64, sink: &mut impl Sink) {
+    sink.boot_id(dead);
+    sink.u64(data);
+}
+
+fn write_adopted(adopted: &Adopted, sink: &mut impl Sink) {
+    sink.boot_id(adopted.dead);
+    sink.i64(adopted.epoch);
+    sink.u64(adopted.version);
 }
 
 /// Reads the body of a frame.
@@ -211,6 +225,12 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             mzxid: reader.i64()?,
             content: reader.rest(),
         }),
+        ADOPTED => ControlFrame::Adopted(Adopted {
+            dead: reader.boot_id()?,
+            epoch: reader.i64()?,
+            version: reader.u64()?,
+        }),
+        MOURNED => ControlFrame::Mourned { dead: reader.boot_id()?, data: reader.u64()? },
         HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
         HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
         MARK_WANTED => ControlFrame::MarkWanted { mark: reader.u64()? },
@@ -253,6 +273,8 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::InterestWanted => INTEREST_WANTED,
         ControlFrame::SlotsWanted { .. } => SLOTS_WANTED,
         ControlFrame::Slots(_) => SLOTS,
+        ControlFrame::Adopted(_) => ADOPTED,
+        ControlFrame::Mourned { .. } => MOURNED,
         ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
         ControlFrame::HandoverDeclined { .. } => HANDOVER_DECLINED,
         ControlFrame::MarkWanted { .. } => MARK_WANTED,
@@ -452,6 +474,8 @@ const DIGESTS_WANTED: u8 = 42;
 const DIGESTS: u8 = 43;
 const SLOTS_WANTED: u8 = 44;
 const SLOTS: u8 = 45;
+const ADOPTED: u8 = 46;
+const MOURNED: u8 = 47;
 const CLAIM_OF_USER: u8 = 48;
 const REVOKE_FOR_USER: u8 = 49;
 const FOREIGN: u8 = 50;

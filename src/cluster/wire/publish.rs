@@ -2,7 +2,7 @@
 //! from borrowed parts, and read as slices of what was received.
 //!
 //! ```text
-//! varint length | u8 flags | u64 publisher | [u64 message id, for QoS 1 and 2] | [u64 expiry] [u64 time, u128 boot id]
+//! varint length | u8 flags | [u8 more flags] | u64 publisher | [u64 message id, for QoS 1 and 2] | [u64 expiry] [u64 time, u128 boot id]
 //!   | u16 length, topic | [varint length, properties] [varint count, filters] | payload
 //! ```
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
-use crate::cluster::frame::PublishFrame;
+use crate::cluster::frame::{PublishFrame, Whom};
 use crate::cluster::version::Version;
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::primitive::{ENTRIES_MAX, Reader, Sink, varint_len};
@@ -39,6 +39,8 @@ pub struct PublishParts<'a> {
     pub version: Option<Version>,
     /// Whether it goes to ordinary Subscriptions.
     pub is_for_subscribers: bool,
+    /// Of which Sessions.
+    pub whom: Whom,
     /// The Shared Subscriptions of which one member there gets it: at most
     /// [`ENTRIES_MAX`].
     pub groups: &'a [TopicFilter],
@@ -61,6 +63,7 @@ impl<'a> PublishParts<'a> {
             expires_at_millis: None,
             version: None,
             is_for_subscribers: true,
+            whom: Whom::Everybody,
             groups: &[],
             message_id: message.id.0,
         }
@@ -84,6 +87,9 @@ impl<'a> PublishParts<'a> {
         if self.qos > QoS::AtMostOnce {
             len += size_of::<u64>();
         }
+        if self.whom != Whom::Everybody {
+            len += 1;
+        }
         if self.expires_at_millis.is_some() {
             len += size_of::<u64>();
         }
@@ -103,8 +109,8 @@ impl<'a> PublishParts<'a> {
     #[inline]
     fn flags(&self) -> u8 {
         let flag = |is_set, flag| if is_set { flag } else { 0 };
-        self.qos.bits()
-            | flag(self.retain, RETAIN)
+        let qos = if self.whom == Whom::Everybody { self.qos.bits() } else { HAS_MORE };
+        qos | flag(self.retain, RETAIN)
             | flag(self.properties.is_some(), HAS_PROPERTIES)
             | flag(self.expires_at_millis.is_some(), HAS_EXPIRY)
             | flag(self.version.is_some(), HAS_VERSION)
@@ -120,6 +126,11 @@ impl PublishParts<'_> {
         let topic_len = u16::try_from(self.topic.len()).expect("a topic has at most 65,535 bytes");
         room.varint(body_len);
         room.put_u8(self.flags());
+        match self.whom {
+            Whom::Everybody => {}
+            Whom::Stored => room.put_u8(self.qos.bits() | IS_FOR_STORED),
+            Whom::Unstored => room.put_u8(self.qos.bits()),
+        }
         room.put_u64(self.publisher);
         if self.qos > QoS::AtMostOnce {
             room.put_u64(self.message_id);
@@ -147,6 +158,7 @@ impl<'a> From<&'a PublishFrame> for PublishParts<'a> {
             expires_at_millis: frame.expires_at_millis,
             version: frame.version,
             is_for_subscribers: frame.is_for_subscribers,
+            whom: frame.whom,
             groups: &frame.groups,
             message_id: frame.message_id,
         }
@@ -183,8 +195,12 @@ pub(super) fn decode_publish(
     last_topic: Option<&TopicName>,
 ) -> Result<PublishFrame, WireError> {
     let flags = reader.u8()?;
+    let (qos, whom) = match flags & QOS {
+        HAS_MORE => read_more(reader.u8()?)?,
+        qos => (qos, Whom::Everybody),
+    };
     let publisher = reader.u64()?;
-    let qos = QoS::from_bits(flags & QOS).ok_or(WireError::Value("QoS"))?;
+    let qos = QoS::from_bits(qos).ok_or(WireError::Value("QoS"))?;
     let message_id = if qos > QoS::AtMostOnce { reader.u64()? } else { 0 };
     let expires_at_millis = if flags & HAS_EXPIRY != 0 { Some(reader.u64()?) } else { None };
     let version = if flags & HAS_VERSION != 0 { Some(reader.version()?) } else { None };
@@ -202,9 +218,19 @@ pub(super) fn decode_publish(
         expires_at_millis,
         version,
         is_for_subscribers: flags & IS_FOR_SUBSCRIBERS != 0,
+        whom,
         groups,
         message_id,
     })
+}
+
+/// QoS, and for which Sessions.
+fn read_more(flags: u8) -> Result<(u8, Whom), WireError> {
+    if flags & !(QOS | IS_FOR_STORED) != 0 {
+        return Err(WireError::Value("flags"));
+    }
+    let whom = if flags & IS_FOR_STORED != 0 { Whom::Stored } else { Whom::Unstored };
+    Ok((flags & QOS, whom))
 }
 
 pub(super) fn write_properties(properties: &MessageProperties, sink: &mut impl Sink) {
@@ -232,15 +258,20 @@ fn read_groups(reader: &mut Reader<'_>) -> Result<SmallVec<[TopicFilter; 1]>, Wi
 }
 
 const QOS: u8 = 0b11;
+/// In the place of a QoS: it stands in a second byte of flags.
+const HAS_MORE: u8 = 0b11;
 const RETAIN: u8 = 1 << 2;
 const HAS_PROPERTIES: u8 = 1 << 3;
 const HAS_EXPIRY: u8 = 1 << 4;
 const HAS_VERSION: u8 = 1 << 5;
 const IS_FOR_SUBSCRIBERS: u8 = 1 << 6;
 const HAS_GROUPS: u8 = 1 << 7;
+/// In the second byte.
+const IS_FOR_STORED: u8 = 1 << 2;
 
 /// Flags, publisher, and the length of the topic.
 const HEAD_BYTES: usize = 1 + 8 + 2;
 const VERSION_BYTES: usize = 8 + 16;
-/// The longest length, [`HEAD_BYTES`], and all that may stand between: message id, expiry, version.
-const HEAD_BYTES_MAX: usize = 5 + HEAD_BYTES + 8 + 8 + VERSION_BYTES;
+/// The longest length, [`HEAD_BYTES`], and all that may stand between: more flags, message id, expiry,
+/// version.
+const HEAD_BYTES_MAX: usize = 5 + HEAD_BYTES + 1 + 8 + 8 + VERSION_BYTES;

@@ -159,7 +159,8 @@ fn malformed_messages_are_refused() {
     let rows: &[(Vec<u8>, WireError)] = &[
         (head(0), WireError::Truncated),
         ([head(0), b"\0\x02a".to_vec()].concat(), WireError::Truncated),
-        ([head(3), b"\0\x01a".to_vec()].concat(), WireError::Value("QoS")),
+        ([&[3, 3], &[0; 8][..], b"\0\x01a"].concat(), WireError::Value("QoS")),
+        ([&[3, 8], &[0; 8][..], b"\0\x01a"].concat(), WireError::Value("flags")),
         ([head(0), b"\0\x01\xFF".to_vec()].concat(), WireError::IllFormedUtf8),
         (
             [head(0), b"\0\x01#".to_vec()].concat(),

@@ -39,6 +39,7 @@ use self::task::ClusterTask;
 use crate::activity::ActivityLog;
 use crate::admin::Health;
 use crate::broker::Broker;
+use crate::broker::durable::Registrar;
 use crate::broker::peers::Peers;
 use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::{BootId, WireVersions};
@@ -183,6 +184,11 @@ impl Cluster {
         Ok(Some(Self { boot_id, name: Arc::from(name), zookeeper, links, seal, status }))
     }
 
+    /// Who this broker is in its first life.
+    pub(super) fn boot_id(&self) -> BootId {
+        self.boot_id
+    }
+
     /// The other brokers, none yet.
     pub(super) fn peers(&self, hash_seed: u64) -> Peers {
         let name = Arc::clone(&self.name);
@@ -305,6 +311,8 @@ impl Reachable {
             is_leading: false,
             is_over: false,
             has_let_go: false,
+            registrar: ground.broker.durable().map(|durable| Registrar::new(Arc::clone(durable))),
+            store_reminder: None,
             is_cut_off: false,
         };
         background.spawn("cluster", task.run());

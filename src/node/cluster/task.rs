@@ -18,6 +18,7 @@ use super::status::Status;
 use crate::activity::ActivityLog;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
+use crate::broker::durable::Registrar;
 use crate::broker::letting_go::LetGo;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
@@ -97,6 +98,10 @@ pub(super) struct ClusterTask {
     pub(super) is_over: bool,
     /// Whether clients have been let go because the lease had ended.
     pub(super) has_let_go: bool,
+    /// Makes this broker known to the store, where there is one.
+    pub(super) registrar: Option<Registrar>,
+    /// When the store is told again what it has missed.
+    pub(super) store_reminder: Option<Tick>,
     /// Whether it was said that the lease is over.
     pub(super) is_cut_off: bool,
 }
@@ -107,6 +112,7 @@ impl ClusterTask {
         let (mut is_draining, mut is_leaving) = (false, false);
         let waker = self.bell.waker();
         while !self.is_over {
+            self.keep_store(&waker);
             self.settle_phase();
             if self.has_name_holder_answered.swap(false, Ordering::AcqRel) {
                 self.tell(|membership, _| membership.name_holder_answered());
@@ -141,6 +147,33 @@ impl ClusterTask {
             self.pass_time();
         }
         self.left.begin();
+    }
+
+    /// Hears what the store has to say to turns of this task.
+    fn keep_store(&mut self, waker: &Waker) {
+        let Some(registrar) = &mut self.registrar else { return };
+        let now = self.clock.now();
+        let record = if registrar.is_done() { None } else { self.membership.slot_record() };
+        let home = record.map(|record| record.home);
+        registrar.poll(now, home, waker);
+        let is_due = self.store_reminder.is_some_and(|at| at <= now);
+        let owes = self.context.run(&self.broker, now, |turn| {
+            if is_due {
+                turn.remind_store();
+            }
+            turn.poll_store(waker)
+        });
+        if is_due || !owes {
+            self.store_reminder = None;
+        }
+        if owes {
+            self.store_reminder.get_or_insert(now.plus_millis(STORE_REMINDER_MILLIS));
+        }
+    }
+
+    /// Whether the store is still to hear of this life of the broker.
+    fn is_unknown_to_store(&self) -> bool {
+        self.registrar.as_ref().is_some_and(|registrar| !registrar.is_done())
     }
 
     /// One input, and then everything that it gives rise to.
@@ -194,6 +227,7 @@ impl ClusterTask {
         self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some(match self.session {
+                Some(_) if self.is_up && self.is_unknown_to_store() => "waits for the database",
                 Some(_) => "joining: this broker is not part of its cluster yet",
                 None => "joining: there is no ZooKeeper session, see the log",
             })
@@ -264,6 +298,7 @@ impl ClusterTask {
             self.registry.set_leading(now, lock);
         }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
+        self.context.run(&self.broker, now, |turn| turn.poll_adoptions(peers, waker));
         self.context.run(&self.broker, now, |turn| turn.poll_wills(peers, waker));
         self.registry.take_in(now, peers.topics().take(waker));
         self.registry.pass_time(now);
@@ -521,9 +556,10 @@ impl ClusterTask {
     /// Others go on without us: our clients find another broker, and we come back as a new one.
     fn rise_again(&mut self) {
         self.note(self.own_name(), "it was declared dead, and joins anew");
-        if let Some(LetGo { clients, sessions_ended, .. }) = self.begin_life() {
+        if let Some(LetGo { clients, sessions_left, sessions_ended, .. }) = self.begin_life() {
             tracing::error!(
                 clients,
+                sessions_left,
                 sessions_ended,
                 "this broker was declared dead: its clients are let go, their sessions end since others \
                  may have them, and it joins anew"
@@ -571,11 +607,12 @@ impl ClusterTask {
     fn let_clients_go(&self) {
         let now = self.clock.now();
         let let_go = |turn: &mut Turn<'_>| turn.let_clients_go(ReasonCode::ServerBusy);
-        let LetGo { clients, sessions_kept, sessions_ended } =
+        let LetGo { clients, sessions_kept, sessions_left, sessions_ended } =
             self.context.run(&self.broker, now, let_go);
         tracing::error!(
             clients,
             sessions_kept,
+            sessions_left,
             sessions_ended,
             "the lease has ended, and this broker may be dead to the others: its clients are let go, \
              sessions that outlive their connections are kept until it is known"
@@ -627,6 +664,10 @@ impl ClusterTask {
         if !self.is_up || !is_in_map || self.phase.borrow().takes_clients() {
             return;
         }
+        let has_store = self.registrar.is_some();
+        if self.is_unknown_to_store() || has_store && !peers.adoptions().is_settled(peers) {
+            return;
+        }
         peers.set_admitting(true);
         self.phase.send_replace(Phase::Joined);
         tracing::info!(peers = peers.live().len(), "this broker is part of the cluster");
@@ -656,3 +697,5 @@ const HEARD_AT_ONCE_MAX: usize = 64;
 /// How long at most until the phase is looked at again.
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;
+/// A store that fails is told again after so long.
+const STORE_REMINDER_MILLIS: u64 = 1_000;

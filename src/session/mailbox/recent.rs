@@ -53,6 +53,13 @@ impl Recent {
         self.ids.contains(&id)
     }
 
+    /// It has not taken this after all.
+    pub(super) fn forget(&mut self, id: MessageId) {
+        if self.ids.remove(&id) {
+            self.order.retain(|one| one.id != id);
+        }
+    }
+
     /// It has taken these as well, where it was before. How many are forgotten before their time.
     pub(super) fn recall(&mut self, former: Vec<Recalled>) -> usize {
         let mut all: Vec<_> = former.into_iter().chain(self.order.drain(..)).collect();

@@ -23,6 +23,7 @@ pub(super) enum Phase {
     Online,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn, or told, by itself")]
 pub(super) struct SimClient {
     pub(super) number: usize,
     pub(super) phase: Phase,
@@ -31,6 +32,10 @@ pub(super) struct SimClient {
     pub(super) is_persistent: bool,
     /// Whether it stays where it is while it can.
     pub(super) is_stable: bool,
+    /// Whether brokers store Sessions.
+    pub(super) is_stored: bool,
+    /// Whether it was told that its Session is there, which then lasts.
+    pub(super) is_promised: bool,
     /// The life of a broker where its Session is.
     pub(super) home: Option<(usize, BootId)>,
     pub(super) session: usize,
@@ -91,6 +96,8 @@ impl SimClient {
             connection: None,
             is_persistent: chance.one_in(3),
             is_stable: chance.one_in(3),
+            is_stored: false,
+            is_promised: false,
             home: None,
             session: 0,
             has_session: false,
@@ -144,7 +151,8 @@ impl SimClient {
     ) {
         self.connection = Some(connection);
         self.phase = Phase::Greeting { since: now };
-        let resumes = self.is_persistent && self.home == Some(home);
+        let is_known = self.names > 0 && self.may_go_anywhere();
+        let resumes = is_known || (self.is_persistent && self.home == Some(home));
         if !resumes {
             self.names += 1;
             self.has_session = false;
@@ -318,6 +326,7 @@ impl SimClient {
             Packet::Connack(connack) if connack.reason_code.is_error() => {}
             Packet::Connack(connack) => {
                 self.phase = Phase::Online;
+                self.note_present(connack.session_present)?;
                 let had_session = std::mem::replace(&mut self.has_session, self.is_persistent);
                 if had_session && !connack.session_present && ledger.is_standing(self.session) {
                     let words = format!("client {}: its Session is gone", self.number);
@@ -340,7 +349,10 @@ impl SimClient {
                     }
                 }
             }
-            Packet::Publish(publish) => self.acknowledge(&publish),
+            Packet::Publish(publish) => {
+                self.note_received(&publish, &self.unreleased, ledger)?;
+                self.acknowledge(&publish);
+            }
             Packet::Puback(puback) => self.settle(puback.packet_id, false)?,
             Packet::Pubrec(pubrec) => {
                 if pubrec.reason_code.is_error() {

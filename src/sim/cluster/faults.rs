@@ -20,6 +20,7 @@ pub(super) struct Plan {
     pub(super) control_bytes_max: usize,
     /// The wall clocks of the brokers differ by this at most.
     pub(super) skew_millis: u64,
+    pub(super) database_latency_millis: u64,
 }
 
 /// One kind of fault.
@@ -45,6 +46,12 @@ pub(super) enum Fault {
     Crash,
     /// A process is stopped, perhaps until its session has ended.
     Pause,
+    /// The database does not answer for a while.
+    DatabaseDown,
+    /// What the database says comes late.
+    DatabaseSlow,
+    /// The answer to a COMMIT is lost now and then.
+    DatabaseInDoubt,
 }
 
 const ALL: [Fault; 10] = [
@@ -60,7 +67,33 @@ const ALL: [Fault; 10] = [
     Fault::Pause,
 ];
 
+/// Those of brokers that have a database.
+const STORED: [Fault; 8] = [
+    Fault::Crash,
+    Fault::Crash,
+    Fault::Pause,
+    Fault::LinkBreaks,
+    Fault::TreeCut,
+    Fault::DatabaseDown,
+    Fault::DatabaseSlow,
+    Fault::DatabaseInDoubt,
+];
+
 impl Plan {
+    /// The plan of brokers that have a database.
+    pub(super) fn draw_stored(chance: &mut Chance) -> Self {
+        let plan = Self::draw(chance);
+        let kinds = if chance.one_in(3) {
+            vec![Fault::Crash]
+        } else {
+            STORED.into_iter().chain(plan.kinds).collect()
+        };
+        let brokers = plan.brokers.max(3);
+        let database_latency_millis = chance.pick(&[0, 2, 10, 60]);
+        let fault_millis = plan.fault_millis.map(|millis| millis.max(1_000));
+        Self { brokers, fault_millis, kinds, database_latency_millis, ..plan }
+    }
+
     pub(super) fn draw(chance: &mut Chance) -> Self {
         let is_calm = chance.one_in(10);
         let kinds = if chance.one_in(2) {
@@ -81,6 +114,7 @@ impl Plan {
             data_bytes_max: if is_small && !is_calm { 2_000 } else { 1 << 24 },
             control_bytes_max: 1 << 26,
             skew_millis: chance.pick(&[0, 0, 1_000, 3_600_000]),
+            database_latency_millis: 0,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cluster::identity::BootId;
 use crate::mqtt::QoS;
 use crate::sim::cluster::ensemble::SESSION_MILLIS;
+use crate::sim::cluster::persistent::Received;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
 /// The books of one run.
@@ -19,6 +20,10 @@ pub(super) struct Ledger {
     last: BTreeMap<(usize, usize, usize, QoS), usize>,
     /// By connection: its Session, as its client knows it.
     attached: BTreeMap<usize, usize>,
+    /// Whether persistent Sessions are stored: they last when their broker does not.
+    pub(super) is_stored: bool,
+    /// What came to clients of those.
+    pub(super) received: BTreeMap<usize, Received>,
 }
 
 /// One message of a client.
@@ -75,7 +80,41 @@ struct Arrival {
     dup: u32,
 }
 
+impl Publication {
+    pub(super) fn connection(&self) -> usize {
+        self.connection
+    }
+
+    /// Whether its publisher has sent it again.
+    pub(super) fn was_repeated(&self) -> bool {
+        self.sends > 1
+    }
+}
+
 impl Ledger {
+    pub(super) fn publication(&self, number: usize) -> Option<Publication> {
+        self.publications.get(number).copied()
+    }
+
+    /// Whether a Session had a Subscription for a message before that was published, and has it still.
+    pub(super) fn is_subscribed_since(&self, session: usize, publication: &Publication) -> bool {
+        let of_session = self.subscriptions.iter().filter(|one| one.session == session);
+        let mut matching = of_session.filter(|one| matches(one.filter, publication.topic));
+        matching.any(|one| one.from < publication.sent_at && one.until == u64::MAX)
+    }
+
+    /// Whether a Session outlives its broker.
+    fn lasts(&self, session: usize) -> bool {
+        self.is_stored && self.sessions.get(session).is_some_and(|record| record.is_persistent)
+    }
+
+    /// Its broker does not have it any more.
+    pub(super) fn lose_session(&mut self, session: usize, now: u64) {
+        if !self.lasts(session) {
+            self.end_session(session, now);
+        }
+    }
+
     pub(super) fn enter(&mut self, connection: usize, topic: usize, qos: QoS, now: u64) -> usize {
         let (sends, refusals, accepted_at) = (0, 0, None);
         self.publications.push(Publication {
@@ -164,7 +203,8 @@ impl Ledger {
     pub(super) fn end_connections(&mut self, boot_id: BootId, now: u64) {
         for session in 0..self.sessions.len() {
             let Some(record) = self.sessions.get_mut(session) else { continue };
-            if record.home.1 != boot_id || record.is_over {
+            if record.home.1 != boot_id || record.is_over || self.is_stored && record.is_persistent
+            {
                 continue;
             }
             if !record.is_persistent {
@@ -192,7 +232,7 @@ impl Ledger {
     pub(super) fn end_life(&mut self, boot_id: BootId, now: u64) {
         for session in 0..self.sessions.len() {
             if self.sessions.get(session).is_some_and(|record| record.home.1 == boot_id) {
-                self.end_session(session, now);
+                self.lose_session(session, now);
             }
         }
     }
@@ -221,6 +261,11 @@ impl Ledger {
         arrival.count += 1;
         if dup {
             arrival.dup += 1;
+        }
+        // What is written by a broker that dies may not come: the client tells.
+        let is_told =
+            self.is_stored && self.sessions.get(session).is_some_and(|record| record.is_persistent);
+        if dup || is_told {
             return Ok(());
         }
         arrival.exactly_once += u32::from(qos == QoS::ExactlyOnce);
@@ -278,7 +323,12 @@ impl Ledger {
                 && matches(one.filter, publication.topic)
                 && one.from < publication.sent_at
                 && (one.until == u64::MAX || one.until > accepted_at + GRACE_MILLIS);
-            if is_promised && self.arrival(one.session, number).is_none() {
+            let has_come = if self.lasts(one.session) {
+                self.received.get(&one.session).is_some_and(|received| received.has(number))
+            } else {
+                self.arrival(one.session, number).is_some()
+            };
+            if is_promised && !has_come {
                 return complaint(
                     Checker::Loss,
                     format!("message {number} {publication:?} did not reach {one:?} {record:?}"),
@@ -299,6 +349,10 @@ impl Ledger {
         }
         let members: Vec<_> =
             self.subscriptions.iter().filter(|one| one.filter == filter).collect();
+        // A dead broker's members may have had theirs, and others get it again (docs/design/0015).
+        if self.is_stored {
+            return Ok(());
+        }
         let left_meanwhile = members
             .iter()
             .any(|one| one.until != u64::MAX && one.until + GRACE_MILLIS > publication.sent_at);

@@ -8,18 +8,23 @@
 //! promised. The same seed gives the same run; a [`Plant`] breaks one rule of the protocol and shows
 //! that a checker notices.
 //!
+//! [`run_stored`] is the same of brokers whose Sessions are in one database: their clients sleep, and
+//! come back to another broker.
+//!
 //! Start reading in `world`; `process` is one broker, `ensemble` and `link` what is between them,
 //! `client` and `ledger` are what is seen from outside.
 
 mod client;
+mod database;
 mod ensemble;
 mod faults;
 mod ledger;
 mod link;
+mod persistent;
 mod process;
 mod spreading;
 mod verdict;
 mod world;
 
 pub use verdict::{Checker, Failure, Plant, Report};
-pub use world::run;
+pub use world::{run, run_stored};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::broker::durable::{Durable, Registrar};
 use crate::broker::options::BrokerOptions;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
@@ -21,8 +22,10 @@ use crate::cluster::wire::Batch;
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{CoordinationEvent, Request, Ticket};
+use crate::ports::store::OwnerId;
 use crate::session::outbox::Outbox;
 use crate::sim::chance::Chance;
+use crate::sim::cluster::database::Connected;
 use crate::sim::cluster::ensemble::{SESSION_MILLIS, name};
 use crate::sim::cluster::verdict::Plant;
 use crate::sim::endpoint::{Endpoint, Ready, TurnBounds};
@@ -51,6 +54,10 @@ pub(super) struct Process {
     shard: Shard,
     link_shard: Shard,
     outbox: Outbox,
+    /// Makes it known to the database, where there is one.
+    registrar: Option<Registrar>,
+    /// When the database is told again what it has missed.
+    store_reminder: Option<u64>,
     pub(super) membership: Membership,
     options: MembershipOptions,
     session: Option<i64>,
@@ -81,10 +88,11 @@ pub(super) struct Start {
     pub(super) lane: LaneOptions,
     pub(super) skew_millis: u64,
     pub(super) plant: Plant,
+    pub(super) store: Option<Connected>,
 }
 
 impl Process {
-    pub(super) fn new(start: &Start) -> Self {
+    pub(super) fn new(start: Start) -> Self {
         let mut chance = Chance::new(start.seed);
         let boot_id = draw_boot_id(&mut chance);
         let hash = chance.draw();
@@ -100,7 +108,14 @@ impl Process {
         peers.set_lease(Tick::ZERO);
         let broker_options = BrokerOptions { cached_routes_max: 8, ..BrokerOptions::default() };
         let seeds = Seeds { hash, instance: chance.draw() };
-        let broker = Broker::new(broker_options, Guards::default(), seeds).with_peers(peers);
+        let mut broker = Broker::new(broker_options, Guards::default(), seeds).with_peers(peers);
+        let mut registrar = None;
+        if let Some(store) = start.store {
+            let durable = Durable::new(Arc::new(store), OwnerId(boot_id.0), WALL_MILLIS);
+            let durable = Arc::new(durable);
+            registrar = Some(Registrar::new(Arc::clone(&durable)));
+            broker = broker.with_store(durable);
+        }
         let now = Tick::from_millis(start.now);
         let tickets = TicketSource::new(Owner::Membership);
         Self {
@@ -108,6 +123,8 @@ impl Process {
             shard: Shard::new(&broker),
             link_shard: Shard::new(&broker),
             outbox: Outbox::new(),
+            registrar,
+            store_reminder: None,
             membership: Membership::new(options.clone(), boot_id, tickets, now),
             options,
             session: None,
@@ -148,7 +165,7 @@ impl Process {
     pub(super) fn pass_time(&mut self, now: u64) {
         let tick = Tick::from_millis(now);
         if self.membership.next_timeout().is_some_and(|due| due <= tick) {
-            let wall_millis = 1_700_000_000_000 + now + self.skew_millis;
+            let wall_millis = WALL_MILLIS + now + self.skew_millis;
             self.tell(now, |membership, tick| membership.handle_timeout(tick, wall_millis));
         }
         if self.ping_due() <= now {
@@ -280,6 +297,14 @@ impl Process {
 
     fn bury(&mut self, now: u64, boot_id: BootId) {
         self.say(format!("buries {boot_id:?}"));
+        if self.plant == Plant::NothingHeld {
+            let all = Outcome { first: 0, count: u32::MAX, fate: Fate::Enqueued };
+            self.turn(now, |turn, peers| {
+                if let Some(peer) = peers.find(boot_id) {
+                    turn.handle_outcomes(&peer, std::slice::from_ref(&all));
+                }
+            });
+        }
         self.turn(now, |turn, peers| turn.remove_peer(peers, boot_id));
         self.effects.push(Effect::Close(boot_id));
         if let Some(awaited) = &mut self.awaited {
@@ -323,6 +348,35 @@ impl Process {
         let _ended = self.turn(now, |turn, _| turn.end_all_sessions(ReasonCode::ServerBusy));
     }
 
+    /// The database has answered.
+    pub(super) fn hear_store(&mut self, now: u64) {
+        let owes = self.link_turn(now, |turn, _| turn.poll_store(Waker::noop()));
+        self.remind_store_later(now, owes);
+        self.settle_phase(now);
+    }
+
+    fn keep_store(&mut self, now: u64) {
+        let Some(registrar) = &mut self.registrar else { return };
+        let home = self.membership.slot_record().map(|record| record.home);
+        registrar.poll(Tick::from_millis(now), home, Waker::noop());
+        let owes = self.turn(now, |turn, _| turn.poll_store(Waker::noop()));
+        self.remind_store_later(now, owes);
+        if self.store_reminder.is_some_and(|at| at <= now) {
+            self.store_reminder = None;
+            self.turn(now, |turn, _| turn.remind_store());
+            self.link_turn(now, |turn, _| turn.remind_store());
+        }
+        if self.plant != Plant::NoAdoption {
+            self.turn(now, |turn, peers| turn.poll_adoptions(peers, Waker::noop()));
+        }
+    }
+
+    fn remind_store_later(&mut self, now: u64, owes: bool) {
+        if owes {
+            self.store_reminder.get_or_insert(now + STORE_REMINDER_MILLIS);
+        }
+    }
+
     fn note_heartbeat(&self, heartbeat: &Heartbeat) {
         let middle = u64::midpoint(heartbeat.sent.as_millis(), heartbeat.answered.as_millis());
         let middle = i64::try_from(middle).unwrap_or(i64::MAX);
@@ -330,6 +384,7 @@ impl Process {
     }
 
     fn settle_phase(&mut self, now: u64) {
+        self.keep_store(now);
         // The task of the node is called for this by whoever has something to hand over.
         self.turn(now, |turn, peers| turn.poll_exports(peers, Waker::noop()));
         self.spread_slots(now);
@@ -351,7 +406,10 @@ impl Process {
     fn admit_when_mapped(&mut self) {
         let own = self.peers().boot_id();
         let is_in_map = self.membership.slots().is_some_and(|map| map.is_member(own));
-        if !self.is_up || !is_in_map || self.is_joined {
+        let is_known = self.registrar.as_ref().is_none_or(|registrar| {
+            registrar.is_done() && self.peers().adoptions().is_settled(self.peers())
+        });
+        if !self.is_up || !is_in_map || !is_known || self.is_joined {
             return;
         }
         self.peers().set_admitting(true);
@@ -452,7 +510,7 @@ fn run<R>(
     }
     outbox.clear();
     shard.take_events().for_each(drop);
-    shard.wake_all();
+    shard.end_turn(Tick::from_millis(now));
     result
 }
 
@@ -486,3 +544,7 @@ fn draw_boot_id(chance: &mut Chance) -> BootId {
 const BOUNDS: TurnBounds = TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;
+/// A store that fails is told again after so long.
+const STORE_REMINDER_MILLIS: u64 = 1_000;
+/// The beginning of time, in milliseconds since 1970.
+const WALL_MILLIS: u64 = 1_700_000_000_000;

@@ -19,6 +19,8 @@ pub enum Checker {
     Interest,
     /// Something was left when everybody had gone.
     Gauges,
+    /// A Session that was promised to last was not there, or was with two brokers.
+    Session,
     /// A packet that does not fit what was said before.
     Protocol,
 }
@@ -89,4 +91,14 @@ pub enum Plant {
     LostWake,
     /// A broker whose lease has ended keeps no Sessions.
     EndWithLease,
+    /// What the store has to say to a broker is lost now and then.
+    NoAnswer,
+    /// The store takes a message that a Session has already for a new one.
+    StoreForgets,
+    /// The store does not find the Session that is looked for.
+    SessionLost,
+    /// Sessions of the dead are taken by nobody.
+    NoAdoption,
+    /// What a dead broker had not answered counts as answered.
+    NothingHeld,
 }

@@ -2,11 +2,13 @@
 
 mod batches;
 mod clients;
+mod database;
 mod ending;
 mod happening;
 mod lines;
 mod links;
 mod processes;
+mod sessions;
 mod trouble;
 mod ways;
 
@@ -17,8 +19,10 @@ use bytes::BytesMut;
 
 use crate::broker::options::ConnectionOptions;
 use crate::cluster::identity::BootId;
+use crate::ports::store::Store;
 use crate::sim::chance::{Chance, mixed};
 use crate::sim::cluster::client::SimClient;
+use crate::sim::cluster::database::Database;
 use crate::sim::cluster::ensemble::Ensemble;
 use crate::sim::cluster::faults::Plan;
 use crate::sim::cluster::ledger::Ledger;
@@ -34,7 +38,21 @@ use crate::sim::endpoint::Endpoint;
 ///
 /// The first promise that was broken.
 pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
-    let mut world = World::new(seed, plant);
+    play(World::new(seed, plant, None))
+}
+
+/// The same of brokers that keep their Sessions in `store`, which answers at once: what lies between is
+/// simulated.
+///
+/// # Errors
+///
+/// The first promise that was broken.
+pub fn run_stored(seed: u64, plant: Plant, store: Arc<dyn Store>) -> Result<Report, Failure> {
+    play(World::new(seed, plant, Some(store)))
+}
+
+fn play(mut world: World) -> Result<Report, Failure> {
+    let seed = world.seed;
     match world.play() {
         Ok(()) => Ok(world.report()),
         Err(Complaint { checker, words }) => {
@@ -45,6 +63,7 @@ pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
 }
 
 struct World {
+    seed: u64,
     now: u64,
     chance: Chance,
     plan: Plan,
@@ -55,6 +74,7 @@ struct World {
     events: BTreeMap<(u64, u64), Happening>,
     happenings: u64,
     ensemble: Ensemble,
+    database: Option<Database>,
     nodes: Vec<Node>,
     links: Vec<Link>,
     ready_links: Arc<ReadyLinks>,
@@ -94,11 +114,22 @@ struct Line {
 }
 
 impl World {
-    fn new(seed: u64, plant: Plant) -> Self {
+    fn new(seed: u64, plant: Plant, store: Option<Arc<dyn Store>>) -> Self {
         let mut chance = Chance::new(seed);
-        let plan = Plan::draw(&mut chance);
-        let clients = (0..plan.clients).map(|n| SimClient::draw(n, &mut chance)).collect();
+        let plan = match store {
+            Some(_) => Plan::draw_stored(&mut chance),
+            None => Plan::draw(&mut chance),
+        };
+        let draw = |number: usize, chance: &mut Chance| match store {
+            Some(_) => SimClient::draw_stored(number, chance),
+            None => SimClient::draw(number, chance),
+        };
+        let clients = (0..plan.clients).map(|number| draw(number, &mut chance)).collect();
+        let mut ledger = Ledger::default();
+        ledger.is_stored = store.is_some();
         Self {
+            seed,
+            database: store.map(|store| Database::new(store, plant)),
             now: 1_000,
             chance,
             plant,
@@ -118,7 +149,7 @@ impl World {
                 connect_timeout_millis: 5_000,
                 ..ConnectionOptions::default()
             }),
-            ledger: Ledger::default(),
+            ledger,
             dead: BTreeSet::new(),
             slots_zxid: 0,
             is_calm: false,
@@ -184,11 +215,17 @@ impl World {
     }
 
     fn run_until(&mut self, end: u64) -> Result<(), Complaint> {
+        let mut since_moved = 0;
         while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 > end {
+            let at = entry.key().0;
+            if at > end {
                 break;
             }
-            self.now = self.now.max(entry.key().0);
+            since_moved = if at > self.now { 0 } else { since_moved + 1 };
+            if since_moved > HAPPENINGS_AT_ONCE_MAX {
+                return complaint(Checker::Progress, "time stands still");
+            }
+            self.now = self.now.max(at);
             let happening = entry.remove();
             self.happen(happening)?;
             self.settle()?;
@@ -208,7 +245,7 @@ impl World {
     }
 
     fn settle_once(&mut self) -> Result<bool, Complaint> {
-        let mut has_moved = false;
+        let mut has_moved = self.send_to_database();
         for node in 0..self.nodes.len() {
             has_moved |= self.carry_out(node);
             if self.node(node).is_paused {
@@ -256,4 +293,6 @@ impl World {
 /// How long things go wrong.
 const FAULTS_MILLIS: u64 = 20_000;
 const TURNS_MAX: usize = 100_000;
+/// Happenings of one moment: somebody who is due and does nothing is due for ever.
+const HAPPENINGS_AT_ONCE_MAX: usize = 100_000;
 const LINES_SAID_MAX: usize = 2_000;

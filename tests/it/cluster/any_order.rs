@@ -6,6 +6,14 @@ use super::watcher::Watcher;
 use crate::harness::{Broker, Ensemble, Postgres, Ttl};
 
 use Part::{Database, First, Second, ZooKeeper};
+use Sessions::{InDatabase, InMemory};
+
+/// Where the Sessions of the cluster are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sessions {
+    InMemory,
+    InDatabase,
+}
 
 /// What is started.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,24 +28,31 @@ fn status(broker: &Broker, path: &str) -> u16 {
     broker.ask_admin("GET", path).expect("the port is open").0
 }
 
-/// A broker that has been started is alive; it is ready where there is an ensemble, with or without the
-/// database.
+/// A broker that has been started is alive; it is ready where there is an ensemble, without the database
+/// only if that has no Sessions.
 #[track_caller]
-fn check_start(broker: &Broker, there: &[Part]) {
-    if there.contains(&ZooKeeper) {
-        wait_until_ready(broker);
-    } else {
+fn check_start(broker: &Broker, sessions: Sessions, there: &[Part]) {
+    let has_ensemble = there.contains(&ZooKeeper);
+    if !has_ensemble {
         broker.wait_for_log("no ZooKeeper session can be made: keeps trying");
-        let seen = ["/startupz", "/livez", "/readyz"].map(|path| status(broker, path));
-        assert_eq!(seen, [200, 200, 503]);
     }
     if !there.contains(&Database) {
         broker.wait_for_log("the activity log is not written");
     }
+    if has_ensemble && (sessions == InMemory || there.contains(&Database)) {
+        return wait_until_ready(broker);
+    }
+    let seen = ["/startupz", "/livez", "/readyz"].map(|path| status(broker, path));
+    assert_eq!(seen, [200, 200, 503]);
 }
 
 #[track_caller]
 fn check_order(order: [Part; 4]) {
+    check_order_with(InMemory, order);
+}
+
+#[track_caller]
+fn check_order_with(sessions: Sessions, order: [Part; 4]) {
     let Some(mut ensemble) = Ensemble::start_one(Ttl::Enabled) else { return };
     let Some(mut server) = Postgres::start() else { return };
     let (zookeeper, connection) = (ensemble.with_fresh_chroot(), server.fresh_database());
@@ -57,9 +72,13 @@ fn check_order(order: [Part; 4]) {
             First => "mqttzoo-0",
             Second => "mqttzoo-1",
         };
-        let broker = start(&zookeeper, name, &["--db", &connection]);
+        let kept_in = match sessions {
+            InMemory => "--cluster-sessions=memory",
+            InDatabase => "--cluster-sessions=database",
+        };
+        let broker = start(&zookeeper, name, &["--db", &connection, kept_in]);
         watchers.push(Watcher::of(&broker));
-        check_start(&broker, &order[..place]);
+        check_start(&broker, sessions, &order[..place]);
         brokers.push(broker);
     }
     brokers.iter().for_each(wait_until_ready);
@@ -118,6 +137,16 @@ fn zookeeper_between_two_brokers_and_postgresql_last() {
 #[test]
 fn postgresql_between_two_brokers_and_zookeeper_last() {
     check_order([First, Database, Second, ZooKeeper]);
+}
+
+#[test]
+fn zookeeper_then_brokers_then_the_postgresql_that_has_their_sessions() {
+    check_order_with(InDatabase, [ZooKeeper, First, Second, Database]);
+}
+
+#[test]
+fn the_postgresql_that_has_the_sessions_between_two_brokers_and_zookeeper_last() {
+    check_order_with(InDatabase, [First, Database, Second, ZooKeeper]);
 }
 
 /// Its servers are replaced one by one, as by an update, while brokers start.

@@ -34,6 +34,8 @@ mod shared;
 mod slow_readers;
 mod start_errors;
 mod starting;
+mod stored;
+mod stored_users;
 mod storm;
 mod wills;
 mod wiped;

@@ -7,7 +7,7 @@ use std::thread;
 use super::killed_under_load::{
     nothing_acknowledged_is_lost_and_qos_2_comes_once, publish_through,
 };
-use super::{DATABASE, Mortal, repeats, sessions, shared, take};
+use super::{DATABASE, Mortal, overflow, repeats, replays, sessions, shared, take};
 use crate::conformance::kind;
 use crate::harness::{Broker, Postgres, free_port};
 
@@ -48,6 +48,21 @@ fn what_was_sent_before_is_marked_and_nothing_else() {
 #[test]
 fn a_queue_longer_than_memory_comes_in_order() {
     tell(sessions::a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile);
+}
+
+#[test]
+fn what_is_replayed_is_stored() {
+    for story in [
+        replays::what_is_replayed_and_what_comes_after_a_death_are_told_apart,
+        replays::what_was_replayed_is_sent_again_as_it_was,
+    ] {
+        tell(story);
+    }
+}
+
+#[test]
+fn a_full_queue_keeps_the_newest() {
+    tell(overflow::a_queue_that_drops_its_oldest_keeps_the_newest);
 }
 
 #[test]
@@ -219,8 +234,13 @@ fn a_broker_of_a_cluster_says_what_it_keeps() {
     let (ensemble, port) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());
     let cluster = ["--zookeeper", &ensemble, "--link-port", "0"];
     let database = ["--db-host", "127.0.0.1", "--db-port", &port];
-    let mut broker = Broker::start(&[cluster, database].concat());
-    broker.wait_for_log("of a cluster are in memory as yet: PostgreSQL at 127.0.0.1/mqttzoo keeps");
-    broker.wait_for_log("the activity log is not written");
-    assert!(broker.terminate().success());
+    let memory = "of a cluster are in memory as yet: PostgreSQL at 127.0.0.1/mqttzoo keeps";
+    let stored = "PostgreSQL at 127.0.0.1/mqttzoo keeps Sessions and queues of this cluster";
+    for (place, words) in [("memory", memory), ("database", stored)] {
+        let arguments = [&cluster[..], &database, &["--cluster-sessions", place]].concat();
+        let mut broker = Broker::start(&arguments);
+        broker.wait_for_log(words);
+        broker.wait_for_log("the activity log is not written");
+        assert!(broker.terminate().success());
+    }
 }

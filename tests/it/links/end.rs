@@ -255,6 +255,7 @@ pub(super) fn offer_of_size(lane: &Lane, number: u64, qos: QoS, size: usize) {
         expires_at_millis: None,
         version: None,
         is_for_subscribers: true,
+        whom: mqttzoo::cluster::frame::Whom::Everybody,
         groups: &[],
     };
     match lane.offer_data(qos, |out| encode_publish(&parts, out)) {

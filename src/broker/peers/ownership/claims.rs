@@ -305,13 +305,6 @@ impl Turn<'_> {
         self.own(peers, |state| state.ask(registry, client_id, wish, waker))
     }
 
-    /// Whether this broker holds a Client Identifier. To be asked by who owns it in the registry:
-    /// whoever takes it away from here finds them there.
-    pub(crate) fn holds(&self, client_id: &str) -> bool {
-        let Some(peers) = self.broker.peers() else { return true };
-        peers.ownership().token(client_id).is_some()
-    }
-
     /// The connection that waited is gone.
     pub(crate) fn withdraw_admission(
         &mut self,

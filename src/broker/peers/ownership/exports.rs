@@ -12,6 +12,7 @@ use crate::broker::disconnect::Client;
 use crate::broker::peers::Peers;
 use crate::broker::peers::handover::Parts;
 use crate::broker::peers::ownership::claims::NO_CLAIM;
+use crate::broker::peers::ownership::stored::Leaving;
 use crate::broker::peers::ownership::{State, Work};
 use crate::broker::registry::{ClaimProgress, Claimed, Parked, Released, SessionClaim};
 use crate::broker::turn::Turn;
@@ -56,6 +57,8 @@ pub(super) enum Outgoing {
     Offered { client: Box<Client>, parts: Parts },
     /// They are in effect there; what was routed here is to come.
     Gathering { client: Box<Client>, round: Option<u64> },
+    /// It is stored, and what has come is to be stored as well.
+    Leaving(Leaving),
     /// The rest is on its way.
     Sending { parts: Parts },
 }
@@ -135,7 +138,11 @@ impl Outgoing {
     pub(super) fn round(&self) -> Option<u64> {
         match self {
             Self::Gathering { round, .. } => *round,
-            Self::Start | Self::Claiming(_) | Self::Offered { .. } | Self::Sending { .. } => None,
+            Self::Start
+            | Self::Claiming(_)
+            | Self::Offered { .. }
+            | Self::Leaving(_)
+            | Self::Sending { .. } => None,
         }
     }
 }
@@ -219,7 +226,7 @@ impl Turn<'_> {
                     return Some(Outgoing::Gathering { client, round: None });
                 }
                 if parts.is_empty() {
-                    return self.freeze(peers, number, export, client);
+                    return self.freeze(peers, number, export, client, waker);
                 }
                 self.send_parts(peers, export, &mut parts, false);
                 Some(Outgoing::Offered { client, parts })
@@ -230,8 +237,9 @@ impl Turn<'_> {
                 if !client.settle_unheard(&self.shard.counters, waker) {
                     return Some(Outgoing::Gathering { client, round: Some(round) });
                 }
-                self.freeze(peers, number, export, client)
+                self.freeze(peers, number, export, client, waker)
             }
+            Outgoing::Leaving(leaving) => self.finish_leaving(peers, export, leaving, waker),
             Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
             Outgoing::Sending { parts } if export.is_wanted => self.send_rest(peers, export, parts),
             Outgoing::Offered { .. } | Outgoing::Gathering { .. } | Outgoing::Sending { .. } => {
@@ -345,11 +353,16 @@ impl Turn<'_> {
         number: u64,
         export: &Export,
         mut client: Box<Client>,
+        waker: &Waker,
     ) -> Option<Outgoing> {
         if !self.own(peers, |state| state.exports.freeze(number, export.token)) {
             return Some(Outgoing::Gathering { client, round: None });
         }
         self.withdraw_subscriptions(&client.session);
+        if client.stored.is_some() {
+            let leaving = self.leave_to_store(client);
+            return self.finish_leaving(peers, export, leaving, waker);
+        }
         let contents = client.session.hand_over(self.now);
         let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
         self.let_go(&export.client_id);
@@ -364,7 +377,12 @@ impl Turn<'_> {
         }
     }
 
-    fn send_rest(&mut self, peers: &Peers, export: &Export, mut parts: Parts) -> Option<Outgoing> {
+    pub(super) fn send_rest(
+        &mut self,
+        peers: &Peers,
+        export: &Export,
+        mut parts: Parts,
+    ) -> Option<Outgoing> {
         self.send_parts(peers, export, &mut parts, true);
         (!parts.is_empty()).then_some(Outgoing::Sending { parts })
     }

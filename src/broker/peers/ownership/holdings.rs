@@ -15,7 +15,7 @@ impl State {
     /// The newest slot map. Every coordinator is told all that is held here of its slots, moved or
     /// not, and asked again for all that is wanted: what was said by an older map counts no more.
     fn adopt(&mut self, peers: &Peers, map: Arc<SlotMap>) {
-        if self.slots.as_ref().is_some_and(|known| known.epoch() >= map.epoch()) {
+        if !self.is_news(&map) {
             return;
         }
         let coordinators = map.coordinators();
@@ -30,6 +30,10 @@ impl State {
         self.forget_grants();
         self.report_to(&coordinators);
         self.claim_again(&coordinators);
+    }
+
+    fn is_news(&self, map: &SlotMap) -> bool {
+        self.slots.as_ref().is_none_or(|known| known.epoch() < map.epoch())
     }
 
     /// What was granted by an older map, and is not on its way yet, is asked for again: the order to
@@ -99,7 +103,14 @@ impl Turn<'_> {
     /// The slot map has changed. An older one than is known changes nothing.
     pub fn set_slots(&mut self, peers: &Peers, map: Arc<SlotMap>) {
         self.shard.wake_later(peers.wills().set_slots(Arc::clone(&map)));
-        self.own(peers, |state| state.adopt(peers, map));
+        self.shard.wake_later(peers.adoptions().set_slots(&map));
+        let has_store = self.broker.durable.is_some();
+        self.own(peers, |state| {
+            if has_store && state.is_news(&map) {
+                let _nobody = state.coordinator.await_store(true);
+            }
+            state.adopt(peers, map);
+        });
     }
 
     pub(crate) fn introduce_owner(&mut self, peers: &Peers, peer: BootId) {

@@ -20,6 +20,7 @@ use crate::broker::peers::Peers;
 use crate::broker::peers::handover::{MovedSubscription, ReceivedSession};
 use crate::broker::peers::ownership::claims::NO_CLAIM;
 use crate::broker::peers::ownership::exports::WINDOW_PARTS;
+use crate::broker::peers::ownership::stored::Fetching;
 use crate::broker::peers::ownership::{State, Work};
 use crate::broker::permissions::Permissions;
 use crate::broker::places::Place;
@@ -54,7 +55,7 @@ pub(super) struct Import {
 /// What has come of a Session.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    received: ReceivedSession,
+    pub(super) received: ReceivedSession,
     /// Parts that came since more were asked for.
     parts: u32,
     /// The Session, once its Subscriptions are known.
@@ -64,8 +65,10 @@ pub(super) struct Incoming {
     is_applied: bool,
     /// Whether more was asked for since.
     has_asked: bool,
-    /// Part of it makes no sense: the rest is let pass.
-    has_failed: bool,
+    /// Part of it makes no sense, or is not to be had: the rest is let pass.
+    pub(super) has_failed: bool,
+    /// Where the store has it.
+    pub(super) fetching: Fetching,
 }
 
 /// What is new of an import.
@@ -73,6 +76,8 @@ struct News {
     claim: u64,
     client_id: Arc<str>,
     from: BootId,
+    /// By which it was granted.
+    token: Token,
     parts: VecDeque<Bytes>,
     has_last: bool,
     is_lost: bool,
@@ -145,9 +150,10 @@ impl State {
     fn news_of(&mut self, claim: u64) -> Option<News> {
         let import = self.imports.get_mut(&claim)?;
         let pending = self.pending.get(&import.client_id).filter(|one| one.claim == claim)?;
-        let is_granted = pending.token.is_some();
-        (is_granted && (import.has_begun || import.is_lost)).then(|| News {
+        let token = pending.token?;
+        (import.has_begun || import.is_lost).then(|| News {
             claim,
+            token,
             client_id: Arc::clone(&import.client_id),
             from: import.from,
             parts: std::mem::take(&mut import.parts),
@@ -196,9 +202,13 @@ impl Turn<'_> {
             work.applying.pop_first();
             applied.insert(claim);
         }
+        applied.extend(work.fetched.take());
         for news in self.own(peers, |state| state.take_news(applied)) {
+            let fetched = work.fetched.waker(news.claim, waker);
             let incoming = work.incoming.entry(news.claim).or_default();
-            if self.advance_import(peers, &news, incoming, waker) {
+            if self.advance_import(peers, &news, incoming, waker)
+                && self.fetch_import(&news, incoming, &fetched)
+            {
                 let incoming = work.incoming.remove(&news.claim).unwrap_or_default();
                 if let Some(mailbox) = self.finish_import(peers, &news, incoming) {
                     work.rounds.arrive(mailbox);
@@ -247,6 +257,12 @@ impl Turn<'_> {
         false
     }
 
+    /// Takes the rest of a Session from the store, if that is where it is. `false` while it is asked.
+    fn fetch_import(&mut self, news: &News, incoming: &mut Incoming, waker: &Waker) -> bool {
+        let is_there = news.has_last && incoming.received.is_stored && !incoming.has_failed;
+        !is_there || self.take_moved(&news.client_id, news.token, incoming, waker)
+    }
+
     /// The Session as it is subscribed here, with nothing in it yet.
     fn start_collecting(
         &mut self,
@@ -263,6 +279,8 @@ impl Turn<'_> {
             Arc::clone(&self.broker.options.persistent_queue),
             Arc::clone(&self.broker.queue_budget),
         );
+        let is_stored = session_expiry_secs > 0 && self.broker.durable().is_some();
+        let mailbox = if is_stored { mailbox.to_be_stored() } else { mailbox };
         let mailbox = Arc::new(mailbox.recalling());
         let former = peers.find(news.from);
         let from = former.map_or_else(|| Arc::from("another broker"), |one| Arc::clone(one.name()));
@@ -326,7 +344,9 @@ impl Turn<'_> {
         let arrived = match incoming.client {
             Some(mut client) if is_whole => {
                 self.shard.counters.sessions_moved_here.increment();
-                client.session.take_over(incoming.received.contents);
+                if client.stored.is_none() {
+                    client.session.take_over(incoming.received.contents);
+                }
                 client.remember_left_outs(incoming.received.left_out, &self.shard.counters);
                 let mailbox = Arc::clone(client.session.mailbox());
                 let place = self.own(peers, |state| state.take_place(news.claim, &news.client_id));
@@ -356,7 +376,7 @@ impl Turn<'_> {
             Claimed::Parked(former) => {
                 // It should have gone with its token; what has come is later.
                 self.broker.timers().cancel(&client_id, former.times());
-                self.end_session(*former.client);
+                self.abandon_session(*former.client);
                 self.park_moved(client);
             }
             Claimed::Waiting(claim, owner) => {
@@ -365,12 +385,12 @@ impl Turn<'_> {
                 let granted = self.broker.registry().withdraw(&client_id, &claim);
                 debug_assert!(granted.is_none(), "the owner has had no turn in between");
                 self.shard.counters.sessions_lost_on_arrival.increment();
-                self.end_session(*client);
+                self.abandon_session(*client);
             }
             Claimed::Full | Claimed::Foreign(_) => {
                 // Room was set aside, unless it was refused in the same instant.
                 self.shard.counters.sessions_lost_on_arrival.increment();
-                self.end_session(*client);
+                self.abandon_session(*client);
             }
         }
     }

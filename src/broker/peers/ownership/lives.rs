@@ -30,7 +30,7 @@ impl Turn<'_> {
         };
         let work = std::mem::take(&mut *work);
         for client in work.incoming.into_values().filter_map(|incoming| incoming.client) {
-            self.end_session(*client);
+            self.abandon_session(*client);
         }
         for (number, outgoing) in work.outgoing {
             if let Some(export) = former.exports.get(number) {
@@ -51,11 +51,13 @@ impl Turn<'_> {
                 client
             }
             Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. } => Some(client),
+            // The store has it.
+            Outgoing::Leaving(_) => None,
             // The registry has nothing of it.
             Outgoing::Start | Outgoing::Sending { .. } => return,
         };
         if let Some(client) = client {
-            self.end_session(*client);
+            self.abandon_session(*client);
         }
         self.let_go(client_id);
     }

@@ -10,6 +10,7 @@
 //! [`Turn::poll_exports`] alone, and takes any other inside.
 
 pub mod admission;
+mod adopted;
 mod bells;
 pub(crate) mod claims;
 mod exports;
@@ -21,6 +22,7 @@ mod marks;
 mod pending;
 mod recovery;
 mod rounds;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -94,6 +96,8 @@ struct Work {
     /// Exports whose question has been answered.
     passed: BTreeSet<u64>,
     bells: Arc<Bells>,
+    /// Imports for which the store has answered.
+    fetched: Arc<Bells>,
 }
 
 impl State {
@@ -232,6 +236,8 @@ impl State {
             | ControlFrame::Digests { .. }
             | ControlFrame::SlotsWanted { .. }
             | ControlFrame::Slots(_)
+            | ControlFrame::Adopted(_)
+            | ControlFrame::Mourned { .. }
             | ControlFrame::Ping { .. } => debug_assert!(false, "it is about something else"),
         }
     }

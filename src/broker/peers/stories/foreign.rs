@@ -2,7 +2,8 @@
 
 use super::moves::session_present;
 use super::*;
-use crate::cluster::frame::{Claim, ControlFrame};
+use crate::cluster::frame::{Adopted, Claim, ControlFrame};
+use crate::cluster::identity::BootId;
 use crate::ports::auth::SessionUser;
 
 fn code(packets: &[Packet]) -> Option<ReasonCode> {
@@ -124,4 +125,10 @@ fn what_is_told_to_earlier_versions_is_in_their_words() {
     assert_eq!(frame.clone().told_in(4), Some(frame));
     let foreign = ControlFrame::Foreign { claim: 1, holder: SessionUser::Known(None) };
     assert_eq!(foreign.told_in(3), None);
+    let adopted = ControlFrame::Adopted(Adopted { dead: BootId(1), epoch: 1, version: 1 });
+    let mourned = ControlFrame::Mourned { dead: BootId(1), data: 1 };
+    for frame in [adopted, mourned] {
+        assert_eq!(frame.clone().told_in(4), None);
+        assert_eq!(frame.clone().told_in(5), Some(frame));
+    }
 }

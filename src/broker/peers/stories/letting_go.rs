@@ -44,7 +44,7 @@ fn sessions_are_kept_past_the_lease_and_get_what_was_published_meanwhile() {
     cluster.received(clean);
 
     let let_go = cluster.end_lease(0);
-    assert_eq!(let_go, LetGo { clients: 2, sessions_kept: 2, sessions_ended: 1 });
+    assert_eq!(let_go, LetGo { clients: 2, sessions_kept: 2, sessions_left: 0, sessions_ended: 1 });
     assert!(is_told_to_come_again(&cluster.received(lasting)));
     assert!(is_told_to_come_again(&cluster.received(clean)));
     assert_eq!(cluster.broker(0).registry().len(), 2);
@@ -100,7 +100,7 @@ fn sessions_that_were_kept_end_when_the_broker_learns_that_it_is_dead() {
     cluster.hold(0, 1);
     cluster.hold(0, 2);
     let let_go = cluster.end_lease(0);
-    assert_eq!(let_go, LetGo { clients: 1, sessions_kept: 1, sessions_ended: 0 });
+    assert_eq!(let_go, LetGo { clients: 1, sessions_kept: 1, sessions_left: 0, sessions_ended: 0 });
     let reborn = cluster.begin_life(0);
     cluster.pump();
     assert_eq!(cluster.broker(reborn).registry().len(), 0);

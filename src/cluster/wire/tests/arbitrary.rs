@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::cluster::frame::{
-    Claim, ControlFrame, Cursors, DigestQuestion, Fate, Grant, Handover, Held, Hello,
+    Adopted, Claim, ControlFrame, Cursors, DigestQuestion, Fate, Grant, Handover, Held, Hello,
     InterestEntry, Outcome, PartDigest, PublishFrame, RefusalCode, RetainedMessage, RetainedValue,
-    Revoke, StreamKind, Token, Welcome, Whereabouts, WillFrame,
+    Revoke, StreamKind, Token, Welcome, Whereabouts, Whom, WillFrame,
 };
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::slot_record::{Home, SlotRecord};
@@ -21,12 +21,13 @@ use crate::mqtt::{MessageProperties, QoS, ReasonCode, TopicFilter, TopicName, Us
 use crate::ports::auth::SessionUser;
 
 pub(super) fn publish() -> impl Strategy<Value = PublishFrame> {
-    let flags = (qos(), any::<bool>(), any::<bool>(), any::<[u64; 2]>());
+    let whom = select(vec![Whom::Everybody, Whom::Stored, Whom::Unstored]);
+    let flags = (qos(), any::<bool>(), any::<bool>(), whom, any::<[u64; 2]>());
     let extras = (option::of(properties()), option::of(any::<u64>()), option::of(version()));
     let groups = vec(filter(), 0..3);
     (topic(), vec(any::<u8>(), 0..300), flags, extras, groups).prop_map(
         |(topic, payload, flags, (properties, expires_at_millis, version), groups)| {
-            let (qos, retain, is_for_subscribers, [publisher, message_id]) = flags;
+            let (qos, retain, is_for_subscribers, whom, [publisher, message_id]) = flags;
             let message_id = if qos > QoS::AtMostOnce { message_id } else { 0 };
             PublishFrame {
                 topic,
@@ -39,6 +40,7 @@ pub(super) fn publish() -> impl Strategy<Value = PublishFrame> {
                 expires_at_millis,
                 version,
                 is_for_subscribers,
+                whom,
                 groups: groups.into(),
             }
         },
@@ -175,7 +177,13 @@ fn slots() -> impl Strategy<Value = ControlFrame> {
             ControlFrame::Slots(SlotRecord { home, mzxid, content: content.into() })
         },
     );
-    prop_oneof![record, any::<i64>().prop_map(|after| ControlFrame::SlotsWanted { after })]
+    let adopted = any::<(u128, i64, u64)>().prop_map(|(dead, epoch, version)| {
+        ControlFrame::Adopted(Adopted { dead: BootId(dead), epoch, version })
+    });
+    let mourned = any::<(u128, u64)>()
+        .prop_map(|(dead, data)| ControlFrame::Mourned { dead: BootId(dead), data });
+    let wanted = any::<i64>().prop_map(|after| ControlFrame::SlotsWanted { after });
+    prop_oneof![record, wanted, adopted, mourned]
 }
 
 fn ping() -> impl Strategy<Value = ControlFrame> {

@@ -61,7 +61,8 @@ impl World {
         let is_home = |world: &mut Self, (node, boot_id): (usize, BootId)| {
             world.process(node).is_some_and(|process| process.boot_id == boot_id)
         };
-        let stays = self.client(client).is_persistent || self.client(client).is_stable;
+        let found = self.client(client);
+        let stays = (found.is_persistent && !found.is_stored) || found.is_stable;
         let node = match home {
             Some(home) if stays && is_home(self, home) => home.0,
             _ => self.chance.place(self.nodes.len()),
@@ -99,6 +100,7 @@ impl World {
             0..=64 => {
                 for _ in 0..chance.between(1, 4) {
                     let (topic, qos) = draw_message(chance);
+                    let qos = found.qos_to_publish(qos);
                     if found.may_publish() {
                         found.publish(topic, qos, now, ledger);
                     }

@@ -12,6 +12,7 @@ impl World {
         self.is_calm = true;
         self.cuts.clear();
         self.restore_ensemble();
+        self.calm_database();
         for node in 0..self.nodes.len() {
             let way = self.ensemble.way(node);
             way.blocked_until = 0;
@@ -31,7 +32,7 @@ impl World {
         for _ in 0..LOOKS_MAX {
             self.run_until(self.now + LOOK_MILLIS)?;
             if self.pending().is_none() {
-                return Ok(());
+                return self.judge_owners();
             }
         }
         let (checker, words) = self.pending().unwrap_or((Checker::Progress, String::new()));
@@ -57,6 +58,10 @@ impl World {
                     peers.interest().applied(),
                 );
                 return Some((Checker::Progress, words));
+            }
+            let adoptions = peers.adoptions().counts();
+            if adoptions.mourned > 0 {
+                return Some((Checker::Progress, format!("{boot_id:?}: {adoptions:?}")));
             }
             if peers.live().len() + 1 != self.nodes.len() {
                 let words = format!("{boot_id:?} has {} peers", peers.live().len());

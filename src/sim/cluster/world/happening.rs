@@ -6,6 +6,8 @@ use crate::cluster::frame::{Cursors, Hello, Welcome};
 use crate::mqtt::Packet;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::CoordinationEvent;
+use crate::ports::store::Completion;
+use crate::sim::cluster::database::Handed;
 use crate::sim::cluster::verdict::Complaint;
 use crate::sim::cluster::world::World;
 
@@ -30,6 +32,19 @@ pub(super) enum Happening {
     /// A broker tries to reach the ensemble.
     Reconnect {
         node: usize,
+    },
+    /// A batch comes to the database.
+    AtDatabase {
+        handed: Box<Handed>,
+    },
+    /// The database may be there again.
+    DatabaseGoesOn {
+        door: usize,
+    },
+    /// What the database says comes to a broker.
+    DatabaseAnswers {
+        door: usize,
+        completion: Box<Completion>,
     },
     /// A server that was cut off lets its clients go.
     Unstale {
@@ -105,6 +120,9 @@ impl World {
     fn addressee(&mut self, happening: &Happening) -> Option<usize> {
         match happening {
             Happening::Wake { node, .. } | Happening::Told { node, .. } => Some(*node),
+            Happening::DatabaseAnswers { door, .. } => {
+                self.database.as_ref()?.owner(*door).map(|owner| owner.0)
+            }
             Happening::Hello { link, .. } | Happening::Batch { link, .. } => {
                 Some(self.link(*link).to)
             }
@@ -115,7 +133,9 @@ impl World {
             Happening::Up { connection, .. }
             | Happening::UpEnd { connection }
             | Happening::Timer { connection, .. } => Some(self.line(*connection).node),
-            Happening::Request { .. }
+            Happening::AtDatabase { .. }
+            | Happening::DatabaseGoesOn { .. }
+            | Happening::Request { .. }
             | Happening::Reconnect { .. }
             | Happening::Unstale { .. }
             | Happening::Sessions
@@ -145,6 +165,11 @@ impl World {
                 if self.ensemble.way(node).number == number {
                     self.lose_ensemble(node, 50);
                 }
+            }
+            Happening::AtDatabase { handed } => self.arrive_at_database(*handed),
+            Happening::DatabaseGoesOn { door } => self.work_off(door),
+            Happening::DatabaseAnswers { door, completion } => {
+                self.hear_database(door, *completion);
             }
             Happening::Sessions => self.end_sessions(),
             Happening::Restore => self.restore_ensemble(),

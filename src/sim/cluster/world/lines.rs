@@ -35,7 +35,7 @@ impl World {
                 && let Some(session) = self.ledger.session_of(connection)
                 && !self.client(client).counts_on(session)
             {
-                self.ledger.end_session(session, self.now);
+                self.ledger.lose_session(session, self.now);
             }
             self.at(at, Happening::DownEnd { connection });
         } else if let Some(at) = line.endpoint.arm_timer() {
@@ -82,6 +82,9 @@ impl World {
         };
         if is_acknowledgement {
             self.judge_lease(connection, packet)?;
+        }
+        if let (Packet::Connack(_), true) = (packet, is_acknowledgement) {
+            self.judge_owner(connection)?;
         }
         let Self { clients, ledger, .. } = self;
         let client = clients.get_mut(client).expect("clients are numbered");

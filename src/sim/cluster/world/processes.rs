@@ -25,12 +25,17 @@ impl World {
             },
             skew_millis: self.chance.below(self.plan.skew_millis + 1),
             plant: self.plant,
+            store: self.database.as_ref().map(|it| it.connect(node, self.starts(node))),
         };
-        let process = Box::new(Process::new(&start));
+        let process = Box::new(Process::new(start));
         self.say(format_args!("b{node} starts as {:?}", process.boot_id));
         self.node(node).process = Some(process);
         self.at(self.now + 5, Happening::Reconnect { node });
         self.arm(node);
+    }
+
+    fn starts(&self, node: usize) -> u32 {
+        self.nodes.get(node).map_or(0, |node| node.starts)
     }
 
     pub(super) fn wake(&mut self, node: usize, number: u32) {

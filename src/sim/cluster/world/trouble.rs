@@ -72,6 +72,9 @@ impl World {
                     self.at(until, Happening::Restore);
                 }
             }
+            Fault::DatabaseDown | Fault::DatabaseSlow | Fault::DatabaseInDoubt => {
+                self.trouble_database(fault, until);
+            }
             Fault::Crash => {
                 if self.process(node).is_some() {
                     self.count("processes killed");
@@ -87,6 +90,23 @@ impl World {
                 }
             }
         }
+    }
+
+    fn trouble_database(&mut self, fault: Fault, until: u64) {
+        let extra = self.chance.pick(&[20, 100, 700]);
+        let often = self.chance.pick(&[2, 10]);
+        let Some(database) = &mut self.database else { return };
+        let what = if fault == Fault::DatabaseDown {
+            database.down_until = until;
+            "outages of the database"
+        } else if fault == Fault::DatabaseSlow {
+            database.slow = (until, extra);
+            "database slow"
+        } else {
+            database.doubtful = (until, often);
+            "commits in doubt"
+        };
+        self.count(what);
     }
 
     fn cut(&mut self, from: usize, to: usize, until: u64) {

@@ -42,6 +42,7 @@ impl World {
             expires_at_millis: None,
             version: None,
             is_for_subscribers: true,
+            whom: crate::cluster::frame::Whom::Everybody,
             groups: &[],
             message_id: self.next,
         };

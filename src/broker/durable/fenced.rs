@@ -1,0 +1,103 @@
+//! Sessions that somebody else has by now, and lives that are over.
+//!
+//! What a batch says of a Session that another broker has taken is left out by the store, which names
+//! it. Whoever waited for that is refused, and the Session is let go here: it is where it was taken.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::disconnect::Client;
+use crate::broker::peers::peer::Peer;
+use crate::broker::registry::ParkedFate;
+use crate::broker::turn::Turn;
+use crate::cluster::frame::{ControlFrame, Fate, Outcome};
+use crate::cluster::wire::ENTRIES_MAX;
+use crate::mqtt::ReasonCode;
+use crate::ports::store::{OwnerId, SessionId};
+use crate::session::mailbox::Notice;
+
+/// What came of messages of a peer, which is not told before it is stored.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+impl Turn<'_> {
+    /// Tells a peer what came of its messages, now that the store has answered.
+    pub(super) fn answer_frames(&mut self, frames: Frames, is_stored: bool) -> Option<Waker> {
+        let Frames { peer, mut outcomes } = frames;
+        if !is_stored {
+            let refused = Fate::Refused(ReasonCode::ServerBusy);
+            for outcome in &mut outcomes {
+                outcome.fate = refused.clone();
+            }
+        }
+        for part in outcomes.chunks(ENTRIES_MAX) {
+            self.tell(&peer, &ControlFrame::Done(part.to_vec()));
+        }
+        None
+    }
+
+    /// The store takes nothing of `owner` any more: others go on without this broker, and have what
+    /// was its own.
+    pub(super) fn lose_life(&mut self, owner: OwnerId) {
+        let is_news = self.shard.keeper.as_ref().is_some_and(|it| it.durable().note_refused(owner));
+        if is_news && self.broker.peers().is_some() {
+            let _let_go = self.end_all_sessions(ReasonCode::SessionTakenOver);
+        }
+    }
+
+    /// Lets those of the Sessions go that are here.
+    pub(super) fn let_go_fenced(&mut self, fenced: &[SessionId]) {
+        if fenced.is_empty() || self.broker.peers().is_none() {
+            return;
+        }
+        let mut lost = Vec::new();
+        self.broker.registry.for_each(|listed| {
+            let stored_as = listed.mailbox.as_ref().and_then(|mailbox| mailbox.stored_as());
+            if stored_as.is_some_and(|session| fenced.contains(&session.id)) {
+                lost.push(listed.client_id);
+            }
+        });
+        for client_id in lost {
+            self.shard.counters.sessions_fenced.increment();
+            self.let_client_go(&client_id, ReasonCode::SessionTakenOver);
+        }
+    }
+
+    /// Ends a Session here, and the connection that owns it. What is stored of it stays.
+    pub(crate) fn let_client_go(&mut self, client_id: &str, reason_code: ReasonCode) {
+        let Some(listed) = self.broker.registry.find(client_id) else { return };
+        let Some(mailbox) = listed.mailbox else { return };
+        if listed.is_connected {
+            let notice = Notice::LetGo(reason_code);
+            return self.shard.wake_later(mailbox.notify(notice));
+        }
+        let decided = self.broker.registry.decide_parked(client_id, |parked| {
+            if parked.client.session.key() != mailbox.key() {
+                return ParkedFate::Stays([None, None]);
+            }
+            ParkedFate::Ends(parked.times())
+        });
+        let Some((times, Some(mut client))) = decided else { return };
+        self.broker.timers.cancel(&listed.client_id, times);
+        if reason_code == ReasonCode::SessionTakenOver {
+            client.will = None;
+        }
+        self.abandon_session(*client);
+        self.surrender(client_id);
+    }
+
+    /// Ends a Session here. One that is stored stays as it is for whoever takes it.
+    pub(crate) fn abandon_session(&mut self, mut client: Client) {
+        if client.stored.is_none() {
+            return self.end_session(client);
+        }
+        if let Some(will) = client.will.take() {
+            self.publish_will(&will);
+        }
+        self.withdraw_subscriptions(&client.session);
+        let _in_the_store = client.session.hand_over(self.now);
+    }
+}

@@ -1,0 +1,93 @@
+//! The Session that a client may have had elsewhere: with a broker that is gone, and in the store.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::broker::durable::keeper::Awaiting;
+use crate::broker::turn::Turn;
+use crate::ports::store::{Epoch, Operation, Reply, SessionRecord};
+
+/// Where the answer is left.
+#[derive(Debug)]
+pub(crate) struct Taking(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    Asked(Option<Waker>),
+    Answered(TakingEnd),
+    Told,
+}
+
+/// What asking for a Session came to.
+#[derive(Debug)]
+pub(crate) enum TakingEnd {
+    /// There is none.
+    Nobody,
+    /// It is ours now.
+    Found(Box<SessionRecord>),
+    /// Somebody has it under a later claim.
+    Fenced,
+    /// The store could not say.
+    Failed,
+}
+
+impl Taking {
+    /// The store has answered, or could not; whether it named Sessions of others.
+    pub(super) fn give(&self, reply: Option<Reply>, has_fenced: bool) -> Option<Waker> {
+        let end = match reply {
+            Some(Reply::Session(Some(record))) => TakingEnd::Found(record),
+            Some(Reply::Session(None)) if has_fenced => TakingEnd::Fenced,
+            Some(Reply::Session(None)) => TakingEnd::Nobody,
+            _ => TakingEnd::Failed,
+        };
+        match std::mem::replace(&mut *self.0.lock(), State::Answered(end)) {
+            State::Asked(waker) => waker,
+            State::Answered(_) | State::Told => None,
+        }
+    }
+
+    /// What it has come to, once; `waker` is kept while it waits.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<TakingEnd> {
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut *state, State::Told) {
+            State::Asked(_) => {
+                *state = State::Asked(Some(waker.clone()));
+                None
+            }
+            State::Answered(end) => Some(end),
+            State::Told => Some(TakingEnd::Failed),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Asks the store for the Session of a client whom nobody alive has. `None` where there is no
+    /// store.
+    pub(crate) fn take_from_store(
+        &mut self,
+        client_id: &Arc<str>,
+        epoch: Epoch,
+    ) -> Option<Arc<Taking>> {
+        let keeper = self.shard.keeper.as_mut()?;
+        keeper.push(Operation::TakeSession { client_id: Arc::clone(client_id), epoch });
+        let taking = Arc::new(Taking(Mutex::new(State::Asked(None))));
+        keeper.await_batch(Awaiting::Taking(Arc::clone(&taking)));
+        Some(taking)
+    }
+
+    /// Somebody has a Session under a later claim than a broker was granted that everybody believes
+    /// alive: the era has changed since this one registered, or the grant is of no worth any more.
+    pub(crate) fn ask_for_era(&mut self) {
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        keeper.push(Operation::Register { root: None });
+        keeper.await_batch(Awaiting::Era);
+    }
+
+    pub(super) fn learn_era(&mut self, reply: Option<Reply>) {
+        if let (Some(Reply::Registered(registered)), Some(keeper)) = (reply, &self.shard.keeper) {
+            keeper.durable().note_era(registered.era);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Messages for Sessions of a dead broker, until others have these Sessions.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use smallvec::SmallVec;
+
+use crate::broker::peers::Peers;
+use crate::broker::peers::adoption::{Adoptions, adopts};
+use crate::broker::peers::peer::{Peer, Unanswered};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::turn::Turn;
+use crate::mqtt::{ReasonCode, TopicFilter};
+use crate::ports::clock::Tick;
+use crate::ports::message::{Message, MessageId};
+
+/// A dead broker whose Sessions not everybody has taken.
+pub(super) struct Mourned {
+    pub(super) peer: Arc<Peer>,
+    /// What its clients wanted: its routes.
+    pub(super) filters: Vec<TopicFilter>,
+}
+
+/// Messages that are held, in the order of their identifiers: that in which each publisher sent them.
+#[derive(Default)]
+pub(super) struct HeldPublishes {
+    publishes: BTreeMap<MessageId, HeldPublish>,
+    bytes: usize,
+}
+
+/// A message whose publisher waits.
+pub(super) struct HeldPublish {
+    message: Arc<Message>,
+    /// Each expects one answer.
+    tickets: SmallVec<[Arc<PublishTicket>; 1]>,
+    /// For so long.
+    until: Tick,
+}
+
+/// What came of a wish to hold a message.
+enum Hold {
+    Held,
+    /// As much is held as may be.
+    Full(HeldPublish),
+    /// Everybody has the Sessions it was for.
+    Over,
+}
+
+impl HeldPublishes {
+    pub(super) fn len(&self) -> usize {
+        self.publishes.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.publishes.len() >= HELD_MAX || self.bytes >= HELD_BYTES_MAX
+    }
+
+    fn insert(&mut self, publish: HeldPublish) {
+        match self.publishes.entry(publish.message.id) {
+            Entry::Vacant(entry) => {
+                self.bytes += publish.message.charged_bytes();
+                entry.insert(publish);
+            }
+            Entry::Occupied(mut known) => known.get_mut().tickets.extend(publish.tickets),
+        }
+    }
+
+    fn take_first(&mut self) -> Option<HeldPublish> {
+        let (_, publish) = self.publishes.pop_first()?;
+        self.bytes -= publish.message.charged_bytes();
+        Some(publish)
+    }
+
+    fn take_overdue(&mut self, now: Tick) -> Vec<HeldPublish> {
+        let overdue = self.publishes.iter().filter(|(_, publish)| publish.until <= now);
+        let overdue: Vec<_> = overdue.map(|(id, _)| *id).collect();
+        let overdue: Vec<_> =
+            overdue.into_iter().filter_map(|id| self.publishes.remove(&id)).collect();
+        self.bytes -= overdue.iter().map(|one| one.message.charged_bytes()).sum::<usize>();
+        overdue
+    }
+
+    pub(super) fn into_all(self) -> impl Iterator<Item = HeldPublish> {
+        self.publishes.into_values()
+    }
+}
+
+impl Adoptions {
+    /// A broker is dead that kept Sessions in the store: its routes are kept as well.
+    fn mourn(&self, peer: &Arc<Peer>) {
+        let mut state = self.state.lock();
+        let mourned = Mourned { peer: Arc::clone(peer), filters: Vec::new() };
+        state.mourned.insert(peer.boot_id(), mourned);
+        state.news.insert(peer.boot_id());
+        self.is_mourning.store(true, Ordering::Release);
+    }
+
+    fn hold(&self, publish: HeldPublish) -> Hold {
+        let mut state = self.state.lock();
+        if state.mourned.is_empty() {
+            return Hold::Over;
+        }
+        if state.held.is_full() {
+            return Hold::Full(publish);
+        }
+        state.held.insert(publish);
+        Hold::Held
+    }
+
+    /// The next message that was held. When there is none nobody is mourned any more, and the routes
+    /// of the dead are returned.
+    fn release(&self) -> Result<HeldPublish, Vec<Mourned>> {
+        let mut state = self.state.lock();
+        if let Some(publish) = state.held.take_first() {
+            return Ok(publish);
+        }
+        self.is_mourning.store(false, Ordering::Release);
+        Err(std::mem::take(&mut state.mourned).into_values().collect())
+    }
+
+    fn take_overdue(&self, now: Tick) -> Vec<HeldPublish> {
+        self.state.lock().held.take_overdue(now)
+    }
+
+    /// Whether everybody who is mourned has been taken care of.
+    fn are_all_adopted(&self, peers: &Peers) -> bool {
+        let mourned: Vec<_> = self.state.lock().mourned.keys().copied().collect();
+        mourned.into_iter().all(|dead| self.is_adopted(peers, dead))
+    }
+}
+
+impl Turn<'_> {
+    /// `peer` is dead. Whether its stored Sessions are waited for.
+    pub(in crate::broker::peers) fn mourn(&mut self, peers: &Peers, peer: &Arc<Peer>) -> bool {
+        if self.broker.durable.is_none() {
+            return false;
+        }
+        let is_mourned = adopts(peer);
+        if is_mourned {
+            peers.adoptions().mourn(peer);
+        }
+        peers.adoptions().state.lock().mourning.note_change();
+        is_mourned
+    }
+
+    /// Keeps the routes to a dead broker but for those of Shared Subscriptions. The others, which are
+    /// to be removed.
+    pub(in crate::broker::peers) fn keep_routes(
+        peers: &Peers,
+        peer: &Peer,
+        filters: Vec<TopicFilter>,
+    ) -> Vec<TopicFilter> {
+        let is_shared = |filter: &TopicFilter| filter.share().is_some();
+        let (shared, own) = filters.into_iter().partition(is_shared);
+        let mut state = peers.adoptions().state.lock();
+        if let Some(mourned) = state.mourned.get_mut(&peer.boot_id()) {
+            mourned.filters = own;
+        }
+        shared
+    }
+
+    /// Keeps what a dead broker has not answered, if it can be offered to somebody later. `false` when
+    /// it cannot.
+    pub(in crate::broker::peers) fn hold_unanswered(
+        &mut self,
+        peer: &Peer,
+        unanswered: &mut Unanswered,
+    ) -> bool {
+        let Some(peers) = self.broker.peers() else { return false };
+        let Some(message) = unanswered.kept.take() else { return false };
+        let ticket = Arc::clone(&unanswered.ticket);
+        let publish = self.held_publish(message, ticket);
+        let mut state = peers.adoptions().state.lock();
+        if !state.mourned.contains_key(&peer.boot_id()) {
+            return false;
+        }
+        // Within the bounds of what its publishers may have under way.
+        state.held.insert(publish);
+        self.shard.counters.adoption_publishes_held.increment();
+        true
+    }
+
+    fn held_publish(&self, message: Arc<Message>, ticket: Arc<PublishTicket>) -> HeldPublish {
+        let until = self.now.plus_millis(self.broker.options.store_wait_millis);
+        HeldPublish { message, tickets: SmallVec::from_iter([ticket]), until }
+    }
+
+    /// Holds a message for the stored Sessions of the dead; `ticket` waits for it.
+    #[cold]
+    pub(crate) fn hold_for_dead(&mut self, message: &Arc<Message>, ticket: &Arc<PublishTicket>) {
+        let Some(peers) = self.broker.peers() else { return };
+        ticket.expect_another();
+        let publish = self.held_publish(Arc::clone(message), Arc::clone(ticket));
+        match peers.adoptions().hold(publish) {
+            Hold::Held => self.shard.counters.adoption_publishes_held.increment(),
+            Hold::Over => {
+                self.offer_to_stored(message, ticket);
+                let waker = ticket.answer(RemoteOutcome::NoMatch);
+                self.shard.wake_later(waker);
+            }
+            Hold::Full(publish) => self.give_up([publish]),
+        }
+    }
+
+    /// Nobody takes these in time: their publishers are let go without an answer.
+    pub(super) fn give_up(&mut self, publishes: impl IntoIterator<Item = HeldPublish>) {
+        for ticket in publishes.into_iter().flat_map(|publish| publish.tickets) {
+            self.shard.counters.adoption_publishes_given_up.increment();
+            let waker = ticket.answer(RemoteOutcome::Refused(ReasonCode::ServerBusy));
+            self.shard.wake_later(waker);
+        }
+    }
+
+    /// Offers what was held once everybody has the Sessions of all that are dead, and gives up what
+    /// has waited too long.
+    pub(super) fn release_held(&mut self, peers: &Peers, waker: &Waker) {
+        let adoptions = peers.adoptions();
+        if !adoptions.is_mourning() {
+            return;
+        }
+        let overdue = adoptions.take_overdue(self.now);
+        self.give_up(overdue);
+        if !adoptions.are_all_adopted(peers) {
+            return;
+        }
+        for _ in 0..RELEASED_MAX {
+            match adoptions.release() {
+                Ok(publish) => self.offer_held(&publish),
+                Err(mourned) => {
+                    // Behind the last that was held: what comes now goes straight to whoever has the
+                    // Sessions.
+                    for Mourned { peer, filters } in mourned {
+                        self.broker.remove_routes(&peer, &filters);
+                    }
+                    return;
+                }
+            }
+        }
+        waker.wake_by_ref();
+    }
+
+    fn offer_held(&mut self, HeldPublish { message, tickets, .. }: &HeldPublish) {
+        if let Some(ticket) = tickets.first() {
+            self.offer_to_stored(message, ticket);
+        }
+        for ticket in tickets {
+            let waker = ticket.answer(RemoteOutcome::NoMatch);
+            self.shard.wake_later(waker);
+        }
+    }
+}
+
+/// Messages that are held, beside those that a dead broker had been sent, and their bytes.
+const HELD_MAX: usize = 65_536;
+const HELD_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Messages offered in one turn.
+const RELEASED_MAX: usize = 1_024;

@@ -1,0 +1,158 @@
+//! Sessions that are stored, when they move: what is stored does not travel.
+//!
+//! The former holder lets the store have all there is and says so; the new one takes the Session from
+//! there under its token, and puts what it has collected meanwhile behind. What has come to both is
+//! known to the store by the identifier of the message, and is there once.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::broker::disconnect::Client;
+use crate::broker::durable::{Taking, TakingEnd};
+use crate::broker::peers::Peers;
+use crate::broker::peers::again::LeftOuts;
+use crate::broker::peers::handover::Parts;
+use crate::broker::peers::ownership::exports::{Export, Outgoing};
+use crate::broker::peers::ownership::imports::Incoming;
+use crate::broker::peers::ticket::PublishTicket;
+use crate::broker::replay::Replay;
+use crate::broker::turn::Turn;
+use crate::cluster::frame::Token;
+use crate::ports::auth::SessionUser;
+use crate::ports::store::SessionRecord;
+use crate::routing::SubscriberKey;
+use crate::session::handover::Contents;
+use crate::session::mailbox::Mailbox;
+use crate::session::session::Session;
+
+/// A Session that goes into the store, and what of it does not.
+pub(super) struct Leaving {
+    mailbox: Arc<Mailbox>,
+    /// Answered when the store has answered for all that it was told before.
+    stored: Option<Arc<PublishTicket>>,
+    /// What its client has published.
+    contents: Contents,
+    left_out: LeftOuts,
+}
+
+/// How far a Session is on its way out of the store.
+#[derive(Debug, Default)]
+pub(super) struct Fetching {
+    taking: Option<Arc<Taking>>,
+}
+
+impl Turn<'_> {
+    /// Nothing comes to a stored Session here any more; what has come is to be stored.
+    pub(super) fn leave_to_store(&mut self, mut client: Box<Client>) -> Leaving {
+        let mailbox = Arc::clone(client.session.mailbox());
+        // The store has all of it but what its client has published.
+        let unreleased = client.session.hand_over(self.now).unreleased;
+        let contents = Contents { unreleased, ..Contents::default() };
+        let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
+        Leaving { mailbox, stored: self.tell_when_kept(), contents, left_out }
+    }
+
+    /// Hands over what is not stored once the rest is.
+    pub(super) fn finish_leaving(
+        &mut self,
+        peers: &Peers,
+        export: &Export,
+        mut leaving: Leaving,
+        waker: &Waker,
+    ) -> Option<Outgoing> {
+        while let Some(stored) = &leaving.stored {
+            if stored.poll(waker).is_none() {
+                return Some(Outgoing::Leaving(leaving));
+            }
+            // What other shards had in hand when it left may have been told later.
+            let is_settled = leaving.mailbox.is_settled();
+            leaving.stored = if is_settled { None } else { self.tell_when_kept() };
+        }
+        self.let_go(&export.client_id);
+        let Leaving { mailbox, mut contents, left_out, .. } = leaving;
+        contents.recent = mailbox.take_recent(self.now);
+        self.send_rest(peers, export, Parts::of_stored(&contents, &left_out, peers))
+    }
+
+    /// Takes a Session that has come by way of the store. `false` while the store is asked.
+    pub(super) fn take_moved(
+        &mut self,
+        client_id: &Arc<str>,
+        token: Token,
+        incoming: &mut Incoming,
+        waker: &Waker,
+    ) -> bool {
+        let Some(durable) = self.broker.durable().map(Arc::clone) else {
+            incoming.has_failed = true;
+            return true;
+        };
+        loop {
+            let Some(taking) = &incoming.fetching.taking else {
+                let epoch = durable.epoch_of(token);
+                incoming.fetching.taking = self.take_from_store(client_id, epoch);
+                continue;
+            };
+            match taking.poll(waker) {
+                None => return false,
+                Some(TakingEnd::Found(record)) => self.bring_over(&record, incoming),
+                // It has taken its time, and what is collected has been answered for.
+                Some(TakingEnd::Failed) => {
+                    incoming.fetching.taking = None;
+                    continue;
+                }
+                // Whoever waits for it asks the store anew.
+                Some(TakingEnd::Nobody | TakingEnd::Fenced) => {
+                    incoming.has_failed = true;
+                }
+            }
+            return true;
+        }
+    }
+
+    /// The Session is here as it was stored. What was collected for it comes behind.
+    fn bring_over(&mut self, record: &SessionRecord, incoming: &mut Incoming) {
+        let Some(mut collecting) = incoming.client.take() else { return };
+        let mailbox = Arc::clone(collecting.session.mailbox());
+        let Some(mut client) = self.bring_behind(record, &mailbox) else {
+            return self.end_session(*collecting);
+        };
+        self.leave_interest(&collecting.session, &client.session);
+        let Contents { unreleased, recent, .. } = &mut incoming.received.contents;
+        client.session.restore_unreleased(unreleased.drain(..));
+        mailbox.recall(std::mem::take(recent));
+        if collecting.card.session_user() != SessionUser::Unknown {
+            client.card = Arc::clone(&collecting.card);
+        }
+        for replay in std::mem::take(&mut collecting.replays).into_queue() {
+            move_replay(&collecting, &mut client, replay);
+        }
+        incoming.client = Some(client);
+    }
+
+    /// What `former` wanted is wanted by `latter`, of the same mailbox, as far as that does.
+    fn leave_interest(&mut self, former: &Session, latter: &Session) {
+        if let Some(peers) = self.broker.peers() {
+            let wanted = former.subscriptions().map(|(filter, one)| (filter, one.options.qos));
+            let mut wakes = Vec::new();
+            peers.interest().remove(wanted, &mut wakes);
+            self.shard.wake_each(wakes);
+        }
+        let filters = former.subscriptions().map(|(filter, _)| filter);
+        let gone: Vec<_> = filters.filter(|filter| latter.subscription(filter).is_none()).collect();
+        let key = SubscriberKey(former.key().0);
+        self.change_index(&gone, |index, filter| {
+            index.unsubscribe(key, filter);
+        });
+    }
+}
+
+/// The Subscription of a replay has another number in the Session that was stored.
+fn move_replay(from: &Client, to: &mut Client, replay: Replay) {
+    let mut subscriptions = from.session.subscriptions();
+    let Some((filter, _)) = subscriptions.find(|(_, one)| one.serial == replay.serial) else {
+        return;
+    };
+    if let Some(subscription) = to.session.subscription(filter) {
+        to.replays.push(Replay { serial: subscription.serial, ..replay });
+    }
+}

@@ -1,0 +1,101 @@
+//! Clients whose Sessions are stored: they sleep, and come back to any broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::mqtt::{PacketId, Publish, QoS};
+use crate::sim::chance::Chance;
+use crate::sim::cluster::client::SimClient;
+use crate::sim::cluster::ledger::{FIRST_SHARED, Ledger};
+use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
+
+/// What came to the client of a Session that is stored, at the client's end.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    seen: BTreeSet<usize>,
+    /// The last message by connection of the publisher, topic and the QoS it came with.
+    last: BTreeMap<(usize, usize, QoS), usize>,
+}
+
+impl Received {
+    pub(super) fn has(&self, number: usize) -> bool {
+        self.seen.contains(&number)
+    }
+}
+
+impl SimClient {
+    /// One of a run in which Sessions are stored.
+    pub(super) fn draw_stored(number: usize, chance: &mut Chance) -> Self {
+        let is_persistent = chance.one_in(2);
+        let mut client = Self::draw(number, chance);
+        (client.is_persistent, client.is_stored) = (is_persistent, true);
+        client
+    }
+
+    /// Whether its Session is promised to be there, wherever it comes.
+    pub(super) fn may_go_anywhere(&self) -> bool {
+        self.is_stored && self.is_persistent
+    }
+
+    /// What it publishes with while brokers die: one that comes back does not know what became of QoS
+    /// 2, and neither does its new broker.
+    pub(super) fn qos_to_publish(&self, drawn: QoS) -> QoS {
+        if self.may_go_anywhere() { drawn.min(QoS::AtLeastOnce) } else { drawn }
+    }
+
+    /// CONNACK has come.
+    pub(super) fn note_present(&mut self, is_present: bool) -> Result<(), Complaint> {
+        let is_promised = self.may_go_anywhere();
+        let was_promised = std::mem::replace(&mut self.is_promised, is_promised);
+        if was_promised && !is_present {
+            let words = format!("that of {} is not there any more", self.client_id());
+            return complaint(Checker::Session, words);
+        }
+        Ok(())
+    }
+
+    /// A message has come; `unreleased` are those of QoS 2 that are on their way.
+    pub(super) fn note_received(
+        &self,
+        publish: &Publish,
+        unreleased: &BTreeSet<PacketId>,
+        ledger: &mut Ledger,
+    ) -> Result<(), Complaint> {
+        let is_known = publish.packet_id.is_some_and(|id| unreleased.contains(&id));
+        if !self.may_go_anywhere() || (publish.qos == QoS::ExactlyOnce && is_known) {
+            return Ok(());
+        }
+        let number = publish.payload.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        ledger.note_received(self.session, number.unwrap_or(usize::MAX), publish.qos)
+    }
+}
+
+impl Ledger {
+    /// A message has come to the client of a stored Session, and not as a repetition that it knows.
+    fn note_received(&mut self, session: usize, number: usize, qos: QoS) -> Result<(), Complaint> {
+        let Some(publication) = self.publication(number) else {
+            return complaint(Checker::Protocol, "a message that nobody published");
+        };
+        // One that subscribed later, or anew, may get what was held before behind what it got at once.
+        let is_ordered = self.is_subscribed_since(session, &publication);
+        let received = self.received.entry(session).or_default();
+        let words = |what: &str| format!("session {session}: {number} {what}: {publication:?}");
+        if !received.seen.insert(number) {
+            // One Session may have a share in two groups.
+            if qos == QoS::ExactlyOnce && publication.topic < FIRST_SHARED {
+                return complaint(Checker::Duplicate, words("came twice with QoS 2"));
+            }
+            return Ok(());
+        }
+        if publication.topic >= FIRST_SHARED || publication.was_repeated() || !is_ordered {
+            return Ok(());
+        }
+        let key = (publication.connection(), publication.topic, qos);
+        match received.last.insert(key, number) {
+            Some(last) if last > number => {
+                complaint(Checker::Order, words(&format!("came after {last}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
