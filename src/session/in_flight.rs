@@ -202,7 +202,9 @@ impl InFlight {
     #[must_use]
     pub fn last_place(&self) -> Option<u64> {
         let places = self.entries.iter().filter_map(|entry| match entry {
-            Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => Some(delivery.sequence),
+            Entry::AwaitsPuback(delivery) | Entry::AwaitsPubrec(delivery) => {
+                Some(delivery.sequence)
+            }
             Entry::AwaitsPubcomp | Entry::Acknowledged => None,
         });
         places.max()
