@@ -587,8 +587,14 @@ impl Connection {
         turn.settle_acknowledged(client);
         turn.take_page(client, waker);
         let mut left = deliveries_max;
-        if !client.replays.is_empty() {
-            left -= turn.replay(client, left.min(REPLAYS_MAX), outbox_max).min(left);
+        if client.has_replays() {
+            match turn.replay(client, left.min(REPLAYS_MAX), outbox_max, waker) {
+                Ok(sent) => left -= sent.min(left),
+                Err(cause) => {
+                    self.close(turn, cause);
+                    return Progress::Idle;
+                }
+            }
         }
         loop {
             if turn.outbox.len() >= outbox_max || left == 0 {
@@ -621,9 +627,7 @@ impl Connection {
             }
             if !taken.has_more && has_sent_all && !turn.relieve_others(client) {
                 turn.settle_acknowledged(client);
-                let can_replay = client.replays.front().is_some_and(|replay| {
-                    replay.qos == QoS::AtMostOnce || client.session.window() > 0
-                });
+                let can_replay = client.has_replays() && client.can_replay();
                 return if can_replay { Progress::More } else { Progress::Idle };
             }
         }

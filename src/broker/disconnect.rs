@@ -140,6 +140,8 @@ impl Turn<'_> {
         self.settle_acknowledged(&mut client);
         client.session.detach();
         client.abandon_steps();
+        client.abandon_placed();
+        client.abandon_page();
         if let Some(waiting) = &mut client.waiting {
             self.forget_subscribes(&mut waiting.subscribes);
             waiting.detach();

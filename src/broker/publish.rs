@@ -420,7 +420,7 @@ impl Turn<'_> {
     }
 
     /// Publishes what gave way in a full queue. It is never dead-lettered again.
-    fn publish_dead_letters(&mut self) {
+    pub(crate) fn publish_dead_letters(&mut self) {
         if self.shard.dead_letters.is_empty() {
             return;
         }

@@ -272,10 +272,11 @@ impl Registry {
         claim: &Arc<SessionClaim>,
     ) -> Option<Option<Box<Client>>> {
         let mut part = self.part(client_id).lock();
-        if let Some(Entry::Owned { successor, .. }) = part.get_mut(client_id)
+        if let Some(Entry::Owned { successor, .. }) = part.unsettled(client_id)
             && successor.as_ref().is_some_and(|waiting| Arc::ptr_eq(waiting, claim))
         {
             *successor = None;
+            part.fold(client_id);
             return None;
         }
         drop(part);
@@ -293,7 +294,7 @@ impl Registry {
         decide: impl FnOnce(&mut Parked) -> ParkedFate<R>,
     ) -> Option<(R, Option<Box<Client>>)> {
         let mut part = self.part(client_id).lock();
-        let Some(Entry::Parked(parked)) = part.get_mut(client_id) else { return None };
+        let Some(Entry::Parked(parked)) = part.unsettled(client_id) else { return None };
         match decide(parked) {
             ParkedFate::Stays(result) => Some((result, None)),
             ParkedFate::Ends(result) => {
@@ -308,7 +309,7 @@ impl Registry {
     #[must_use]
     pub fn hold_parked(&self, client_id: &str) -> Option<Box<Parked>> {
         let mut part = self.part(client_id).lock();
-        let entry = part.get_mut(client_id)?;
+        let entry = part.unsettled(client_id)?;
         if matches!(entry, Entry::Owned { .. }) {
             return None;
         }
@@ -396,3 +397,29 @@ impl Entry {
 
 /// Parts of the registry, each with a lock of its own.
 const PARTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::stories::Stage;
+    use crate::mqtt::ProtocolVersion;
+
+    /// Who asked for a client that was connected left its entry large, and nobody folded it again.
+    #[test]
+    fn who_only_asks_leaves_an_entry_as_small_as_it_is() {
+        let mut stage = Stage::new(BrokerOptions::default());
+        let (_client, _connack) = stage.connect("a", ProtocolVersion::V5, 0);
+        let registry = &stage.broker.registry;
+        let is_settled = || registry.part("a").lock().is_settled("a");
+        assert!(is_settled());
+        let nothing = registry.decide_parked("a", |_| ParkedFate::Ends(()));
+        assert!(nothing.is_none() && is_settled());
+        assert!(registry.hold_parked("a").is_none() && is_settled());
+        let client_id = Arc::from("a");
+        let claimed = registry.claim(&client_id, &SessionUser::Unknown, Waker::noop());
+        let Claimed::Waiting(claim, _) = claimed else { panic!("it is connected") };
+        assert!(!is_settled());
+        assert!(registry.withdraw("a", &claim).is_none() && is_settled());
+    }
+}

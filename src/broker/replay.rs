@@ -1,11 +1,15 @@
 //! Use case: a new Subscription is sent the retained messages it matches [MQTT-3.3.1-9].
 //!
-//! A replay is a cursor that feeds the window of its Session, never a copy of what it matches.
+//! A replay is a cursor that feeds the window of its Session, never a copy of what it matches. Where the
+//! Session is stored it feeds the queue: see [`placing`].
+
+mod placing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
-use crate::broker::disconnect::Client;
+use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::latest::Offer;
 use crate::broker::turn::Turn;
 use crate::mqtt::QoS;
@@ -13,8 +17,10 @@ use crate::ports::message::{Delivery, Message, Progress, SubscriptionTag};
 use crate::routing::RetainedCursor;
 use crate::session::session::Delivered;
 
+pub(crate) use placing::Placed;
+
 /// Retained messages on their way to one Subscription.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replay {
     /// How far it has come.
     pub cursor: RetainedCursor,
@@ -51,6 +57,17 @@ impl Replays {
     fn pop(&mut self) {
         if let Some(replay) = self.queue.pop_front() {
             self.bytes -= replay.filter_bytes();
+        }
+    }
+
+    /// Puts some back that may have been looked at since, or are over.
+    fn put_back(&mut self, replays: Vec<Replay>) {
+        for replay in replays.into_iter().rev() {
+            if self.front().is_some_and(|front| front.serial == replay.serial) {
+                self.pop();
+            }
+            self.bytes += replay.filter_bytes();
+            self.queue.push_front(replay);
         }
     }
 
@@ -93,7 +110,18 @@ impl Replay {
 impl Turn<'_> {
     /// Sends some of what `client` is to be replayed, until `max` deliveries, `outbox_max` bytes, or
     /// enough has been looked at for one turn; returns how many deliveries that were.
-    pub(crate) fn replay(&mut self, client: &mut Client, max: usize, outbox_max: usize) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// The store could not take some of it: the connection is to be closed.
+    pub(crate) fn replay(
+        &mut self,
+        client: &mut Client,
+        max: usize,
+        outbox_max: usize,
+        waker: &Waker,
+    ) -> Result<usize, EndCause> {
+        let mut placing = self.begin_placing(client, waker)?;
         let mut sent = 0;
         let mut scans_left = SCANS_MAX;
         while sent < max
@@ -108,11 +136,14 @@ impl Turn<'_> {
                 client.replays.pop();
                 continue;
             }
-            let window = client.session.window();
-            if replay.qos > QoS::AtMostOnce && window == 0 {
+            let room = match &mut placing {
+                _ if replay.qos == QoS::AtMostOnce => max - sent,
+                Some(placing) => placing.room_for(replay),
+                None => client.session.window(),
+            };
+            if room == 0 {
                 break;
             }
-            let room = if replay.qos > QoS::AtMostOnce { window } else { max - sent };
             let batch_max = room.min(max - sent).min(BATCH_MAX);
             let millis = self.now.as_millis();
             self.shard.counters.retained_scans.increment();
@@ -123,10 +154,20 @@ impl Turn<'_> {
             }
             for (_, found) in batch.into_iter().filter(|(_, found)| found.is_for(since)) {
                 sent += 1;
-                self.replay_one(client, found.message, qos, tag.clone());
+                let (message, tag) = (found.message, tag.clone());
+                let qos = qos.min(message.qos);
+                match &mut placing {
+                    Some(placing) if qos > QoS::AtMostOnce => {
+                        self.place_one(client, placing, &message, (qos, tag));
+                    }
+                    _ => self.replay_one(client, message, qos, tag),
+                }
             }
         }
-        sent
+        if let Some(placing) = placing {
+            self.end_placing(client, placing, waker);
+        }
+        Ok(sent)
     }
 
     fn replay_one(
@@ -136,7 +177,6 @@ impl Turn<'_> {
         qos: QoS,
         tag: Option<Arc<SubscriptionTag>>,
     ) {
-        let qos = qos.min(message.qos);
         if qos > QoS::AtMostOnce {
             client.session.mailbox().charge(message.charged_bytes());
         }

@@ -95,9 +95,11 @@ options! {
         /// What happens to a QoS 1 or 2 message for a full queue of a Session that outlives its
         /// connection: `reject` (the publisher is told 0x97), `drop_oldest`, `drop_newest`,
         /// `dead_letter`, `disconnect` (the slow client). Every policy but `reject` may lose
-        /// acknowledged messages. With `dead_letter` the oldest message that waits is published anew, for
-        /// `a/b` to `$dead-letter/a/b`, where no client may publish: whoever may subscribe to
-        /// `$dead-letter/#` gets what was meant for others.
+        /// acknowledged messages. The oldest is one that was not sent, and is stored: where there is
+        /// none the new message is dropped. Where it is in the store alone it is read first, and up to
+        /// 256 messages more than the bound wait meanwhile. With `dead_letter` the oldest message that
+        /// waits is published anew, for `a/b` to `$dead-letter/a/b`, where no client may publish:
+        /// whoever may subscribe to `$dead-letter/#` gets what was meant for others.
         overflow_persistent: OverflowPolicy as "POLICY" = OverflowPolicy::Reject,
         /// The same for a Session that ends with its connection.
         overflow_clean: OverflowPolicy as "POLICY" = OverflowPolicy::DropOldest,

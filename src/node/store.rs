@@ -276,7 +276,7 @@ fn collect_some(now_millis: u64) -> Operation {
     Operation::Collect {
         // The broker ends its own Sessions in time; these are others.
         sessions_before_millis: now_millis.saturating_sub(MEMORY_MILLIS),
-        messages_before_millis: now_millis,
+        messages_before_millis: now_millis.saturating_sub(EXPIRED_MILLIS),
         memories_before_millis: now_millis.saturating_sub(MEMORY_MILLIS),
         limit: COLLECTED_MAX,
     }
@@ -371,9 +371,27 @@ const TELL_MILLIS: u64 = 5_000;
 const COLLECT_PERIOD: Duration = Duration::from_secs(5);
 /// What it removes of each kind at a time.
 const COLLECTED_MAX: u32 = 1_000;
+/// How long it keeps a message that has expired: one that was sent before that is to be sent again after a
+/// start, and released, until it was acknowledged.
+const EXPIRED_MILLIS: u64 = 60 * 1_000;
 /// How long it keeps in mind what is over.
 const MEMORY_MILLIS: u64 = 10 * 60 * 1_000;
 /// Records read at a time.
 const PAGE_MAX: u32 = 512;
 /// How long it is left alone when it does not do what it is asked at the start.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message was sent just before it expired, and the store forgot it before its client had said a word.
+    #[test]
+    fn what_may_just_have_been_sent_is_not_collected() {
+        let now_millis = 1_000_000_000;
+        let Operation::Collect { messages_before_millis, .. } = collect_some(now_millis) else {
+            panic!("it is to collect")
+        };
+        assert_eq!(now_millis - messages_before_millis, 60_000);
+    }
+}

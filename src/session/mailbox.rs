@@ -25,6 +25,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
@@ -34,7 +36,7 @@ pub use crate::session::mailbox::budget::QueueBudget;
 use crate::session::mailbox::budget::{Leases, Use};
 use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
-use crate::session::mailbox::places::Places;
+use crate::session::mailbox::places::{Missing, Places};
 pub use crate::session::mailbox::recent::Recalled;
 use crate::session::mailbox::recent::Recent;
 pub use crate::session::mailbox::sharing::{Relief, Standing, WaitingGroups};
@@ -82,16 +84,24 @@ pub enum Offer {
     Queued(Option<Waker>),
     /// It is to be stored at this place, and waits in the mailbox until it is.
     Stored(Place),
-    /// It waits in the mailbox, and this older one no longer does.
+    /// It waits in the mailbox, and these older ones no longer do.
     Displaced {
         /// The owner to wake.
         wake: Option<Waker>,
         /// Where the new one is to be stored, if it is.
         place: Option<Place>,
-        /// The message that gave way.
-        oldest: Delivery,
-        /// Whether `oldest` goes to the dead letter topic.
+        /// The messages that gave way.
+        oldest: SmallVec<[Delivery; 1]>,
+        /// Whether they go to the dead letter topic.
         is_dead_letter: bool,
+    },
+    /// It is to be stored at this place, and the oldest of the queue gives way when it has been read.
+    Exceeding {
+        /// The place.
+        place: Place,
+        /// What is to be read, unless somebody does that already: [`Mailbox::refill`] is to be called
+        /// with it.
+        page: Option<PageWanted>,
     },
     /// It was dropped for this Session: a bound was reached and the policy allows it.
     Dropped(Option<Waker>),
@@ -171,6 +181,20 @@ pub struct Taken {
     /// Something is left that another member of a Shared Subscription could be sent:
     /// [`Mailbox::groups_behind`].
     pub is_behind: bool,
+}
+
+/// What came of a page that was read.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Refilled {
+    /// Messages that gave way to others that had been taken meanwhile.
+    pub given_way: Vec<Delivery>,
+    /// Whether they go to the dead letter topic.
+    pub is_dead_letter: bool,
+    /// The owner, when it can take something now.
+    pub wake: Option<Waker>,
+    /// More is to give way: this is to be read as well.
+    pub page: Option<PageWanted>,
 }
 
 /// The queue of one Session.
@@ -335,7 +359,7 @@ impl Mailbox {
         debug_assert!(state.places.is_none(), "it is stored already");
         let mut places = match left {
             None => Places::new(next),
-            Some(ends) => Places::left(ends.first, next, sent_below),
+            Some(ends) => Places::left(ends.first, next, ends.count, sent_below),
         };
         if let Some(ends) = left {
             state.messages += usize::try_from(ends.count).unwrap_or(usize::MAX);
@@ -343,7 +367,7 @@ impl Mailbox {
         let mut collected = Vec::with_capacity(state.at_least_once.len());
         for Queued { delivery, .. } in state.at_least_once.take() {
             let bytes = delivery.message.charged_bytes();
-            let sequence = places.give_again(bytes);
+            let sequence = places.give();
             places.leave_out(sequence, bytes);
             collected.push((Place { session, sequence }, delivery));
         }
@@ -363,10 +387,10 @@ impl Mailbox {
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
         let mut content = self.content.lock();
-        let state = content.open();
-        if delivery.qos == QoS::AtMostOnce && matches!(state.owner, Owner::Absent | Owner::Gone) {
+        if content.ignores(delivery.qos) {
             return Offer::NotKept;
         }
+        let state = content.open();
         if self.is_known(state, &delivery) {
             return Offer::Queued(None);
         }
@@ -375,9 +399,6 @@ impl Mailbox {
         }
         if delivery.qos == QoS::AtMostOnce {
             return self.offer_at_most_once(state, delivery, bytes);
-        }
-        if matches!(state.owner, Owner::Gone) {
-            return Offer::NotKept;
         }
         if self.has_room(state, bytes) {
             state.full_since = None;
@@ -424,8 +445,10 @@ impl Mailbox {
         }
     }
 
-    /// Makes room by dropping from the front. What is in flight cannot give way: when it alone fills
-    /// the mailbox, or several would have to go for one, the new message is dropped instead.
+    /// Makes room by dropping from the front, no more than the new message needs. What is in flight, or
+    /// was before the broker was started anew, cannot give way, nor what the store has not answered for:
+    /// where that fills the mailbox, or too many would have to go for one, the new message is dropped
+    /// instead. What is in the store alone has to be read first.
     fn displace(
         &self,
         state: &mut State,
@@ -434,21 +457,78 @@ impl Mailbox {
         is_dead_letter: bool,
     ) -> Offer {
         let bytes = delivery.message.charged_bytes();
-        state.dropped += 1;
-        let Some(oldest) = state.at_least_once.pop_front().map(|queued| queued.delivery) else {
-            return Offer::Dropped(None);
+        let Some((at, count)) = self.giving_way(state, bytes) else {
+            return self.displace_later(state, delivery, now);
         };
-        state.discharge(1, oldest.message.charged_bytes());
-        if !self.has_room(state, bytes) {
-            self.note_behind(state);
-            return Offer::Dropped(None);
-        }
+        let oldest = state.remove_oldest(at, count);
+        state.dropped += count as u64;
         state.charge(bytes);
         let (wake, place) = match self.push(state, delivery, now) {
             Pushed::Queued(wake) => (wake, None),
             Pushed::Stored(place) => (None, Some(place)),
         };
         Offer::Displaced { wake, place, oldest, is_dead_letter }
+    }
+
+    /// Where the oldest are that are to give way to a message of `bytes` bytes, and how many, if it has
+    /// room then.
+    fn giving_way(&self, state: &mut State, bytes: usize) -> Option<(usize, usize)> {
+        let at = state.first_to_give_way()?;
+        let mut freed = 0;
+        for count in 1..=GIVING_WAY_MAX {
+            let oldest = &state.at_least_once.get(at + count - 1)?.delivery;
+            if !state.may_give_way(oldest) {
+                return None;
+            }
+            freed += oldest.message.charged_bytes();
+            if self.has_room_without(state, (count, freed), bytes) {
+                return Some((at, count));
+            }
+        }
+        None
+    }
+
+    fn displace_later(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
+        let bytes = delivery.message.charged_bytes();
+        // Where what is in memory cannot give way, to read more would only fill it.
+        let is_read = state.at_least_once.len() >= GIVING_WAY_MAX;
+        let is_fit = bytes <= self.options.bytes_max && !is_read;
+        if !is_fit || !state.places.as_mut().is_some_and(|places| places.owe()) {
+            state.dropped += 1;
+            return Offer::Dropped(None);
+        }
+        state.charge(bytes);
+        match self.push(state, delivery, now) {
+            Pushed::Queued(wake) => Offer::Queued(wake),
+            Pushed::Stored(place) => {
+                Offer::Exceeding { place, page: state.places.as_mut().and_then(|it| it.ask()) }
+            }
+        }
+    }
+
+    /// Lets the oldest give way to what was taken beyond the bounds, as far as they are in memory. What
+    /// is to be read for the rest.
+    fn pay(&self, state: &mut State, owed: u32) -> (Vec<Delivery>, Option<PageWanted>) {
+        let mut given_way = Vec::new();
+        while self.is_over(state)
+            && let Some(at) = state.first_to_give_way()
+        {
+            given_way.extend(state.remove_oldest(at, 1));
+        }
+        state.dropped += given_way.len() as u64;
+        let is_over = self.is_over(state);
+        let Some(places) = state.places.as_mut().filter(|_| is_over) else {
+            return (given_way, None);
+        };
+        let paid = u32::try_from(given_way.len()).unwrap_or(u32::MAX);
+        places.owe_again(owed.saturating_sub(paid).max(1));
+        // Where nothing could give way, reading on would fill memory instead.
+        let page = if given_way.is_empty() { None } else { places.ask() };
+        (given_way, page)
+    }
+
+    fn is_over(&self, state: &State) -> bool {
+        state.messages > self.options.messages_max || state.bytes > self.options.bytes_max
     }
 
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
@@ -465,7 +545,7 @@ impl Mailbox {
         let sequence = places.give();
         delivery.sequence = sequence;
         let is_left_out = places.is_behind() || state.has_all_it_may_keep();
-        if is_left_out || !self.lease_for(state, 0) {
+        if is_left_out || !self.lease_for(state, 0, 0) {
             state.leave_out(sequence, delivery.message.charged_bytes());
         } else {
             let order = state.take_order();
@@ -473,6 +553,21 @@ impl Mailbox {
             self.note_behind(state);
         }
         Pushed::Stored(Place { session, sequence })
+    }
+
+    /// Gives a message that its client is owed, and that is not refused for want of room, a place behind
+    /// all others. `None` when the queue is not stored, or its Session has ended.
+    pub fn place(&self, delivery: Delivery, now: Tick) -> Option<Place> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        if state.places.is_none() || matches!(state.owner, Owner::Gone) {
+            return None;
+        }
+        state.charge(delivery.message.charged_bytes());
+        match self.push(state, delivery, now) {
+            Pushed::Stored(place) => Some(place),
+            Pushed::Queued(_) => None,
+        }
     }
 
     /// Whether the Session, which is stored, is over: nobody will miss what does not come to it.
@@ -517,7 +612,7 @@ impl Mailbox {
         let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
             return Offer::NotKept;
         };
-        let sequence = places.give_again(bytes);
+        let sequence = places.give();
         if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
             self.note_recent(state, delivery, now);
         }
@@ -540,16 +635,10 @@ impl Mailbox {
     pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
         let mut content = self.content.lock();
         let state = content.open();
-        let places = state.places.as_mut()?;
-        places.settle(sequence);
-        places.forget_again(sequence);
-        let queue = &mut state.at_least_once;
-        if let Ok(at) = queue.binary_search_by_key(&sequence, |queued| queued.delivery.sequence) {
-            queue.remove(at);
-        } else {
-            let _known = places.take_left_out(bytes);
+        state.places.as_mut()?.settle(sequence);
+        if state.remove_at(sequence, bytes) {
+            state.discharge(1, bytes);
         }
-        state.discharge(1, bytes);
         self.note_behind(state);
         state.wake_for_certain()
     }
@@ -564,12 +653,15 @@ impl Mailbox {
 
     /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
     /// asked for.
-    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) {
+    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) -> Refilled {
         let mut content = self.content.lock();
         let state = content.open();
-        let Some(places) = &mut state.places else { return };
+        let Some(places) = state.places.as_mut().filter(|places| places.expects(page)) else {
+            return Refilled::default();
+        };
+        let owed = places.take_owed();
         let mut last = None;
-        let mut refilled = VecDeque::with_capacity(deliveries.len());
+        let mut refilled = Vec::with_capacity(deliveries.len());
         for mut delivery in deliveries {
             if delivery.sequence >= page.below {
                 break;
@@ -584,40 +676,38 @@ impl Mailbox {
             let bytes = delivery.message.charged_bytes();
             // What another process left was counted, but nobody knew its bytes.
             state.bytes += bytes - places.take_left_out(bytes);
-            refilled.push_back(delivery);
+            refilled.push(delivery);
         }
         let last = last.unwrap_or(page.below - 1);
-        places.note_read(last);
-        let is_there = |place| refilled.iter().any(|one: &Delivery| one.sequence == place);
-        let known = places.settle_again(last, is_there);
-        for bytes in &known {
-            let _left_out = places.take_left_out(*bytes);
-        }
-        for bytes in known {
-            state.discharge(1, bytes);
-        }
+        let Missing { messages, bytes } = places.note_read(last, refilled.len() as u64);
         for delivery in refilled {
             let order = state.take_order();
             state.at_least_once.push_back(Queued { order, delivery });
         }
+        state.discharge(usize::try_from(messages).unwrap_or(usize::MAX), bytes);
+        let (given_way, page) = if owed > 0 { self.pay(state, owed) } else { (Vec::new(), None) };
         self.note_behind(state);
+        self.give_leases_back(state);
+        let is_dead_letter = self.options.overflow == Overflow::DeadLetter;
+        Refilled { given_way, is_dead_letter, wake: state.wake_for_certain(), page }
     }
 
     /// Of a queue that is stored: the place below which its client may have been sent what was there,
     /// by this process or an earlier one. Its owner asks when it leaves.
     #[must_use]
     pub fn sent_below(&self) -> Option<u64> {
-        let mut content = self.content.lock();
-        let state = content.open();
+        let content = self.content.lock();
+        let Content::Open(state) = &*content else { return None };
         let first = state.at_least_once.front().map(|queued| queued.delivery.sequence);
         state.places.as_ref().map(|places| places.sent_below(first))
     }
 
-    /// The store could not answer: it is asked again.
-    pub fn note_unread(&self) {
-        if let Some(places) = &mut self.content.lock().open().places {
-            places.note_unread();
-        }
+    /// The store could not answer: it is asked again, by the owner if that is to be woken.
+    pub fn note_unread(&self) -> Option<Waker> {
+        let mut content = self.content.lock();
+        let state = content.open();
+        state.places.as_mut()?.note_unread();
+        state.wake_for_certain()
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
@@ -700,14 +790,20 @@ impl Mailbox {
     }
 
     fn has_room(&self, state: &mut State, bytes: usize) -> bool {
-        state.messages < self.options.messages_max
-            && state.bytes + bytes <= self.options.bytes_max
-            && (state.places.is_some() || self.lease_for(state, bytes))
+        self.has_room_without(state, (0, 0), bytes)
     }
 
-    fn lease_for(&self, state: &mut State, bytes: usize) -> bool {
-        let left_out = state.places.as_ref().map_or(0, |places| places.bytes_left_out());
-        let in_memory = state.bytes.saturating_sub(left_out);
+    /// Whether there would be room if so many messages, and bytes, were gone.
+    #[inline]
+    fn has_room_without(&self, state: &mut State, gone: (usize, usize), bytes: usize) -> bool {
+        let (gone, freed) = gone;
+        state.messages.saturating_sub(gone) < self.options.messages_max
+            && state.bytes.saturating_sub(freed) + bytes <= self.options.bytes_max
+            && (state.places.is_some() || self.lease_for(state, freed, bytes))
+    }
+
+    fn lease_for(&self, state: &mut State, freed: usize, bytes: usize) -> bool {
+        let in_memory = state.bytes_in_memory().saturating_sub(freed);
         let is_first = in_memory == 0 && state.is_attended();
         let needed = (in_memory + bytes) as u64;
         self.budget.extend(&mut state.leases, Use::AtLeastOnce, needed, is_first)
@@ -747,7 +843,7 @@ impl Mailbox {
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
             state.go_idle(waker, appetite);
-            self.give_lease_back_when_empty(state);
+            self.give_leases_back(state);
         }
         self.note_behind(state);
         let page = state.places.as_mut().and_then(|places| {
@@ -780,9 +876,14 @@ impl Mailbox {
         true
     }
 
-    fn give_lease_back_when_empty(&self, state: &mut State) {
-        if state.bytes == 0 && state.qos0_bytes == 0 && !state.leases.is_empty() {
-            self.budget.give_back(&mut state.leases);
+    /// Gives back what is leased for a kind of message of which nothing is left in memory.
+    #[inline]
+    fn give_leases_back(&self, state: &mut State) {
+        if state.qos0_bytes == 0 {
+            self.budget.give_back(&mut state.leases, Use::AtMostOnce);
+        }
+        if state.bytes_in_memory() == 0 {
+            self.budget.give_back(&mut state.leases, Use::AtLeastOnce);
         }
     }
 
@@ -795,7 +896,15 @@ impl Mailbox {
         if state.messages < self.options.messages_max && state.bytes < self.options.bytes_max {
             state.full_since = None;
         }
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
+    }
+
+    /// Gives room back that [`Self::reserve`] set aside, and nobody took.
+    pub fn unreserve(&self, bytes: usize) {
+        let mut content = self.content.lock();
+        let Content::Open(state) = &mut *content else { return };
+        state.discharge(1, bytes);
+        self.give_leases_back(state);
     }
 
     /// Counts a message that is sent without having waited, so that its acknowledgement fits.
@@ -827,7 +936,7 @@ impl Mailbox {
         for queued in state.at_least_once.iter_mut() {
             queued.delivery.message = detach(&queued.delivery.message, &mut None);
         }
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         // It may be away for long.
         content.fold();
         shared
@@ -840,7 +949,7 @@ impl Mailbox {
         let Content::Open(state) = &mut *content else { return Vec::new() };
         let shared = state.drain_shared();
         self.note_behind(state);
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         shared
     }
 
@@ -849,10 +958,10 @@ impl Mailbox {
     #[must_use]
     pub fn keep(&self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
         let mut content = self.content.lock();
-        let state = content.open();
-        if matches!(state.owner, Owner::Gone) {
+        if deliveries.is_empty() || matches!(content.owner(), Owner::Gone) {
             return deliveries;
         }
+        let state = content.open();
         // What was offered meanwhile is younger.
         for delivery in deliveries.into_iter().rev() {
             state.charge(delivery.message.charged_bytes());
@@ -883,7 +992,7 @@ impl Mailbox {
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         shared
     }
 
@@ -902,7 +1011,7 @@ impl Mailbox {
         state.messages = 0;
         state.bytes = 0;
         state.qos0_bytes = 0;
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         (queue.into_iter().map(|queued| queued.delivery).collect(), recent)
     }
 
@@ -963,7 +1072,9 @@ impl Mailbox {
 
     /// Nothing that came with the Session is on its way here by any other way.
     pub fn forget_moved(&self) {
-        self.content.lock().open().moved = None;
+        if let Content::Open(state) = &mut *self.content.lock() {
+            state.moved = None;
+        }
     }
 
     /// Asks the owner to give its Session up. The first notice stands, unless the new one ends the
@@ -1035,7 +1146,8 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         if let Content::Open(state) = self.content.get_mut() {
-            self.budget.give_back(&mut state.leases);
+            self.budget.give_back(&mut state.leases, Use::AtMostOnce);
+            self.budget.give_back(&mut state.leases, Use::AtLeastOnce);
             if state.is_behind {
                 self.budget.count_behind(false);
             }
@@ -1138,6 +1250,55 @@ impl State {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
+    #[inline]
+    fn bytes_in_memory(&self) -> usize {
+        let left_out = self.places.as_ref().map_or(0, |places| places.bytes_left_out());
+        self.bytes.saturating_sub(left_out)
+    }
+
+    /// Whether the store has answered for a message, if it has to.
+    #[inline]
+    fn is_certain(&self, delivery: &Delivery) -> bool {
+        self.places.as_ref().is_none_or(|places| places.is_certain(delivery.sequence))
+    }
+
+    /// Whether a message may be dropped for another one: not when its client may hold its Packet
+    /// Identifier, which would then not be released.
+    fn may_give_way(&self, delivery: &Delivery) -> bool {
+        let is_free = match delivery.progress {
+            Progress::New => true,
+            Progress::Repeat => delivery.qos < QoS::ExactlyOnce,
+            Progress::Released => false,
+        };
+        is_free && self.is_certain(delivery)
+    }
+
+    fn first_to_give_way(&self) -> Option<usize> {
+        let mut oldest = self.at_least_once.iter().take(GIVING_WAY_MAX);
+        oldest.position(|queued| self.may_give_way(&queued.delivery))
+    }
+
+    /// Takes so many out that stand there, and discharges them.
+    fn remove_oldest(&mut self, at: usize, count: usize) -> SmallVec<[Delivery; 1]> {
+        let next = std::iter::from_fn(|| self.at_least_once.remove(at));
+        let oldest: SmallVec<[Delivery; 1]> =
+            next.take(count).map(|queued| queued.delivery).collect();
+        for delivery in &oldest {
+            self.discharge(1, delivery.message.charged_bytes());
+        }
+        oldest
+    }
+
+    /// Forgets the message of `bytes` bytes at `place`. Whether it was counted: it may have gone with
+    /// its Session.
+    fn remove_at(&mut self, place: u64, bytes: usize) -> bool {
+        let queue = &mut self.at_least_once;
+        if let Ok(at) = queue.binary_search_by_key(&place, |queued| queued.delivery.sequence) {
+            return queue.remove(at).is_some();
+        }
+        self.places.as_mut().is_some_and(|places| places.withdraw(place, bytes))
+    }
+
     fn push_at_least_once(&mut self, delivery: Delivery) -> Option<Waker> {
         let order = self.take_order();
         self.at_least_once.push_back(Queued { order, delivery });
@@ -1196,10 +1357,7 @@ impl State {
     /// The first message of QoS 1 or 2, unless the store has not answered for it.
     #[inline]
     fn first_certain(&self) -> Option<&Queued> {
-        let first = self.at_least_once.front()?;
-        let places = self.places.as_ref();
-        let is_certain = places.is_none_or(|places| places.is_certain(first.delivery.sequence));
-        is_certain.then_some(first)
+        self.at_least_once.front().filter(|first| self.is_certain(&first.delivery))
     }
 
     fn wake_for_certain(&mut self) -> Option<Waker> {
@@ -1268,6 +1426,8 @@ impl State {
     }
 }
 
+/// Messages that give way to one, at most: this many are looked at under the lock.
+const GIVING_WAY_MAX: usize = 64;
 /// A queue that has run empty keeps room for this many; more goes back to the allocator.
 const IDLE_CAPACITY: usize = 128;
 /// Messages of a queue that is stored that wait in memory as well, while its client is there,
@@ -1276,3 +1436,6 @@ const KEPT_MAX: usize = 1_024;
 const KEPT_AWAY_MAX: usize = 64;
 /// Messages that may wait as slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -442,6 +442,10 @@ impl Session {
     /// buffers of their publishers.
     #[inline]
     fn hold(&mut self, mut delivery: Delivery) -> PacketId {
+        debug_assert!(
+            self.stored.is_none() || delivery.sequence > 0,
+            "it has no place to come from"
+        );
         if self.in_flight.len() >= IN_TRANSIT_MAX && delivery.message.is_in_transit {
             delivery.message = Arc::new(delivery.message.detached());
         }

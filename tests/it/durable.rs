@@ -3,8 +3,10 @@
 mod encrypted;
 mod failover;
 mod killed_under_load;
+mod overflow;
 mod postgres;
 mod repeats;
+mod replays;
 mod server_trouble;
 mod sessions;
 mod shared;

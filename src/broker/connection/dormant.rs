@@ -115,7 +115,7 @@ impl Client {
     /// Whether it is owed nothing and owes nothing that is not in its Session.
     fn is_at_rest(&self) -> bool {
         let waits_for_page = self.stored.as_ref().is_some_and(|stored| stored.page.is_some());
-        self.waiting.is_none() && self.replays.is_empty() && !waits_for_page
+        self.waiting.is_none() && !self.has_replays() && !waits_for_page
     }
 
     /// When its Keep Alive runs out, if it was last heard at `heard_at` [MQTT-3.1.2-22].

@@ -15,7 +15,7 @@ use crate::ports::store::{
     Batch, Done, Full, Operation, OwnerId, Pointer, SessionId, StoreError, StoredMessage,
     Submitter, Ticket,
 };
-use crate::session::mailbox::Mailbox;
+use crate::session::mailbox::{Mailbox, PageWanted};
 
 /// Collects the operations of a turn.
 pub(crate) struct Keeper {
@@ -92,6 +92,8 @@ pub(crate) enum Awaiting {
     Frames(Frames),
     /// A Session whose queue is read.
     Page(Arc<Page>),
+    /// A queue that is full, of which this is read so that the oldest can give way.
+    Head(Arc<Mailbox>, PageWanted),
     /// A connection that wants the Session that a client may have had elsewhere.
     Taking(Arc<Taking>),
     /// Nobody: the era is asked for.
@@ -104,7 +106,12 @@ impl Awaiting {
         let mailbox = match self {
             Self::Place { mailbox, .. } => mailbox,
             Self::Owed(owed) => &owed.mailbox,
-            Self::Answer(_) | Self::Frames(_) | Self::Page(_) | Self::Taking(_) | Self::Era => {
+            Self::Answer(_)
+            | Self::Frames(_)
+            | Self::Page(_)
+            | Self::Head(..)
+            | Self::Taking(_)
+            | Self::Era => {
                 return None;
             }
         };

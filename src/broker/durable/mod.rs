@@ -352,6 +352,7 @@ impl Turn<'_> {
                 })),
                 Awaiting::Frames(frames) => self.answer_frames(frames, is_whole),
                 Awaiting::Page(page) => page.give(replies.next()),
+                Awaiting::Head(mailbox, wanted) => self.take_head(&mailbox, wanted, replies.next()),
                 Awaiting::Taking(taking) => taking.give(replies.next(), !fenced.is_empty()),
                 Awaiting::Era => {
                     self.learn_era(replies.next());

@@ -11,6 +11,7 @@ use crate::broker::durable::keeper::Keeper;
 use crate::broker::durable::{Durable, Page};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::publish::PublishOutcome;
+use crate::broker::replay::Placed;
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::cluster::slots::Slot;
@@ -35,6 +36,8 @@ pub(crate) struct StoredClient {
     pub(crate) will: WillInStore,
     /// What the store was asked for of its queue.
     pub(crate) page: Option<Arc<Page>>,
+    /// How far its replays have gone into its queue, while something of them waits there.
+    pub(crate) placed: Option<Box<Placed>>,
 }
 
 /// The will that the store has of a Session.
@@ -68,7 +71,8 @@ enum Then {
 impl StoredClient {
     pub(crate) fn new(session: SessionRef) -> Self {
         let (incoming, doubtful) = (BTreeMap::new(), BTreeSet::new());
-        Self { session, incoming, doubtful, will: WillInStore::default(), page: None }
+        let will = WillInStore::default();
+        Self { session, incoming, doubtful, will, page: None, placed: None }
     }
 
     /// What makes the store forget the will that it has, and no later one: that may be in the store

@@ -37,10 +37,18 @@ impl Turn<'_> {
             Offer::Displaced { wake, place, oldest, is_dead_letter } => {
                 self.shard.wake_later(wake);
                 self.keep_offered(target, place, kept);
-                self.forget_delivery(target.mailbox.stored_as(), &oldest);
-                self.shard.counters.deliveries_dropped.increment();
+                for delivery in &oldest {
+                    self.forget_delivery(target.mailbox.stored_as(), delivery);
+                }
+                self.shard.counters.deliveries_dropped.add(oldest.len() as u64);
                 if is_dead_letter {
-                    self.shard.dead_letters.push(oldest);
+                    self.shard.dead_letters.extend(oldest);
+                }
+            }
+            Offer::Exceeding { place, page } => {
+                self.keep_offered(target, Some(place), kept);
+                if let Some(page) = page {
+                    self.ask_for_head(&target.mailbox, page);
                 }
             }
             Offer::Dropped(wake) => {
@@ -68,9 +76,11 @@ impl Turn<'_> {
                 self.shard.counters.deliveries_dropped.increment();
             }
             // QoS 0 has no place, displaces nothing and is never refused.
-            Offer::NotKept | Offer::Full | Offer::Stored(_) | Offer::Displaced { .. } => {
-                return false;
-            }
+            Offer::NotKept
+            | Offer::Full
+            | Offer::Stored(_)
+            | Offer::Displaced { .. }
+            | Offer::Exceeding { .. } => return false,
         }
         true
     }

@@ -232,7 +232,7 @@ impl Turn<'_> {
 pub(super) fn release(reservations: &Reservations<'_>, message: &Message) {
     for Reserved { target, qos, .. } in reservations {
         if *qos > QoS::AtMostOnce {
-            target.mailbox.acknowledge(1, message.charged_bytes());
+            target.mailbox.unreserve(message.charged_bytes());
         }
     }
 }

@@ -39,6 +39,15 @@ impl Part {
         Some(self.slot_mut(client_id)?.unfold())
     }
 
+    /// The same of one that is more than a Session in the hands of a connection: what is not, stays as
+    /// small as it is.
+    pub(super) fn unsettled(&mut self, client_id: &str) -> Option<&mut Entry> {
+        match self.slot_mut(client_id)? {
+            Slot::Other(other) => Some(&mut other.1),
+            Slot::Settled { .. } => None,
+        }
+    }
+
     /// Puts one down that is not there.
     pub(super) fn insert(&mut self, client_id: Arc<str>, entry: Entry) {
         let hash = self.hashing.hash_one(&*client_id);
@@ -66,6 +75,12 @@ impl Part {
 
     pub(super) fn listed(&self) -> Vec<Listed> {
         self.slots.iter().map(Slot::listed).collect()
+    }
+
+    /// Whether the entry is as small as it can be.
+    #[cfg(test)]
+    pub(super) fn is_settled(&mut self, client_id: &str) -> bool {
+        matches!(self.slot_mut(client_id), Some(Slot::Settled { .. }))
     }
 
     /// Nobody is expected to change the entry soon.

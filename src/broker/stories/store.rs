@@ -1,6 +1,7 @@
 //! Stories of a store that takes its time, or fails.
 
 mod levels;
+mod replays;
 
 use parking_lot::Mutex;
 

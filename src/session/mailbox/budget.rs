@@ -41,6 +41,13 @@ impl Leases {
     pub(super) fn is_empty(self) -> bool {
         self.at_most_once == 0 && self.at_least_once == 0
     }
+
+    fn of(&mut self, of: Use) -> &mut u32 {
+        match of {
+            Use::AtMostOnce => &mut self.at_most_once,
+            Use::AtLeastOnce => &mut self.at_least_once,
+        }
+    }
 }
 
 impl QueueBudget {
@@ -106,10 +113,7 @@ impl QueueBudget {
     /// Makes `leases` suffice for `needed` bytes; `is_first` for a mailbox that holds nothing.
     #[inline]
     pub(super) fn extend(&self, leases: &mut Leases, of: Use, needed: u64, is_first: bool) -> bool {
-        let held = match of {
-            Use::AtMostOnce => &mut leases.at_most_once,
-            Use::AtLeastOnce => &mut leases.at_least_once,
-        };
+        let held = leases.of(of);
         let bytes = u64::from(*held) * LEASE_BYTES;
         if needed <= bytes {
             return true;
@@ -123,11 +127,14 @@ impl QueueBudget {
         is_leased
     }
 
-    /// Takes back all of `leases`.
-    pub(super) fn give_back(&self, leases: &mut Leases) {
-        let Leases { at_most_once, at_least_once } = std::mem::take(leases);
-        let step = step(Use::AtMostOnce, at_most_once.into())
-            + step(Use::AtLeastOnce, at_least_once.into());
+    /// Takes back what `leases` has for one use.
+    #[inline]
+    pub(super) fn give_back(&self, leases: &mut Leases, of: Use) {
+        let chunks = std::mem::take(leases.of(of));
+        if chunks == 0 {
+            return;
+        }
+        let step = step(of, chunks.into());
         let before = self.leased.fetch_sub(step, Ordering::Relaxed);
         debug_assert!(before >= step, "more was given back than was leased");
     }
@@ -190,10 +197,10 @@ mod tests {
         check(&budget, &mut second, Use::AtLeastOnce, 2 * CHUNK, true);
         check(&budget, &mut second, Use::AtLeastOnce, 2 * CHUNK + 1, false);
         assert_eq!((budget.leased(), budget.refusals()), (4 * CHUNK, 2));
-        budget.give_back(&mut first);
+        budget.give_back(&mut first, Use::AtMostOnce);
         assert!(first.is_empty());
         check(&budget, &mut second, Use::AtLeastOnce, 4 * CHUNK, true);
-        budget.give_back(&mut second);
+        budget.give_back(&mut second, Use::AtLeastOnce);
         assert_eq!((budget.leased(), budget.reserves()), (0, 0));
     }
 
@@ -206,8 +213,8 @@ mod tests {
         check(&budget, &mut empty, Use::AtMostOnce, CHUNK, true);
         check(&budget, &mut empty, Use::AtMostOnce, CHUNK + 1, false);
         assert_eq!((budget.leased(), budget.reserves(), budget.refusals()), (2 * CHUNK, 1, 1));
-        budget.give_back(&mut empty);
-        budget.give_back(&mut full);
+        budget.give_back(&mut empty, Use::AtMostOnce);
+        budget.give_back(&mut full, Use::AtLeastOnce);
         assert_eq!(budget.leased(), 0);
     }
 }

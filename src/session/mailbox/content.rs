@@ -1,6 +1,7 @@
 //! What the lock of a mailbox guards: its state, or what is left of it while it is empty and its owner
 //! is not expected back soon.
 
+use crate::mqtt::QoS;
 use crate::session::mailbox::{Credit, MailboxOptions, Owner, State};
 
 /// All of it, or next to nothing.
@@ -50,6 +51,16 @@ impl Content {
         {
             let owner = std::mem::replace(&mut state.owner, Owner::Absent);
             *self = Self::Folded { owner, dropped: state.dropped };
+        }
+    }
+
+    /// Whether it would not keep a message of this QoS: nobody is there for it, or ever will be.
+    #[inline]
+    pub(super) fn ignores(&self, qos: QoS) -> bool {
+        match self.owner() {
+            Owner::Gone => true,
+            Owner::Absent => qos == QoS::AtMostOnce,
+            Owner::Working | Owner::Idle { .. } => false,
         }
     }
 

@@ -16,8 +16,6 @@ pub(super) struct Places {
     behind: Option<Behind>,
     /// Places behind, by runs (first to last), that the store gave up and may have all the same.
     doubtful: BTreeMap<u64, u64>,
-    /// Given to messages that the store may know already, with their bytes: they are not there then.
-    again: BTreeMap<u64, usize>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
     /// Bytes of messages that are counted and not in memory, as far as they are known.
@@ -34,6 +32,28 @@ struct Behind {
     after: u64,
     /// Whether the store has been asked for what follows.
     is_asked: bool,
+    /// How many were taken although the queue was full, since the oldest are to be read before they
+    /// can give way.
+    owed: u32,
+    /// How many of the places that follow are not counted: what was there is done with, or was given up.
+    gaps: u64,
+}
+
+impl Behind {
+    fn after(after: u64) -> Self {
+        Self { after, is_asked: false, owed: 0, gaps: 0 }
+    }
+}
+
+/// What a page shows to be missing in the store.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Missing {
+    /// Places that were counted, and are empty: what was there has expired, or the store knew it already.
+    pub(super) messages: u64,
+    /// What was counted for them. It is not known one by one: it is what is left when nothing else is
+    /// left out, and a fair share before.
+    pub(super) bytes: usize,
 }
 
 /// What the store is to be asked for.
@@ -54,7 +74,6 @@ impl Places {
             pending: VecDeque::new(),
             behind: None,
             doubtful: BTreeMap::new(),
-            again: BTreeMap::new(),
             repeat_below: 0,
             bytes_left_out: 0,
             is_relieved: false,
@@ -62,11 +81,12 @@ impl Places {
         }
     }
 
-    /// Of a queue that another process left, from `first` to before `next`; the client may have been
-    /// sent what is below `sent_below`.
-    pub(super) fn left(first: u64, next: u64, sent_below: u64) -> Self {
+    /// Of a queue that another process left, with `count` places from `first` to before `next`; the
+    /// client may have been sent what is below `sent_below`.
+    pub(super) fn left(first: u64, next: u64, count: u64, sent_below: u64) -> Self {
+        let gaps = next.saturating_sub(first).saturating_sub(count);
         Self {
-            behind: (first < next).then(|| Behind { after: first - 1, is_asked: false }),
+            behind: (first < next).then(|| Behind { gaps, ..Behind::after(first - 1) }),
             repeat_below: sent_below.min(next),
             ..Self::new(next)
         }
@@ -78,29 +98,6 @@ impl Places {
         self.next += 1;
         self.pending.push_back(place);
         place
-    }
-
-    /// The same for a message of `bytes` bytes that may not come to be there.
-    pub(super) fn give_again(&mut self, bytes: usize) -> u64 {
-        let place = self.give();
-        self.again.insert(place, bytes);
-        place
-    }
-
-    /// Nothing is at `place`.
-    pub(super) fn forget_again(&mut self, place: u64) {
-        self.again.remove(&place);
-    }
-
-    /// All up to `last` has been read, and only `read` is there. The bytes of each message that is not
-    /// there because the store knew it.
-    pub(super) fn settle_again(&mut self, last: u64, read: impl Fn(u64) -> bool) -> Vec<usize> {
-        if self.again.is_empty() {
-            return Vec::new();
-        }
-        let behind = self.again.split_off(&last.saturating_add(1));
-        let settled = std::mem::replace(&mut self.again, behind);
-        settled.into_iter().filter(|(place, _)| !read(*place)).map(|(_, bytes)| bytes).collect()
     }
 
     /// The store has answered for `place`.
@@ -130,11 +127,12 @@ impl Places {
 
     /// The message of `bytes` bytes at `place` is not kept in memory, and nothing behind it.
     pub(super) fn leave_out(&mut self, place: u64, bytes: usize) {
-        self.behind.get_or_insert(Behind { after: place - 1, is_asked: false });
+        self.behind.get_or_insert(Behind::after(place - 1));
         self.bytes_left_out += bytes;
     }
 
     /// Bytes of what is not in memory.
+    #[inline]
     pub(super) fn bytes_left_out(&self) -> usize {
         self.bytes_left_out
     }
@@ -144,6 +142,24 @@ impl Places {
         let known = bytes.min(self.bytes_left_out);
         self.bytes_left_out -= known;
         known
+    }
+
+    /// The store did not take what was to be at `place`, of `bytes` bytes. Whether that was not in
+    /// memory, and was counted.
+    pub(super) fn withdraw(&mut self, place: u64, bytes: usize) -> bool {
+        let Some(behind) = self.behind.as_mut().filter(|behind| place > behind.after) else {
+            return false;
+        };
+        behind.gaps += 1;
+        let _known = self.take_left_out(bytes);
+        true
+    }
+
+    /// How many places are counted and not in memory.
+    fn left_out(&self) -> u64 {
+        self.behind.as_ref().map_or(0, |behind| {
+            (self.next - 1).saturating_sub(behind.after).saturating_sub(behind.gaps)
+        })
     }
 
     /// `place` is not to be read, whatever the store has there. `false` when there is no room for
@@ -187,9 +203,40 @@ impl Places {
         self.behind.as_ref().is_some_and(|behind| !behind.is_asked && behind.after + 1 < below)
     }
 
-    /// The store has answered: everything up to `last` is in memory now.
-    pub(super) fn note_read(&mut self, last: u64) {
-        let Some(behind) = &mut self.behind else { return };
+    /// Whether this page is what the store was asked for last, and not an answer that came too late.
+    pub(super) fn expects(&self, page: PageWanted) -> bool {
+        self.behind.as_ref().is_some_and(|behind| behind.is_asked && behind.after == page.after)
+    }
+
+    /// One is taken although the queue is full: what is behind is to be read, and gives way then.
+    /// `false` when there is no such thing, or too many were taken by now.
+    pub(super) fn owe(&mut self) -> bool {
+        let behind = self.behind.as_mut().filter(|behind| behind.owed < OWED_MAX);
+        behind.is_some_and(|behind| {
+            behind.owed += 1;
+            true
+        })
+    }
+
+    /// How many were taken that way and are not paid for. Whoever asks pays, or owes the rest again.
+    pub(super) fn take_owed(&mut self) -> u32 {
+        self.behind.as_mut().map_or(0, |behind| std::mem::take(&mut behind.owed))
+    }
+
+    /// So many are still owed.
+    pub(super) fn owe_again(&mut self, owed: u32) {
+        if let Some(behind) = &mut self.behind {
+            behind.owed = owed;
+        }
+    }
+
+    /// The store has answered: everything up to `last` is in memory now, at `count` places.
+    pub(super) fn note_read(&mut self, last: u64, count: u64) -> Missing {
+        let Some(behind) = &mut self.behind else { return Missing { messages: 0, bytes: 0 } };
+        let missing = last.saturating_sub(behind.after).saturating_sub(count);
+        // Which of them were not counted nobody knows before the last page.
+        let known = missing.min(behind.gaps);
+        behind.gaps -= known;
         behind.is_asked = false;
         behind.after = behind.after.max(last);
         let after = behind.after;
@@ -197,6 +244,13 @@ impl Places {
         if behind.after + 1 >= self.next {
             self.behind = None;
         }
+        let (messages, left) = (missing - known, self.left_out());
+        let bytes = match left {
+            0 => self.bytes_left_out,
+            _ => share_of(self.bytes_left_out, messages, messages + left),
+        };
+        self.bytes_left_out -= bytes;
+        Missing { messages, bytes }
     }
 
     /// The store could not answer: it may be asked again.
@@ -219,8 +273,16 @@ impl Places {
     }
 }
 
+/// So many parts of `bytes` as `part` is of `whole`, which is not zero.
+fn share_of(bytes: usize, part: u64, whole: u64) -> usize {
+    let share = bytes as u128 * u128::from(part) / u128::from(whole.max(1));
+    usize::try_from(share).unwrap_or(bytes).min(bytes)
+}
+
 /// A queue that has run empty keeps room for this many.
 const IDLE_CAPACITY: usize = 128;
+/// Messages that are taken although a queue is full, while the store is asked for those that give way.
+const OWED_MAX: u32 = 256;
 /// Runs of places that are doubtful. More: what the store has there may come twice.
 const DOUBTS_MAX: usize = 1_024;
 
@@ -254,11 +316,11 @@ mod tests {
         let wanted = places.ask();
         assert_eq!(wanted, Some(PageWanted { after: 1, below: 3 }));
         assert_eq!(places.ask(), None, "once at a time");
-        places.note_read(2);
+        assert_eq!(places.note_read(2, 1), Missing { messages: 0, bytes: 0 });
         assert_eq!(places.ask(), None, "3 is pending");
         places.settle(3);
         assert_eq!(places.ask(), Some(PageWanted { after: 2, below: 5 }));
-        places.note_read(4);
+        assert_eq!(places.note_read(4, 1), Missing { messages: 1, bytes: 3 });
         assert!(!places.is_behind());
     }
 
@@ -277,17 +339,35 @@ mod tests {
         let all: Vec<u64> = doubtful(&places);
         assert_eq!(all, [2, 3, 6]);
         assert_eq!(places.ask(), Some(PageWanted { after: 0, below: 8 }));
-        places.note_read(4);
+        let _missing = places.note_read(4, 3);
         let left: Vec<u64> = doubtful(&places);
         assert_eq!(left, [6]);
     }
 
     #[test]
     fn a_queue_that_was_left_is_behind_and_its_head_may_be_a_repeat() {
-        let mut places = Places::left(7, 20, 10);
+        let mut places = Places::left(7, 20, 13, 10);
         assert_eq!(places.ask(), Some(PageWanted { after: 6, below: 20 }));
         assert!(places.may_be_repeated(9) && !places.may_be_repeated(10));
-        assert!(!Places::left(20, 20, 3).is_behind());
+        assert!(!Places::left(20, 20, 0, 3).is_behind());
+    }
+
+    #[test]
+    fn what_is_missing_is_told_from_what_was_not_counted() {
+        let mut places = Places::left(1, 11, 8, 0);
+        for _ in 11..=14 {
+            let place = places.give();
+            places.leave_out(place, 2);
+            places.settle(place);
+        }
+        assert!(places.withdraw(12, 2));
+        assert_eq!(places.left_out(), 11);
+        assert_eq!(places.note_read(5, 1), Missing { messages: 1, bytes: 0 });
+        assert_eq!(places.left_out(), 9);
+        assert!(!places.withdraw(3, 2), "it has been passed");
+        assert_eq!(places.take_left_out(4), 4);
+        assert_eq!(places.note_read(14, 8), Missing { messages: 1, bytes: 2 });
+        assert!(!places.withdraw(13, 2));
     }
 
     #[test]
@@ -301,7 +381,7 @@ mod tests {
         assert_eq!((places.sent_below(Some(3)), places.sent_below(None)), (3, 5));
         places.leave_out(4, 1);
         assert_eq!(places.sent_below(None), 4, "what is in the store alone was not");
-        let places = Places::left(7, 20, 10);
+        let places = Places::left(7, 20, 13, 10);
         assert_eq!((places.sent_below(None), places.sent_below(Some(12))), (10, 12));
     }
 }

@@ -123,7 +123,7 @@ impl Mailbox {
         });
         let wake = if is_relieved { state.wake() } else { None };
         self.note_behind(state);
-        self.give_lease_back_when_empty(state);
+        self.give_leases_back(state);
         let has_more = deliveries.len() == max && state.is_behind;
         Relief { deliveries, wake, has_more }
     }

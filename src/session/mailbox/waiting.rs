@@ -54,10 +54,10 @@ impl Waiting {
         self.queue.insert(at, queued);
     }
 
-    pub(super) fn remove(&mut self, at: usize) {
-        if let Some(queued) = self.queue.remove(at) {
-            self.shared -= u32::from(is_shared(&queued));
-        }
+    pub(super) fn remove(&mut self, at: usize) -> Option<Queued> {
+        let queued = self.queue.remove(at)?;
+        self.shared -= u32::from(is_shared(&queued));
+        Some(queued)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queued> {

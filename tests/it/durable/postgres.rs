@@ -7,7 +7,7 @@ use std::thread;
 use super::killed_under_load::{
     nothing_acknowledged_is_lost_and_qos_2_comes_once, publish_through,
 };
-use super::{DATABASE, Mortal, repeats, sessions, shared, take};
+use super::{DATABASE, Mortal, overflow, repeats, replays, sessions, shared, take};
 use crate::conformance::kind;
 use crate::harness::{Broker, Postgres, free_port};
 
@@ -48,6 +48,21 @@ fn what_was_sent_before_is_marked_and_nothing_else() {
 #[test]
 fn a_queue_longer_than_memory_comes_in_order() {
     tell(sessions::a_queue_longer_than_memory_comes_in_order_with_what_is_published_meanwhile);
+}
+
+#[test]
+fn what_is_replayed_is_stored() {
+    for story in [
+        replays::what_is_replayed_and_what_comes_after_a_death_are_told_apart,
+        replays::what_was_replayed_is_sent_again_as_it_was,
+    ] {
+        tell(story);
+    }
+}
+
+#[test]
+fn a_full_queue_keeps_the_newest() {
+    tell(overflow::a_queue_that_drops_its_oldest_keeps_the_newest);
 }
 
 #[test]

@@ -72,7 +72,11 @@ impl Turn<'_> {
                 }
                 Offer::Full => is_refused = true,
                 Offer::Queued(wake) => self.shard.wake_later(wake),
-                Offer::NotKept | Offer::Displaced { .. } | Offer::Dropped(_) => {}
+                // Nothing gives way for it.
+                Offer::NotKept
+                | Offer::Displaced { .. }
+                | Offer::Exceeding { .. }
+                | Offer::Dropped(_) => {}
             }
         }
         if is_refused { Err(Refusal::QueueFull) } else { Ok(matched) }
