@@ -190,6 +190,8 @@ fn what_is_not_kept_leaves_the_mailbox_folded() {
     let mailbox = mailbox(options(100, Overflow::Reject));
     let ignored = mailbox.offer(delivery(QoS::AtMostOnce, 0), Tick::ZERO, &mut None);
     assert!(matches!(ignored, Offer::NotKept) && is_folded(&mailbox));
+    assert_eq!(mailbox.reserve(100, Tick::ZERO), Room::Reserved);
+    mailbox.unreserve(100);
     assert!(mailbox.sent_below().is_none() && is_folded(&mailbox));
     mailbox.forget_moved();
     assert!(is_folded(&mailbox));

@@ -51,9 +51,9 @@ fn a_replay_is_sent_when_the_store_has_it_at_a_place() {
     let mut client = subscriber(&mut stage, 10);
     assert!(matches!(*stage.poll(&mut client), [Packet::Suback(_)]));
     let operations = store.operations();
-    let enqueued = operations.iter().find_map(|operation| match operation {
-        Operation::Enqueue { message, pointers } => Some((message, &pointers[..])),
-        _ => None,
+    let enqueued = operations.iter().find_map(|operation| {
+        let Operation::Enqueue { message, pointers } = operation else { return None };
+        Some((message, &pointers[..]))
     });
     let Some((message, [pointer])) = enqueued else { panic!("{operations:?}") };
     assert!(pointer.retain && pointer.sequence == 1 && message.id != MessageId::NONE);
