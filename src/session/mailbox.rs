@@ -207,8 +207,9 @@ pub struct Mailbox {
 struct State {
     at_least_once: Waiting,
     at_most_once: VecDeque<Queued>,
-    /// How many of QoS 1 and 2 the owner could still send when it last looked.
-    window: u32,
+    /// How many of QoS 1 and 2 the owner could still send when it last looked; there are as many Packet
+    /// Identifiers as fit here.
+    window: u16,
     /// Whether the owner could send nothing when somebody last looked.
     was_held_up: bool,
     /// Whether it is counted as behind: see [`sharing`].
@@ -568,7 +569,7 @@ impl Mailbox {
             }
             into.push_back(delivery);
         }
-        state.window = u32::try_from(window).unwrap_or(u32::MAX);
+        state.window = u16::try_from(window).unwrap_or(u16::MAX);
         let has_more = state.has_takeable(window > 0);
         if !has_more {
             let appetite = if window > 0 { Appetite::Everything } else { Appetite::AtMostOnce };
@@ -913,7 +914,7 @@ impl State {
             at_least_once: Waiting::default(),
             at_most_once: VecDeque::new(),
             // Who waits for everything could send one at least.
-            window: u32::from(is_hungry),
+            window: u16::from(is_hungry),
             was_held_up: false,
             is_behind: false,
             next_order: 0,

@@ -193,7 +193,7 @@ impl State {
         if !self.is_attended() || self.is_blocked() {
             return 0;
         }
-        (self.window as usize).saturating_sub(self.at_least_once.len())
+        usize::from(self.window).saturating_sub(self.at_least_once.len())
     }
 }
 
