@@ -222,8 +222,6 @@ struct State {
     /// Bytes of the budget that this mailbox may use up.
     leases: Leases,
     owner: Owner,
-    /// Whether the Session is over, and not only gone from here.
-    has_ended: bool,
     notice: Option<Notice>,
     full_since: Option<Tick>,
     dropped: u64,
@@ -716,7 +714,9 @@ impl Mailbox {
         let state = content.open();
         state.owner = Owner::Gone;
         state.recent = None;
-        state.has_ended = true;
+        if let Some(places) = &mut state.places {
+            places.has_ended = true;
+        }
         let shared = state.drain_shared();
         let _left = state.at_least_once.take();
         self.note_behind(state);
@@ -923,7 +923,6 @@ impl State {
             qos0_bytes: 0,
             leases: Leases::default(),
             owner,
-            has_ended: false,
             notice: None,
             full_since: None,
             dropped,
@@ -941,7 +940,7 @@ impl State {
             || self.full_since.is_some()
             || self.moved.is_some()
             || self.is_behind;
-        let is_known = self.places.is_some() || self.recent.is_some() || self.has_ended;
+        let is_known = self.places.is_some() || self.recent.is_some();
         is_empty && !is_charged && !is_marked && !is_known
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Places {
     bytes_left_out: usize,
     /// Whether others have taken all there was in memory, and more is in the store.
     pub(super) is_relieved: bool,
+    /// Whether the Session is over, and not only gone from here.
+    pub(super) has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Places {
             repeat_below: 0,
             bytes_left_out: 0,
             is_relieved: false,
+            has_ended: false,
         }
     }
 

@@ -42,10 +42,12 @@ impl Mailbox {
         }
     }
 
-    /// Whether the Session is over: nobody will miss what does not come to it.
+    /// Whether the Session, which is stored, is over: nobody will miss what does not come to it.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        matches!(&*self.content.lock(), Content::Open(state) if state.has_ended)
+        let content = self.content.lock();
+        let Content::Open(state) = &*content else { return false };
+        state.places.as_ref().is_some_and(|places| places.has_ended)
     }
 
     /// Whether the store has answered for all that was told to it.
