@@ -1,7 +1,7 @@
 //! Use case: a new Subscription is sent the retained messages it matches [MQTT-3.3.1-9].
 //!
 //! A replay is a cursor that feeds the window of its Session, never a copy of what it matches. Where the
-//! Session is stored it feeds the queue: see [`placing`].
+//! Session is stored it feeds the queue: see `placing`.
 
 mod placing;
 

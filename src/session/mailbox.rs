@@ -15,9 +15,11 @@ mod budget;
 #[cfg(test)]
 mod collected;
 mod content;
+mod displacing;
 mod places;
 mod recent;
 mod sharing;
+mod storing;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -30,16 +32,17 @@ use smallvec::SmallVec;
 use crate::cluster::hash::wire_hash;
 use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
+use crate::ports::message::{Delivery, Message, MessageId, Publisher, SessionKey};
 use crate::ports::store::{QueueEnds, SessionRef};
 pub use crate::session::mailbox::budget::QueueBudget;
 use crate::session::mailbox::budget::{Leases, Use};
 use crate::session::mailbox::content::Content;
 pub use crate::session::mailbox::places::PageWanted;
-use crate::session::mailbox::places::{Missing, Places};
+use crate::session::mailbox::places::Places;
 pub use crate::session::mailbox::recent::Recalled;
 use crate::session::mailbox::recent::Recent;
 pub use crate::session::mailbox::sharing::{Relief, Standing, WaitingGroups};
+pub use crate::session::mailbox::storing::Refilled;
 use crate::session::mailbox::waiting::Waiting;
 use crate::session::sync::Mutex;
 
@@ -181,20 +184,6 @@ pub struct Taken {
     /// Something is left that another member of a Shared Subscription could be sent:
     /// [`Mailbox::groups_behind`].
     pub is_behind: bool,
-}
-
-/// What came of a page that was read.
-#[must_use]
-#[derive(Debug, Default)]
-pub struct Refilled {
-    /// Messages that gave way to others that had been taken meanwhile.
-    pub given_way: Vec<Delivery>,
-    /// Whether they go to the dead letter topic.
-    pub is_dead_letter: bool,
-    /// The owner, when it can take something now.
-    pub wake: Option<Waker>,
-    /// More is to give way: this is to be read as well.
-    pub page: Option<PageWanted>,
 }
 
 /// The queue of one Session.
@@ -426,112 +415,6 @@ impl Mailbox {
         Offer::Queued(state.wake_for(QoS::AtMostOnce))
     }
 
-    fn overflow(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
-        let full_since = *state.full_since.get_or_insert(now);
-        let has_refused_too_long = now.saturating_since(full_since) >= self.options.full_max_millis;
-        match self.options.overflow {
-            Overflow::Reject if has_refused_too_long => self.displace(state, delivery, now, false),
-            Overflow::Reject => Offer::Full,
-            Overflow::DropNewest => {
-                state.dropped += 1;
-                Offer::Dropped(None)
-            }
-            Overflow::Disconnect => {
-                state.dropped += 1;
-                let notice = Notice::Disconnect(ReasonCode::QuotaExceeded);
-                Offer::Dropped(state.notify(notice))
-            }
-            Overflow::DropOldest => self.displace(state, delivery, now, false),
-            Overflow::DeadLetter => self.displace(state, delivery, now, true),
-        }
-    }
-
-    /// Makes room by dropping from the front, no more than the new message needs. What is in flight, or
-    /// was before the broker was started anew, cannot give way, nor what the store has not answered for:
-    /// where that fills the mailbox, or too many would have to go for one, the new message is dropped
-    /// instead. What is in the store alone has to be read first.
-    fn displace(
-        &self,
-        state: &mut State,
-        delivery: Delivery,
-        now: Tick,
-        is_dead_letter: bool,
-    ) -> Offer {
-        let bytes = delivery.message.charged_bytes();
-        let Some((at, count)) = self.giving_way(state, bytes) else {
-            return self.displace_later(state, delivery, now);
-        };
-        let oldest = state.remove_oldest(at, count);
-        state.dropped += count as u64;
-        state.charge(bytes);
-        let (wake, place) = match self.push(state, delivery, now) {
-            Pushed::Queued(wake) => (wake, None),
-            Pushed::Stored(place) => (None, Some(place)),
-        };
-        Offer::Displaced { wake, place, oldest, is_dead_letter }
-    }
-
-    /// Where the oldest are that are to give way to a message of `bytes` bytes, and how many, if it has
-    /// room then.
-    fn giving_way(&self, state: &mut State, bytes: usize) -> Option<(usize, usize)> {
-        let at = state.first_to_give_way()?;
-        let mut freed = 0;
-        for count in 1..=GIVING_WAY_MAX {
-            let oldest = &state.at_least_once.get(at + count - 1)?.delivery;
-            if !state.may_give_way(oldest) {
-                return None;
-            }
-            freed += oldest.message.charged_bytes();
-            if self.has_room_without(state, (count, freed), bytes) {
-                return Some((at, count));
-            }
-        }
-        None
-    }
-
-    fn displace_later(&self, state: &mut State, delivery: Delivery, now: Tick) -> Offer {
-        let bytes = delivery.message.charged_bytes();
-        // Where what is in memory cannot give way, to read more would only fill it.
-        let is_read = state.at_least_once.len() >= GIVING_WAY_MAX;
-        let is_fit = bytes <= self.options.bytes_max && !is_read;
-        if !is_fit || !state.places.as_mut().is_some_and(|places| places.owe()) {
-            state.dropped += 1;
-            return Offer::Dropped(None);
-        }
-        state.charge(bytes);
-        match self.push(state, delivery, now) {
-            Pushed::Queued(wake) => Offer::Queued(wake),
-            Pushed::Stored(place) => {
-                Offer::Exceeding { place, page: state.places.as_mut().and_then(|it| it.ask()) }
-            }
-        }
-    }
-
-    /// Lets the oldest give way to what was taken beyond the bounds, as far as they are in memory. What
-    /// is to be read for the rest.
-    fn pay(&self, state: &mut State, owed: u32) -> (Vec<Delivery>, Option<PageWanted>) {
-        let mut given_way = Vec::new();
-        while self.is_over(state)
-            && let Some(at) = state.first_to_give_way()
-        {
-            given_way.extend(state.remove_oldest(at, 1));
-        }
-        state.dropped += given_way.len() as u64;
-        let is_over = self.is_over(state);
-        let Some(places) = state.places.as_mut().filter(|_| is_over) else {
-            return (given_way, None);
-        };
-        let paid = u32::try_from(given_way.len()).unwrap_or(u32::MAX);
-        places.owe_again(owed.saturating_sub(paid).max(1));
-        // Where nothing could give way, reading on would fill memory instead.
-        let page = if given_way.is_empty() { None } else { places.ask() };
-        (given_way, page)
-    }
-
-    fn is_over(&self, state: &State) -> bool {
-        state.messages > self.options.messages_max || state.bytes > self.options.bytes_max
-    }
-
     /// Puts a delivery that has been charged behind all others, in memory or only at its place in
     /// the store.
     fn push(&self, state: &mut State, mut delivery: Delivery, now: Tick) -> Pushed {
@@ -554,161 +437,6 @@ impl Mailbox {
             self.note_behind(state);
         }
         Pushed::Stored(Place { session, sequence })
-    }
-
-    /// Gives a message that its client is owed, and that is not refused for want of room, a place behind
-    /// all others. `None` when the queue is not stored, or its Session has ended.
-    pub fn place(&self, delivery: Delivery, now: Tick) -> Option<Place> {
-        let mut content = self.content.lock();
-        let state = content.open();
-        if state.places.is_none() || matches!(state.owner, Owner::Gone) {
-            return None;
-        }
-        state.charge(delivery.message.charged_bytes());
-        match self.push(state, delivery, now) {
-            Pushed::Stored(place) => Some(place),
-            Pushed::Queued(_) => None,
-        }
-    }
-
-    /// Whether the Session, which is stored, is over: nobody will miss what does not come to it.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        let content = self.content.lock();
-        let Content::Open(state) = &*content else { return false };
-        state.places.as_ref().is_some_and(|places| places.has_ended)
-    }
-
-    /// Whether the store has answered for all that was told to it.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        let mut content = self.content.lock();
-        content.open().places.as_ref().is_none_or(|places| places.are_settled())
-    }
-
-    /// Offers a message that the store may know already: it is left to the store, and comes back from
-    /// there if it is new. Nothing gives way for it. What is collected for the store is told from what
-    /// that knows when it gets there.
-    pub fn offer_again(&self, delivery: &Delivery, now: Tick) -> Offer {
-        let bytes = delivery.message.charged_bytes();
-        let mut content = self.content.lock();
-        let state = content.open();
-        if matches!(state.owner, Owner::Gone) {
-            return Offer::NotKept;
-        }
-        if !self.has_room(state, bytes) {
-            state.full_since.get_or_insert(now);
-            return Offer::Full;
-        }
-        if state.places.is_none() && self.is_to_be_stored {
-            if self.is_known(state, delivery) {
-                return Offer::Queued(None);
-            }
-            state.charge(bytes);
-            return match self.push(state, delivery.clone(), now) {
-                Pushed::Queued(wake) => Offer::Queued(wake),
-                Pushed::Stored(place) => Offer::Stored(place),
-            };
-        }
-        let (Some(session), Some(places)) = (self.stored_as(), &mut state.places) else {
-            return Offer::NotKept;
-        };
-        let sequence = places.give();
-        if self.is_recalling && delivery.qos == QoS::ExactlyOnce {
-            self.note_recent(state, delivery, now);
-        }
-        state.charge(bytes);
-        state.leave_out(sequence, bytes);
-        Offer::Stored(Place { session, sequence })
-    }
-
-    /// The store has the message at `sequence`: it may be sent. The owner, to be woken when it can
-    /// take something now.
-    pub fn confirm(&self, sequence: u64) -> Option<Waker> {
-        let mut content = self.content.lock();
-        let state = content.open();
-        state.places.as_mut()?.settle(sequence);
-        state.wake_for_certain()
-    }
-
-    /// The store did not take the message of `bytes` bytes at `sequence`: nobody was told that it
-    /// was accepted, and it is not sent.
-    pub fn withdraw(&self, sequence: u64, bytes: usize) -> Option<Waker> {
-        let mut content = self.content.lock();
-        let state = content.open();
-        state.places.as_mut()?.settle(sequence);
-        if state.remove_at(sequence, bytes) {
-            state.discharge(1, bytes);
-        }
-        self.note_behind(state);
-        state.wake_for_certain()
-    }
-
-    /// The store may have the message at `sequence` although it is to be withdrawn. Its publisher sends
-    /// it again under another place, so that this one is not read. `false` when there is no room to
-    /// bear that in mind.
-    pub fn doubt(&self, sequence: u64) -> bool {
-        let mut content = self.content.lock();
-        content.open().places.as_mut().is_none_or(|places| places.doubt(sequence))
-    }
-
-    /// The store has answered `page` with `deliveries`, in their order; none is the end of what was
-    /// asked for.
-    pub fn refill(&self, page: PageWanted, deliveries: Vec<Delivery>) -> Refilled {
-        let mut content = self.content.lock();
-        let state = content.open();
-        let Some(places) = state.places.as_mut().filter(|places| places.expects(page)) else {
-            return Refilled::default();
-        };
-        let owed = places.take_owed();
-        let mut last = None;
-        let mut refilled = Vec::with_capacity(deliveries.len());
-        for mut delivery in deliveries {
-            if delivery.sequence >= page.below {
-                break;
-            }
-            last = Some(delivery.sequence);
-            if delivery.progress == Progress::New && places.is_doubtful(delivery.sequence) {
-                continue;
-            }
-            if delivery.progress == Progress::New && places.may_be_repeated(delivery.sequence) {
-                delivery.progress = Progress::Repeat;
-            }
-            let bytes = delivery.message.charged_bytes();
-            // What another process left was counted, but nobody knew its bytes.
-            state.bytes += bytes - places.take_left_out(bytes);
-            refilled.push(delivery);
-        }
-        let last = last.unwrap_or(page.below - 1);
-        let Missing { messages, bytes } = places.note_read(last, refilled.len() as u64);
-        for delivery in refilled {
-            let order = state.take_order();
-            state.at_least_once.push_back(Queued { order, delivery });
-        }
-        state.discharge(usize::try_from(messages).unwrap_or(usize::MAX), bytes);
-        let (given_way, page) = if owed > 0 { self.pay(state, owed) } else { (Vec::new(), None) };
-        self.note_behind(state);
-        self.give_leases_back(state);
-        let is_dead_letter = self.options.overflow == Overflow::DeadLetter;
-        Refilled { given_way, is_dead_letter, wake: state.wake_for_certain(), page }
-    }
-
-    /// Of a queue that is stored: the place below which its client may have been sent what was there,
-    /// by this process or an earlier one. Its owner asks when it leaves.
-    #[must_use]
-    pub fn sent_below(&self) -> Option<u64> {
-        let content = self.content.lock();
-        let Content::Open(state) = &*content else { return None };
-        let first = state.at_least_once.front().map(|queued| queued.delivery.sequence);
-        state.places.as_ref().map(|places| places.sent_below(first))
-    }
-
-    /// The store could not answer: it is asked again, by the owner if that is to be woken.
-    pub fn note_unread(&self) -> Option<Waker> {
-        let mut content = self.content.lock();
-        let state = content.open();
-        state.places.as_mut()?.note_unread();
-        state.wake_for_certain()
     }
 
     /// Sets room for one QoS 1 or 2 message aside, whatever the policy.
@@ -1266,43 +994,6 @@ impl State {
         self.places.as_ref().is_none_or(|places| places.is_certain(delivery.sequence))
     }
 
-    /// Whether a message may be dropped for another one: not when its client may hold its Packet
-    /// Identifier, which would then not be released.
-    fn may_give_way(&self, delivery: &Delivery) -> bool {
-        let is_free = match delivery.progress {
-            Progress::New => true,
-            Progress::Repeat => delivery.qos < QoS::ExactlyOnce,
-            Progress::Released => false,
-        };
-        is_free && self.is_certain(delivery)
-    }
-
-    fn first_to_give_way(&self) -> Option<usize> {
-        let mut oldest = self.at_least_once.iter().take(GIVING_WAY_MAX);
-        oldest.position(|queued| self.may_give_way(&queued.delivery))
-    }
-
-    /// Takes so many out that stand there, and discharges them.
-    fn remove_oldest(&mut self, at: usize, count: usize) -> SmallVec<[Delivery; 1]> {
-        let next = std::iter::from_fn(|| self.at_least_once.remove(at));
-        let oldest: SmallVec<[Delivery; 1]> =
-            next.take(count).map(|queued| queued.delivery).collect();
-        for delivery in &oldest {
-            self.discharge(1, delivery.message.charged_bytes());
-        }
-        oldest
-    }
-
-    /// Forgets the message of `bytes` bytes at `place`. Whether it was counted: it may have gone with
-    /// its Session.
-    fn remove_at(&mut self, place: u64, bytes: usize) -> bool {
-        let queue = &mut self.at_least_once;
-        if let Ok(at) = queue.binary_search_by_key(&place, |queued| queued.delivery.sequence) {
-            return queue.remove(at).is_some();
-        }
-        self.places.as_mut().is_some_and(|places| places.withdraw(place, bytes))
-    }
-
     fn push_at_least_once(&mut self, delivery: Delivery) -> Option<Waker> {
         let order = self.take_order();
         self.at_least_once.push_back(Queued { order, delivery });
@@ -1358,33 +1049,6 @@ impl State {
         !self.at_most_once.is_empty() || (is_window_open && self.first_certain().is_some())
     }
 
-    /// The first message of QoS 1 or 2, unless the store has not answered for it.
-    #[inline]
-    fn first_certain(&self) -> Option<&Queued> {
-        self.at_least_once.front().filter(|first| self.is_certain(&first.delivery))
-    }
-
-    fn wake_for_certain(&mut self) -> Option<Waker> {
-        let can_ask = self.places.as_ref().is_some_and(|places| places.can_ask());
-        if self.first_certain().is_none() && !(self.at_least_once.is_empty() && can_ask) {
-            return None;
-        }
-        // If it cannot be sent from here, another member may have it now.
-        if self.is_behind { self.wake() } else { self.wake_for(QoS::AtLeastOnce) }
-    }
-
-    /// Whether more has to be left to the store.
-    fn has_all_it_may_keep(&self) -> bool {
-        let max = if matches!(self.owner, Owner::Absent) { KEPT_AWAY_MAX } else { KEPT_MAX };
-        self.at_least_once.len() >= max
-    }
-
-    fn leave_out(&mut self, place: u64, bytes: usize) {
-        if let Some(places) = &mut self.places {
-            places.leave_out(place, bytes);
-        }
-    }
-
     fn pop_next(&mut self, is_window_open: bool) -> Option<Delivery> {
         let waiting = if is_window_open { self.first_certain() } else { None };
         let is_first = match (waiting, self.at_most_once.front()) {
@@ -1430,14 +1094,8 @@ impl State {
     }
 }
 
-/// Messages that give way to one, at most: this many are looked at under the lock.
-const GIVING_WAY_MAX: usize = 64;
 /// A queue that has run empty keeps room for this many; more goes back to the allocator.
 const IDLE_CAPACITY: usize = 128;
-/// Messages of a queue that is stored that wait in memory as well, while its client is there,
-const KEPT_MAX: usize = 1_024;
-/// and while it is away.
-const KEPT_AWAY_MAX: usize = 64;
 /// Messages that may wait as slices of their publishers' read buffers.
 const IN_TRANSIT_MAX: usize = 256;
 

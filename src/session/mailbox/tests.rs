@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::mqtt::TopicName;
-use crate::ports::message::SubscriptionTag;
+use crate::ports::message::{Progress, SubscriptionTag};
 use crate::ports::store::{Epoch, SessionId};
+use crate::session::mailbox::storing::KEPT_AWAY_MAX;
 
 fn options(messages_max: usize, overflow: Overflow) -> MailboxOptions {
     MailboxOptions {
