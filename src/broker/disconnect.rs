@@ -166,16 +166,19 @@ impl Turn<'_> {
         let times = parked.as_ref().map_or([None, None], |parked| parked.times());
         // Whoever claims the Session has more for the store, by way of another shard perhaps.
         self.hand_over_kept();
-        // Scheduled first: whoever claims the parked Session cancels what is scheduled.
-        self.broker.timers.schedule(&client_id, times);
         match self.broker.registry.release(&client_id, parked) {
-            Released::Granted(successor) => {
-                self.broker.timers.cancel(&client_id, times);
-                self.shard.wake_later(successor);
-            }
+            Released::Granted(successor) => self.shard.wake_later(successor),
             Released::Parked if has_ended => self.surrender(&client_id),
-            Released::Parked => {}
+            Released::Parked => self.schedule_parked(&client_id, times),
         }
+    }
+
+    /// Remembers what a Session that has just been parked waits for. Not sooner: what is due by now
+    /// would be looked at before it is there, and never again.
+    pub(crate) fn schedule_parked(&self, client_id: &Arc<str>, times: [Option<Tick>; 2]) {
+        let broker = self.broker;
+        let is_parked = || broker.registry.is_parked_until(client_id, times);
+        broker.timers.schedule_if(client_id, times, is_parked);
     }
 
     /// What is left of a parked Session for the connection that has claimed it: what is due but was

@@ -305,6 +305,13 @@ impl Registry {
         }
     }
 
+    /// Whether a Session is parked that waits for these times.
+    #[must_use]
+    pub fn is_parked_until(&self, client_id: &str, times: [Option<Tick>; 2]) -> bool {
+        let mut part = self.part(client_id).lock();
+        matches!(part.unsettled(client_id), Some(Entry::Parked(parked)) if parked.times() == times)
+    }
+
     /// Takes a parked Session as a connection would; it is given back with [`Self::release`].
     #[must_use]
     pub fn hold_parked(&self, client_id: &str) -> Option<Box<Parked>> {

@@ -21,6 +21,23 @@ impl Timers {
         entries.extend(times.into_iter().flatten().map(|time| (time, Arc::clone(client_id))));
     }
 
+    /// The same of a Session that has just been parked, if `is_parked` says that it still is. Whoever
+    /// has taken it meanwhile has nothing to cancel, or waits for this to do so.
+    pub fn schedule_if(
+        &self,
+        client_id: &Arc<str>,
+        times: [Option<Tick>; 2],
+        is_parked: impl FnOnce() -> bool,
+    ) {
+        if times.iter().all(Option::is_none) {
+            return;
+        }
+        let mut entries = self.0.lock();
+        if is_parked() {
+            entries.extend(times.into_iter().flatten().map(|time| (time, Arc::clone(client_id))));
+        }
+    }
+
     /// Forgets what was scheduled.
     pub fn cancel(&self, client_id: &Arc<str>, times: [Option<Tick>; 2]) {
         if times.iter().all(Option::is_none) {

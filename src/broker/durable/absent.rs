@@ -58,8 +58,7 @@ impl Turn<'_> {
                 self.broker.timers.cancel(client_id, times);
                 self.shard.wake_later(successor);
             }
-            // What was due meanwhile found nobody. A time that is looked at in vain does no harm.
-            Released::Parked => self.broker.timers.schedule(client_id, times),
+            Released::Parked => self.schedule_parked(client_id, times),
         }
     }
 }

@@ -251,6 +251,26 @@ fn who_is_turned_away_does_not_prolong_what_is_due() {
     assert!(!is_present(&answers), "it has ended");
 }
 
+/// The Session of a client ended while it was turned away: it was put down with a time that had passed,
+/// and is looked at all the same.
+#[test]
+fn a_session_that_ends_while_its_client_is_turned_away_is_ended() {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    stage.hear_store();
+    store.answer(Answers::None);
+    stage.now = stage.now.plus_secs(599);
+    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
+    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
+    assert_eq!(stage.broker.registry().len(), 1);
+    let Stage { broker, shard, now } = &mut stage;
+    let mut outbox = Outbox::new();
+    let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+    assert!(!turn.expire(), "that is all");
+    assert_eq!((stage.broker.registry().len(), stage.broker.timers().len()), (0, 0));
+}
+
 /// A message of QoS 2 waited for the store, and its client sent it again and again: each time it was to
 /// be answered once more, in one turn, and however often that was, the client was read on.
 #[test]

@@ -185,10 +185,12 @@ impl<L: Link> ParkingPlace<L> {
     /// Sends back who was called, at most so many.
     fn answer_calls(self: &Arc<Self>, max: usize) {
         let mut calls = self.calls.lock();
-        let kept = calls.len().saturating_sub(max);
-        let called = if kept == 0 { std::mem::take(&mut *calls) } else { calls.split_off(kept) };
+        let count = calls.len().min(max);
+        let later = calls.split_off(count);
+        let has_more = !later.is_empty();
+        let called = std::mem::replace(&mut *calls, later);
         drop(calls);
-        if kept > 0 {
+        if has_more {
             self.bell.notify_one();
         }
         for spot in called {

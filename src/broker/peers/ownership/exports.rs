@@ -416,12 +416,9 @@ impl Turn<'_> {
         let [expires_at, _] = self.due(&mut client);
         let parked = Box::new(Parked { client, expires_at, will_at: None });
         let times = parked.times();
-        self.broker.timers().schedule(&client_id, times);
-        if let Released::Granted(successor) =
-            self.broker.registry().release(&client_id, Some(parked))
-        {
-            self.broker.timers().cancel(&client_id, times);
-            self.shard.wake_later(successor);
+        match self.broker.registry().release(&client_id, Some(parked)) {
+            Released::Granted(successor) => self.shard.wake_later(successor),
+            Released::Parked => self.schedule_parked(&client_id, times),
         }
     }
 }
