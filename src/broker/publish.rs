@@ -513,6 +513,6 @@ fn concerns_peers_only(message: &Message, fanout: &Fanout) -> bool {
 
 /// How long a topic that is in use is known to be, to those who keep a register of them.
 const FRESH_MILLIS: u64 = 5 * 60 * 1_000;
-/// Where dead letters go; hidden from wildcards at the first level.
-/// Where messages are published that gave way in a queue; what follows is their own topic.
+/// Where messages are published that gave way in a queue, hidden from wildcards at the first level; what
+/// follows is their own topic.
 pub(crate) const DEAD_LETTER_PREFIX: &str = "$dead-letter/";

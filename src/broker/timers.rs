@@ -14,11 +14,7 @@ pub struct Timers(Mutex<BTreeSet<(Tick, Arc<str>)>>);
 impl Timers {
     /// Remembers to look at `client_id` at these times.
     pub fn schedule(&self, client_id: &Arc<str>, times: [Option<Tick>; 2]) {
-        if times.iter().all(Option::is_none) {
-            return;
-        }
-        let mut entries = self.0.lock();
-        entries.extend(times.into_iter().flatten().map(|time| (time, Arc::clone(client_id))));
+        self.schedule_if(client_id, times, || true);
     }
 
     /// The same of a Session that has just been parked, if `is_parked` says that it still is. Whoever

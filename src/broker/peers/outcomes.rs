@@ -201,8 +201,8 @@ impl Turn<'_> {
                 // Whoever is here is sent away, and what it has is for others.
                 Member::Local(_) if self.broker.collects_left_behind() => {}
                 Member::Local(target) => {
-                    if let Some(is_taken) = self.offer_to_member(message, target, ticket) {
-                        return is_taken;
+                    if self.offer_to_member(message, target, ticket) {
+                        return true;
                     }
                 }
                 Member::Remote(target) if is_open(&target.peer) => {
@@ -215,20 +215,24 @@ impl Turn<'_> {
         false
     }
 
-    /// Offers to a member of a group that is here. Nothing when it has no room.
+    /// Offers to a member of a group that is here. `false` when it has no room, or has gone.
     fn offer_to_member(
         &mut self,
         message: &Arc<Message>,
         target: &FanoutTarget,
         ticket: &Arc<PublishTicket>,
-    ) -> Option<bool> {
+    ) -> bool {
         let qos = message.qos.min(target.qos);
         if qos == QoS::AtMostOnce {
+            let offered = delivery(target, Arc::clone(message), qos);
+            if !self.offer_at_most_once(target, offered, &mut None) {
+                return false;
+            }
             self.note_taken(ticket);
-            return Some(self.offer(target, message, qos, &mut None));
+            return true;
         }
         if target.mailbox.reserve(message.charged_bytes(), self.now) != Room::Reserved {
-            return None;
+            return false;
         }
         match target.mailbox.commit(delivery(target, Arc::clone(message), qos), self.now, &mut None)
         {
@@ -237,10 +241,10 @@ impl Turn<'_> {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
                 self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
             }
-            Commit::Closed(_) => return None,
+            Commit::Closed(_) => return false,
         }
         self.note_taken(ticket);
-        Some(true)
+        true
     }
 
     /// Somebody has it by a way that is not answered.
