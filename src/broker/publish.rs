@@ -246,7 +246,7 @@ impl Turn<'_> {
         }
         let mut ticket = None;
         self.follow_moves(message, fanout, generation, &mut ticket);
-        self.await_store(&mut ticket, target.is_some(), level);
+        self.await_store(&mut ticket, (message.id, target.is_some()), level);
         if let Some(ticket) = ticket {
             return outcome_of(ticket);
         }
@@ -323,7 +323,7 @@ impl Turn<'_> {
             self.follow_moves(message, &routed, generation, &mut ticket);
             matched |= !routed.peers.is_empty();
         }
-        self.await_store(&mut ticket, matched, level);
+        self.await_store(&mut ticket, (message.id, matched), level);
         if let Some(ticket) = ticket {
             return outcome_of(ticket);
         }

@@ -409,6 +409,9 @@ pub enum Fate {
     GroupsMoved(Vec<TopicFilter>),
     /// A queue that refuses was full.
     Refused(ReasonCode),
+    /// A Session that it was collected for has not arrived: offer it again, to whoever has it now. From
+    /// version 5 of the wire on.
+    Again,
 }
 
 /// A retained message, or the mark that there is none.

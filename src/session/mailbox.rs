@@ -16,6 +16,7 @@ mod budget;
 mod collected;
 mod content;
 mod displacing;
+mod gathering;
 mod places;
 mod recent;
 mod sharing;
@@ -37,6 +38,7 @@ use crate::ports::store::{QueueEnds, SessionRef};
 pub use crate::session::mailbox::budget::QueueBudget;
 use crate::session::mailbox::budget::{Leases, Use};
 use crate::session::mailbox::content::Content;
+pub use crate::session::mailbox::gathering::{Gathering, GatheringEnd};
 pub use crate::session::mailbox::places::PageWanted;
 use crate::session::mailbox::places::Places;
 pub use crate::session::mailbox::recent::Recalled;
@@ -196,8 +198,8 @@ pub struct Mailbox {
     budget: Arc<QueueBudget>,
     /// The Session it is the queue of, when that is stored: from when it is to have places on.
     stored_as: OnceLock<Box<SessionRef>>,
-    /// Whether it collects for a Session that is on its way here by the store.
-    is_to_be_stored: bool,
+    /// What becomes of what it collects for a Session that is on its way here by the store.
+    gathering: Option<Arc<Gathering>>,
     /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
     content: Mutex<Content>,
@@ -297,7 +299,7 @@ impl Mailbox {
             options,
             budget,
             stored_as: OnceLock::new(),
-            is_to_be_stored: false,
+            gathering: None,
             is_recalling: false,
             content: Mutex::new(Content::new()),
         }
@@ -307,7 +309,7 @@ impl Mailbox {
     /// collects in memory.
     #[must_use]
     pub fn to_be_stored(mut self) -> Self {
-        self.is_to_be_stored = true;
+        self.gathering = Some(Arc::default());
         self
     }
 
@@ -710,6 +712,7 @@ impl Mailbox {
     /// Subscription and not sent.
     #[must_use]
     pub fn close(&self) -> Vec<Delivery> {
+        self.lose_gathering();
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;
@@ -732,6 +735,7 @@ impl Mailbox {
     /// order, and what was taken lately.
     #[must_use]
     pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
+        self.lose_gathering();
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;
@@ -837,7 +841,21 @@ impl Mailbox {
     /// Whether the Session is stored, or will be once it is here.
     #[must_use]
     pub fn is_for_store(&self) -> bool {
-        self.is_to_be_stored || self.stored_as().is_some()
+        self.gathering.is_some() || self.stored_as().is_some()
+    }
+
+    /// What becomes of messages of QoS 1 and 2 that are queued, and not stored, here: of a Session that is
+    /// on its way here by the store.
+    #[must_use]
+    pub fn gathering(&self) -> Option<&Arc<Gathering>> {
+        self.gathering.as_ref()
+    }
+
+    /// What was collected goes with the Session, unless it is known to be kept.
+    fn lose_gathering(&self) {
+        if let Some(gathering) = &self.gathering {
+            gathering.end(GatheringEnd::Lost);
+        }
     }
 
     /// What marks the messages of its client.

@@ -20,13 +20,12 @@ pub(super) enum Fetching {
 }
 
 impl Fetching {
-    /// The connection waits no more; what has come stays.
+    /// The connection waits no more; what has come stays, and so does what will.
     pub(super) fn leave(self, turn: &mut Turn<'_>, client_id: &Arc<str>) {
-        let former = match self {
-            Self::Asked(_) => Former::None,
-            Self::Announced { client, .. } => Former::Kept(client),
-        };
-        turn.abandon_claim(client_id, former);
+        match self {
+            Self::Asked(taking) => turn.await_taking(client_id, taking),
+            Self::Announced { client, .. } => turn.abandon_claim(client_id, Former::Kept(client)),
+        }
     }
 }
 

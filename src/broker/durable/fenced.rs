@@ -3,42 +3,15 @@
 //! What a batch says of a Session that another broker has taken is left out by the store, which names
 //! it. Whoever waited for that is refused, and the Session is let go here: it is where it was taken.
 
-use std::sync::Arc;
-use std::task::Waker;
 
 use crate::broker::disconnect::Client;
-use crate::broker::peers::peer::Peer;
 use crate::broker::registry::ParkedFate;
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Fate, Outcome};
-use crate::cluster::wire::ENTRIES_MAX;
 use crate::mqtt::ReasonCode;
 use crate::ports::store::{OwnerId, SessionId};
 use crate::session::mailbox::Notice;
 
-/// What came of messages of a peer, which is not told before it is stored.
-#[derive(Debug)]
-pub(crate) struct Frames {
-    pub(crate) peer: Arc<Peer>,
-    pub(crate) outcomes: Vec<Outcome>,
-}
-
 impl Turn<'_> {
-    /// Tells a peer what came of its messages, now that the store has answered.
-    pub(super) fn answer_frames(&mut self, frames: Frames, is_stored: bool) -> Option<Waker> {
-        let Frames { peer, mut outcomes } = frames;
-        if !is_stored {
-            let refused = Fate::Refused(ReasonCode::ServerBusy);
-            for outcome in &mut outcomes {
-                outcome.fate = refused.clone();
-            }
-        }
-        for part in outcomes.chunks(ENTRIES_MAX) {
-            self.tell(&peer, &ControlFrame::Done(part.to_vec()));
-        }
-        None
-    }
-
     /// The store takes nothing of `owner` any more: others go on without this broker, and have what
     /// was its own.
     pub(super) fn lose_life(&mut self, owner: OwnerId) {

@@ -4,18 +4,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::durable::fenced::Frames;
-use crate::broker::durable::owed::Owed;
+use crate::broker::durable::gated::{Frames, Gated, Gathered};
 use crate::broker::durable::taking::Taking;
 use crate::broker::durable::{Durable, Page, message_id};
 use crate::broker::peers::ticket::PublishTicket;
 use crate::ports::clock::Tick;
-use crate::ports::message::MessageId;
+use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{
     Batch, Done, Full, Operation, OwnerId, Pointer, SessionId, StoreError, StoredMessage,
     Submitter, Ticket,
 };
-use crate::session::mailbox::{Mailbox, PageWanted};
+use crate::session::mailbox::{Gathering, GatheringEnd, Mailbox, PageWanted};
 
 /// Collects the operations of a turn.
 pub(crate) struct Keeper {
@@ -24,8 +23,15 @@ pub(crate) struct Keeper {
     /// Of the turn that runs.
     operations: Vec<Operation>,
     awaiting: Vec<Awaiting>,
-    /// Whether the publish that runs has something in `operations`.
+    /// Whether the publish that runs has something in `operations`, or in `gathered`.
     has_kept: bool,
+    /// Queues in which what was handed out last waits in memory, for Sessions on their way to the store.
+    gathered: Gathered,
+    /// Sessions that were asked for by connections that have gone; no more than connections may wait at
+    /// a time.
+    pub(super) unattended: Vec<(Arc<str>, Arc<Taking>)>,
+    /// Whose answers wait for such a queue.
+    gated: Vec<(Arc<Gathering>, Vec<Gated>)>,
     /// Handed over, in the order of their tickets.
     under_way: VecDeque<(Ticket, Stake)>,
     /// The store had no room for it. Until it has, what comes is added to it.
@@ -84,12 +90,12 @@ pub(crate) enum Awaiting {
         /// Whether its publisher sends it again and it is to come once.
         is_once: bool,
     },
-    /// A message in a queue, of which somebody has been told that it is there.
-    Owed(Box<Owed>),
     /// An acknowledgement.
     Answer(Arc<PublishTicket>),
     /// Another broker, for what came of its messages.
     Frames(Frames),
+    /// Whoever waits for messages that were collected in memory, and are to be stored by now.
+    Gathering(Arc<Gathering>),
     /// A Session whose queue is read.
     Page(Arc<Page>),
     /// A queue that is full, of which this is read so that the oldest can give way.
@@ -105,9 +111,9 @@ impl Awaiting {
     pub(super) fn session(&self) -> Option<SessionId> {
         let mailbox = match self {
             Self::Place { mailbox, .. } => mailbox,
-            Self::Owed(owed) => &owed.mailbox,
             Self::Answer(_)
             | Self::Frames(_)
+            | Self::Gathering(_)
             | Self::Page(_)
             | Self::Head(..)
             | Self::Taking(_)
@@ -139,6 +145,9 @@ impl Keeper {
             operations: Vec::new(),
             awaiting: Vec::new(),
             has_kept: false,
+            gathered: Gathered::default(),
+            unattended: Vec::new(),
+            gated: Vec::new(),
             under_way: VecDeque::new(),
             returned: None,
             given_up: None,
@@ -191,6 +200,17 @@ impl Keeper {
         self.operations.push(Operation::Enqueue { message, pointers: vec![pointer] });
     }
 
+    /// What is handed out waits in memory, in a queue of which this says what becomes of it.
+    pub(super) fn gather(&mut self, gathering: &Arc<Gathering>, message: &Arc<Message>) {
+        self.has_kept = true;
+        self.gathered.add(gathering, message);
+    }
+
+    /// Where what was handed out waits in memory, since this was last asked.
+    pub(super) fn take_gathered(&mut self) -> Gathered {
+        std::mem::take(&mut self.gathered)
+    }
+
     /// The publish that runs has to wait for this batch.
     pub(crate) fn note_kept(&mut self) {
         self.has_kept = true;
@@ -217,6 +237,7 @@ impl Keeper {
     #[inline]
     pub(crate) fn flush(&mut self, now: Tick) {
         self.has_kept = false;
+        self.gathered = Gathered::default();
         if self.operations.is_empty() && self.awaiting.is_empty() {
             return;
         }
@@ -278,6 +299,27 @@ impl Keeper {
                 self.returned = Some(Returned { batch, bytes, stake });
             }
         }
+    }
+
+    /// Lets an answer wait for a queue.
+    pub(super) fn wait_behind(&mut self, gathering: Arc<Gathering>, gated: Gated) {
+        match self.gated.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &gathering)) {
+            Some((_, waiting)) => waiting.push(gated),
+            None => self.gated.push((gathering, vec![gated])),
+        }
+    }
+
+    /// Those whose queue has come to an end; else `waker` is called when one has.
+    pub(super) fn poll_gated(&mut self, waker: &Waker) -> Vec<(GatheringEnd, Vec<Gated>)> {
+        let mut ended = Vec::new();
+        self.gated.retain_mut(|(gathering, waiting)| match gathering.poll(waker) {
+            Some(end) => {
+                ended.push((end, std::mem::take(waiting)));
+                false
+            }
+            None => true,
+        });
+        ended
     }
 
     /// Whether the store has no room: publishers are to wait.

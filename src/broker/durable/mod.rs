@@ -6,9 +6,9 @@
 
 mod absent;
 mod fenced;
+mod gated;
 pub(crate) mod keeper;
 pub(crate) mod messages;
-mod owed;
 mod pages;
 mod registering;
 mod restore;
@@ -25,7 +25,7 @@ pub use registering::Registrar;
 pub use restore::NotRestored;
 
 use crate::broker::acknowledge::Level;
-use crate::broker::durable::fenced::Frames;
+use crate::broker::durable::gated::Frames;
 use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
@@ -34,6 +34,7 @@ use crate::cluster::frame::{Outcome, Token};
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
+use crate::session::mailbox::GatheringEnd;
 use crate::ports::store::{
     Done, Epoch, Operation, OwnerId, Registered, SessionId, SessionRef, Store, StoreError,
 };
@@ -219,16 +220,22 @@ impl Turn<'_> {
     pub(crate) fn await_store(
         &mut self,
         ticket: &mut Option<Arc<PublishTicket>>,
-        matched: bool,
+        (message, matched): (MessageId, bool),
         level: Level,
     ) {
         let Some(keeper) = &mut self.shard.keeper else { return };
-        if !keeper.take_has_kept() || level < Level::Durable {
+        if !keeper.take_has_kept() {
             return;
         }
-        let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::new(matched)));
+        let gathered = keeper.take_gathered();
+        if level < Level::Durable {
+            return;
+        }
+        let ticket =
+            ticket.get_or_insert_with(|| Arc::new(PublishTicket::of(message, matched)));
         ticket.expect_another();
         keeper.await_batch(Awaiting::Answer(Arc::clone(ticket)));
+        self.await_gathered(gathered, ticket);
     }
 
     /// Whether what was handed out last is to be stored for somebody.
@@ -240,8 +247,8 @@ impl Turn<'_> {
     /// Tells `peer` what came of its messages when all is stored that this turn has had stored.
     pub(crate) fn tell_when_stored(&mut self, peer: &Arc<Peer>, outcomes: Vec<Outcome>) {
         if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| !outcomes.is_empty()) {
-            let peer = Arc::clone(peer);
-            keeper.await_batch(Awaiting::Frames(Frames { peer, outcomes }));
+            let (peer, gathered) = (Arc::clone(peer), keeper.take_gathered());
+            keeper.await_batch(Awaiting::Frames(Frames { peer, outcomes, gathered }));
         }
     }
 
@@ -294,6 +301,8 @@ impl Turn<'_> {
         while let Some(settled) = self.shard.keeper.as_mut().and_then(|keeper| keeper.poll(waker)) {
             self.settle(settled);
         }
+        self.poll_gated(waker);
+        self.poll_unattended(waker);
         self.tell_of_the_absent();
         let Some(keeper) = &mut self.shard.keeper else { return false };
         self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
@@ -334,15 +343,6 @@ impl Turn<'_> {
                     }
                     mailbox.withdraw(sequence, bytes)
                 }
-                Awaiting::Owed(owed) if is_kept => owed.mailbox.confirm(owed.pointer.sequence),
-                Awaiting::Owed(owed) if is_for_now => {
-                    self.owe(owed);
-                    None
-                }
-                Awaiting::Owed(owed) => {
-                    self.shard.counters.deliveries_given_up.increment();
-                    owed.mailbox.withdraw(owed.pointer.sequence, owed.bytes())
-                }
                 // Who matched is known already.
                 Awaiting::Answer(ticket) if is_whole => ticket.answer(RemoteOutcome::NoMatch),
                 Awaiting::Answer(ticket) => ticket.answer(RemoteOutcome::Refused(if is_taken {
@@ -351,6 +351,11 @@ impl Turn<'_> {
                     ReasonCode::ServerBusy
                 })),
                 Awaiting::Frames(frames) => self.answer_frames(frames, is_whole),
+                Awaiting::Gathering(gathering) => {
+                    let end = if is_whole { GatheringEnd::Kept } else { GatheringEnd::Failed };
+                    gathering.end(end);
+                    None
+                }
                 Awaiting::Page(page) => page.give(replies.next()),
                 Awaiting::Head(mailbox, wanted) => self.take_head(&mailbox, wanted, replies.next()),
                 Awaiting::Taking(taking) => taking.give(replies.next(), !fenced.is_empty()),

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use crate::broker::card::{ClientCard, Origin};
 use crate::broker::disconnect::Client;
+use crate::broker::durable::messages::Manner;
 use crate::broker::durable::{Durable, StoredClient, WillInStore};
 use crate::broker::registry::Parked;
 use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::mqtt::{ProtocolVersion, TopicFilter};
 use crate::ports::clock::Tick;
+use crate::ports::message::Delivery;
 use crate::ports::store::{
     Operation, RetainedRecord, SessionRecord, StoredSubscription, StoredWill,
 };
@@ -93,8 +95,10 @@ impl Turn<'_> {
         let SessionRecord { session, next_sequence, queue, .. } = *record;
         let collected = mailbox.become_stored(session, next_sequence, queue, sent_below(record));
         for (place, delivery) in collected {
-            self.keep_owed(place, mailbox, &delivery);
+            let Delivery { message, qos, retain, tag, .. } = delivery;
+            self.keep_at(place, mailbox, &message, Manner { qos, retain, tag });
         }
+        self.tell_gathering(mailbox);
         let mut client = self.restored_behind(&durable, record, Arc::clone(mailbox));
         client.will = None;
         let _version = self.announce_restored(mailbox, record);

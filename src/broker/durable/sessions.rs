@@ -259,7 +259,7 @@ impl Turn<'_> {
             PublishOutcome::NoMatchingSubscribers | PublishOutcome::Refused(_) => (None, false),
         };
         let is_new = ticket.is_none();
-        self.await_store(&mut ticket, matched, level);
+        self.await_store(&mut ticket, (message.id, matched), level);
         match ticket {
             Some(ticket) => {
                 if is_new {

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::broker::connect::Former;
 use crate::broker::durable::keeper::Awaiting;
 use crate::broker::turn::Turn;
 use crate::ports::store::{Epoch, Operation, Reply, SessionRecord};
@@ -75,6 +76,45 @@ impl Turn<'_> {
         let taking = Arc::new(Taking(Mutex::new(State::Asked(None))));
         keeper.await_batch(Awaiting::Taking(Arc::clone(&taking)));
         Some(taking)
+    }
+
+    /// The connection that asked has gone. The Session may be ours all the same, or become so: what is
+    /// published from then on is to come to it.
+    pub(crate) fn await_taking(&mut self, client_id: &Arc<str>, taking: Arc<Taking>) {
+        match &mut self.shard.keeper {
+            Some(keeper) => keeper.unattended.push((Arc::clone(client_id), taking)),
+            None => self.abandon_claim(client_id, Former::None),
+        }
+    }
+
+    pub(super) fn poll_unattended(&mut self, waker: &Waker) {
+        let Some(keeper) = &mut self.shard.keeper else { return };
+        for (client_id, taking) in std::mem::take(&mut keeper.unattended) {
+            match taking.poll(waker) {
+                None => self.await_taking(&client_id, taking),
+                Some(TakingEnd::Found(record)) => {
+                    let former = self.bring_back(&record);
+                    let former = former.map_or(Former::None, |(client, _)| Former::Kept(client));
+                    self.abandon_claim(&client_id, former);
+                }
+                Some(TakingEnd::Failed) => self.take_again(&client_id, waker),
+                Some(TakingEnd::Nobody | TakingEnd::Fenced) => {
+                    self.abandon_claim(&client_id, Former::None);
+                }
+            }
+        }
+    }
+
+    /// The store may have given it to us, and could not say so.
+    fn take_again(&mut self, client_id: &Arc<str>, waker: &Waker) {
+        let epoch = self.epoch_held(client_id);
+        match epoch.and_then(|epoch| self.take_from_store(client_id, epoch)) {
+            Some(taking) => {
+                let _asked = taking.poll(waker);
+                self.await_taking(client_id, taking);
+            }
+            None => self.abandon_claim(client_id, Former::None),
+        }
     }
 
     /// Somebody has a Session under a later claim than a broker was granted that everybody believes

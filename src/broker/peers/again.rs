@@ -66,6 +66,11 @@ impl LeftOut {
         Self { peer: None, is_for_subscribers: false, groups, version: None }
     }
 
+    /// Stored Sessions of a broker that is dead.
+    pub(super) fn of_dead() -> Self {
+        Self { peer: None, is_for_subscribers: true, groups: SmallVec::new(), version: None }
+    }
+
     /// What `peer` has received and not taken, or not said that it has.
     pub(super) fn of_answer(peer: &Peer, unanswered: &Unanswered) -> Self {
         let shared = unanswered.shared.as_ref();
@@ -138,6 +143,30 @@ impl LeftOuts {
     pub(super) fn named_in(&self, wire: u16) -> impl Iterator<Item = (PacketId, MessageId)> {
         let readable = self.0.iter().filter(move |_| wire >= NAMED_WIRE_MIN);
         readable.map(|(id, unfinished)| (*id, unfinished.message))
+    }
+}
+
+impl Peers {
+    /// Who has not taken what `ticket` waits for, as far as anybody knows yet: it is to be offered again
+    /// to those who have not answered. `None` while it is held here for a dead broker, and where it is
+    /// not known of everybody.
+    pub(super) fn unanswered_of(&self, ticket: &Arc<PublishTicket>) -> Option<Unfinished> {
+        if self.adoptions().holds(ticket) {
+            return None;
+        }
+        let live = self.live();
+        let mut left_out: Vec<_> =
+            live.iter().flat_map(|peer| peer.unanswered_of(ticket)).collect();
+        let is_all = left_out.len() >= ticket.left();
+        // What members of Shared Subscriptions are to have is on its way to them all the same.
+        left_out.iter_mut().for_each(|one| one.groups.clear());
+        if !is_all {
+            let (peer, groups) = (Some(self.boot_id()), SmallVec::new());
+            left_out.push(LeftOut { peer, is_for_subscribers: true, groups, version: None });
+        }
+        let mut unfinished = ticket.take_left_out()?;
+        unfinished.left_out.append(&mut left_out);
+        Some(unfinished)
     }
 }
 
@@ -222,7 +251,7 @@ impl Turn<'_> {
         let receivers = (is_for_subscribers, &[][..]);
         let (mut last, mut moved) = (None, Vec::new());
         let outcome = self.publish_from_peer(Arc::clone(message), receivers, &mut last, &mut moved);
-        self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
+        self.await_store(&mut Some(Arc::clone(ticket)), (message.id, true), Level::Durable);
         if let PublishOutcome::Refused(refusal) = outcome {
             ticket.expect_another();
             let refused = RemoteOutcome::Refused(refusal.reason_code());

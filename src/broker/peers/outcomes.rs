@@ -41,12 +41,27 @@ impl Turn<'_> {
                         let refused = RemoteOutcome::Refused(*reason_code);
                         ticket.leave_out(refused, LeftOut::of_answer(peer, &answered))
                     }
+                    Fate::Again => {
+                        self.offer_anew(&answered);
+                        ticket.answer(RemoteOutcome::NoMatch)
+                    }
                     Fate::GroupsMoved(groups) => {
                         ticket.answer(self.handle_moved(peer, &answered, groups))
                     }
                 };
                 self.shard.wake_later(waker);
             }
+        }
+    }
+
+    /// What a Session on its way was to get has not come to it: it is offered to whoever has it now, and
+    /// to other members of Shared Subscriptions.
+    fn offer_anew(&mut self, answered: &Unanswered) {
+        if let Some(shared) = &answered.shared {
+            self.offer_elsewhere(&shared.message, &shared.groups, &answered.ticket, &[]);
+        }
+        if let Some(kept) = &answered.kept {
+            self.hold_for_dead(kept, &answered.ticket);
         }
     }
 
@@ -236,13 +251,16 @@ impl Turn<'_> {
         }
         match target.mailbox.commit(delivery(target, Arc::clone(message), qos), self.now, &mut None)
         {
-            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Queued(wake) => {
+                self.shard.wake_later(wake);
+                self.note_gathered(&target.mailbox, message);
+            }
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
-                self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
             }
             Commit::Closed(_) => return false,
         }
+        self.await_store(&mut Some(Arc::clone(ticket)), (message.id, true), Level::Durable);
         self.note_taken(ticket);
         true
     }

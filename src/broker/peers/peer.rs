@@ -8,6 +8,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::ticket::PublishTicket;
 use crate::cluster::frame::{ControlFrame, Outcome};
 use crate::cluster::identity::{BootId, Member, WireVersions};
@@ -245,6 +246,13 @@ impl Peer {
             unanswered.push_back(Unanswered { seq: *seq, ticket, shared, kept });
         }
         offered
+    }
+
+    /// What it has been sent and has not answered, of what this ticket waits for.
+    pub(crate) fn unanswered_of(&self, ticket: &Arc<PublishTicket>) -> Vec<LeftOut> {
+        let unanswered = self.unanswered.lock();
+        let of_ticket = unanswered.iter().filter(|entry| Arc::ptr_eq(&entry.ticket, ticket));
+        of_ticket.map(|entry| LeftOut::of_answer(self, entry)).collect()
     }
 
     /// Takes out what `outcome` answers.

@@ -112,6 +112,18 @@ impl PublishTicket {
         has_named.then(|| Unfinished { message, left_out: std::mem::take(&mut state.left_out) })
     }
 
+    /// Whether somebody has not taken it, so that its publisher is not told that it has been taken.
+    #[must_use]
+    pub(super) fn is_refused(&self) -> bool {
+        !self.state.lock().outcome.is_success()
+    }
+
+    /// How many are still to answer.
+    #[must_use]
+    pub(super) fn left(&self) -> usize {
+        self.state.lock().left as usize
+    }
+
     /// The outcome, once all have answered; else `waker` is kept.
     pub fn poll(&self, waker: &Waker) -> Option<RemoteOutcome> {
         let mut state = self.state.lock();

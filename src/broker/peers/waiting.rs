@@ -10,6 +10,7 @@ use std::task::Waker;
 use crate::broker::counters::ShardCounters;
 use crate::broker::disconnect::{Client, EndCause};
 use crate::broker::durable::{STORE_TROUBLE, Step};
+use crate::broker::peers::Peers;
 use crate::broker::peers::again::{LeftOuts, Unfinished};
 use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::peers::verdict::{Verdict, untaken};
@@ -205,6 +206,29 @@ impl Client {
             self.waiting = Some(waiting);
         }
         is_settled
+    }
+
+    /// The same for a Session that moves by way of the store, where what its client has published may
+    /// wait for just that: it comes again for those who have not answered. Whether nothing is waited
+    /// for any more.
+    pub(crate) fn settle_unanswered(&mut self, peers: &Peers) -> bool {
+        let Some(waiting) = &mut self.waiting else { return true };
+        let mut publishes = std::mem::take(&mut waiting.publishes);
+        publishes.retain(|one| {
+            let Answer::Pending(ticket) = &one.answer else { return true };
+            let unfinished = peers.unanswered_of(ticket);
+            !unfinished.is_some_and(|unfinished| waiting.left_out.note(one.id, unfinished))
+        });
+        waiting.publishes = publishes;
+        if !waiting.publishes.is_empty() {
+            return false;
+        }
+        waiting.subscribes.clear();
+        waiting.steps.clear();
+        if waiting.is_empty() {
+            self.waiting = None;
+        }
+        true
     }
 
     /// A publish has come to this, and its client does not hear of it. What was not taken comes again:

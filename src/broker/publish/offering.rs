@@ -32,7 +32,10 @@ impl Turn<'_> {
         let may_be_stored = delivery.qos > QoS::AtMostOnce && target.mailbox.is_for_store();
         let kept = may_be_stored.then(|| (Arc::clone(&delivery.message), delivery.qos));
         match target.mailbox.offer(delivery, self.now, detached) {
-            Offer::Queued(wake) => self.shard.wake_later(wake),
+            Offer::Queued(wake) => {
+                self.shard.wake_later(wake);
+                self.keep_offered(target, None, kept);
+            }
             Offer::Stored(place) => self.keep_offered(target, Some(place), kept),
             Offer::Displaced { wake, place, oldest, is_dead_letter } => {
                 self.shard.wake_later(wake);
@@ -91,8 +94,12 @@ impl Turn<'_> {
         place: Option<Place>,
         kept: Option<(Arc<Message>, QoS)>,
     ) {
-        if let (Some(place), Some((message, qos))) = (place, kept) {
-            self.keep_at(place, &target.mailbox, &message, manner(target, &message, qos));
+        let Some((message, qos)) = kept else { return };
+        match place {
+            Some(place) => {
+                self.keep_at(place, &target.mailbox, &message, manner(target, &message, qos));
+            }
+            None => self.note_gathered(&target.mailbox, &message),
         }
     }
 }

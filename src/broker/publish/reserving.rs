@@ -219,7 +219,10 @@ impl Turn<'_> {
     ) {
         match target.mailbox.commit(delivery(target, Arc::clone(message), qos), self.now, detached)
         {
-            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Queued(wake) => {
+                self.shard.wake_later(wake);
+                self.note_gathered(&target.mailbox, message);
+            }
             Commit::Stored(place) => {
                 self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
             }

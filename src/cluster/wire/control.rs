@@ -300,6 +300,7 @@ fn write_outcome<S: Sink>(sink: &mut S, outcome: &Outcome) {
             sink.u8(REFUSED);
             sink.u8(reason_code.as_u8());
         }
+        Fate::Again => sink.u8(AGAIN),
     }
 }
 
@@ -317,6 +318,7 @@ fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, WireError> {
             let reason_code = ReasonCode::from_u8(reader.u8()?);
             Fate::Refused(reason_code.ok_or(WireError::Value("Reason Code"))?)
         }
+        AGAIN => Fate::Again,
         _ => return Err(WireError::Value("fate")),
     };
     Ok(Outcome { first, count, fate })
@@ -488,6 +490,7 @@ const ENQUEUED: u8 = 0;
 const NO_MATCH: u8 = 1;
 const GROUPS_MOVED: u8 = 2;
 const REFUSED: u8 = 3;
+const AGAIN: u8 = 4;
 
 const IS_THERE: u8 = 1;
 const RETAINED_HAS_PROPERTIES: u8 = 1 << 3;

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::broker::peers::Peers;
 use crate::broker::peers::adoption::{Adoptions, adopts};
+use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::peer::{Peer, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
@@ -123,6 +124,13 @@ impl Adoptions {
         }
         self.is_mourning.store(false, Ordering::Release);
         Err(std::mem::take(&mut state.mourned).into_values().collect())
+    }
+
+    /// Whether a message is held for which this ticket waits.
+    pub(in crate::broker::peers) fn holds(&self, ticket: &Arc<PublishTicket>) -> bool {
+        let state = self.state.lock();
+        let mut tickets = state.held.publishes.values().flat_map(|publish| &publish.tickets);
+        tickets.any(|known| Arc::ptr_eq(known, ticket))
     }
 
     fn take_overdue(&self, now: Tick) -> Vec<HeldPublish> {
@@ -247,11 +255,20 @@ impl Turn<'_> {
     }
 
     fn offer_held(&mut self, HeldPublish { message, tickets, .. }: &HeldPublish) {
-        if let Some(ticket) = tickets.first() {
+        // Whose publisher is let go in any case, and sends it again, is not to come before that: others
+        // may have been sent since by whom it was not taken.
+        let (refused, waiting): (Vec<_>, Vec<_>) =
+            tickets.iter().partition(|ticket| ticket.is_refused());
+        if let Some(ticket) = waiting.first() {
             self.offer_to_stored(message, ticket);
         }
-        for ticket in tickets {
+        for ticket in waiting {
             let waker = ticket.answer(RemoteOutcome::NoMatch);
+            self.shard.wake_later(waker);
+        }
+        for ticket in refused {
+            let refused = RemoteOutcome::Refused(ReasonCode::ServerBusy);
+            let waker = ticket.leave_out(refused, LeftOut::of_dead());
             self.shard.wake_later(waker);
         }
     }

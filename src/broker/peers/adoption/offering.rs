@@ -37,7 +37,7 @@ impl Turn<'_> {
                 self.forward_answered(message, &target.peer, errand, None, ticket, &mut kept);
             }
         }
-        self.await_store(&mut Some(Arc::clone(ticket)), true, Level::Durable);
+        self.await_store(&mut Some(Arc::clone(ticket)), (message.id, true), Level::Durable);
     }
 
     /// The same for what another broker offers: to Sessions of this one.
@@ -71,7 +71,10 @@ impl Turn<'_> {
                     self.keep_at(place, &target.mailbox, message, manner(target, message, qos));
                 }
                 Offer::Full => is_refused = true,
-                Offer::Queued(wake) => self.shard.wake_later(wake),
+                Offer::Queued(wake) => {
+                    self.shard.wake_later(wake);
+                    self.note_gathered(&target.mailbox, message);
+                }
                 // Nothing gives way for it.
                 Offer::NotKept
                 | Offer::Displaced { .. }

@@ -186,6 +186,11 @@ impl Turn<'_> {
         while let Some(dead) = taking.queue.pop_front() {
             let slots = taking.missing(dead);
             if slots.is_empty() {
+                if peers.ownership().gives_to(dead) {
+                    // What it was to have stays here, and is to be told of with the rest.
+                    taking.queue.push_front(dead);
+                    return false;
+                }
                 self.tell_adopted(peers, dead, taking.epoch);
                 continue;
             }

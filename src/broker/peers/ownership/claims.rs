@@ -242,7 +242,11 @@ impl State {
                     self.wake_task();
                 }
             }
-            None => self.part_with(&client_id, revoke),
+            None => {
+                self.exports.supersede(&client_id);
+                self.wake_task();
+                self.part_with(&client_id, revoke);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::task::Waker;
 
 use crate::broker::connect::Former;
 use crate::broker::disconnect::Client;
+use crate::broker::durable::Taking;
 use crate::broker::peers::Peers;
 use crate::broker::peers::handover::Parts;
 use crate::broker::peers::ownership::claims::NO_CLAIM;
@@ -30,7 +31,7 @@ pub(super) struct Export {
     pub(super) former: Token,
     /// Under which it is the successor's.
     token: Token,
-    to: BootId,
+    pub(super) to: BootId,
     claim: u64,
     wants_session: bool,
     /// For whom.
@@ -43,6 +44,8 @@ pub(super) struct Export {
     is_wanted: bool,
     /// Nobody there waits for it.
     is_declined: bool,
+    /// Somebody else was promised it since: whoever that is asks the store.
+    pub(super) is_superseded: bool,
 }
 
 /// How far an export has come.
@@ -61,6 +64,10 @@ pub(super) enum Outgoing {
     Leaving(Leaving),
     /// The rest is on its way.
     Sending { parts: Parts },
+    /// The same of one that the store has, until it is taken from there.
+    Parting { parts: Parts },
+    /// Nobody has taken it from there: it is ours again, if the store says so.
+    Reclaiming(Arc<Taking>),
 }
 
 impl Export {
@@ -77,7 +84,13 @@ impl Export {
             is_redirected: false,
             is_wanted: false,
             is_declined: false,
+            is_superseded: false,
         }
+    }
+
+    /// Under which it is the successor's.
+    pub(super) fn token(&self) -> Token {
+        self.token
     }
 
     /// Where it stands among all that are expected.
@@ -142,7 +155,9 @@ impl Outgoing {
             | Self::Claiming(_)
             | Self::Offered { .. }
             | Self::Leaving(_)
-            | Self::Sending { .. } => None,
+            | Self::Sending { .. }
+            | Self::Parting { .. }
+            | Self::Reclaiming(_) => None,
         }
     }
 }
@@ -234,7 +249,9 @@ impl Turn<'_> {
             Outgoing::Gathering { mut client, round: Some(round) }
                 if Self::has_passed(peers, round) =>
             {
-                if !client.settle_unheard(&self.shard.counters, waker) {
+                let is_settled = client.settle_unheard(&self.shard.counters, waker)
+                    || client.stored.is_some() && client.settle_unanswered(peers);
+                if !is_settled {
                     return Some(Outgoing::Gathering { client, round: Some(round) });
                 }
                 self.freeze(peers, number, export, client, waker)
@@ -242,7 +259,19 @@ impl Turn<'_> {
             Outgoing::Leaving(leaving) => self.finish_leaving(peers, export, leaving, waker),
             Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
             Outgoing::Sending { parts } if export.is_wanted => self.send_rest(peers, export, parts),
-            Outgoing::Offered { .. } | Outgoing::Gathering { .. } | Outgoing::Sending { .. } => {
+            Outgoing::Parting { .. } | Outgoing::Reclaiming(_) if export.is_superseded => None,
+            Outgoing::Parting { .. } if export.is_declined || !is_live(peers, export.to) => {
+                self.reclaim(peers, export, None, waker)
+            }
+            // It has been taken.
+            Outgoing::Parting { parts } if export.is_wanted && parts.is_empty() => None,
+            Outgoing::Parting { mut parts } if export.is_wanted => {
+                self.send_parts(peers, export, &mut parts, true);
+                Some(Outgoing::Parting { parts })
+            }
+            Outgoing::Reclaiming(taking) => self.reclaim(peers, export, Some(taking), waker),
+            Outgoing::Parting { .. }
+            | Outgoing::Offered { .. } | Outgoing::Gathering { .. } | Outgoing::Sending { .. } => {
                 Some(outgoing)
             }
         }
@@ -387,7 +416,7 @@ impl Turn<'_> {
         (!parts.is_empty()).then_some(Outgoing::Sending { parts })
     }
 
-    fn send_parts(&mut self, peers: &Peers, export: &Export, parts: &mut Parts, is_rest: bool) {
+    pub(super) fn send_parts(&mut self, peers: &Peers, export: &Export, parts: &mut Parts, is_rest: bool) {
         self.own(peers, |state| {
             for _ in 0..WINDOW_PARTS {
                 let Some(part) = parts.pop() else { return };
@@ -423,7 +452,7 @@ impl Turn<'_> {
     }
 }
 
-fn is_live(peers: &Peers, boot_id: BootId) -> bool {
+pub(super) fn is_live(peers: &Peers, boot_id: BootId) -> bool {
     boot_id == peers.boot_id() || peers.find(boot_id).is_some()
 }
 

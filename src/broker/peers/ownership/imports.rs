@@ -341,11 +341,15 @@ impl Turn<'_> {
         incoming: Incoming,
     ) -> Option<Arc<Mailbox>> {
         let is_whole = news.has_last && !incoming.has_failed;
+        if incoming.received.is_stored {
+            self.tell_taken(peers, news, is_whole && incoming.client.is_some());
+        }
         let arrived = match incoming.client {
             Some(mut client) if is_whole => {
                 self.shard.counters.sessions_moved_here.increment();
                 if client.stored.is_none() {
                     client.session.take_over(incoming.received.contents);
+                    Self::keep_gathered(client.session.mailbox());
                 }
                 client.remember_left_outs(incoming.received.left_out, &self.shard.counters);
                 let mailbox = Arc::clone(client.session.mailbox());
@@ -366,6 +370,17 @@ impl Turn<'_> {
         };
         self.own(peers, |state| state.note_arrival(news.claim, &news.client_id));
         arrived
+    }
+
+    /// Whether it has been taken from the store: its former holder waits for that.
+    fn tell_taken(&mut self, peers: &Peers, news: &News, is_taken: bool) {
+        let claim = news.claim;
+        let word = if is_taken {
+            ControlFrame::HandoverWanted { claim }
+        } else {
+            ControlFrame::HandoverDeclined { claim }
+        };
+        self.own(peers, |state| state.tell(news.from, word));
     }
 
     fn park_import(&mut self, client: Box<Client>, place: Option<Place>) {

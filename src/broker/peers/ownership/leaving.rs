@@ -81,6 +81,16 @@ impl Exports {
         true
     }
 
+    /// Another order has come for what is left of earlier ones.
+    pub(super) fn supersede(&mut self, client_id: &Arc<str>) {
+        for number in self.numbers_of(client_id) {
+            if let Some(export) = self.by_number.get_mut(&number) {
+                export.is_superseded = true;
+                self.due.insert(number);
+            }
+        }
+    }
+
     /// From here on it cannot be taken back. `false` when there is another order meanwhile.
     pub(super) fn freeze(&mut self, number: u64, token: Token) -> bool {
         let export = self.by_number.get_mut(&number).filter(|export| export.goes_by(token));
@@ -105,6 +115,11 @@ impl Exports {
         }
         self.looks += taken.len() as u64;
         taken
+    }
+
+    /// Whether something is still on its way to this broker.
+    pub(super) fn are_any_to(&self, broker: BootId) -> bool {
+        self.expected.range((broker, 0, 0)..=(broker, u64::MAX, u64::MAX)).next().is_some()
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Export> {

@@ -54,7 +54,10 @@ impl Turn<'_> {
             // The store has it.
             Outgoing::Leaving(_) => None,
             // The registry has nothing of it.
-            Outgoing::Start | Outgoing::Sending { .. } => return,
+            Outgoing::Start
+            | Outgoing::Sending { .. }
+            | Outgoing::Parting { .. }
+            | Outgoing::Reclaiming(_) => return,
         };
         if let Some(client) = client {
             self.abandon_session(*client);

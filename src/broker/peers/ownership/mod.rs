@@ -172,6 +172,12 @@ impl Ownership {
         self.state.lock().held.get(client_id).copied()
     }
 
+    /// Whether Sessions are on their way to a broker: of one that is dead they are not where they will
+    /// stay.
+    pub(super) fn gives_to(&self, broker: BootId) -> bool {
+        self.state.lock().exports.are_any_to(broker)
+    }
+
     /// Messages of a peer have been received, which somebody may have waited for.
     pub(super) fn note_data(&self) -> Option<Waker> {
         if !self.awaits_data.load(Ordering::Acquire) {

@@ -12,7 +12,7 @@ use crate::broker::durable::{Taking, TakingEnd};
 use crate::broker::peers::Peers;
 use crate::broker::peers::again::LeftOuts;
 use crate::broker::peers::handover::Parts;
-use crate::broker::peers::ownership::exports::{Export, Outgoing};
+use crate::broker::peers::ownership::exports::{Export, Outgoing, is_live};
 use crate::broker::peers::ownership::imports::Incoming;
 use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::replay::Replay;
@@ -71,7 +71,43 @@ impl Turn<'_> {
         self.let_go(&export.client_id);
         let Leaving { mailbox, mut contents, left_out, .. } = leaving;
         contents.recent = mailbox.take_recent(self.now);
-        self.send_rest(peers, export, Parts::of_stored(&contents, &left_out, peers))
+        let mut parts = Parts::of_stored(&contents, &left_out, peers);
+        if !is_live(peers, export.to) {
+            return self.reclaim(peers, export, None, waker);
+        }
+        self.send_parts(peers, export, &mut parts, true);
+        Some(Outgoing::Parting { parts })
+    }
+
+    /// Whoever was to take a Session from the store is dead, or has not got it: as long as nobody else has,
+    /// what is published is to come to it here.
+    pub(super) fn reclaim(
+        &mut self,
+        peers: &Peers,
+        export: &Export,
+        taking: Option<Arc<Taking>>,
+        waker: &Waker,
+    ) -> Option<Outgoing> {
+        let durable = self.broker.durable().map(Arc::clone)?;
+        let mut taking = taking;
+        loop {
+            let Some(asked) = taking.take() else {
+                let epoch = durable.epoch_of(export.token());
+                taking = Some(self.take_from_store(&export.client_id, epoch)?);
+                continue;
+            };
+            match asked.poll(waker) {
+                None => return Some(Outgoing::Reclaiming(asked)),
+                Some(TakingEnd::Failed) => continue,
+                Some(TakingEnd::Found(record)) => {
+                    if self.restore_session(&durable, &record).is_ok() {
+                        self.keep_adopted(peers, &export.client_id, export.token());
+                    }
+                }
+                Some(TakingEnd::Nobody | TakingEnd::Fenced) => {}
+            }
+            return None;
+        }
     }
 
     /// Takes a Session that has come by way of the store. `false` while the store is asked.

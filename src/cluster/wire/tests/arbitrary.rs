@@ -122,6 +122,7 @@ fn outcomes() -> impl Strategy<Value = ControlFrame> {
         Just(Fate::NoMatch),
         vec(filter(), 0..3).prop_map(Fate::GroupsMoved),
         select(ReasonCode::ALL).prop_map(Fate::Refused),
+        Just(Fate::Again),
     ];
     let outcome = (1..u64::from(u32::MAX), 1_u32.., fate)
         .prop_map(|(first, count, fate)| Outcome { first, count, fate });
