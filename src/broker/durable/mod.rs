@@ -6,6 +6,7 @@
 
 mod absent;
 mod fenced;
+mod flights;
 mod gated;
 pub(crate) mod keeper;
 pub(crate) mod messages;
@@ -25,6 +26,7 @@ pub use registering::Registrar;
 pub use restore::NotRestored;
 
 use crate::broker::acknowledge::Level;
+use crate::broker::durable::flights::Flights;
 use crate::broker::durable::gated::Frames;
 use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
 use crate::broker::peers::peer::Peer;
@@ -59,6 +61,7 @@ pub struct Durable {
     next_session: AtomicU64,
     next_message: AtomicU64,
     next_version: AtomicU64,
+    flights: Arc<Flights>,
 }
 
 impl Durable {
@@ -75,7 +78,13 @@ impl Durable {
             next_session: AtomicU64::new(1),
             next_message: AtomicU64::new(1),
             next_version: AtomicU64::new(0),
+            flights: Arc::default(),
         }
+    }
+
+    /// Sessions that it was asked for, and that are not here yet.
+    pub(crate) fn flights(&self) -> &Arc<Flights> {
+        &self.flights
     }
 
     /// The store.

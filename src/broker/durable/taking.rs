@@ -6,13 +6,18 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::broker::connect::Former;
+use crate::broker::durable::flights::Flight;
 use crate::broker::durable::keeper::Awaiting;
 use crate::broker::turn::Turn;
 use crate::ports::store::{Epoch, Operation, Reply, SessionRecord};
 
 /// Where the answer is left.
 #[derive(Debug)]
-pub(crate) struct Taking(Mutex<State>);
+pub(crate) struct Taking {
+    state: Mutex<State>,
+    /// Until what has come is in effect, and this is let go of.
+    flight: Arc<Flight>,
+}
 
 #[derive(Debug)]
 enum State {
@@ -43,7 +48,7 @@ impl Taking {
             Some(Reply::Session(None)) => TakingEnd::Nobody,
             _ => TakingEnd::Failed,
         };
-        match std::mem::replace(&mut *self.0.lock(), State::Answered(end)) {
+        match std::mem::replace(&mut *self.state.lock(), State::Answered(end)) {
             State::Asked(waker) => waker,
             State::Answered(_) | State::Told => None,
         }
@@ -51,7 +56,7 @@ impl Taking {
 
     /// What it has come to, once; `waker` is kept while it waits.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<TakingEnd> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Told) {
             State::Asked(_) => {
                 *state = State::Asked(Some(waker.clone()));
@@ -71,9 +76,29 @@ impl Turn<'_> {
         client_id: &Arc<str>,
         epoch: Epoch,
     ) -> Option<Arc<Taking>> {
+        let flight = Arc::new(self.shard.keeper.as_ref()?.durable().flights().begin());
+        self.ask_for_session(client_id, epoch, flight)
+    }
+
+    /// Asks again, where the store could not say: it is the same Session that is waited for.
+    pub(crate) fn take_again(
+        &mut self,
+        client_id: &Arc<str>,
+        epoch: Epoch,
+        former: &Taking,
+    ) -> Option<Arc<Taking>> {
+        self.ask_for_session(client_id, epoch, Arc::clone(&former.flight))
+    }
+
+    fn ask_for_session(
+        &mut self,
+        client_id: &Arc<str>,
+        epoch: Epoch,
+        flight: Arc<Flight>,
+    ) -> Option<Arc<Taking>> {
         let keeper = self.shard.keeper.as_mut()?;
         keeper.push(Operation::TakeSession { client_id: Arc::clone(client_id), epoch });
-        let taking = Arc::new(Taking(Mutex::new(State::Asked(None))));
+        let taking = Arc::new(Taking { state: Mutex::new(State::Asked(None)), flight });
         keeper.await_batch(Awaiting::Taking(Arc::clone(&taking)));
         Some(taking)
     }
@@ -97,7 +122,7 @@ impl Turn<'_> {
                     let former = former.map_or(Former::None, |(client, _)| Former::Kept(client));
                     self.abandon_claim(&client_id, former);
                 }
-                Some(TakingEnd::Failed) => self.take_again(&client_id, waker),
+                Some(TakingEnd::Failed) => self.take_unattended(&client_id, &taking, waker),
                 Some(TakingEnd::Nobody | TakingEnd::Fenced) => {
                     self.abandon_claim(&client_id, Former::None);
                 }
@@ -106,9 +131,9 @@ impl Turn<'_> {
     }
 
     /// The store may have given it to us, and could not say so.
-    fn take_again(&mut self, client_id: &Arc<str>, waker: &Waker) {
+    fn take_unattended(&mut self, client_id: &Arc<str>, former: &Taking, waker: &Waker) {
         let epoch = self.epoch_held(client_id);
-        match epoch.and_then(|epoch| self.take_from_store(client_id, epoch)) {
+        match epoch.and_then(|epoch| self.take_again(client_id, epoch, former)) {
             Some(taking) => {
                 let _asked = taking.poll(waker);
                 self.await_taking(client_id, taking);

@@ -33,6 +33,9 @@ pub(super) struct Taking {
     slots: BTreeSet<u16>,
     /// Who is to be looked at.
     queue: VecDeque<BootId>,
+    /// Sessions that clients are to have, and the store was asked for before everybody is told: they are
+    /// to be here by then.
+    flights: Option<u64>,
     /// Whether it is known of all of them that nothing is left.
     is_complete: bool,
     job: Option<Job>,
@@ -46,8 +49,6 @@ struct Job {
     slots: BTreeSet<u16>,
     token: Token,
     step: Step,
-    /// Sessions that were taken.
-    count: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -81,6 +82,17 @@ impl Taking {
         let Some(job) = self.job.take() else { return };
         self.done.entry(job.dead).or_default().extend(job.slots);
         self.queue.push_front(job.dead);
+    }
+
+    /// Whether all that the store had been asked for when this was first asked is here.
+    fn have_landed(&mut self, durable: &Durable) -> bool {
+        let flights = durable.flights();
+        let last = *self.flights.get_or_insert_with(|| flights.last());
+        let have_landed = flights.have_landed(last);
+        if have_landed {
+            self.flights = None;
+        }
+        have_landed
     }
 
     /// The slots of which something may be left.
@@ -140,10 +152,6 @@ impl Turn<'_> {
                 Err(_said_by_the_store) => {
                     self.shard.counters.store_batches_failed.increment();
                     taking.again_at = Some(self.now.plus_millis(PAUSE_MILLIS));
-                    if let Some(job) = &mut taking.job {
-                        // It may have been done all the same.
-                        job.count = job.count.max(1);
-                    }
                 }
             }
         }
@@ -161,7 +169,7 @@ impl Turn<'_> {
             return false;
         }
         taking.again_at = None;
-        if taking.job.is_none() && !self.begin_job(peers, taking) {
+        if taking.job.is_none() && !self.begin_job(peers, durable, taking) {
             return false;
         }
         let Some(job) = &taking.job else { return false };
@@ -182,11 +190,11 @@ impl Turn<'_> {
     }
 
     /// The next dead broker of whom something may be left. Of the others everybody is told.
-    fn begin_job(&mut self, peers: &Peers, taking: &mut Taking) -> bool {
+    fn begin_job(&mut self, peers: &Peers, durable: &Durable, taking: &mut Taking) -> bool {
         while let Some(dead) = taking.queue.pop_front() {
             let slots = taking.missing(dead);
             if slots.is_empty() {
-                if peers.ownership().gives_to(dead) {
+                if peers.ownership().gives_to(dead) || !taking.have_landed(durable) {
                     // What it was to have stays here, and is to be told of with the rest.
                     taking.queue.push_front(dead);
                     return false;
@@ -195,7 +203,7 @@ impl Turn<'_> {
                 continue;
             }
             let token = self.draw_token(peers);
-            taking.job = Some(Job { dead, slots, token, step: Step::Fence, count: 0 });
+            taking.job = Some(Job { dead, slots, token, step: Step::Fence });
             return true;
         }
         if !std::mem::replace(&mut taking.is_complete, true) {
@@ -208,14 +216,12 @@ impl Turn<'_> {
         let Some(job) = &mut taking.job else { return };
         match (job.step, done.replies.into_iter().next()) {
             (Step::Fence, _) => job.step = Step::Take,
-            (Step::Take, Some(Reply::Count(count))) => {
-                job.count = job.count.saturating_add(count);
-                if job.count == 0 {
-                    taking.finish_job();
-                } else if count < PAGE_MAX {
-                    job.step = Step::Read(None);
-                }
+            // Which is none where it was asked twice, since the first answer was lost: what is ours by now
+            // is read in any case.
+            (Step::Take, Some(Reply::Count(count))) if count < PAGE_MAX => {
+                job.step = Step::Read(None);
             }
+            (Step::Take, Some(Reply::Count(_there_may_be_more))) => {}
             (Step::Read(_), Some(Reply::Sessions(page))) => {
                 let claim = durable.epoch_of(job.token);
                 for record in page.iter().filter(|record| record.session.epoch == claim) {

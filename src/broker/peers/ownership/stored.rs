@@ -89,19 +89,21 @@ impl Turn<'_> {
         waker: &Waker,
     ) -> Option<Outgoing> {
         let durable = self.broker.durable().map(Arc::clone)?;
-        let mut taking = taking;
+        let (client_id, epoch) = (&export.client_id, durable.epoch_of(export.token()));
+        let mut asked = match taking {
+            Some(taking) => taking,
+            None => self.take_from_store(client_id, epoch)?,
+        };
         loop {
-            let Some(asked) = taking.take() else {
-                let epoch = durable.epoch_of(export.token());
-                taking = Some(self.take_from_store(&export.client_id, epoch)?);
-                continue;
-            };
             match asked.poll(waker) {
                 None => return Some(Outgoing::Reclaiming(asked)),
-                Some(TakingEnd::Failed) => continue,
+                Some(TakingEnd::Failed) => {
+                    asked = self.take_again(client_id, epoch, &asked)?;
+                    continue;
+                }
                 Some(TakingEnd::Found(record)) => {
                     if self.restore_session(&durable, &record).is_ok() {
-                        self.keep_adopted(peers, &export.client_id, export.token());
+                        self.keep_adopted(peers, client_id, export.token());
                     }
                 }
                 Some(TakingEnd::Nobody | TakingEnd::Fenced) => {}
@@ -123,7 +125,7 @@ impl Turn<'_> {
             return true;
         };
         loop {
-            let Some(taking) = &incoming.fetching.taking else {
+            let Some(taking) = incoming.fetching.taking.clone() else {
                 let epoch = durable.epoch_of(token);
                 incoming.fetching.taking = self.take_from_store(client_id, epoch);
                 continue;
@@ -133,7 +135,8 @@ impl Turn<'_> {
                 Some(TakingEnd::Found(record)) => self.bring_over(&record, incoming),
                 // It has taken its time, and what is collected has been answered for.
                 Some(TakingEnd::Failed) => {
-                    incoming.fetching.taking = None;
+                    let epoch = durable.epoch_of(token);
+                    incoming.fetching.taking = self.take_again(client_id, epoch, &taking);
                     continue;
                 }
                 // Whoever waits for it asks the store anew.
