@@ -18,7 +18,7 @@ use crate::broker::replay::Replays;
 use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
-use crate::mqtt::{QoS, ReasonCode, Will};
+use crate::mqtt::{QoS, ReasonCode, TopicFilter, Will};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
@@ -263,14 +263,26 @@ impl Turn<'_> {
     }
 
     pub(crate) fn withdraw_subscriptions(&mut self, session: &Session) {
-        let key = SubscriberKey(session.key().0);
-        let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
+        self.withdraw_interest(session.subscriptions().map(|(filter, one)| (filter, one.options.qos)));
+        self.leave_index(session);
+    }
+
+    /// Other brokers need not send it any more, but for those who are left.
+    pub(crate) fn withdraw_interest<'a>(
+        &mut self,
+        wanted: impl Iterator<Item = (&'a TopicFilter, QoS)>,
+    ) {
         if let Some(peers) = self.broker.peers() {
-            let wanted = session.subscriptions().map(|(filter, one)| (filter, one.options.qos));
             let mut wakes = Vec::new();
             peers.interest().remove(wanted, &mut wakes);
             self.shard.wake_each(wakes);
         }
+    }
+
+    /// Nothing comes to the Session here any more.
+    pub(crate) fn leave_index(&mut self, session: &Session) {
+        let key = SubscriberKey(session.key().0);
+        let filters: Vec<_> = session.subscriptions().map(|(filter, _)| filter).collect();
         self.change_index(&filters, |index, filter| {
             index.unsubscribe(key, filter);
         });

@@ -214,14 +214,15 @@ impl Turn<'_> {
         ticket: &Arc<PublishTicket>,
     ) {
         self.offer_elsewhere(message, &left_out.groups, ticket, &[]);
+        if left_out.is_for_subscribers && self.broker.durable.is_some() {
+            // One that is stored, and was there then, may be elsewhere by now. It knows what it has.
+            self.hold_for_dead(&Arc::new(message.detached()), ticket);
+        }
         if left_out.peer == Some(peers.boot_id()) {
             return self.offer_here(peers, message, left_out, ticket);
         }
         let Some(peer) = left_out.peer.and_then(|boot_id| peers.find(boot_id)) else {
             // Whoever is dead has no subscribers any more, but for those who are stored.
-            if left_out.is_for_subscribers && self.broker.durable.is_some() {
-                self.hold_for_dead(&Arc::new(message.detached()), ticket);
-            }
             return;
         };
         let Some(fanout) = self.fanout(&message.topic) else { return };

@@ -54,12 +54,9 @@ impl Turn<'_> {
         }
     }
 
-    /// What a Session on its way was to get has not come to it: it is offered to whoever has it now, and
-    /// to other members of Shared Subscriptions.
+    /// What a Session on its way was to get has not come to it: it is offered to whoever has it now. What
+    /// was for Shared Subscriptions has gone to other members there.
     fn offer_anew(&mut self, answered: &Unanswered) {
-        if let Some(shared) = &answered.shared {
-            self.offer_elsewhere(&shared.message, &shared.groups, &answered.ticket, &[]);
-        }
         if let Some(kept) = &answered.kept {
             self.hold_for_dead(kept, &answered.ticket);
         }

@@ -111,6 +111,10 @@ impl Mailbox {
 
     fn give(&self, state: &mut State, filter: &TopicFilter, max: usize) -> Relief {
         let places = state.places.as_ref();
+        if places.is_none() && self.gathering.is_some() {
+            // What came back would have no place in the store.
+            return Relief::default();
+        }
         let deliveries = state.at_least_once.take_oldest_of(filter, max, LOOKED_AT_MAX, |queued| {
             places.is_none_or(|places| places.is_certain(queued.delivery.sequence))
         });

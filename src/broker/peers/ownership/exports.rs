@@ -19,7 +19,7 @@ use crate::broker::registry::{ClaimProgress, Claimed, Parked, Released, SessionC
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{ControlFrame, Handover, Revoke, Token};
 use crate::cluster::identity::{BootId, WireVersions};
-use crate::mqtt::QoS;
+use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::auth::SessionUser;
 
 /// What others know and change of an export.
@@ -65,10 +65,14 @@ pub(super) enum Outgoing {
     /// The rest is on its way.
     Sending { parts: Parts },
     /// The same of one that the store has, until it is taken from there.
-    Parting { parts: Parts },
+    Parting { parts: Parts, wanted: Wanted },
     /// Nobody has taken it from there: it is ours again, if the store says so.
-    Reclaiming(Arc<Taking>),
+    Reclaiming { taking: Arc<Taking>, wanted: Wanted },
 }
+
+/// What a stored Session wants that has left: others go on sending it here until it is taken, so that they
+/// know for whom to keep it if this broker dies before.
+pub(super) type Wanted = Vec<(TopicFilter, QoS)>;
 
 impl Export {
     pub(super) fn new(client_id: Arc<str>, former: Token, revoke: &Revoke) -> Self {
@@ -157,7 +161,7 @@ impl Outgoing {
             | Self::Leaving(_)
             | Self::Sending { .. }
             | Self::Parting { .. }
-            | Self::Reclaiming(_) => None,
+            | Self::Reclaiming { .. } => None,
         }
     }
 }
@@ -259,17 +263,27 @@ impl Turn<'_> {
             Outgoing::Leaving(leaving) => self.finish_leaving(peers, export, leaving, waker),
             Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
             Outgoing::Sending { parts } if export.is_wanted => self.send_rest(peers, export, parts),
-            Outgoing::Parting { .. } | Outgoing::Reclaiming(_) if export.is_superseded => None,
-            Outgoing::Parting { .. } if export.is_declined || !is_live(peers, export.to) => {
-                self.reclaim(peers, export, None, waker)
+            Outgoing::Parting { wanted, .. } | Outgoing::Reclaiming { wanted, .. }
+                if export.is_superseded =>
+            {
+                self.forget_wanted(&wanted)
+            }
+            Outgoing::Parting { wanted, .. }
+                if export.is_declined || !is_live(peers, export.to) =>
+            {
+                self.reclaim(peers, export, (None, wanted), waker)
             }
             // It has been taken.
-            Outgoing::Parting { parts } if export.is_wanted && parts.is_empty() => None,
-            Outgoing::Parting { mut parts } if export.is_wanted => {
-                self.send_parts(peers, export, &mut parts, true);
-                Some(Outgoing::Parting { parts })
+            Outgoing::Parting { parts, wanted } if export.is_wanted && parts.is_empty() => {
+                self.forget_wanted(&wanted)
             }
-            Outgoing::Reclaiming(taking) => self.reclaim(peers, export, Some(taking), waker),
+            Outgoing::Parting { mut parts, wanted } if export.is_wanted => {
+                self.send_parts(peers, export, &mut parts, true);
+                Some(Outgoing::Parting { parts, wanted })
+            }
+            Outgoing::Reclaiming { taking, wanted } => {
+                self.reclaim(peers, export, (Some(taking), wanted), waker)
+            }
             Outgoing::Parting { .. }
             | Outgoing::Offered { .. } | Outgoing::Gathering { .. } | Outgoing::Sending { .. } => {
                 Some(outgoing)
@@ -387,11 +401,11 @@ impl Turn<'_> {
         if !self.own(peers, |state| state.exports.freeze(number, export.token)) {
             return Some(Outgoing::Gathering { client, round: None });
         }
-        self.withdraw_subscriptions(&client.session);
         if client.stored.is_some() {
             let leaving = self.leave_to_store(client);
             return self.finish_leaving(peers, export, leaving, waker);
         }
+        self.withdraw_subscriptions(&client.session);
         let contents = client.session.hand_over(self.now);
         let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
         self.let_go(&export.client_id);

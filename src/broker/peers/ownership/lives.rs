@@ -52,12 +52,16 @@ impl Turn<'_> {
             }
             Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. } => Some(client),
             // The store has it.
-            Outgoing::Leaving(_) => None,
+            Outgoing::Leaving(leaving) => {
+                let _over = self.forget_wanted(&leaving.wanted);
+                None
+            }
             // The registry has nothing of it.
-            Outgoing::Start
-            | Outgoing::Sending { .. }
-            | Outgoing::Parting { .. }
-            | Outgoing::Reclaiming(_) => return,
+            Outgoing::Parting { wanted, .. } | Outgoing::Reclaiming { wanted, .. } => {
+                let _over = self.forget_wanted(&wanted);
+                return;
+            }
+            Outgoing::Start | Outgoing::Sending { .. } => return,
         };
         if let Some(client) = client {
             self.abandon_session(*client);

@@ -12,12 +12,13 @@ use crate::broker::durable::{Taking, TakingEnd};
 use crate::broker::peers::Peers;
 use crate::broker::peers::again::LeftOuts;
 use crate::broker::peers::handover::Parts;
-use crate::broker::peers::ownership::exports::{Export, Outgoing, is_live};
+use crate::broker::peers::ownership::exports::{Export, Outgoing, Wanted, is_live};
 use crate::broker::peers::ownership::imports::Incoming;
 use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::replay::Replay;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::Token;
+use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::auth::SessionUser;
 use crate::ports::store::SessionRecord;
 use crate::routing::SubscriberKey;
@@ -33,6 +34,7 @@ pub(super) struct Leaving {
     /// What its client has published.
     contents: Contents,
     left_out: LeftOuts,
+    pub(super) wanted: Wanted,
 }
 
 /// How far a Session is on its way out of the store.
@@ -45,11 +47,14 @@ impl Turn<'_> {
     /// Nothing comes to a stored Session here any more; what has come is to be stored.
     pub(super) fn leave_to_store(&mut self, mut client: Box<Client>) -> Leaving {
         let mailbox = Arc::clone(client.session.mailbox());
+        self.leave_index(&client.session);
+        let wanted = client.session.subscriptions();
+        let wanted = wanted.map(|(filter, one)| (filter.clone(), one.options.qos)).collect();
         // The store has all of it but what its client has published.
         let unreleased = client.session.hand_over(self.now).unreleased;
         let contents = Contents { unreleased, ..Contents::default() };
         let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
-        Leaving { mailbox, stored: self.tell_when_kept(), contents, left_out }
+        Leaving { mailbox, stored: self.tell_when_kept(), contents, left_out, wanted }
     }
 
     /// Hands over what is not stored once the rest is.
@@ -69,14 +74,14 @@ impl Turn<'_> {
             leaving.stored = if is_settled { None } else { self.tell_when_kept() };
         }
         self.let_go(&export.client_id);
-        let Leaving { mailbox, mut contents, left_out, .. } = leaving;
+        let Leaving { mailbox, mut contents, left_out, wanted, .. } = leaving;
         contents.recent = mailbox.take_recent(self.now);
         let mut parts = Parts::of_stored(&contents, &left_out, peers);
         if !is_live(peers, export.to) {
-            return self.reclaim(peers, export, None, waker);
+            return self.reclaim(peers, export, (None, wanted), waker);
         }
         self.send_parts(peers, export, &mut parts, true);
-        Some(Outgoing::Parting { parts })
+        Some(Outgoing::Parting { parts, wanted })
     }
 
     /// Whoever was to take a Session from the store is dead, or has not got it: as long as nobody else has,
@@ -85,7 +90,7 @@ impl Turn<'_> {
         &mut self,
         peers: &Peers,
         export: &Export,
-        taking: Option<Arc<Taking>>,
+        (taking, wanted): (Option<Arc<Taking>>, Wanted),
         waker: &Waker,
     ) -> Option<Outgoing> {
         let durable = self.broker.durable().map(Arc::clone)?;
@@ -96,7 +101,7 @@ impl Turn<'_> {
         };
         loop {
             match asked.poll(waker) {
-                None => return Some(Outgoing::Reclaiming(asked)),
+                None => return Some(Outgoing::Reclaiming { taking: asked, wanted }),
                 Some(TakingEnd::Failed) => {
                     asked = self.take_again(client_id, epoch, &asked)?;
                     continue;
@@ -108,8 +113,14 @@ impl Turn<'_> {
                 }
                 Some(TakingEnd::Nobody | TakingEnd::Fenced) => {}
             }
-            return None;
+            return self.forget_wanted(&wanted);
         }
+    }
+
+    /// Somebody has the Session. The export is over.
+    pub(super) fn forget_wanted(&mut self, wanted: &[(TopicFilter, QoS)]) -> Option<Outgoing> {
+        self.withdraw_interest(wanted.iter().map(|(filter, qos)| (filter, *qos)));
+        None
     }
 
     /// Takes a Session that has come by way of the store. `false` while the store is asked.
