@@ -765,9 +765,21 @@ impl Mailbox {
 
     /// The store did not take a message: it may come again.
     pub fn unlearn(&self, message: MessageId) {
-        if let Some(recent) = &mut self.content.lock().open().recent {
+        let mut content = self.content.lock();
+        let state = content.open();
+        if let Some(recent) = &mut state.recent {
             recent.forget(message);
         }
+        if let Some(places) = state.places.as_mut().filter(|_| self.is_recalling) {
+            places.note_given_up(message);
+        }
+    }
+
+    /// What the store did not take, of a Session that is stored and has gone.
+    #[must_use]
+    pub fn take_given_up(&self) -> Vec<MessageId> {
+        let mut content = self.content.lock();
+        content.open().places.as_mut().map(|places| places.take_given_up()).unwrap_or_default()
     }
 
     /// The Session has moved here: `queue` waited where it was, `in_flight` are others the client was

@@ -1,6 +1,7 @@
 //! What an earlier process of this broker left: its Sessions and retained messages come back before
 //! clients are taken.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::broker::card::{ClientCard, Origin};
@@ -12,7 +13,7 @@ use crate::broker::routes::Destination;
 use crate::broker::turn::Turn;
 use crate::mqtt::{ProtocolVersion, TopicFilter};
 use crate::ports::clock::Tick;
-use crate::ports::message::Delivery;
+use crate::ports::message::{Delivery, MessageId};
 use crate::ports::store::{
     Operation, RetainedRecord, SessionRecord, StoredSubscription, StoredWill,
 };
@@ -82,11 +83,12 @@ impl Turn<'_> {
     }
 
     /// The same for a Session that has moved here, for which `mailbox` collects: what that has comes
-    /// behind what is stored.
+    /// behind what is stored, but for what the store has given up at its former holder.
     pub(crate) fn bring_behind(
         &mut self,
         record: &SessionRecord,
         mailbox: &Arc<Mailbox>,
+        given_up: &BTreeSet<MessageId>,
     ) -> Option<Box<Client>> {
         let durable = self.broker.durable().map(Arc::clone)?;
         if self.is_over(&durable, record) {
@@ -95,6 +97,12 @@ impl Turn<'_> {
         let SessionRecord { session, next_sequence, queue, .. } = *record;
         let collected = mailbox.become_stored(session, next_sequence, queue, sent_below(record));
         for (place, delivery) in collected {
+            if given_up.contains(&delivery.message.id) {
+                // Its publisher is not told that it has been taken, and later ones are there already.
+                let bytes = delivery.message.charged_bytes();
+                self.shard.wake_later(mailbox.withdraw(place.sequence, bytes));
+                continue;
+            }
             let Delivery { message, qos, retain, tag, .. } = delivery;
             self.keep_at(place, mailbox, &message, Manner { qos, retain, tag });
         }

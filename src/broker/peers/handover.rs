@@ -4,7 +4,7 @@
 //! cut. First come the Subscriptions: the receiver must have all of them in effect before the rest
 //! is taken out of the Session.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
@@ -70,6 +70,8 @@ pub(crate) struct ReceivedSession {
     pub(crate) left_out: LeftOuts,
     /// Whether its queue is in the store.
     pub(crate) is_stored: bool,
+    /// What that did not take.
+    pub(crate) given_up: BTreeSet<MessageId>,
 }
 
 /// Parts to be sent, in order.
@@ -166,8 +168,19 @@ impl Parts {
     }
 
     /// The rest of one that is in the store: what its client has published.
-    pub(crate) fn of_stored(contents: &Contents, left_out: &LeftOuts, peers: &Peers) -> Self {
+    pub(crate) fn of_stored(
+        contents: &Contents,
+        left_out: &LeftOuts,
+        given_up: &[MessageId],
+        peers: &Peers,
+    ) -> Self {
         let mut parts = Self::of_contents(contents, left_out, peers, WireVersions::OURS.newest);
+        for message in given_up {
+            parts.put(|out| {
+                out.put_u8(GIVEN_UP);
+                out.put_u64(message.0);
+            });
+        }
         parts.put(|out| out.put_u8(STORED));
         parts
     }
@@ -241,6 +254,9 @@ impl ReceivedSession {
             AWAITS_PUBCOMP => in_flight.push(Entry::AwaitsPubcomp),
             ACKNOWLEDGED => in_flight.push(Entry::Acknowledged),
             STORED => self.is_stored = true,
+            GIVEN_UP => {
+                let _new = self.given_up.insert(MessageId(part.try_get_u64()?));
+            }
             QUEUED => self.contents.queue.push(delivery(part, peers)?),
             RECENT => take_recent(part, peers, &mut self.contents.recent)?,
             other => return Err(HandoverError::UnknownRecord(other)),
@@ -444,6 +460,7 @@ const RECENT: u8 = 12;
 const LEFT_OUT_NAME: u8 = 13;
 const STORED: u8 = 14;
 const USER: u8 = 15;
+const GIVEN_UP: u8 = 16;
 
 /// The version of the wire that knows of messages that were taken lately.
 const RECENT_WIRE_MIN: u16 = 3;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::ports::message::MessageId;
+
 /// The places of one queue.
 #[derive(Debug)]
 pub(super) struct Places {
@@ -16,6 +18,9 @@ pub(super) struct Places {
     behind: Option<Behind>,
     /// Places behind, by runs (first to last), that the store gave up and may have all the same.
     doubtful: BTreeMap<u64, u64>,
+    /// Messages that the store did not take: whoever has the Session next is not to have them either, since
+    /// others have come behind them by then.
+    given_up: VecDeque<MessageId>,
     /// Below this the client may have been sent it before the broker was started anew.
     repeat_below: u64,
     /// Bytes of messages that are counted and not in memory, as far as they are known.
@@ -74,6 +79,7 @@ impl Places {
             pending: VecDeque::new(),
             behind: None,
             doubtful: BTreeMap::new(),
+            given_up: VecDeque::new(),
             repeat_below: 0,
             bytes_left_out: 0,
             is_relieved: false,
@@ -186,6 +192,18 @@ impl Places {
         self.doubtful.range(..=place).next_back().is_some_and(|(_, last)| place <= *last)
     }
 
+    /// The store did not take a message. Of many the last are remembered.
+    pub(super) fn note_given_up(&mut self, message: MessageId) {
+        if self.given_up.len() >= GIVEN_UP_MAX {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back(message);
+    }
+
+    pub(super) fn take_given_up(&mut self) -> Vec<MessageId> {
+        std::mem::take(&mut self.given_up).into()
+    }
+
     /// What to ask the store for, once; `None` when nothing is behind, or nothing of it certain.
     pub(super) fn ask(&mut self) -> Option<PageWanted> {
         let below = self.pending.front().copied().unwrap_or(self.next);
@@ -283,6 +301,8 @@ fn share_of(bytes: usize, part: u64, whole: u64) -> usize {
 const IDLE_CAPACITY: usize = 128;
 /// Messages that are taken although a queue is full, while the store is asked for those that give way.
 const OWED_MAX: u32 = 256;
+/// Messages remembered that the store did not take. Of more, one that moves may come late.
+const GIVEN_UP_MAX: usize = 1_024;
 /// Runs of places that are doubtful. More: what the store has there may come twice.
 const DOUBTS_MAX: usize = 1_024;
 

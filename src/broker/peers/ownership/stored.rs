@@ -76,7 +76,7 @@ impl Turn<'_> {
         self.let_go(&export.client_id);
         let Leaving { mailbox, mut contents, left_out, wanted, .. } = leaving;
         contents.recent = mailbox.take_recent(self.now);
-        let mut parts = Parts::of_stored(&contents, &left_out, peers);
+        let mut parts = Parts::of_stored(&contents, &left_out, &mailbox.take_given_up(), peers);
         if !is_live(peers, export.to) {
             return self.reclaim(peers, export, (None, wanted), waker);
         }
@@ -163,7 +163,8 @@ impl Turn<'_> {
     fn bring_over(&mut self, record: &SessionRecord, incoming: &mut Incoming) {
         let Some(mut collecting) = incoming.client.take() else { return };
         let mailbox = Arc::clone(collecting.session.mailbox());
-        let Some(mut client) = self.bring_behind(record, &mailbox) else {
+        let given_up = &incoming.received.given_up;
+        let Some(mut client) = self.bring_behind(record, &mailbox, given_up) else {
             return self.end_session(*collecting);
         };
         self.leave_interest(&collecting.session, &client.session);
