@@ -246,7 +246,6 @@ mod tests {
     use crate::broker::shard::Shard;
     use crate::broker::stories::{Stage, payloads, subscribe};
     use crate::mqtt::{ProtocolVersion, TopicName};
-    use crate::ports::message::{MessageId, Publisher};
     use crate::session::outbox::Outbox;
 
     /// The Session of the member that was chosen ended on another shard before the message was in
@@ -286,16 +285,7 @@ mod tests {
     }
 
     fn message(topic: &str) -> Message {
-        Message {
-            topic: TopicName::parse(topic.into()).unwrap(),
-            payload: Bytes::from_static(b"x"),
-            properties: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
-            expires_at: None,
-            is_in_transit: false,
-        }
+        let topic = TopicName::parse(topic.into()).unwrap();
+        Message { qos: QoS::AtLeastOnce, ..Message::of_broker(topic, Bytes::from_static(b"x")) }
     }
 }

@@ -3,25 +3,13 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::mqtt::TopicName;
-use crate::ports::message::{Progress, SubscriptionTag};
+use crate::ports::message::Progress;
 use crate::ports::store::{Epoch, SessionId};
+use crate::session::fixtures::{bounds, delivery_of, mailbox, message, shared_delivery};
 use crate::session::mailbox::storing::KEPT_AWAY_MAX;
 
 fn options(messages_max: usize, overflow: Overflow) -> MailboxOptions {
-    MailboxOptions {
-        messages_max,
-        bytes_max: 1 << 20,
-        qos0_messages_max: 100,
-        qos0_bytes_max: 1 << 20,
-        overflow,
-        full_max_millis: 1_000,
-    }
-}
-
-fn mailbox(options: MailboxOptions) -> Mailbox {
-    let budget = Arc::new(QueueBudget::new(1 << 20));
-    Mailbox::new(SessionKey(1), Arc::from("c"), Arc::new(options), budget)
+    MailboxOptions { overflow, ..bounds(messages_max) }
 }
 
 fn stored(options: MailboxOptions, next: u64, left: Option<QueueEnds>) -> Mailbox {
@@ -30,19 +18,7 @@ fn stored(options: MailboxOptions, next: u64, left: Option<QueueEnds>) -> Mailbo
 }
 
 fn delivery(qos: QoS, payload_bytes: usize) -> Delivery {
-    let message = Message {
-        topic: TopicName::parse("t".into()).unwrap(),
-        payload: Bytes::from(vec![b'x'; payload_bytes]),
-        properties: None,
-        qos,
-        retain: false,
-        publisher: Publisher::BROKER,
-        id: MessageId::NONE,
-        expires_at: None,
-        is_in_transit: false,
-    };
-    let message = Arc::new(message);
-    Delivery { message, tag: None, qos, retain: false, sequence: 0, progress: Progress::New }
+    delivery_of(Message { payload: Bytes::from(vec![b'x'; payload_bytes]), ..message(qos) })
 }
 
 fn read(places: std::ops::RangeInclusive<u64>) -> Vec<Delivery> {
@@ -206,9 +182,7 @@ fn what_is_not_kept_leaves_the_mailbox_folded() {
 #[test]
 fn what_is_given_back_is_not_what_the_client_acknowledged() {
     let mailbox = mailbox(options(100, Overflow::Reject));
-    let filter = crate::mqtt::TopicFilter::parse("$share/g/t").unwrap();
-    let tag = SubscriptionTag { shared_filter: Some(filter), ..SubscriptionTag::default() };
-    let shared = Delivery { tag: Some(Arc::new(tag)), ..delivery(QoS::AtLeastOnce, 0) };
+    let shared = shared_delivery();
     let bytes = shared.message.charged_bytes();
     let _queued = mailbox.offer(shared, Tick::ZERO, &mut None);
     for _ in 0..2 {
