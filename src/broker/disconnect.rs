@@ -194,8 +194,7 @@ impl Turn<'_> {
         {
             self.publish_will(&will);
         }
-        parked.client.due = Some(Box::new(parked.times()));
-        Former::Kept(parked.client)
+        Former::Kept(parked.into_client())
     }
 
     /// Gives a Client Identifier up again that was claimed in vain.

@@ -2,6 +2,7 @@
 
 mod levels;
 mod replays;
+mod turned_away;
 
 use parking_lot::Mutex;
 
