@@ -249,3 +249,39 @@ fn what_may_have_been_sent_before_a_start_does_not_give_way_if_it_is_to_come_onc
     let Offer::Displaced { oldest, .. } = offer(&mailbox, 0) else { panic!() };
     assert_eq!(oldest[0].sequence, 4, "it has not been sent");
 }
+
+/// What never fits, or finds nothing that could give way however much is read, is dropped at once.
+#[test]
+fn nothing_is_taken_beyond_the_bounds_for_which_nothing_can_give_way() {
+    let one = delivery(QoS::AtLeastOnce, 0).message.charged_bytes();
+    let options = |messages_max| options(messages_max, Overflow::DropOldest);
+    let ends = QueueEnds { first: 1, last: 4, count: 4 };
+    let small = MailboxOptions { bytes_max: 4 * one, ..options(4) };
+    let mailbox = stored(small, 5, Some(ends));
+    assert!(matches!(offer(&mailbox, 4 * one), Offer::Dropped(None)), "it never fits");
+    assert!(matches!(offer(&mailbox, 0), Offer::Exceeding { .. }));
+    let mailbox = stored(options(KEPT_AWAY_MAX + 6), 1, None);
+    (0..KEPT_AWAY_MAX + 6).for_each(|_| assert!(matches!(offer(&mailbox, 0), Offer::Stored(_))));
+    assert!(matches!(offer(&mailbox, 0), Offer::Dropped(None)), "nothing in memory is certain");
+    mailbox.confirm(1);
+    assert!(matches!(offer(&mailbox, 0), Offer::Displaced { .. }));
+}
+
+/// The store may have what it was thought to have refused. Its publisher sent it again, and it is not
+/// read where it stood first.
+#[test]
+fn what_is_in_doubt_is_not_read() {
+    let mailbox = stored(options(200, Overflow::Reject), 1, None);
+    let one = delivery(QoS::AtLeastOnce, 0).message.charged_bytes();
+    fill(&mailbox, KEPT_AWAY_MAX);
+    let Offer::Stored(doubted) = offer(&mailbox, 0) else { panic!("there is room") };
+    assert!(mailbox.doubt(doubted.sequence));
+    mailbox.withdraw(doubted.sequence, one);
+    fill(&mailbox, 1);
+    mailbox.attach();
+    let page = work_off(&mailbox).expect("there is more in the store");
+    let _refilled = mailbox.refill(page, read(doubted.sequence..=doubted.sequence + 1));
+    assert_eq!(counts(&mailbox), (1, one));
+    let _page = work_off(&mailbox);
+    assert_eq!(counts(&mailbox), (0, 0));
+}
