@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::backoff::wait_after;
 use super::call::Outcome;
@@ -301,17 +301,19 @@ impl Driver {
         None
     }
 
-    /// Answers everything that was asked of a session that is over, and says that it is. Each answer of
-    /// the client is waited for so long; without one it is open whether the request is carried out.
+    /// Answers everything that was asked of a session that is over, and says that it is. The answers of
+    /// the client are waited for so long; without one it is open whether the request is carried out.
     async fn bury(&mut self, session: &mut Session, last_words_max: Duration) {
         tracing::warn!(
             session = format!("{:#x}", session.id()),
             "ZooKeeper session lost, and with it what was ephemeral: makes another"
         );
         self.counters.note_expired();
+        // For all of them together: until they are answered nobody learns that the session is over.
+        let until = Instant::now() + last_words_max;
         while session.pending.len() > 0 {
             // The client answers everything at the end of a session. Should it not, we do.
-            let (asked, reply) = match timeout(last_words_max, session.pending.next()).await {
+            let (asked, reply) = match timeout_at(until, session.pending.next()).await {
                 Ok((asked, Outcome::Reply(reply))) => (Some(asked), reply),
                 Ok((asked, Outcome::Watching { .. })) => (Some(asked), Ok(Reply::Done)),
                 Err(_) => (session.pending.give_up(), Err(CoordinationError::ConnectionLost)),

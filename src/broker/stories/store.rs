@@ -2,6 +2,7 @@
 
 mod levels;
 mod replays;
+mod turned_away;
 
 use parking_lot::Mutex;
 
@@ -290,6 +291,26 @@ fn repeats_of_a_message_that_waits_count_as_what_waits() {
     stage.hear_store();
     assert_eq!(stage.poll(&mut publisher).len(), sent, "each is answered [MQTT-4.3.3-10]");
     assert!(stage.may_read(&mut publisher));
+}
+
+/// A connection ended while the store was asked for what follows in its queue. The next one waited for
+/// an answer that nobody took, and its client got no more.
+#[test]
+fn what_a_connection_has_asked_for_is_asked_for_again_by_the_next_one() {
+    let (mut stage, store) = stage();
+    stage.sleeper("a");
+    let (mut publisher, _connack) = stage.connect("publisher", ProtocolVersion::V5, 0);
+    for id in 1..=100 {
+        stage.send(&mut publisher, &publish("a", "x", QoS::AtLeastOnce, id));
+        stage.hear_store();
+    }
+    let is_page = |operation: &Operation| matches!(operation, Operation::ReadQueue { .. });
+    let (sleeper, answers) = stage.keep("sleeper");
+    assert_eq!((payloads(&answers).len(), store.count(is_page)), (64, 1));
+    stage.lose(sleeper);
+    stage.hear_store();
+    stage.keep("sleeper");
+    assert_eq!(store.count(is_page), 2);
 }
 
 /// A client came back to a Session while the store was silent, and was refused. The log of who came and

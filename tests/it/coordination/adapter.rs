@@ -10,7 +10,7 @@ use mqttzoo::ports::coordination::{
 
 use super::client::{Client, options};
 use super::contract::{self, Tree, create, creation, get, list};
-use crate::harness::{Authority, Ensemble, Ttl};
+use crate::harness::{Authority, Ensemble, SilentServer, Ttl};
 
 #[test]
 fn a_real_ensemble_holds_the_contract() {
@@ -172,6 +172,17 @@ fn a_name_that_does_not_resolve_is_no_reason_to_give_up() {
         let outcome = client.ask(Request::List("/".to_owned()));
         assert_eq!(outcome, Err(CoordinationError::SessionExpired));
     }
+}
+
+#[test]
+fn an_attempt_ends_though_a_server_takes_connections_and_says_nothing() {
+    let server = SilentServer::start();
+    let address = format!("127.0.0.1:{}", server.port());
+    let client = Client::start(options(&address, Duration::from_secs(2)));
+    let counters = client.zookeeper().counters();
+    // The first one with little patience, the others with more.
+    client.wait_until(|| counters.failed_attempts() >= 3);
+    assert_eq!(counters.sessions(), 0);
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! A real ZooKeeper ensemble, from Debian's package, on free ports of the loopback interface.
+//! A real ZooKeeper ensemble, from Debian's package, on ports of the loopback interface.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::certificates::Authority;
-use super::fresh_dir;
 use super::guardian::Guardian;
+use super::ports::Ports;
+use super::{free_port, fresh_dir};
 
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 /// Debian's jar names what it needs, but for this part of Netty, which TLS needs.
@@ -22,13 +24,26 @@ const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simpl
                        /usr/share/java/netty-codec.jar";
 const MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
 
+/// What goes wrong, and how elections go; not that clients come while there is one.
+const LOGGING: [&str; 5] = [
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.NIOServerCnxn=error",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.quorum=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+];
+/// Lines of a server's log that say how its last elections went.
+const LAST_LINES: usize = 150;
+
 /// How long a start, an election or an end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Running servers. Dropping it kills them and removes what they wrote.
+/// Running servers. Dropping it kills them and removes what they wrote; where a test fails, their last
+/// words are told.
 pub(crate) struct Ensemble {
     servers: Vec<Server>,
     directory: PathBuf,
+    _ports: Ports,
 }
 
 /// Whether the servers keep znodes with a time to live.
@@ -58,7 +73,7 @@ impl Ensemble {
     /// A single server that speaks TLS as well, with the certificate `server` of `authority`, and
     /// wants to see one of its clients; and where it speaks it.
     pub(crate) fn start_tls(authority: &Authority) -> Option<(Self, String)> {
-        let port = free_ports(1)[0];
+        let port = free_port();
         // One file holds the key and the certificate.
         let read = |name| fs::read_to_string(authority.path(name)).expect("it was signed");
         let keys = authority.path("server-keys.pem");
@@ -82,7 +97,7 @@ impl Ensemble {
     }
 
     fn of(count: usize, configuration: &str) -> Self {
-        // A port that was free a moment ago may be taken now; then a server ends at once.
+        // A test that was killed a moment ago may have its servers still: then one of ours ends at once.
         for _ in 0..5 {
             if let Some(ensemble) = Self::try_start(count, configuration) {
                 return ensemble;
@@ -93,19 +108,20 @@ impl Ensemble {
 
     fn try_start(count: usize, configuration: &str) -> Option<Self> {
         let directory = fresh_dir("zookeeper");
-        let ports = free_ports(3 * count);
-        let (clients, peers) = ports.split_at(count);
+        let ports = Ports::claim();
+        let port = |index: usize, which: usize| ports.port(3 * index + which);
         let mut more = configuration.to_owned();
-        for (index, pair) in peers.chunks(2).enumerate().filter(|_| count > 1) {
-            let id = index + 1;
-            writeln!(more, "server.{id}=127.0.0.1:{}:{}", pair[0], pair[1]).unwrap();
+        for index in (0..count).filter(|_| count > 1) {
+            let (id, followers, election) = (index + 1, port(index, 1), port(index, 2));
+            writeln!(more, "server.{id}=127.0.0.1:{followers}:{election}").unwrap();
         }
-        let servers = clients.iter().enumerate().map(|(index, &port)| {
-            let directory = directory.join((index + 1).to_string());
+        let servers = (0..count).map(|index| {
+            let (directory, port) = (directory.join((index + 1).to_string()), port(index, 0));
             write_configuration(&directory, index + 1, port, &more);
             Server { directory, port, running: None }
         });
-        let mut ensemble = Self { servers: servers.collect(), directory };
+        let servers = servers.collect();
+        let mut ensemble = Self { servers, directory, _ports: ports };
         (0..count).for_each(|index| ensemble.spawn(index));
         ensemble.wait_until_serving(0..count).then_some(ensemble)
     }
@@ -197,16 +213,24 @@ impl Ensemble {
         fs::read_to_string(self.servers[index].directory.join("log")).unwrap_or_default()
     }
 
+    /// The end of what a server has logged, without where in its code that was.
+    fn last_words(&self, index: usize) -> String {
+        let log = self.log(index);
+        let lines: Vec<_> = log.lines().filter(|line| !line.starts_with("\tat ")).collect();
+        let words = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        format!("the last of {} lines of ZooKeeper server {}:\n{words}", lines.len(), index + 1)
+    }
+
     fn spawn(&mut self, index: usize) {
         let whole = self.directory.clone();
         self.servers[index].spawn(&whole);
     }
 
     /// Whether all of these come to serve; not when one of them ends.
-    fn wait_until_serving(&mut self, mut range: std::ops::Range<usize>) -> bool {
+    fn wait_until_serving(&mut self, range: Range<usize>) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while range.clone().any(|index| self.servers[index].mode().is_none()) {
-            if range.any(|index| self.servers[index].has_ended()) {
+            if range.clone().any(|index| self.servers[index].has_ended()) {
                 return false;
             }
             assert!(Instant::now() < deadline, "it does not serve:\n{}", self.log(range.start));
@@ -219,6 +243,9 @@ impl Ensemble {
 impl Drop for Ensemble {
     fn drop(&mut self) {
         self.kill_all();
+        if std::thread::panicking() {
+            (0..self.len()).for_each(|index| eprintln!("{}", self.last_words(index)));
+        }
         let _gone = fs::remove_dir_all(&self.directory);
     }
 }
@@ -231,7 +258,8 @@ impl Server {
         let mut command = Command::new("java");
         command.args(["-Xms16m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.args(["-Dzookeeper.forceSync=no", "-Dznode.container.checkIntervalMs=100"]);
-        command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", CLASSES, MAIN]);
+        command.args(LOGGING);
+        command.args(["-cp", CLASSES, MAIN]);
         let child = command
             .arg(self.directory.join("zoo.cfg"))
             .stdin(Stdio::null())
@@ -322,14 +350,6 @@ fn extended_types(ttl: Ttl) -> String {
     format!("extendedTypesEnabled={}\n", ttl == Ttl::Enabled)
 }
 
-/// Ports that were free a moment ago, each another.
-fn free_ports(count: usize) -> Vec<u16> {
-    let bind = |_| TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
-    let listeners: Vec<_> = (0..count).map(bind).collect();
-    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
-    listeners.iter().map(port).collect()
-}
-
 #[test]
 fn an_ensemble_elects_a_leader_and_another_when_that_is_killed() {
     let Some(mut ensemble) = Ensemble::start() else { return };
@@ -339,4 +359,23 @@ fn an_ensemble_elects_a_leader_and_another_when_that_is_killed() {
     assert_ne!(first, second);
     ensemble.start_again(first);
     assert_eq!(ensemble.leader(), second);
+}
+
+/// Servers were waited for until they had been looked at once. A leader was killed while another server
+/// was still to come, which took as long as the machine was busy; and where that one had ended, because
+/// its port was taken, there was no quorum any more: no client had a session again.
+#[test]
+fn servers_are_waited_for_until_they_serve_or_have_ended() {
+    let Some(mut ensemble) = Ensemble::start() else { return };
+    let serves = |server: &Server| server.mode().is_some();
+    assert!(ensemble.servers.iter().all(serves));
+    ensemble.kill(0);
+    let port = ("127.0.0.1", ensemble.servers[0].port);
+    let taken = std::net::TcpListener::bind(port).expect("nobody has it");
+    ensemble.spawn(0);
+    assert!(!ensemble.wait_until_serving(0..1));
+    ensemble.kill(0);
+    drop(taken);
+    ensemble.start_again(0);
+    assert!(ensemble.servers.iter().all(serves));
 }

@@ -9,6 +9,7 @@ mod ensemble;
 mod guardian;
 mod metrics;
 mod mosquitto;
+mod ports;
 mod postgres;
 mod silent;
 

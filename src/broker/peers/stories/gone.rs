@@ -12,7 +12,7 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::cluster::frame::{ControlFrame, InterestEntry, StreamKind};
 use crate::cluster::wire::{self, BATCH_HEADER_BYTES, Batch, BatchHeader};
 use crate::mqtt::{TopicFilter, TopicName};
-use crate::ports::message::{Message, MessageId, Publisher};
+use crate::ports::message::{Message, MessageId};
 
 fn batch(kind: StreamKind, first_seq: u64, count: u32, frames: &[u8]) -> Batch {
     let batch_len = BATCH_HEADER_BYTES + frames.len();
@@ -26,16 +26,11 @@ fn filter(text: &str) -> TopicFilter {
 
 /// A message of QoS 1 that nobody here published.
 fn message(topic: &str) -> Arc<Message> {
+    let topic = TopicName::try_from(topic).unwrap();
     Arc::new(Message {
-        topic: TopicName::try_from(topic).unwrap(),
-        payload: Bytes::from_static(b"x"),
-        properties: None,
         qos: QoS::AtLeastOnce,
-        retain: false,
-        publisher: Publisher::BROKER,
         id: MessageId(1),
-        expires_at: None,
-        is_in_transit: false,
+        ..Message::of_broker(topic, Bytes::from_static(b"x"))
     })
 }
 
