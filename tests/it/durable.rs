@@ -5,6 +5,7 @@ mod damage;
 mod encrypted;
 mod failover;
 mod killed_under_load;
+mod large;
 mod levels;
 mod overflow;
 mod postgres;

@@ -33,11 +33,12 @@ impl Place {
     }
 
     /// Sets a damaged file aside, and takes over from it what can be read. `now_millis` makes its new
-    /// name one that nothing has.
+    /// name one that nothing has. `newest` is the number of who works on it, if it was registered.
     pub(super) fn replace_damaged(
         &self,
         why: &str,
         now_millis: u64,
+        newest: Option<u64>,
     ) -> Result<Connection, Failure> {
         let aside = self.directory.join(format!("{FILE}.damaged-{now_millis}"));
         tracing::error!(
@@ -47,7 +48,7 @@ impl Place {
             "the store is damaged: it is set aside, and what can be read is taken over"
         );
         self.rename(&self.file(), &aside)?;
-        let (connection, salvaged) = self.take_over(&aside).inspect_err(|failure| {
+        let (connection, salvaged) = self.take_over(&aside, newest).inspect_err(|failure| {
             // Where there is no room for a second file, say: the next try finds the first one again.
             tracing::error!(%failure, "what can be read of the store could not be taken over");
             self.put_back(&aside);
@@ -61,9 +62,13 @@ impl Place {
         Ok(connection)
     }
 
-    fn take_over(&self, aside: &Path) -> Result<(Connection, Salvaged), Failure> {
+    fn take_over(
+        &self,
+        aside: &Path,
+        newest: Option<u64>,
+    ) -> Result<(Connection, Salvaged), Failure> {
         let mut connection = self.open()?;
-        let salvaged = salvage::take_over(&mut connection, aside)?;
+        let salvaged = salvage::take_over(&mut connection, aside, newest)?;
         Ok((connection, salvaged))
     }
 

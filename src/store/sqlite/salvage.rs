@@ -26,8 +26,13 @@ pub(super) struct Salvaged {
     pub(super) orphans: u64,
 }
 
-/// Copies what can be read of `damaged` into `new`, which has our schema.
-pub(super) fn take_over(new: &mut Connection, damaged: &Path) -> Result<Salvaged, Failure> {
+/// Copies what can be read of `damaged` into `new`, which has our schema. Who works on it already has the
+/// number `newest`: nobody has a higher one.
+pub(super) fn take_over(
+    new: &mut Connection,
+    damaged: &Path,
+    newest: Option<u64>,
+) -> Result<Salvaged, Failure> {
     let mut salvaged = Salvaged::default();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let Ok(old) = Connection::open_with_flags(damaged, flags) else {
@@ -47,7 +52,8 @@ pub(super) fn take_over(new: &mut Connection, damaged: &Path) -> Result<Salvaged
             salvaged.gaps += u64::from(order == "DESC");
         }
     }
-    go_on_counting(&copy, &mut salvaged)?;
+    let newest = newest.and_then(|newest| i64::try_from(newest).ok()).unwrap_or(NUMBER_MAX);
+    go_on_counting(&copy, newest, &mut salvaged)?;
     copy.commit()?;
     Ok(salvaged)
 }
@@ -92,19 +98,19 @@ fn copy_rows(
 
 /// The next broker gets a number above those of all that have left something here, so that it may take
 /// their Sessions, and names nothing as they did.
-fn go_on_counting(new: &Connection, salvaged: &mut Salvaged) -> Result<(), Failure> {
-    let mut numbers = take_stock(new, salvaged)?;
+fn go_on_counting(new: &Connection, newest: i64, salvaged: &mut Salvaged) -> Result<(), Failure> {
+    let mut numbers = take_stock(new, newest, salvaged)?;
     for sql in NUMBERS {
         numbers.push(new.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0));
     }
-    let highest = numbers.into_iter().filter(|number| (0..NUMBER_MAX).contains(number)).max();
+    let highest = numbers.into_iter().filter(|number| (0..=newest).contains(number)).max();
     new.execute("UPDATE cluster SET numbers = ?1", [highest.unwrap_or(0)])?;
     Ok(())
 }
 
 /// The numbers of those who had the Sessions. A Session that cannot be read ends: nobody could take it,
 /// and it would keep its client from having another one.
-fn take_stock(new: &Connection, salvaged: &mut Salvaged) -> Result<Vec<i64>, Failure> {
+fn take_stock(new: &Connection, newest: i64, salvaged: &mut Salvaged) -> Result<Vec<i64>, Failure> {
     let (mut numbers, mut unreadable) = (Vec::new(), Vec::new());
     let mut statement = new.prepare("SELECT uid, epoch, client_key, client_id FROM session")?;
     let mut rows = statement.query([])?;
@@ -112,7 +118,7 @@ fn take_stock(new: &Connection, salvaged: &mut Salvaged) -> Result<Vec<i64>, Fai
         let epoch: Option<Vec<u8>> = row.get(1).ok();
         let epoch = epoch.and_then(|bytes| epoch_of(&bytes));
         let name = row.get(2).ok().and_then(|key| key_text(key, row.get(3).ok()?));
-        let is_ours = |epoch: &Epoch| epoch.era == 0 && (0..NUMBER_MAX).contains(&epoch.slots);
+        let is_ours = |epoch: &Epoch| epoch.era == 0 && (0..=newest).contains(&epoch.slots);
         let number = epoch.filter(is_ours).map(|epoch| epoch.slots);
         match number.zip(name) {
             Some((number, _)) => numbers.push(number),

@@ -229,7 +229,8 @@ impl Worker {
 
     fn repair(&mut self, why: &str) {
         self.connection = None;
-        let replaced = self.place.replace_damaged(why, self.clock.unix_millis());
+        let newest = self.registered.map(|(_, registered)| registered.number);
+        let replaced = self.place.replace_damaged(why, self.clock.unix_millis(), newest);
         let known = replaced.and_then(|connection| self.introduce(connection));
         match known {
             Ok(connection) => {
