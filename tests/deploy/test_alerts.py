@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 from manifests import named, rendered
+from test_broker import dashboard
 
 PODS = ["mqttzoo-0", "mqttzoo-1", "mqttzoo-2"]
 STEPS = 80
@@ -87,9 +88,10 @@ def story(alert=None):
 
 @unittest.skipUnless(shutil.which("promtool"), "promtool is not installed")
 class Alerts(unittest.TestCase):
-    def promtool(self, *arguments, stories=()):
+    def promtool(self, *arguments, stories=(), rules_there=None):
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "rules.yaml").write_text(yaml.safe_dump({"groups": groups()}))
+            text = yaml.safe_dump({"groups": rules_there or groups()})
+            (Path(folder) / "rules.yaml").write_text(text)
             (Path(folder) / "stories.yaml").write_text(yaml.safe_dump(
                 {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": list(stories)}))
             done = subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True)
@@ -99,6 +101,14 @@ class Alerts(unittest.TestCase):
         status, said = self.promtool("check", "rules", "rules.yaml")
         self.assertEqual(status, 0, said)
         self.assertIn(f"{len(rules())} rules found", said)
+
+    def test_prometheus_understands_every_panel(self):
+        panels = [{"record": f"panel:{number}", "expr": expression}
+                  for number, expression in enumerate(dashboard())]
+        status, said = self.promtool("check", "rules", "rules.yaml",
+                                     rules_there=[{"name": "panels", "rules": panels}])
+        self.assertEqual(status, 0, said)
+        self.assertIn(f"{len(panels)} rules found", said)
 
     def test_none_goes_off_while_all_is_well(self):
         status, said = self.promtool("test", "rules", "stories.yaml", stories=[story()])

@@ -110,6 +110,23 @@ fn what_a_broker_was_chosen_for_when_it_was_declared_dead_goes_to_another() {
     assert_eq!(offered(&mut cluster), Some(RemoteOutcome::Full), "nobody has it");
 }
 
+/// What was lent to it goes back to whose it is, and to nobody else besides.
+#[test]
+fn what_was_to_be_lent_to_a_broker_that_has_just_died_is_offered_to_nobody_else() {
+    let mut cluster = Cluster::new(2);
+    let member = open(&mut cluster, 0, "member", 0);
+    subscribed(&mut cluster, member, "$share/g/t", QoS::AtLeastOnce);
+    let chosen = cluster.known(0, 1);
+    let _nobody = chosen.lane().close();
+    let ticket = Arc::new(PublishTicket::of_loan());
+    let groups = [filter("$share/g/t")];
+    let errand = Errand::to_groups(QoS::AtLeastOnce, &groups);
+    cluster.at(0, |turn, _| turn.forward_errand(&message("t"), &chosen, errand, &ticket, &[]));
+    assert_eq!(ticket.seal(), Some(RemoteOutcome::NoMatch));
+    cluster.pump();
+    assert_eq!(cluster.received(member), []);
+}
+
 /// Somebody else confirmed what had been heard while its routes were still being made: a SUBACK went out
 /// before publishes here came by.
 #[test]

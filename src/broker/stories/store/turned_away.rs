@@ -2,9 +2,19 @@
 //! is due when it was.
 
 use super::*;
+use crate::broker::event::Event;
 use crate::mqtt::{TopicName, Will};
 
-/// Tries to come back, and does not get in.
+/// A client has left whose Session is kept, and lasts for ten minutes.
+fn away() -> (Stage, Slow) {
+    let (mut stage, store) = stage();
+    let (client, _connack) = stage.keep("client");
+    stage.lose(client);
+    stage.hear_store();
+    (stage, store)
+}
+
+/// It tries to come back, and does not get in.
 fn try_in_vain(stage: &mut Stage, store: &Slow) {
     store.answer(Answers::None);
     let (mut client, answers) = stage.connect("client", ProtocolVersion::V5, 600);
@@ -23,12 +33,48 @@ fn expire(stage: &mut Stage) {
     shard.end_turn(*now);
 }
 
+/// A client tried again and again while the store was silent, and was refused each time. Each time its
+/// Session was to last, and its will to wait, for as long as at first.
+#[test]
+fn who_is_turned_away_does_not_prolong_what_is_due() {
+    let (mut stage, store) = away();
+    let lost_at = stage.now;
+    stage.now = lost_at.plus_secs(500);
+    try_in_vain(&mut stage, &store);
+    stage.now = lost_at.plus_secs(601);
+    let (_client, answers) = stage.keep("client");
+    assert!(!is_present(&answers), "it has ended");
+}
+
+/// The Session of a client ended while it was turned away: it was put down with a time that had passed,
+/// and is looked at all the same.
+#[test]
+fn a_session_that_ends_while_its_client_is_turned_away_is_ended() {
+    let (mut stage, store) = away();
+    stage.now = stage.now.plus_secs(599);
+    try_in_vain(&mut stage, &store);
+    assert_eq!(stage.broker.registry().len(), 1);
+    expire(&mut stage);
+    assert_eq!((stage.broker.registry().len(), stage.broker.timers().len()), (0, 0));
+}
+
+/// A client came back to a Session while the store was silent, and was refused. The log of who came and
+/// went had it that its last connection ended twice.
+#[test]
+fn who_is_turned_away_has_not_left_once_more() {
+    let (mut stage, store) = away();
+    let ends = |stage: &mut Stage| {
+        let is_end = |event: &Event| matches!(event, Event::Disconnected { .. });
+        stage.shard.take_events().filter(is_end).count()
+    };
+    assert_eq!(ends(&mut stage), 1);
+    try_in_vain(&mut stage, &store);
+    assert_eq!(ends(&mut stage), 0);
+}
+
 #[test]
 fn who_is_let_in_has_all_of_the_time_again() {
-    let (mut stage, _store) = stage();
-    let (client, _connack) = stage.keep("client");
-    stage.lose(client);
-    stage.hear_store();
+    let (mut stage, _store) = away();
     stage.now = stage.now.plus_secs(500);
     let (client, answers) = stage.keep("client");
     assert!(is_present(&answers));
@@ -43,10 +89,7 @@ fn who_is_let_in_has_all_of_the_time_again() {
 /// had the Session from the first one, and nobody knew any more when that was to end.
 #[test]
 fn tries_that_overlap_do_not_prolong_what_is_due() {
-    let (mut stage, store) = stage();
-    let (client, _connack) = stage.keep("client");
-    stage.lose(client);
-    stage.hear_store();
+    let (mut stage, store) = away();
     let lost_at = stage.now;
     store.answer(Answers::None);
     stage.now = lost_at.plus_secs(500);
