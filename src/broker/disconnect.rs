@@ -262,7 +262,9 @@ impl Turn<'_> {
     }
 
     pub(crate) fn withdraw_subscriptions(&mut self, session: &Session) {
-        self.withdraw_interest(session.subscriptions().map(|(filter, one)| (filter, one.options.qos)));
+        self.withdraw_interest(
+            session.subscriptions().map(|(filter, one)| (filter, one.options.qos)),
+        );
         self.leave_index(session);
     }
 

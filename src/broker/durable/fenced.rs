@@ -3,7 +3,6 @@
 //! What a batch says of a Session that another broker has taken is left out by the store, which names
 //! it. Whoever waited for that is refused, and the Session is let go here: it is where it was taken.
 
-
 use crate::broker::disconnect::Client;
 use crate::broker::registry::ParkedFate;
 use crate::broker::turn::Turn;

@@ -93,7 +93,9 @@ impl Turn<'_> {
     fn tell_outcomes(&mut self, frames: Frames, fate: Option<&Fate>) -> Option<Waker> {
         let Frames { peer, mut outcomes, .. } = frames;
         if let Some(fate) = fate {
-            outcomes.iter_mut().for_each(|outcome| outcome.fate = fate.clone());
+            for outcome in &mut outcomes {
+                outcome.fate = fate.clone();
+            }
         }
         for part in outcomes.chunks(ENTRIES_MAX) {
             self.tell(&peer, &ControlFrame::Done(part.to_vec()));

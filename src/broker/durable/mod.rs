@@ -36,10 +36,10 @@ use crate::cluster::frame::{Outcome, Token};
 use crate::mqtt::ReasonCode;
 use crate::ports::clock::Tick;
 use crate::ports::message::MessageId;
-use crate::session::mailbox::GatheringEnd;
 use crate::ports::store::{
     Done, Epoch, Operation, OwnerId, Registered, SessionId, SessionRef, Store, StoreError,
 };
+use crate::session::mailbox::GatheringEnd;
 
 pub(crate) use pages::Page;
 pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient, WillInStore};
@@ -240,8 +240,7 @@ impl Turn<'_> {
         if level < Level::Durable {
             return;
         }
-        let ticket =
-            ticket.get_or_insert_with(|| Arc::new(PublishTicket::of(message, matched)));
+        let ticket = ticket.get_or_insert_with(|| Arc::new(PublishTicket::of(message, matched)));
         ticket.expect_another();
         keeper.await_batch(Awaiting::Answer(Arc::clone(ticket)));
         self.await_gathered(gathered, ticket);

@@ -159,7 +159,9 @@ impl Peers {
             live.iter().flat_map(|peer| peer.unanswered_of(ticket)).collect();
         let is_all = left_out.len() >= ticket.left();
         // What members of Shared Subscriptions are to have is on its way to them all the same.
-        left_out.iter_mut().for_each(|one| one.groups.clear());
+        for one in &mut left_out {
+            one.groups.clear();
+        }
         if !is_all {
             let (peer, groups) = (Some(self.boot_id()), SmallVec::new());
             left_out.push(LeftOut { peer, is_for_subscribers: true, groups, version: None });

@@ -236,17 +236,13 @@ impl State {
             return;
         }
         // What is on its way elsewhere may go another way, unless it is gone.
-        match self.exports.open_of(&client_id) {
-            Some(number) => {
-                if self.exports.redirect(number, revoke) {
-                    self.wake_task();
-                }
-            }
-            None => {
-                self.exports.supersede(&client_id);
-                self.wake_task();
-                self.part_with(&client_id, revoke);
-            }
+        let Some(number) = self.exports.open_of(&client_id) else {
+            self.exports.supersede(&client_id);
+            self.wake_task();
+            return self.part_with(&client_id, revoke);
+        };
+        if self.exports.redirect(number, revoke) {
+            self.wake_task();
         }
     }
 

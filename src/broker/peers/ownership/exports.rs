@@ -285,9 +285,9 @@ impl Turn<'_> {
                 self.reclaim(peers, export, (Some(taking), wanted), waker)
             }
             Outgoing::Parting { .. }
-            | Outgoing::Offered { .. } | Outgoing::Gathering { .. } | Outgoing::Sending { .. } => {
-                Some(outgoing)
-            }
+            | Outgoing::Offered { .. }
+            | Outgoing::Gathering { .. }
+            | Outgoing::Sending { .. } => Some(outgoing),
         }
     }
 
@@ -430,7 +430,13 @@ impl Turn<'_> {
         (!parts.is_empty()).then_some(Outgoing::Sending { parts })
     }
 
-    pub(super) fn send_parts(&mut self, peers: &Peers, export: &Export, parts: &mut Parts, is_rest: bool) {
+    pub(super) fn send_parts(
+        &mut self,
+        peers: &Peers,
+        export: &Export,
+        parts: &mut Parts,
+        is_rest: bool,
+    ) {
         self.own(peers, |state| {
             for _ in 0..WINDOW_PARTS {
                 let Some(part) = parts.pop() else { return };
