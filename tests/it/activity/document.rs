@@ -20,8 +20,7 @@ fn the_document_has_the_answers_to_its_questions() {
     let database = connection.rsplit_once("dbname=").unwrap().1;
     let mut broker = Broker::start_with(|directory| {
         let (rules, users) = (directory.join("rules"), directory.join("users"));
-        fs::write(&rules, "topic readwrite plant/#\nuser alice\ntopic readwrite plant/#\n")
-            .unwrap();
+        fs::write(&rules, RULES).unwrap();
         set_password(&users, "alice", b"wonder").unwrap();
         let files = [("--acl-file", rules), ("--password-file", users)];
         let files: Vec<_> = files
@@ -98,6 +97,14 @@ fn play(broker: &mut Broker, server: &Postgres, database: &str) {
     see("denied", 1);
     display.subscribe("plant/2/+", 0).unwrap();
     display.unsubscribe(&["plant/2/+"]).unwrap();
+    // It acknowledges nothing more: of three there is room for two.
+    display.subscribe("note", 1).unwrap();
+    for text in ["one", "two", "three"] {
+        sensor.publish("note", text, 1).unwrap();
+    }
+    for _ in 0..2 {
+        display.message().unwrap();
+    }
     refused(&stage);
     see("refused", 1);
     for round in 0..5 {
@@ -123,6 +130,12 @@ fn with_password(connect: Connect, password: &str) -> Connect {
     Connect { user_name: Some("alice".into()), password: Some(password.into()), ..connect }
 }
 
+const RULES: &str = "topic readwrite plant/#
+topic readwrite note
+user alice
+topic readwrite plant/#
+topic readwrite note
+";
 const OPTIONS: [&str; 10] = [
     "--allow-anonymous",
     "true",
