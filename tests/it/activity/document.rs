@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use mqttzoo::auth::passwd::set_password;
 
 use super::expect;
-use crate::conformance::{Connect, Stage, Version, kind};
+use crate::conformance::{Client, Connect, Stage, Version, kind};
 use crate::harness::{Broker, Postgres};
 
 #[test]
@@ -30,7 +30,7 @@ fn the_document_has_the_answers_to_its_questions() {
         let place = ["--db", &connection, "--name", "broker-1"].map(str::to_owned);
         [&files[..], &place, &OPTIONS.map(str::to_owned)].concat()
     });
-    play(&mut broker, server, database);
+    let _sensor = play(&mut broker, server, database);
     server.query(database, AS_DOCUMENTED);
     let minute = server.query(database, MINUTE);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/ACTIVITY.md");
@@ -62,8 +62,8 @@ fn with_answers(document: &str, ask: impl Fn(&str) -> String) -> String {
     written + rest
 }
 
-/// What there is to ask for. Each step is in the log before the next one begins.
-fn play(broker: &mut Broker, server: &Postgres, database: &str) {
+/// What there is to ask for. Each step is in the log before the next one begins. The sensor stays.
+fn play(broker: &mut Broker, server: &Postgres, database: &str) -> Client {
     super::written(broker, 1);
     broker.kill();
     broker.start_again();
@@ -115,6 +115,7 @@ fn play(broker: &mut Broker, server: &Postgres, database: &str) {
     display.refused(&[0x98]).unwrap();
     see("disconnected", 7);
     see("admin", 1);
+    sensor
 }
 
 /// Somebody who does not know the password.
