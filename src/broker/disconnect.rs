@@ -20,7 +20,7 @@ use crate::broker::turn::Turn;
 use crate::broker::wills::KeptWill;
 use crate::mqtt::{QoS, ReasonCode, Will};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
+use crate::ports::message::{Delivery, Message, Progress, SessionKey};
 use crate::routing::{GroupId, SharedGroup, SubscriberKey, Target};
 use crate::session::mailbox::{Commit, Mailbox, Room};
 use crate::session::session::Session;
@@ -194,8 +194,7 @@ impl Turn<'_> {
         {
             self.publish_will(&will);
         }
-        parked.client.due = Some(Box::new(parked.times()));
-        Former::Kept(parked.client)
+        Former::Kept(parked.into_client())
     }
 
     /// Gives a Client Identifier up again that was claimed in vain.
@@ -378,15 +377,11 @@ impl Turn<'_> {
         self.shard.counters.wills_published.increment();
         let expiry = will.properties.as_deref().and_then(|p| p.message_expiry_interval_secs);
         self.publish_own(Message {
-            topic: will.topic.clone(),
-            payload: will.payload.clone(),
             properties: will.properties.clone(),
             qos: will.qos,
             retain: will.retain,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
             expires_at: expiry.map(|secs| self.now.plus_secs(secs)),
-            is_in_transit: false,
+            ..Message::of_broker(will.topic.clone(), will.payload.clone())
         });
     }
 }

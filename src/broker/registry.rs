@@ -115,6 +115,13 @@ impl Parked {
     pub fn times(&self) -> [Option<Tick>; 2] {
         [self.expires_at, self.will_at]
     }
+
+    /// What belongs to it, for a connection that may turn out not to be let in.
+    #[must_use]
+    pub fn into_client(mut self) -> Box<Client> {
+        self.client.due = Some(Box::new(self.times()));
+        self.client
+    }
 }
 
 impl SessionClaim {
@@ -240,7 +247,7 @@ impl Registry {
             && let Some(claim) = successor.take()
         {
             *entry = Entry::in_transition(user);
-            let client = parked.map(|parked| parked.client);
+            let client = parked.map(|parked| parked.into_client());
             return Released::Granted(claim.settle(ClaimState::Granted(client)));
         }
         if let Some(parked) = parked {

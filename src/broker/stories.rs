@@ -29,7 +29,7 @@ mod foreign;
 mod latest;
 mod own;
 mod relief;
-mod store;
+pub(super) mod store;
 
 /// A broker on one shard, at a time that stands still.
 pub(super) struct Stage {

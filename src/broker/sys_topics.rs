@@ -12,9 +12,9 @@ use crate::broker::Broker;
 use crate::broker::counters::Totals;
 use crate::broker::publish::DEAD_LETTER_PREFIX;
 use crate::cluster::bank::BankReadings;
-use crate::mqtt::{QoS, TopicName};
+use crate::mqtt::TopicName;
 use crate::ports::clock::Tick;
-use crate::ports::message::{Message, MessageId, Publisher};
+use crate::ports::message::Message;
 
 /// What the broker, and the process around it, look like at one moment.
 #[derive(Clone, Debug, Default)]
@@ -180,17 +180,8 @@ impl Topic {
             return None;
         }
         self.published.clone_from(&value);
-        Some(Message {
-            topic: self.name.clone(),
-            payload: Bytes::from(value),
-            properties: None,
-            qos: QoS::AtMostOnce,
-            retain: true,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
-            expires_at: None,
-            is_in_transit: false,
-        })
+        let message = Message::of_broker(self.name.clone(), Bytes::from(value));
+        Some(Message { retain: true, ..message })
     }
 }
 
@@ -267,6 +258,7 @@ const VALUES: [(&str, Read); 30] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::QoS;
 
     fn at(secs: u32, publishes_received: u64) -> SysReading {
         let totals = Totals { publishes_received, connects_accepted: 2, ..Totals::default() };

@@ -9,7 +9,6 @@
 
 mod acknowledge;
 mod activity;
-mod changed;
 mod database;
 mod docs;
 mod draft;
@@ -17,6 +16,7 @@ mod environment;
 mod error;
 mod file;
 mod flags;
+mod groups;
 mod limits;
 mod listener;
 mod option;
@@ -47,7 +47,6 @@ pub use value::{ByteSize, Percent};
 
 use draft::Draft;
 use flags::{Flags, Print};
-use option::Section;
 
 /// The whole configuration of a broker. What [`load`] returns has been checked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -83,70 +82,6 @@ pub struct Config {
 }
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 12] {
-        let Self {
-            broker,
-            listen,
-            acknowledge,
-            auth,
-            log,
-            admin,
-            database,
-            activity,
-            cluster,
-            last_value,
-            drain,
-            limits,
-            ..
-        } = self;
-        [
-            broker,
-            listen,
-            acknowledge,
-            auth,
-            log,
-            admin,
-            database,
-            activity,
-            cluster,
-            last_value,
-            drain,
-            limits,
-        ]
-    }
-
-    fn sections_mut(&mut self) -> [&mut dyn Section; 12] {
-        let Self {
-            broker,
-            listen,
-            acknowledge,
-            auth,
-            log,
-            admin,
-            database,
-            activity,
-            cluster,
-            last_value,
-            drain,
-            limits,
-            ..
-        } = self;
-        [
-            broker,
-            listen,
-            acknowledge,
-            auth,
-            log,
-            admin,
-            database,
-            activity,
-            cluster,
-            last_value,
-            drain,
-            limits,
-        ]
-    }
-
     /// Checks what no single value shows, and fills in the list of listeners.
     fn validate(&mut self) -> Result<(), ConfigError> {
         self.listeners = listener::listeners(self)?;

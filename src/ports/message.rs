@@ -61,6 +61,22 @@ pub struct Message {
 }
 
 impl Message {
+    /// One of the broker itself, of QoS 0, with nothing to it but a payload.
+    #[must_use]
+    pub fn of_broker(topic: TopicName, payload: Bytes) -> Self {
+        Self {
+            topic,
+            payload,
+            properties: None,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            publisher: Publisher::BROKER,
+            id: MessageId::NONE,
+            expires_at: None,
+            is_in_transit: false,
+        }
+    }
+
     /// Bytes a queue is charged for holding this message: content plus bookkeeping.
     #[must_use]
     pub fn charged_bytes(&self) -> usize {
@@ -215,15 +231,9 @@ mod tests {
             ..MessageProperties::default()
         };
         let message = Message {
-            topic: TopicName::parse("t".into()).unwrap(),
-            payload: Bytes::new(),
             properties: Some(Arc::new(interval(1_000))),
-            qos: QoS::AtMostOnce,
-            retain: false,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
             expires_at: Some(Tick::from_millis(1_000_001)),
-            is_in_transit: false,
+            ..Message::of_broker(TopicName::parse("t".into()).unwrap(), Bytes::new())
         };
         let left_at = |millis| message.expiry_left_secs(Tick::from_millis(millis));
         assert_eq!([0, 1, 1_001, 999_002].map(left_at), [1_000, 1_000, 999, 1].map(Some));

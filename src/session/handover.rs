@@ -58,45 +58,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::mqtt::{QoS, TopicName};
-    use crate::ports::clock::Tick;
-    use crate::ports::message::{Message, MessageId, Progress, Publisher, SessionKey};
-    use crate::session::mailbox::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
+    use crate::mqtt::QoS;
+    use crate::ports::message::{Message, MessageId};
+    use crate::session::fixtures::{self, bounds, mailbox};
+    use crate::session::mailbox::Offer;
 
     fn session() -> Session {
-        let options = MailboxOptions {
-            messages_max: 100,
-            bytes_max: 100_000,
-            qos0_messages_max: 100,
-            qos0_bytes_max: 100_000,
-            overflow: Overflow::Reject,
-            full_max_millis: 1_000,
-        };
-        let budget = Arc::new(QueueBudget::new(1_000_000));
-        let mailbox = Mailbox::new(SessionKey(1), Arc::from("c"), Arc::new(options), budget);
-        Session::new(Arc::new(mailbox), 1)
+        Session::new(Arc::new(mailbox(bounds(100))), 1)
     }
 
     fn delivery(id: u64) -> Delivery {
-        let message = Message {
-            topic: TopicName::parse("t".into()).unwrap(),
-            payload: bytes::Bytes::new(),
-            properties: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            publisher: Publisher::BROKER,
-            id: MessageId(id),
-            expires_at: None,
-            is_in_transit: false,
-        };
-        Delivery {
-            message: Arc::new(message),
-            tag: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            sequence: 0,
-            progress: Progress::New,
-        }
+        let message = Message { id: MessageId(id), ..fixtures::message(QoS::AtLeastOnce) };
+        fixtures::delivery_of(message)
     }
 
     fn offer(session: &Session, id: u64) {

@@ -346,29 +346,7 @@ const IDLE_CAPACITY: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::message::{Message, MessageId, Progress, Publisher};
-
-    fn delivery(qos: QoS) -> Delivery {
-        let message = Message {
-            topic: crate::mqtt::TopicName::parse("t".into()).unwrap(),
-            payload: bytes::Bytes::new(),
-            properties: None,
-            qos,
-            retain: false,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
-            expires_at: None,
-            is_in_transit: false,
-        };
-        Delivery {
-            message: Arc::new(message),
-            tag: None,
-            qos,
-            retain: false,
-            sequence: 0,
-            progress: Progress::New,
-        }
-    }
+    use crate::session::fixtures::delivery;
 
     #[test]
     fn identifiers_ascend_wrap_and_are_never_zero() {

@@ -7,18 +7,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use bytes::Bytes;
 use loom::sync::Notify;
 use loom::thread;
 
-use crate::mqtt::{QoS, TopicFilter, TopicName};
+use crate::mqtt::{QoS, TopicFilter};
 use crate::ports::clock::Tick;
-use crate::ports::message::{
-    Delivery, Message, MessageId, Progress, Publisher, SessionKey, SubscriptionTag,
-};
-use crate::session::mailbox::{
-    Commit, Mailbox, MailboxOptions, Notice, Offer, Overflow, QueueBudget, Room,
-};
+use crate::ports::message::{Delivery, SessionKey};
+use crate::session::fixtures::{self, shared_delivery};
+use crate::session::mailbox::{Commit, Mailbox, Notice, Offer, QueueBudget, Room};
 
 struct Bell(Notify);
 
@@ -246,43 +242,10 @@ fn mailbox() -> Arc<Mailbox> {
 }
 
 fn mailbox_of(key: u64, budget: &Arc<QueueBudget>) -> Arc<Mailbox> {
-    let options = MailboxOptions {
-        messages_max: 10,
-        bytes_max: 10_000,
-        qos0_messages_max: 10,
-        qos0_bytes_max: 10_000,
-        overflow: Overflow::Reject,
-        full_max_millis: 1,
-    };
     let (key, budget) = (SessionKey(key), Arc::clone(budget));
-    Arc::new(Mailbox::new(key, Arc::from("c"), Arc::new(options), budget))
-}
-
-/// One that was chosen for a member of a Shared Subscription.
-fn shared_delivery() -> Delivery {
-    let filter = TopicFilter::parse("$share/g/t").unwrap();
-    let tag = SubscriptionTag { shared_filter: Some(filter), ..SubscriptionTag::default() };
-    Delivery { tag: Some(Arc::new(tag)), ..delivery() }
+    Arc::new(Mailbox::new(key, Arc::from("c"), Arc::new(fixtures::bounds(10)), budget))
 }
 
 fn delivery() -> Delivery {
-    let message = Message {
-        topic: TopicName::parse("t".into()).unwrap(),
-        payload: Bytes::new(),
-        properties: None,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        publisher: Publisher::BROKER,
-        id: MessageId::NONE,
-        expires_at: None,
-        is_in_transit: false,
-    };
-    Delivery {
-        message: Arc::new(message),
-        tag: None,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        sequence: 0,
-        progress: Progress::New,
-    }
+    fixtures::delivery(QoS::AtLeastOnce)
 }

@@ -5,6 +5,8 @@
 //! share with it is its [`mailbox::Mailbox`], the queue of what waits for this client.
 
 pub mod agreement;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod folded;
 pub mod handover;
 pub mod in_flight;

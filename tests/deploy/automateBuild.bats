@@ -86,35 +86,46 @@ never_called() {
     echo "$rendered" | grep 'image:.*latest' | nothing
 }
 
-@test "a failure at any step stops before the next, and says where" {
-    steps=(
-        "minikube delete"
-        "minikube start"
-        "docker build.*broker"
-        "docker image inspect.*broker"
-        "docker tag mqttzoo/broker"
-        "docker build.*zookeeper"
-        "docker tag mqttzoo/zookeeper"
-        "minikube image load.*broker"
-        "minikube image load.*zookeeper"
-        "apply -k"
-        "rollout status statefulset/zookeeper"
-        "rollout status statefulset/postgres"
-        "rollout status statefulset/mqttzoo"
-        "exec mqttzoo-0 .*hello"
-        "exec mqttzoo-2"
-        "exec mqttzoo-0 .*-n$"
-        "minikube tunnel"
-    )
-    for step in "${steps[@]}"; do
+# What is only asked for to find out why something failed.
+is_diagnosis() {
+    grep --extended-regexp '^kubectl --context mqttzoo --namespace mqttzoo (get|describe|logs) '
+}
+
+is_no_diagnosis() {
+    grep --extended-regexp --invert-match '^kubectl --context mqttzoo --namespace mqttzoo (get|describe|logs) '
+}
+
+@test "a failure of any call stops before the next, and says where" {
+    automate
+    [ "$status" -eq 0 ]
+    mapfile -t calls <"$CALLS"
+    [ "${#calls[@]}" -ge 17 ]
+    applied=$(place_of "apply -k")
+    for ((n = 1; n <= ${#calls[@]}; n++)); do
+        rm -rf "$work/target"
         : >"$CALLS"
-        FAIL_ON=$step automate
-        echo "$step: $status: $output"
+        FAIL_FROM=$n automate
+        echo "call $n: ${calls[n - 1]}: $status: $output"
         [ "$status" -ne 0 ]
+        # As before, up to the call that failed.
+        [ "$(head -n "$n" "$CALLS")" = "$(printf '%s\n' "${calls[@]:0:n}")" ]
+        behind=$(tail -n "+$((n + 1))" "$CALLS")
+        is_no_diagnosis <<<"$behind" | nothing
+        if ((n == 1)); then
+            [[ $output == *"docker does not answer"* ]]
+            continue
+        fi
         [ "$(grep --count 'automateBuild.sh: failed at: ' <<<"$output")" -eq 1 ]
-        # What comes behind the failed call is there to find out why.
-        behind=$(sed "1,/$(sed 's/[/]/\\&/g' <<<"$step")/d" "$CALLS")
-        grep --extended-regexp --invert-match ' (get|describe|logs) ' <<<"$behind" | nothing
+        # The heading under which it failed is the last one, and the one that is named.
+        heading=$(grep '^== ' <<<"$output" | tail -n 1)
+        [[ $output == *"automateBuild.sh: failed at: ${heading#== }"* ]]
+        if ((n >= applied)); then
+            is_diagnosis <<<"$behind" | grep --quiet 'get pods,persistentvolumeclaims'
+            is_diagnosis <<<"$behind" | grep --quiet 'get events'
+            [[ $output == *"The cluster is left as it is"* ]]
+        else
+            [ -z "$behind" ]
+        fi
     done
 }
 
@@ -150,6 +161,20 @@ never_called() {
     never_called tunnel
 }
 
+@test "each tool that is missing is named, and where it is had" {
+    for tool in minikube kubectl docker; do
+        mv "$stubs/$tool" "$BATS_TEST_TMPDIR/away"
+        automate
+        mv "$BATS_TEST_TMPDIR/away" "$stubs/$tool"
+        echo "$tool: $output"
+        [ "$status" -eq 1 ]
+        [[ $output == "$tool is missing: https://"* ]]
+        [ "${#lines[@]}" -eq 1 ]
+    done
+    # What is there was asked nothing but whether it is.
+    grep --invert-match '^docker info$' "$CALLS" | nothing
+}
+
 @test "tools that are missing are named, all of them" {
     rm "$stubs/minikube" "$stubs/kubectl"
     automate
@@ -170,11 +195,15 @@ never_called() {
     never_called minikube
 }
 
-@test "--keep deletes nothing" {
+@test "--keep does all of it but deletes nothing" {
+    automate
+    [ "$status" -eq 0 ]
+    grep --invert-match '^minikube delete ' "$CALLS" >"$BATS_TEST_TMPDIR/expected"
+    : >"$CALLS"
     automate --keep
     [ "$status" -eq 0 ]
     never_called "minikube delete"
-    [ -n "$(place_of "minikube start --profile mqttzoo")" ]
+    diff "$BATS_TEST_TMPDIR/expected" "$CALLS"
 }
 
 @test "--no-tunnel ends without the tunnel and says how it is had" {
@@ -182,6 +211,17 @@ never_called() {
     [ "$status" -eq 0 ]
     never_called "minikube tunnel"
     [[ $output == *"minikube tunnel --profile mqttzoo"* ]]
+}
+
+@test "--dry-run says in order what is done without it" {
+    automate
+    [ "$status" -eq 0 ]
+    # What is asked and changes nothing is not said.
+    grep --extended-regexp --invert-match '^docker (info|image inspect)' "$CALLS" |
+        sed --regexp-extended 's/aaaabbbbcccc|ddddeeeeffff/CONTENT/; s/^/+ /' >"$BATS_TEST_TMPDIR/expected"
+    automate --dry-run
+    [ "$status" -eq 0 ]
+    diff "$BATS_TEST_TMPDIR/expected" <(grep '^+ ' <<<"$output")
 }
 
 @test "--dry-run says everything and does nothing" {

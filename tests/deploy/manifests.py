@@ -108,6 +108,11 @@ def options():
 
 def print_config(text, environment):
     """What a broker makes of a configuration: its values, or why it refuses."""
+    return print_config_once(text, tuple(sorted(environment.items())))
+
+
+@cache
+def print_config_once(text, environment):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "broker.toml"
         path.write_text(text)
@@ -115,7 +120,7 @@ def print_config(text, environment):
             [BROKER, "--config", str(path), "--print-config"],
             capture_output=True,
             text=True,
-            env={"HOME": folder, **environment},
+            env={"HOME": folder, **dict(environment)},
         )
     if done.returncode != 0 or done.stderr:
         return None, done.stderr

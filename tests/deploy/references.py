@@ -1,5 +1,6 @@
 """What manifests say of each other, and what does not hold. Each check yields faults in words."""
 
+import base64
 import re
 
 from manifests import (
@@ -42,6 +43,7 @@ def all_faults(documents):
         environment,
         pod_monitors,
         broker_configuration,
+        database,
         ensemble,
         room_on_nodes,
     ]
@@ -311,6 +313,47 @@ def room_on_nodes(documents):
             yield f"{name_of(workload)} may write {limits} on its node and may need {needed} MiB"
 
 
+def database(documents):
+    """Where the database is one of ours, brokers find it under the name, and come in with the word, that
+    it goes by."""
+    broker = broker_workload(documents)
+    config = configuration_of(documents, broker)[0] or {}
+    host = config.get("db_host") or ""
+    if "." in host:
+        return
+    service = named(documents, "Service", host)
+    if service is None:
+        yield f"db_host is {host}, which is no Service here"
+        return
+    for server in selected(documents, service["spec"]["selector"]):
+        if config["db_port"] not in [port["port"] for port in service["spec"]["ports"]]:
+            yield f"{name_of(service)} does not listen on {config['db_port']}, where db_port is"
+        variables = {v["name"]: v.get("value") for v in containers(server)[0]["env"]}
+        for key, variable in [("db_name", "POSTGRES_DB"), ("db_user", "POSTGRES_USER")]:
+            if config.get(key) != variables.get(variable):
+                yield f"{key} is {config.get(key)}, and {variable} {variables.get(variable)}"
+        words = [content_of(documents, broker, config["db_password_file"]),
+                 content_of(documents, server, variables["POSTGRES_PASSWORD_FILE"])]
+        if words[0] != words[1]:
+            yield "the brokers have another password than the database"
+
+
+def content_of(documents, workload, path):
+    """What a Secret shows as the file `path`."""
+    folder, _, key = path.rpartition("/")
+    text = (mounted(documents, workload, folder) or {}).get(key)
+    return text and base64.b64decode(text)
+
+
+# What the ensemble does not work without here, and why is in zoo/README.md.
+NEEDED_LINES = {
+    "extendedTypesEnabled": "true",
+    "quorumListenOnAllIPs": "true",
+    "admin.enableServer": "false",
+}
+PROBE_WORDS = {"ruok", "srvr"}
+
+
 def ensemble(documents):
     workload = named(documents, "StatefulSet", "zookeeper")
     volume = next(v for v in pod_of(workload)["volumes"] if v["name"] == "config")
@@ -332,6 +375,24 @@ def ensemble(documents):
             yield f"{key} is {lines.get(key)}, which is on no volume"
     if ports_of(workload).get("client") != int(lines.get("clientPort", 0)):
         yield "clientPort is not the port `client`"
+    for key, value in NEEDED_LINES.items():
+        if lines.get(key) != value:
+            yield f"{key} is {lines.get(key)}, and has to be {value}"
+    missing = PROBE_WORDS - set(lines.get("4lw.commands.whitelist", "").split(","))
+    if missing:
+        yield f"the probe asks {sorted(missing)}, which the whitelist does not have"
+    # Both are needed: without the second nothing is ever purged.
+    if not (int(lines.get("autopurge.snapRetainCount", 0)) >= 3
+            and int(lines.get("autopurge.purgeInterval", 0)) >= 1):
+        yield "nothing is purged: the disk fills"
+    ticks = session_ticks(documents, lines)
+    if not 2 <= ticks <= 20:
+        yield f"zookeeper_timeout_secs is {ticks:g} ticks, and 2 to 20 are granted"
+
+
+def session_ticks(documents, lines):
+    config = configuration_of(documents, broker_workload(documents))[0] or {}
+    return config.get("zookeeper_timeout_secs", 0) * 1000 / int(lines.get("tickTime", 3000))
 
 
 def pod_name_faults(documents, host, port):

@@ -8,6 +8,7 @@ import time
 import unittest
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import references
@@ -66,6 +67,35 @@ class Waiting(Alone):
                 "--db-host", "postgres.invalid"]
 
 
+@cache
+def pages():
+    """What /metrics shows. Metrics of a store are there where there is one."""
+    found = []
+    for kind in (Waiting, Alone):
+        with kind() as broker:
+            status, page = broker.ask("/metrics", TOKEN)
+        assert status == 200, page
+        found.append(page)
+    return "\n".join(found)
+
+
+def metrics():
+    """The names of all metrics."""
+    return set(re.findall(r"^(mqttzoo_\w+)", pages(), re.MULTILINE))
+
+
+def dashboard():
+    """The expressions of the dashboard."""
+    page = json.loads((ROOT / "k8s/overlays/monitoring/mqttzoo.json").read_text())
+    return [target["expr"] for panel in page["panels"] for target in panel["targets"]]
+
+
+def expressions():
+    """Those of the alerts, too."""
+    return dashboard() + [rule["expr"] for document in of_kind(rendered("monitoring"), "PrometheusRule")
+                          for group in document["spec"]["groups"] for rule in group["rules"]]
+
+
 class Broker(unittest.TestCase):
     def test_probes_need_no_token_and_a_pod_that_waits_is_not_killed(self):
         with Waiting() as broker:
@@ -82,21 +112,20 @@ class Broker(unittest.TestCase):
             self.assertEqual(broker.ask("/metrics")[0], 401)
 
     def test_every_metric_of_alerts_and_dashboard_is_there(self):
-        there = set()
-        # Those of a store are there where there is one.
-        for kind in (Waiting, Alone):
-            with kind() as broker:
-                status, page = broker.ask("/metrics", TOKEN)
-            self.assertEqual(status, 200)
-            there |= set(re.findall(r"^(mqttzoo_\w+)", page, re.MULTILINE))
-        documents = rendered("monitoring")
-        used = [rule["expr"] for document in of_kind(documents, "PrometheusRule")
-                for group in document["spec"]["groups"] for rule in group["rules"]]
-        dashboard = json.loads((ROOT / "k8s/overlays/monitoring/mqttzoo.json").read_text())
-        used += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-        names = {name for expression in used for name in re.findall(r"mqttzoo_\w+", expression)}
+        names = {name for expression in expressions()
+                 for name in re.findall(r"mqttzoo_\w+", expression)}
         self.assertGreater(len(names), 20)
-        self.assertEqual(names - there, set())
+        self.assertEqual(names - metrics(), set())
+
+    def test_what_is_counted_is_shown_as_a_rate_and_nothing_else_is(self):
+        # OpenMetrics: the samples of a counter have a suffix that its name has not.
+        counted = {f"{name}_total" for name in re.findall(r"^# TYPE (\w+) counter$", pages(), re.M)}
+        self.assertGreater(len(counted & metrics()), 50)
+        for expression in expressions():
+            rated = set(re.findall(r"rate\((mqttzoo_\w+)\[", expression))
+            with self.subTest(expression):
+                self.assertEqual(rated - counted, set())
+                self.assertEqual(set(re.findall(r"mqttzoo_\w+", expression)) & counted, rated)
 
     def test_every_alert_leads_to_a_heading_of_the_runbook(self):
         text = (ROOT / "docs/KUBERNETES.md").read_text()

@@ -50,6 +50,16 @@ class Compose(unittest.TestCase):
         for key in references.commented_out(text):
             self.assertNotIn(key, options().values(), "the broker knows it now")
 
+    def test_brokers_come_into_the_database(self):
+        variables = SERVICES["postgres"]["environment"]
+        text = (ROOT / "docker/compose/broker.toml").read_text()
+        for service in brokers().values():
+            config, _ = print_config(text, dict(service["environment"], MQTTZOO_CONFIG=""))
+            self.assertIn(config["db_host"], SERVICES)
+            self.assertEqual((config["db_name"], config["db_user"], config["db_password_file"]),
+                             (variables["POSTGRES_DB"], variables["POSTGRES_USER"],
+                              variables["POSTGRES_PASSWORD_FILE"]))
+
     def test_the_database_is_asked_where_brokers_ask_it(self):
         command = SERVICES["postgres"]["healthcheck"]["test"][1:]
         self.assertFalse(references.asks_the_wrong_server(command))

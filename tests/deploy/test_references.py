@@ -245,11 +245,39 @@ class Planted(unittest.TestCase):
             with self.subTest(after):
                 self.find(lambda documents: self.change_file(documents, before, after), expected)
 
+    def test_database(self):
+        def rename(documents):
+            named(documents, "Service", "postgres")["metadata"]["name"] = "database"
+
+        self.find(rename, "db_host is postgres, which is no Service here")
+
+        def move(documents):
+            named(documents, "Service", "postgres")["spec"]["ports"][0]["port"] = 6432
+
+        self.find(move, "Service/postgres does not listen on 5432")
+
+        def other_role(documents):
+            containers(named(documents, "StatefulSet", "postgres"))[0]["env"][1]["value"] = "postgres"
+
+        self.find(other_role, "db_user is mqttzoo, and POSTGRES_USER postgres")
+
+        def other_word(documents):
+            for document in documents:
+                if document["metadata"]["name"].startswith("postgres-secret"):
+                    document["data"]["password"] = "bm90IHRoYXQ="
+
+        self.find(other_word, "the brokers have another password than the database")
+
     def test_ensemble(self):
         for before, after, expected in [
             ("server.1=", "server.4=", "takes itself for server 1"),
             ("dataLogDir=/var/lib/zookeeper/log", "dataLogDir=/tmp/log", "is on no volume"),
             ("clientPort=2181", "clientPort=2182", "not the port `client`"),
+            ("quorumListenOnAllIPs=true", "", "quorumListenOnAllIPs is None, and has to be true"),
+            ("extendedTypesEnabled=true", "extendedTypesEnabled=false", "extendedTypesEnabled is false"),
+            ("whitelist=ruok,srvr,mntr", "whitelist=ruok,mntr", "the probe asks ['srvr']"),
+            ("autopurge.purgeInterval=1", "autopurge.purgeInterval=0", "nothing is purged"),
+            ("tickTime=1000", "tickTime=4000", "zookeeper_timeout_secs is 1.5 ticks"),
         ]:
             def plant(documents):
                 for document in documents:

@@ -1,23 +1,23 @@
 //! The simulation of a whole cluster: seeds in virtual time, and rules broken on purpose that a
 //! checker must notice.
 
-use std::collections::BTreeMap;
-
 use mqttzoo::sim::cluster::{Checker, Failure, Plant, run};
+
+use crate::seeds::Suite;
+
+const SUITE: Suite = Suite {
+    variable: "MQTTZOO_CLUSTER_SEED",
+    test: "promises_are_kept_by_many",
+    play: |seed| match run(seed, Plant::Nothing) {
+        Ok(report) => Ok(report.tally),
+        Err(failure) => Err(format!("{}\n{failure}", failure.trace.join("\n"))),
+    },
+};
 
 /// Seeds from 1 on, or the one that `MQTTZOO_CLUSTER_SEED` names.
 #[test]
 fn promises_are_kept_by_many_brokers_whatever_fails() {
-    if let Some(seed) = number("MQTTZOO_CLUSTER_SEED") {
-        return check(seed, &mut BTreeMap::new());
-    }
-    let mut tally = BTreeMap::new();
-    for seed in 1..=number("MQTTZOO_CLUSTER_SEEDS").unwrap_or(SEEDS) {
-        check(seed, &mut tally);
-    }
-    for what in HAPPENS {
-        assert!(tally.get(what).is_some_and(|count| *count > 0), "never: {what}; {tally:#?}");
-    }
+    SUITE.run(1..=SEEDS, &HAPPENS);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_seed_is_a_run_of_many_brokers_bit_by_bit() {
 #[test]
 fn seeds_that_found_faults_stay_clean() {
     for seed in [1, 14, 61, 85, 124, 156, 282] {
-        check(seed, &mut BTreeMap::new());
+        let _tally = SUITE.check(seed);
     }
 }
 
@@ -47,25 +47,6 @@ fn every_broken_rule_of_the_cluster_is_noticed() {
         let found = found.unwrap_or_else(|| panic!("nobody noticed {plant:?}"));
         assert!(checkers.contains(&found.checker), "{plant:?}: {found}");
     }
-}
-
-fn check(seed: u64, tally: &mut BTreeMap<&'static str, u64>) {
-    match run(seed, Plant::Nothing) {
-        Ok(report) => {
-            for (what, count) in report.tally {
-                *tally.entry(what).or_default() += count;
-            }
-        }
-        Err(failure) => panic!(
-            "{}\n{failure}\nagain: MQTTZOO_CLUSTER_SEED={seed} cargo test --test it \
-             promises_are_kept_by_many",
-            failure.trace.join("\n")
-        ),
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 const SEEDS: u64 = 200;

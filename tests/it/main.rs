@@ -29,6 +29,7 @@ mod links;
 mod operation;
 mod parking;
 mod power;
+mod seeds;
 mod sim;
 mod splits;
 mod start_errors;

@@ -1,22 +1,22 @@
 //! The simulation: seeds in virtual time, and planted faults that each checker must find.
 
-use std::collections::BTreeMap;
-
 use mqttzoo::sim::{Checker, Failure, Plant, run};
+
+use crate::seeds::Suite;
+
+const SUITE: Suite = Suite {
+    variable: "MQTTZOO_SIM_SEED",
+    test: "promises_are_kept",
+    play: |seed| match run(seed, Plant::Nothing) {
+        Ok(report) => Ok(report.tally),
+        Err(failure) => Err(failure.to_string()),
+    },
+};
 
 /// Seeds from 1 on, or the one that `MQTTZOO_SIM_SEED` names.
 #[test]
 fn promises_are_kept_whatever_fails() {
-    if let Some(seed) = number("MQTTZOO_SIM_SEED") {
-        return check(seed, &mut BTreeMap::new());
-    }
-    let mut tally = BTreeMap::new();
-    for seed in 1..=number("MQTTZOO_SIM_SEEDS").unwrap_or(SEEDS) {
-        check(seed, &mut tally);
-    }
-    for what in HAPPENS {
-        assert!(tally.get(what).is_some_and(|count| *count > 0), "never: {what}; {tally:#?}");
-    }
+    SUITE.run(1..=SEEDS, &HAPPENS);
 }
 
 #[test]
@@ -33,23 +33,6 @@ fn every_checker_finds_the_fault_that_is_planted_for_it() {
         let found = found.unwrap_or_else(|| panic!("nobody found {plant:?}"));
         assert_eq!(found.checker, checker, "{plant:?}: {found}");
     }
-}
-
-fn check(seed: u64, tally: &mut BTreeMap<&'static str, u64>) {
-    match run(seed, Plant::Nothing) {
-        Ok(report) => {
-            for (what, count) in report.tally {
-                *tally.entry(what).or_default() += count;
-            }
-        }
-        Err(failure) => panic!(
-            "{failure}\nagain: MQTTZOO_SIM_SEED={seed} cargo test --test it promises_are_kept"
-        ),
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 const SEEDS: u64 = 1_000;

@@ -1,26 +1,26 @@
 //! The simulation of a cluster whose Sessions are in one database: clients that sleep and come back to
 //! another broker, brokers that are killed or stand still, a database that is slow, down or in doubt.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mqttzoo::sim::cluster::{Checker, Failure, Plant, Report, run_stored};
 use mqttzoo::store::MemoryStore;
 
+use crate::seeds::Suite;
+
+const SUITE: Suite = Suite {
+    variable: "MQTTZOO_STORED_SEED",
+    test: "stored_sessions_outlive",
+    play: |seed| match play(seed, Plant::Nothing) {
+        Ok(report) => Ok(report.tally),
+        Err(failure) => Err(format!("{}\n{failure}", failure.trace.join("\n"))),
+    },
+};
+
 /// Those of the suite, all up to `MQTTZOO_STORED_SEEDS`, or the one that `MQTTZOO_STORED_SEED` names.
 #[test]
 fn stored_sessions_outlive_their_brokers_whatever_fails() {
-    if let Some(seed) = number("MQTTZOO_STORED_SEED") {
-        return check(seed, &mut BTreeMap::new());
-    }
-    let mut tally = BTreeMap::new();
-    match number("MQTTZOO_STORED_SEEDS") {
-        Some(last) => (1..=last).for_each(|seed| check(seed, &mut tally)),
-        None => SEEDS.into_iter().for_each(|seed| check(seed, &mut tally)),
-    }
-    for what in HAPPENS {
-        assert!(tally.get(what).is_some_and(|count| *count > 0), "never: {what}; {tally:#?}");
-    }
+    SUITE.run(SEEDS, &HAPPENS);
 }
 
 #[test]
@@ -41,25 +41,6 @@ fn every_broken_rule_of_stored_sessions_is_noticed() {
 
 fn play(seed: u64, plant: Plant) -> Result<Report, Failure> {
     run_stored(seed, plant, Arc::new(MemoryStore::new()))
-}
-
-fn check(seed: u64, tally: &mut BTreeMap<&'static str, u64>) {
-    match play(seed, Plant::Nothing) {
-        Ok(report) => {
-            for (what, count) in report.tally {
-                *tally.entry(what).or_default() += count;
-            }
-        }
-        Err(failure) => panic!(
-            "{}\n{failure}\nagain: MQTTZOO_STORED_SEED={seed} cargo test --test it \
-             stored_sessions_outlive",
-            failure.trace.join("\n")
-        ),
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Of the suite. Of others some still fail (docs/design/0015).

@@ -161,15 +161,6 @@ impl Durable {
 
 /// Stands for a message that its client has already.
 fn released(qos: QoS) -> Message {
-    Message {
-        topic: TopicName::parse("released".into()).expect("a name without wildcards"),
-        payload: Bytes::new(),
-        properties: None,
-        qos,
-        retain: false,
-        publisher: Publisher::BROKER,
-        id: MessageId::NONE,
-        expires_at: None,
-        is_in_transit: false,
-    }
+    let topic = TopicName::parse("released".into()).expect("a name without wildcards");
+    Message { qos, ..Message::of_broker(topic, Bytes::new()) }
 }

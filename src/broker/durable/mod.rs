@@ -317,7 +317,9 @@ impl Turn<'_> {
         let is_stored = outcome.is_ok();
         let Done { fenced, replies } = outcome.unwrap_or_default();
         let is_lost = |session: SessionId| fenced.contains(&session);
-        let lost_place = |one: &Awaiting| one.session().is_some_and(is_lost);
+        // Seldom is any: the mailboxes are not asked then.
+        let has_lost = !fenced.is_empty();
+        let lost_place = |one: &Awaiting| has_lost && one.session().is_some_and(is_lost);
         // Who waited for a Session that somebody else has was told of others in vain, too.
         let is_taken = put.iter().copied().any(is_lost);
         let is_whole = is_stored && !is_taken && !awaiting.iter().any(lost_place);

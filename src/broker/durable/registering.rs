@@ -85,45 +85,9 @@ const AGAIN_MILLIS: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
-    use parking_lot::Mutex;
-
     use super::*;
-    use crate::ports::store::{Done, Full, Registered, Store, StoreHealth, Ticket};
-
-    /// A store that answers what it is told to.
-    #[derive(Clone, Default)]
-    struct Told(Arc<Mutex<State>>);
-
-    #[derive(Default)]
-    struct State {
-        taken: Vec<Batch>,
-        answers: VecDeque<Result<Done, StoreError>>,
-    }
-
-    impl Store for Told {
-        fn submitter(&self) -> Box<dyn Submitter> {
-            Box::new(self.clone())
-        }
-
-        fn health(&self) -> StoreHealth {
-            StoreHealth::Good
-        }
-    }
-
-    impl Submitter for Told {
-        fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
-            let mut state = self.0.lock();
-            state.taken.push(batch);
-            Ok(Ticket(state.taken.len() as u64))
-        }
-
-        fn poll(&mut self, _waker: &Waker) -> Option<Completion> {
-            let outcome = self.0.lock().answers.pop_front()?;
-            Some(Completion { ticket: Ticket(1), outcome })
-        }
-    }
+    use crate::broker::stories::store::{Answers, Slow};
+    use crate::ports::store::{Done, Registered};
 
     fn registered(number: u64) -> Done {
         let registered = Registered { number, era: 3 };
@@ -131,13 +95,14 @@ mod tests {
     }
 
     /// The owners that were made known so far.
-    fn owners(store: &Told) -> Vec<u128> {
-        store.0.lock().taken.iter().map(|batch| batch.owner.0).collect()
+    fn owners(store: &Slow) -> Vec<u128> {
+        store.owners().into_iter().map(|owner| owner.0).collect()
     }
 
     #[test]
     fn each_life_is_made_known_once_and_an_answer_to_a_former_one_counts_for_nobody() {
-        let store = Told::default();
+        let store = Slow::default();
+        store.answer(Answers::None);
         let durable = Arc::new(Durable::new(Arc::new(store.clone()), OwnerId(1), 0));
         let mut registrar = Registrar::new(Arc::clone(&durable));
         let home = Some(Home::default());
@@ -148,16 +113,16 @@ mod tests {
         poll(0, home);
         assert_eq!(owners(&store), [1]);
         durable.begin_life(OwnerId(2));
-        store.0.lock().answers.push_back(Ok(registered(7)));
+        store.answer_with(Ok(registered(7)));
         poll(1, home);
         assert!(!durable.is_registered(), "it was the former life that was made known");
         poll(3, home);
         assert_eq!(owners(&store), [1, 2]);
-        store.0.lock().answers.push_back(Err(StoreError::Transient(String::new())));
+        store.answer_with(Err(StoreError::Transient(String::new())));
         poll(3, home);
         assert_eq!(owners(&store), [1, 2], "a store in trouble is left alone for a while");
         poll(5, home);
-        store.0.lock().answers.push_back(Ok(registered(8)));
+        store.answer_with(Ok(registered(8)));
         poll(5, home);
         poll(9, home);
         assert_eq!(owners(&store), [1, 2, 2]);

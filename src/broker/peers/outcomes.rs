@@ -257,3 +257,36 @@ impl Turn<'_> {
 
 /// Brokers to which one message is offered for a Shared Subscription. Then its members count as full.
 const TRIED_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::stories::{Stage, subscribe};
+    use crate::mqtt::{ProtocolVersion, TopicName};
+    use crate::session::outbox::Outbox;
+
+    /// The Session of the last member had ended on another shard, and its Subscription was there yet. A
+    /// message that another broker had sent for the group counted as taken.
+    #[test]
+    fn what_nobody_of_a_group_takes_in_qos_0_is_counted() {
+        let mut stage = Stage::new(BrokerOptions::default());
+        let (mut member, _connack) = stage.connect("member", ProtocolVersion::V5, 0);
+        stage.send(&mut member, &subscribe("$share/g/t", QoS::AtMostOnce));
+        let listed = stage.broker.registry().find("member").unwrap();
+        assert!(listed.mailbox.unwrap().close().is_empty());
+        let topic = TopicName::parse("t".into()).unwrap();
+        let message = Message::of_broker(topic, Bytes::from_static(b"x"));
+        let message = Arc::new(Message { qos: QoS::AtLeastOnce, ..message });
+        let groups = [TopicFilter::parse("$share/g/t").unwrap()];
+        let ticket = Arc::new(PublishTicket::new(false));
+        let mut outbox = Outbox::new();
+        let Stage { broker, shard, now } = &mut stage;
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        turn.offer_elsewhere(&message, &groups, &ticket, &[]);
+        assert_eq!(ticket.seal(), Some(RemoteOutcome::NoMatch));
+        assert_eq!(turn.shard.counters.deliveries_dropped.total(), 1);
+    }
+}

@@ -393,3 +393,32 @@ const UNANSWERED_MAX: usize = 1_024;
 const UNCONFIRMED_MAX: usize = 64;
 /// Answers of one client that wait for the store: UNSUBACK, PUBREL, PUBCOMP.
 const STEPS_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who asked again and again was read on for ever, or never again.
+    #[test]
+    fn each_time_that_a_client_asks_counts_until_it_is_answered_or_gone() {
+        let [one, other] = [1, 2].map(|id| PacketId::new(id).unwrap());
+        let publish = |id| {
+            let answer = Answer::Known(ReasonCode::Success, None);
+            UnansweredPublish { id, qos: QoS::ExactlyOnce, answer, asked: 1 }
+        };
+        let publishes = VecDeque::from([publish(one), publish(other)]);
+        let mut waiting = Waiting { publishes, ..Waiting::default() };
+        assert!(waiting.ask_again(one) && waiting.ask_again(one) && waiting.ask_again(other));
+        assert_eq!(waiting.acknowledgement_count(), 5);
+        assert_eq!(waiting.take_first().map(|first| first.asked), Some(3));
+        assert_eq!(waiting.acknowledgement_count(), 2);
+        waiting.detach();
+        assert_eq!(waiting.acknowledgement_count(), 1, "nobody has asked on the next connection");
+        assert!(waiting.ask_again(other));
+        assert_eq!(waiting.acknowledgement_count(), 1, "it is the first time there");
+        assert!(waiting.ask_again(other) && !waiting.ask_again(one));
+        assert_eq!(waiting.acknowledgement_count(), 2);
+        assert!(waiting.take_first().is_some());
+        assert_eq!(waiting.acknowledgement_count(), 0);
+    }
+}

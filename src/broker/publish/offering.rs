@@ -127,3 +127,44 @@ pub(crate) fn manner(target: &FanoutTarget, message: &Message, qos: QoS) -> Mann
     let retain = target.retain_as_published && message.retain;
     Manner { qos, retain, tag: target.tag.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::options::BrokerOptions;
+    use crate::broker::stories::Stage;
+    use crate::session::fixtures::{self, bounds};
+    use crate::session::mailbox::{Mailbox, MailboxOptions};
+    use crate::session::outbox::Outbox;
+
+    /// Offers once what was published, and once what another member had.
+    #[track_caller]
+    fn check(mailbox: Mailbox, is_taken: bool, dropped: u64) {
+        let (tag, qos) = (None, QoS::AtMostOnce);
+        let (no_local, retain_as_published) = (false, false);
+        let mailbox = Arc::new(mailbox);
+        let target = FanoutTarget { mailbox, tag, qos, no_local, retain_as_published };
+        let Stage { broker, mut shard, now } = Stage::new(BrokerOptions::default());
+        let (shard, mut outbox) = (&mut shard, Outbox::new());
+        let turn = &mut Turn { broker: &broker, shard, now, outbox: &mut outbox };
+        let offered = fixtures::delivery(qos);
+        assert_eq!(turn.offer_at_most_once(&target, offered.clone(), &mut None), is_taken);
+        assert_eq!(turn.hand_to_member(&target, &offered), is_taken);
+        assert_eq!(turn.shard.counters.deliveries_dropped.total(), dropped);
+    }
+
+    #[test]
+    fn qos_0_for_a_member_is_queued_or_counted_or_for_another() {
+        let there = |bounds| {
+            let mailbox = fixtures::mailbox(bounds);
+            mailbox.attach();
+            mailbox
+        };
+        check(there(bounds(10)), true, 0);
+        check(there(MailboxOptions { qos0_messages_max: 0, ..bounds(10) }), true, 2);
+        check(fixtures::mailbox(bounds(10)), false, 0);
+        let gone = there(bounds(10));
+        assert!(gone.close().is_empty());
+        check(gone, false, 0);
+    }
+}

@@ -246,7 +246,6 @@ mod tests {
     use crate::broker::shard::Shard;
     use crate::broker::stories::{Stage, payloads, subscribe};
     use crate::mqtt::{ProtocolVersion, TopicName};
-    use crate::ports::message::{MessageId, Publisher};
     use crate::session::outbox::Outbox;
 
     /// The Session of the member that was chosen ended on another shard before the message was in
@@ -285,17 +284,35 @@ mod tests {
         assert_eq!(payloads(&stage.poll(&mut other)), ["x"]);
     }
 
+    /// One of several queues refused a publish again and again. Each time a member of a group that was
+    /// away looked as if its client had acknowledged something, and what waited there stayed.
+    #[test]
+    fn room_that_was_set_aside_in_vain_is_given_back_and_is_no_progress() {
+        let mut stage = Stage::new(BrokerOptions::default());
+        let (mut member, _connack) = stage.connect("member", ProtocolVersion::V5, 600);
+        stage.send(&mut member, &subscribe("$share/g/t", QoS::AtLeastOnce));
+        stage.lose(member);
+        let message = Arc::new(message("t"));
+        let mut outbox = Outbox::new();
+        let Stage { broker, shard, now } = &mut stage;
+        let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
+        let fanout = turn.fanout(&message.topic).unwrap();
+        let mut reserve = || {
+            let mut reservations = Reservations::new();
+            let reserved =
+                turn.reserve(&message, &fanout, &mut reservations, &mut PeerShares::new());
+            assert!(reserved.is_ok() && reservations.len() == 1);
+            reservations
+        };
+        let (taken, refused) = (reserve(), reserve());
+        let mailbox = Arc::clone(&taken[0].target.mailbox);
+        assert!(turn.commit(&message, &fanout, &taken));
+        release(&refused, &message);
+        assert_eq!((mailbox.counts().messages, mailbox.look().surplus), (1, 1));
+    }
+
     fn message(topic: &str) -> Message {
-        Message {
-            topic: TopicName::parse(topic.into()).unwrap(),
-            payload: Bytes::from_static(b"x"),
-            properties: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            publisher: Publisher::BROKER,
-            id: MessageId::NONE,
-            expires_at: None,
-            is_in_transit: false,
-        }
+        let topic = TopicName::parse(topic.into()).unwrap();
+        Message { qos: QoS::AtLeastOnce, ..Message::of_broker(topic, Bytes::from_static(b"x")) }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::latest::LatestOptions;
 use crate::mqtt::{RetainHandling, TopicFilter, TopicName};
-use crate::ports::message::{Message, MessageId, Publisher};
+use crate::ports::message::Message;
 
 fn keeping() -> BrokerOptions {
     let filters = vec![TopicFilter::parse("s/#").unwrap()];
@@ -151,15 +151,6 @@ fn what_finds_no_room_is_delivered_and_counted() {
 }
 
 fn message(topic: &str, payload: &'static str) -> Message {
-    Message {
-        topic: TopicName::parse(topic.into()).unwrap(),
-        payload: Bytes::from_static(payload.as_bytes()),
-        properties: None,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        publisher: Publisher::BROKER,
-        id: MessageId::NONE,
-        expires_at: None,
-        is_in_transit: false,
-    }
+    let topic = TopicName::parse(topic.into()).unwrap();
+    Message::of_broker(topic, Bytes::from_static(payload.as_bytes()))
 }

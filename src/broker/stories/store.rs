@@ -2,80 +2,14 @@
 
 mod levels;
 mod replays;
-
-use parking_lot::Mutex;
+mod slow;
+mod turned_away;
 
 use super::*;
-use crate::broker::event::Event;
 use crate::mqtt::{Pubcomp, Pubrec, Pubrel, Unsubscribe};
-use crate::ports::store::{
-    Batch, Completion, Done, Full, Operation, OwnerId, Store, StoreError, StoreHealth, Submitter,
-    Ticket,
-};
+use crate::ports::store::{Operation, OwnerId};
 
-/// A store that takes everything and answers as it is told to.
-#[derive(Clone, Default)]
-struct Slow(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    answers: Answers,
-    taken: Vec<Batch>,
-    answered: usize,
-}
-
-#[derive(Clone, Copy, Default, Eq, PartialEq)]
-enum Answers {
-    #[default]
-    Good,
-    None,
-    Failure,
-}
-
-impl Store for Slow {
-    fn submitter(&self) -> Box<dyn Submitter> {
-        Box::new(self.clone())
-    }
-
-    fn health(&self) -> StoreHealth {
-        StoreHealth::Good
-    }
-}
-
-impl Submitter for Slow {
-    fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
-        let mut state = self.0.lock();
-        state.taken.push(batch);
-        Ok(Ticket(state.taken.len() as u64))
-    }
-
-    fn poll(&mut self, _waker: &Waker) -> Option<Completion> {
-        let mut state = self.0.lock();
-        if state.answers == Answers::None || state.answered == state.taken.len() {
-            return None;
-        }
-        state.answered += 1;
-        let outcome = match state.answers {
-            Answers::Failure => Err(StoreError::Transient("it fails".to_owned())),
-            Answers::Good | Answers::None => Ok(Done::default()),
-        };
-        Some(Completion { ticket: Ticket(state.answered as u64), outcome })
-    }
-}
-
-impl Slow {
-    fn answer(&self, answers: Answers) {
-        self.0.lock().answers = answers;
-    }
-
-    fn operations(&self) -> Vec<Operation> {
-        self.0.lock().taken.iter().flat_map(|batch| batch.operations.clone()).collect()
-    }
-
-    fn count(&self, is_wanted: impl Fn(&Operation) -> bool) -> usize {
-        self.operations().iter().filter(|operation| is_wanted(operation)).count()
-    }
-}
+pub(in crate::broker) use slow::{Answers, Slow};
 
 fn stage() -> (Stage, Slow) {
     stage_with(BrokerOptions::default())
@@ -231,46 +165,6 @@ fn connect_waits_for_a_silent_store_within_a_bound() {
     assert!(is_present(&answers), "it was there all the time");
 }
 
-/// A client tried again and again while the store was silent, and was refused each time. Each time its
-/// Session was to last, and its will to wait, for as long as at first.
-#[test]
-fn who_is_turned_away_does_not_prolong_what_is_due() {
-    let (mut stage, store) = stage();
-    let (client, _connack) = stage.keep("client");
-    stage.lose(client);
-    stage.hear_store();
-    let lost_at = stage.now;
-    store.answer(Answers::None);
-    stage.now = lost_at.plus_secs(500);
-    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
-    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
-    store.answer(Answers::Good);
-    stage.hear_store();
-    stage.now = lost_at.plus_secs(601);
-    let (_client, answers) = stage.keep("client");
-    assert!(!is_present(&answers), "it has ended");
-}
-
-/// The Session of a client ended while it was turned away: it was put down with a time that had passed,
-/// and is looked at all the same.
-#[test]
-fn a_session_that_ends_while_its_client_is_turned_away_is_ended() {
-    let (mut stage, store) = stage();
-    let (client, _connack) = stage.keep("client");
-    stage.lose(client);
-    stage.hear_store();
-    store.answer(Answers::None);
-    stage.now = stage.now.plus_secs(599);
-    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
-    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
-    assert_eq!(stage.broker.registry().len(), 1);
-    let Stage { broker, shard, now } = &mut stage;
-    let mut outbox = Outbox::new();
-    let turn = &mut Turn { broker, shard, now: *now, outbox: &mut outbox };
-    assert!(!turn.expire(), "that is all");
-    assert_eq!((stage.broker.registry().len(), stage.broker.timers().len()), (0, 0));
-}
-
 /// A message of QoS 2 waited for the store, and its client sent it again and again: each time it was to
 /// be answered once more, in one turn, and however often that was, the client was read on.
 #[test]
@@ -292,23 +186,24 @@ fn repeats_of_a_message_that_waits_count_as_what_waits() {
     assert!(stage.may_read(&mut publisher));
 }
 
-/// A client came back to a Session while the store was silent, and was refused. The log of who came and
-/// went had it that its last connection ended twice.
+/// A connection ended while the store was asked for what follows in its queue. The next one waited for
+/// an answer that nobody took, and its client got no more.
 #[test]
-fn who_is_turned_away_has_not_left_once_more() {
+fn what_a_connection_has_asked_for_is_asked_for_again_by_the_next_one() {
     let (mut stage, store) = stage();
-    let (client, _connack) = stage.keep("client");
-    stage.lose(client);
+    stage.sleeper("a");
+    let (mut publisher, _connack) = stage.connect("publisher", ProtocolVersion::V5, 0);
+    for id in 1..=100 {
+        stage.send(&mut publisher, &publish("a", "x", QoS::AtLeastOnce, id));
+        stage.hear_store();
+    }
+    let is_page = |operation: &Operation| matches!(operation, Operation::ReadQueue { .. });
+    let (sleeper, answers) = stage.keep("sleeper");
+    assert_eq!((payloads(&answers).len(), store.count(is_page)), (64, 1));
+    stage.lose(sleeper);
     stage.hear_store();
-    let ends = |stage: &mut Stage| {
-        let is_end = |event: &Event| matches!(event, Event::Disconnected { .. });
-        stage.shard.take_events().filter(is_end).count()
-    };
-    assert_eq!(ends(&mut stage), 1);
-    store.answer(Answers::None);
-    let (mut client, _nothing) = stage.connect("client", ProtocolVersion::V5, 600);
-    assert_eq!(reason_of(&stage.lose_patience(&mut client)), ReasonCode::ServerUnavailable);
-    assert_eq!(ends(&mut stage), 0);
+    stage.keep("sleeper");
+    assert_eq!(store.count(is_page), 2);
 }
 
 /// A client of a Session that is not kept does not wait, but for the end of one that was.

@@ -4,6 +4,7 @@
 //! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
+mod hearing;
 mod latest;
 mod link_metrics;
 mod metrics;

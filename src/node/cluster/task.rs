@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
+use super::hearing::with_those_behind;
 use super::phase::Phase;
 use super::reach::Reach;
 use super::registry::{RegistryNews, TopicRegistry};
@@ -187,14 +188,8 @@ impl ClusterTask {
     /// An event, and those that wait behind it: what is done once for all of them is done once. An
     /// answer to a heartbeat that waits behind hundreds of others may not wait for a turn of each.
     fn hear_all(&mut self, first: CoordinationEvent) {
-        let mut next = Some(first);
-        let mut heard = 0;
-        while let Some(event) = next {
+        for event in with_those_behind(first, &mut self.events) {
             self.hear(&event);
-            heard += 1;
-            // What was asked in a session is asked before the next one begins.
-            let may_go_on = !is_turn(&event) && heard < HEARD_AT_ONCE_MAX;
-            next = if may_go_on { self.events.try_recv().ok() } else { None };
         }
     }
 
@@ -675,16 +670,6 @@ impl ClusterTask {
     }
 }
 
-/// Whether the session or its connection begins or ends.
-fn is_turn(event: &CoordinationEvent) -> bool {
-    match event {
-        CoordinationEvent::Connected { .. }
-        | CoordinationEvent::Disconnected
-        | CoordinationEvent::Expired => true,
-        CoordinationEvent::Answered { .. } | CoordinationEvent::Changed { .. } => false,
-    }
-}
-
 /// Whether all that one broker has to tell a newcomer is here.
 fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
@@ -692,8 +677,6 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
 
 /// How many brokers are asked what they have of the topics: some may have been cut off as well.
 const ASKED_MAX: usize = 3;
-/// Events of the tree between two looks at everything else.
-const HEARD_AT_ONCE_MAX: usize = 64;
 /// How long at most until the phase is looked at again.
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;

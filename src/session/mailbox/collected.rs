@@ -1,56 +1,22 @@
 //! A queue that comes to be stored while publishers go on.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-
-use super::{Mailbox, MailboxOptions, Offer, Overflow, QueueBudget};
-use crate::mqtt::{QoS, TopicName};
+use super::{Mailbox, Offer};
+use crate::mqtt::QoS;
 use crate::ports::clock::Tick;
-use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SessionKey};
+use crate::ports::message::{Message, MessageId};
 use crate::ports::store::{Epoch, SessionId, SessionRef};
-
-fn collecting() -> Mailbox {
-    let options = MailboxOptions {
-        messages_max: 10,
-        bytes_max: 10_000,
-        qos0_messages_max: 10,
-        qos0_bytes_max: 10_000,
-        overflow: Overflow::Reject,
-        full_max_millis: 1_000,
-    };
-    let budget = Arc::new(QueueBudget::new(1 << 20));
-    Mailbox::new(SessionKey(1), Arc::from("sleeper"), Arc::new(options), budget).to_be_stored()
-}
+use crate::session::fixtures::{bounds, delivery_of, mailbox, message};
 
 fn offer(mailbox: &Mailbox, number: u64) -> Offer {
-    let message = Message {
-        topic: TopicName::parse("load/1".into()).unwrap(),
-        payload: Bytes::from_static(b"payload"),
-        properties: None,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        publisher: Publisher(1),
-        id: MessageId(number),
-        expires_at: None,
-        is_in_transit: false,
-    };
-    let delivery = Delivery {
-        message: Arc::new(message),
-        tag: None,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        sequence: 0,
-        progress: Progress::New,
-    };
-    mailbox.offer(delivery, Tick::ZERO, &mut None)
+    let message = Message { id: MessageId(number), ..message(QoS::AtLeastOnce) };
+    mailbox.offer(delivery_of(message), Tick::ZERO, &mut None)
 }
 
 /// A Session moved by way of the store, and messages overtook each other: another shard had published
 /// to its new queue before what had been collected was put there.
 #[test]
 fn what_was_collected_has_places_before_all_that_is_offered_later() {
-    let mailbox = collecting();
+    let mailbox = mailbox(bounds(10)).to_be_stored();
     assert!(mailbox.is_for_store() && mailbox.stored_as().is_none());
     for number in 1..=2 {
         assert!(matches!(offer(&mailbox, number), Offer::Queued(_)));

@@ -3,25 +3,13 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::mqtt::TopicName;
-use crate::ports::message::{Progress, SubscriptionTag};
+use crate::ports::message::Progress;
 use crate::ports::store::{Epoch, SessionId};
+use crate::session::fixtures::{bounds, delivery_of, mailbox, message, shared_delivery};
 use crate::session::mailbox::storing::KEPT_AWAY_MAX;
 
 fn options(messages_max: usize, overflow: Overflow) -> MailboxOptions {
-    MailboxOptions {
-        messages_max,
-        bytes_max: 1 << 20,
-        qos0_messages_max: 100,
-        qos0_bytes_max: 1 << 20,
-        overflow,
-        full_max_millis: 1_000,
-    }
-}
-
-fn mailbox(options: MailboxOptions) -> Mailbox {
-    let budget = Arc::new(QueueBudget::new(1 << 20));
-    Mailbox::new(SessionKey(1), Arc::from("c"), Arc::new(options), budget)
+    MailboxOptions { overflow, ..bounds(messages_max) }
 }
 
 fn stored(options: MailboxOptions, next: u64, left: Option<QueueEnds>) -> Mailbox {
@@ -30,19 +18,7 @@ fn stored(options: MailboxOptions, next: u64, left: Option<QueueEnds>) -> Mailbo
 }
 
 fn delivery(qos: QoS, payload_bytes: usize) -> Delivery {
-    let message = Message {
-        topic: TopicName::parse("t".into()).unwrap(),
-        payload: Bytes::from(vec![b'x'; payload_bytes]),
-        properties: None,
-        qos,
-        retain: false,
-        publisher: Publisher::BROKER,
-        id: MessageId::NONE,
-        expires_at: None,
-        is_in_transit: false,
-    };
-    let message = Arc::new(message);
-    Delivery { message, tag: None, qos, retain: false, sequence: 0, progress: Progress::New }
+    delivery_of(Message { payload: Bytes::from(vec![b'x'; payload_bytes]), ..message(qos) })
 }
 
 fn read(places: std::ops::RangeInclusive<u64>) -> Vec<Delivery> {
@@ -206,9 +182,7 @@ fn what_is_not_kept_leaves_the_mailbox_folded() {
 #[test]
 fn what_is_given_back_is_not_what_the_client_acknowledged() {
     let mailbox = mailbox(options(100, Overflow::Reject));
-    let filter = crate::mqtt::TopicFilter::parse("$share/g/t").unwrap();
-    let tag = SubscriptionTag { shared_filter: Some(filter), ..SubscriptionTag::default() };
-    let shared = Delivery { tag: Some(Arc::new(tag)), ..delivery(QoS::AtLeastOnce, 0) };
+    let shared = shared_delivery();
     let bytes = shared.message.charged_bytes();
     let _queued = mailbox.offer(shared, Tick::ZERO, &mut None);
     for _ in 0..2 {
@@ -274,4 +248,40 @@ fn what_may_have_been_sent_before_a_start_does_not_give_way_if_it_is_to_come_onc
     assert_eq!((gone, mailbox.counts().messages), (vec![3], 4));
     let Offer::Displaced { oldest, .. } = offer(&mailbox, 0) else { panic!() };
     assert_eq!(oldest[0].sequence, 4, "it has not been sent");
+}
+
+/// What never fits, or finds nothing that could give way however much is read, is dropped at once.
+#[test]
+fn nothing_is_taken_beyond_the_bounds_for_which_nothing_can_give_way() {
+    let one = delivery(QoS::AtLeastOnce, 0).message.charged_bytes();
+    let options = |messages_max| options(messages_max, Overflow::DropOldest);
+    let ends = QueueEnds { first: 1, last: 4, count: 4 };
+    let small = MailboxOptions { bytes_max: 4 * one, ..options(4) };
+    let mailbox = stored(small, 5, Some(ends));
+    assert!(matches!(offer(&mailbox, 4 * one), Offer::Dropped(None)), "it never fits");
+    assert!(matches!(offer(&mailbox, 0), Offer::Exceeding { .. }));
+    let mailbox = stored(options(KEPT_AWAY_MAX + 6), 1, None);
+    (0..KEPT_AWAY_MAX + 6).for_each(|_| assert!(matches!(offer(&mailbox, 0), Offer::Stored(_))));
+    assert!(matches!(offer(&mailbox, 0), Offer::Dropped(None)), "nothing in memory is certain");
+    mailbox.confirm(1);
+    assert!(matches!(offer(&mailbox, 0), Offer::Displaced { .. }));
+}
+
+/// The store may have what it was thought to have refused. Its publisher sent it again, and it is not
+/// read where it stood first.
+#[test]
+fn what_is_in_doubt_is_not_read() {
+    let mailbox = stored(options(200, Overflow::Reject), 1, None);
+    let one = delivery(QoS::AtLeastOnce, 0).message.charged_bytes();
+    fill(&mailbox, KEPT_AWAY_MAX);
+    let Offer::Stored(doubted) = offer(&mailbox, 0) else { panic!("there is room") };
+    assert!(mailbox.doubt(doubted.sequence));
+    mailbox.withdraw(doubted.sequence, one);
+    fill(&mailbox, 1);
+    mailbox.attach();
+    let page = work_off(&mailbox).expect("there is more in the store");
+    let _refilled = mailbox.refill(page, read(doubted.sequence..=doubted.sequence + 1));
+    assert_eq!(counts(&mailbox), (1, one));
+    let _page = work_off(&mailbox);
+    assert_eq!(counts(&mailbox), (0, 0));
 }

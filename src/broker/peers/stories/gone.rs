@@ -12,7 +12,7 @@ use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::cluster::frame::{ControlFrame, InterestEntry, StreamKind};
 use crate::cluster::wire::{self, BATCH_HEADER_BYTES, Batch, BatchHeader};
 use crate::mqtt::{TopicFilter, TopicName};
-use crate::ports::message::{Message, MessageId, Publisher};
+use crate::ports::message::{Message, MessageId};
 
 fn batch(kind: StreamKind, first_seq: u64, count: u32, frames: &[u8]) -> Batch {
     let batch_len = BATCH_HEADER_BYTES + frames.len();
@@ -26,16 +26,11 @@ fn filter(text: &str) -> TopicFilter {
 
 /// A message of QoS 1 that nobody here published.
 fn message(topic: &str) -> Arc<Message> {
+    let topic = TopicName::try_from(topic).unwrap();
     Arc::new(Message {
-        topic: TopicName::try_from(topic).unwrap(),
-        payload: Bytes::from_static(b"x"),
-        properties: None,
         qos: QoS::AtLeastOnce,
-        retain: false,
-        publisher: Publisher::BROKER,
         id: MessageId(1),
-        expires_at: None,
-        is_in_transit: false,
+        ..Message::of_broker(topic, Bytes::from_static(b"x"))
     })
 }
 
@@ -113,6 +108,23 @@ fn what_a_broker_was_chosen_for_when_it_was_declared_dead_goes_to_another() {
     assert_eq!(payloads(&cluster.received(member)), ["x"]);
     let _nobody = cluster.known(0, 1).lane().close();
     assert_eq!(offered(&mut cluster), Some(RemoteOutcome::Full), "nobody has it");
+}
+
+/// What was lent to it goes back to whose it is, and to nobody else besides.
+#[test]
+fn what_was_to_be_lent_to_a_broker_that_has_just_died_is_offered_to_nobody_else() {
+    let mut cluster = Cluster::new(2);
+    let member = open(&mut cluster, 0, "member", 0);
+    subscribed(&mut cluster, member, "$share/g/t", QoS::AtLeastOnce);
+    let chosen = cluster.known(0, 1);
+    let _nobody = chosen.lane().close();
+    let ticket = Arc::new(PublishTicket::of_loan());
+    let groups = [filter("$share/g/t")];
+    let errand = Errand::to_groups(QoS::AtLeastOnce, &groups);
+    cluster.at(0, |turn, _| turn.forward_errand(&message("t"), &chosen, errand, &ticket, &[]));
+    assert_eq!(ticket.seal(), Some(RemoteOutcome::NoMatch));
+    cluster.pump();
+    assert_eq!(cluster.received(member), []);
 }
 
 /// Somebody else confirmed what had been heard while its routes were still being made: a SUBACK went out
