@@ -51,6 +51,12 @@ pub trait Store: Send + Sync {
     /// How it is now.
     fn health(&self) -> StoreHealth;
 
+    /// Whether it was found damaged since it was opened, and replaced by what could be read of it:
+    /// Sessions that are here may not be in it any more.
+    fn was_replaced(&self) -> bool {
+        false
+    }
+
     /// What an acknowledgement outlives, in words, where that is not the store's own to say.
     fn promise(&self) -> Option<String> {
         None

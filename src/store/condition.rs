@@ -22,6 +22,8 @@ pub(super) struct Condition {
 #[derive(Debug, Default)]
 struct State {
     health: StoreHealth,
+    /// Whether it was replaced by what could be read of a damaged one.
+    was_replaced: bool,
     /// What is acknowledged outlives this.
     promise: Option<String>,
     /// When the try that is under way began.
@@ -46,6 +48,16 @@ impl Condition {
     /// The same, for whoever asks.
     pub(super) fn promise(&self) -> Option<String> {
         self.state.lock().promise.clone()
+    }
+
+    /// What it had was damaged, and replaced by what could be read.
+    pub(super) fn note_replaced(&self) {
+        self.state.lock().was_replaced = true;
+    }
+
+    /// The same, for whoever asks.
+    pub(super) fn was_replaced(&self) -> bool {
+        self.state.lock().was_replaced
     }
 
     /// A try begins.

@@ -1,5 +1,7 @@
 //! The activity log: what a broker writes down of its clients, asked of a real PostgreSQL.
 
+mod document;
+mod released;
 mod spool;
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,12 @@
 //! What outlives the broker: it is killed, started again on the same directory, and asked.
 
+mod broken_disk;
+mod damage;
 mod encrypted;
 mod failover;
 mod killed_under_load;
+mod large;
+mod levels;
 mod overflow;
 mod postgres;
 mod repeats;

@@ -9,7 +9,10 @@
 mod client;
 mod contract;
 mod crash;
+mod cut;
 mod faults;
 mod model;
+mod released;
+mod server_crash;
 mod shared_bodies;
 mod words;

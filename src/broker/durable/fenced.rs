@@ -1,4 +1,4 @@
-//! Sessions that somebody else has by now, and lives that are over.
+//! Sessions that somebody else has by now, or that the store has lost, and lives that are over.
 //!
 //! What a batch says of a Session that another broker has taken is left out by the store, which names
 //! it. Whoever waited for that is refused, and the Session is let go here: it is where it was taken.
@@ -48,9 +48,10 @@ impl Turn<'_> {
         }
     }
 
-    /// Lets those of the Sessions go that are here.
+    /// Lets those of the Sessions go that are here. Of a broker that is alone nobody takes any: they
+    /// are over, and what was late for them is left out, unless the store has lost them.
     pub(super) fn let_go_fenced(&mut self, fenced: &[SessionId]) {
-        if fenced.is_empty() || self.broker.peers().is_none() {
+        if fenced.is_empty() || self.broker.peers().is_none() && !self.has_lost_sessions() {
             return;
         }
         let mut lost = Vec::new();
@@ -64,6 +65,10 @@ impl Turn<'_> {
             self.shard.counters.sessions_fenced.increment();
             self.let_client_go(&client_id, ReasonCode::SessionTakenOver);
         }
+    }
+
+    fn has_lost_sessions(&self) -> bool {
+        self.broker.durable().is_some_and(|durable| durable.store().was_replaced())
     }
 
     /// Ends a Session here, and the connection that owns it. What is stored of it stays.

@@ -203,7 +203,7 @@ impl<'a> Group<'a> {
         let known: Option<i64> =
             self.find("SELECT number FROM broker WHERE owner = ?1", [owner])?;
         if known.is_none() {
-            self.execute("UPDATE cluster SET numbers = numbers + 1", [])?;
+            self.execute(NEXT_NUMBER, [])?;
             self.execute(
                 "INSERT INTO broker (owner, number, since) SELECT ?1, numbers, ?2 FROM cluster",
                 params![owner, now],
@@ -276,6 +276,9 @@ pub(super) fn uid(session: SessionId) -> i64 {
     session.0.cast_signed()
 }
 
+/// Above all that are known, whatever became of the row that counts them.
+const NEXT_NUMBER: &str = "UPDATE cluster
+    SET numbers = 1 + max(numbers, (SELECT coalesce(max(number), 0) FROM broker))";
 const REMOVE_WILL: &str = "DELETE FROM will WHERE session = ?1 AND id = coalesce(?2, id)";
 const PUT_CURSOR: &str = "INSERT INTO receive_cursor (receiver, origin, stream, sequence)
     VALUES (?1, ?2, ?3, ?4)

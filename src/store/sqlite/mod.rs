@@ -6,6 +6,7 @@
 mod collect;
 mod failure;
 mod group;
+mod left_out;
 mod messages;
 mod open;
 mod read;
@@ -84,6 +85,10 @@ impl Store for SqliteStore {
 
     fn health(&self) -> StoreHealth {
         self.condition.health()
+    }
+
+    fn was_replaced(&self) -> bool {
+        self.condition.was_replaced()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::salvage;
+use super::salvage::{self, Salvaged};
 use crate::store::migrations::{self, SQLITE};
 use crate::store::retry::Failure;
 
@@ -33,11 +33,12 @@ impl Place {
     }
 
     /// Sets a damaged file aside, and takes over from it what can be read. `now_millis` makes its new
-    /// name one that nothing has.
+    /// name one that nothing has. `newest` is the number of who works on it, if it was registered.
     pub(super) fn replace_damaged(
         &self,
         why: &str,
         now_millis: u64,
+        newest: Option<u64>,
     ) -> Result<Connection, Failure> {
         let aside = self.directory.join(format!("{FILE}.damaged-{now_millis}"));
         tracing::error!(
@@ -46,14 +47,12 @@ impl Place {
             why,
             "the store is damaged: it is set aside, and what can be read is taken over"
         );
-        // The log belongs to the file by its name.
-        for ending in ["-wal", ""] {
-            move_if_there(&with_ending(&self.file(), ending), &with_ending(&aside, ending))?;
-        }
-        // An index of the log, which is made anew.
-        let _absent = fs::remove_file(with_ending(&self.file(), "-shm"));
-        let mut connection = self.open()?;
-        let salvaged = salvage::take_over(&mut connection, &aside)?;
+        self.rename(&self.file(), &aside)?;
+        let (connection, salvaged) = self.take_over(&aside, newest).inspect_err(|failure| {
+            // Where there is no room for a second file, say: the next try finds the first one again.
+            tracing::error!(%failure, "what can be read of the store could not be taken over");
+            self.put_back(&aside);
+        })?;
         tracing::warn!(
             rows = salvaged.rows,
             unreadable = salvaged.gaps,
@@ -61,6 +60,36 @@ impl Place {
             "what could be read of the damaged store has been taken over"
         );
         Ok(connection)
+    }
+
+    fn take_over(
+        &self,
+        aside: &Path,
+        newest: Option<u64>,
+    ) -> Result<(Connection, Salvaged), Failure> {
+        let mut connection = self.open()?;
+        let salvaged = salvage::take_over(&mut connection, aside, newest)?;
+        Ok((connection, salvaged))
+    }
+
+    /// Has the damaged file in its place again, and nothing of the new one.
+    fn put_back(&self, aside: &Path) {
+        for ending in ["-wal", ""] {
+            let _absent = fs::remove_file(with_ending(&self.file(), ending));
+        }
+        if let Err(failure) = self.rename(aside, &self.file()) {
+            tracing::error!(%failure, "the damaged store could not be put back");
+        }
+    }
+
+    /// The file with its log, which belongs to it by its name.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+        for ending in ["-wal", ""] {
+            move_if_there(&with_ending(from, ending), &with_ending(to, ending))?;
+        }
+        // An index of the log, which is made anew.
+        let _absent = fs::remove_file(with_ending(&self.file(), "-shm"));
+        Ok(())
     }
 }
 

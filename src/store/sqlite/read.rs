@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Params, Row, params};
 
 use super::group::{Group, Run, uid};
+use super::left_out::LeftOut;
 use crate::mqtt::{PacketId, TopicFilter, TopicName};
 use crate::ports::message::MessageId;
 use crate::ports::store::{
@@ -97,15 +98,16 @@ impl Group<'_> {
     ) -> Result<Vec<QueuedMessage>, Failure> {
         let mut statement = self.connection().prepare_cached(READ_QUEUE)?;
         let mut rows = statement.query(params![uid(session), after.cast_signed(), limit])?;
-        let (mut read, mut bytes) = (Vec::new(), 0);
+        let (mut read, mut bytes, mut left_out) = (Vec::new(), 0, LeftOut::default());
         while let Some(row) = rows.next()? {
-            let queued = queued(row)?;
+            let Some(queued) = left_out.unless_read(queued(row))? else { continue };
             bytes += queued.message.as_ref().map_or(0, |it| it.payload.len() as u64);
             if bytes > bytes_max && !read.is_empty() {
                 break;
             }
             read.push(queued);
         }
+        left_out.tell();
         Ok(read)
     }
 
@@ -146,7 +148,7 @@ impl Group<'_> {
         })
     }
 
-    /// All rows of a query.
+    /// All rows of a query that can be read.
     pub(super) fn rows<T>(
         &self,
         sql: &str,
@@ -155,10 +157,11 @@ impl Group<'_> {
     ) -> Result<Vec<T>, Failure> {
         let mut statement = self.connection().prepare_cached(sql)?;
         let mut rows = statement.query(params)?;
-        let mut all = Vec::new();
+        let (mut all, mut left_out) = (Vec::new(), LeftOut::default());
         while let Some(row) = rows.next()? {
-            all.push(read(row)?);
+            all.extend(left_out.unless_read(read(row))?);
         }
+        left_out.tell();
         Ok(all)
     }
 }

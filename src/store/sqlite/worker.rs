@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::SqliteOptions;
 use super::group::Group;
 use super::open::Place;
-use crate::ports::store::{Batch, StoreHealth};
+use crate::ports::store::{Batch, Done, OwnerId, Registered, Reply, StoreHealth};
 use crate::runtime::Clock;
 use crate::store::backoff::Backoff;
+use crate::store::codec::{millis, owner_bytes};
 use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Arrival, Intake, Job};
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     condition: Arc<Condition>,
     counters: Arc<StoreCounters>,
     connection: Option<Connection>,
+    /// Who works on the file, since this process began.
+    registered: Option<(OwnerId, Registered)>,
     /// Behind which message the search for those that nobody needs goes on.
     sweep_place: i64,
 }
@@ -55,8 +58,18 @@ impl Worker {
         counters: Arc<StoreCounters>,
     ) -> Self {
         let place = Place::new(options.directory.clone());
-        let (connection, sweep_place) = (None, i64::MIN);
-        Self { options, place, clock, intake, condition, counters, connection, sweep_place }
+        let (connection, registered, sweep_place) = (None, None, i64::MIN);
+        Self {
+            options,
+            place,
+            clock,
+            intake,
+            condition,
+            counters,
+            connection,
+            registered,
+            sweep_place,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -139,7 +152,17 @@ impl Worker {
         })?;
         self.sweep_place = sweep_place;
         self.counters.note_group();
+        self.note_registered(batches, &outcomes);
         Ok(outcomes)
+    }
+
+    fn note_registered(&mut self, batches: &[&Batch], outcomes: &Outcomes) {
+        for (batch, outcome) in batches.iter().zip(outcomes) {
+            let Ok(Done { replies, .. }) = outcome else { continue };
+            if let Some(Reply::Registered(registered)) = replies.first() {
+                self.registered = Some((batch.owner, *registered));
+            }
+        }
     }
 
     /// Does `work` until it is done, cannot be done, or the time for it is up.
@@ -206,10 +229,26 @@ impl Worker {
 
     fn repair(&mut self, why: &str) {
         self.connection = None;
-        match self.place.replace_damaged(why, self.clock.unix_millis()) {
-            Ok(connection) => self.connection = Some(connection),
+        let newest = self.registered.map(|(_, registered)| registered.number);
+        let replaced = self.place.replace_damaged(why, self.clock.unix_millis(), newest);
+        let known = replaced.and_then(|connection| self.introduce(connection));
+        match known {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.condition.note_replaced();
+            }
             Err(failure) => tracing::error!(%failure, "the damaged store could not be replaced"),
         }
+    }
+
+    /// A file that was replaced may not know who works on it, and would take nothing from him.
+    fn introduce(&self, connection: Connection) -> Result<Connection, Failure> {
+        if let Some((owner, registered)) = self.registered {
+            let (owner, number) = (owner_bytes(owner), registered.number.cast_signed());
+            connection
+                .execute(INTRODUCE, params![owner, number, millis(self.clock.unix_millis())])?;
+        }
+        Ok(connection)
     }
 
     fn step(&mut self, step: Step) {
@@ -230,3 +269,5 @@ impl Worker {
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// How often one group may find the file damaged.
 const REPAIRS_MAX: u32 = 1;
+const INTRODUCE: &str = "INSERT INTO broker (owner, number, since) VALUES (?1, ?2, ?3)
+    ON CONFLICT DO NOTHING";

@@ -7,9 +7,9 @@ use mqttzoo::runtime::Background;
 use mqttzoo::store::PostgresOptions;
 use rustix::process::Signal;
 
-use super::trouble::{carry_on, take_until, wait_for_readiness, wait_until_good};
+use super::trouble::{begin, carry_on, connack, take_until, wait_for_readiness, wait_until_good};
 use super::{DATABASE, Mortal};
-use crate::conformance::{Event, kind};
+use crate::conformance::{Event, Version, kind};
 use crate::harness::{Postgres, server_directory, server_user};
 
 /// A broker with `sleeper`, which wants `t/#`.
@@ -53,6 +53,35 @@ fn a_server_that_may_not_be_written_to_keeps_only_those_who_need_it() {
     );
     server.query("postgres", &end);
     outlive(&mortal, "25006", || set("off"));
+}
+
+/// For longer than anybody waits: a minute is as good as a second then.
+#[test]
+fn a_server_that_is_frozen_for_too_long_keeps_only_those_who_need_it_and_loses_nothing() {
+    let Some(server) = Postgres::start() else { return };
+    let mut mortal = over(server.database("postgres"), "1");
+    mortal.stage.client("publisher").unwrap().publish("t/x", "before", 1).unwrap();
+    server.freeze();
+    let mut returning = begin(&mortal, "sleeper", Version::V5);
+    let mut newcomer = begin(&mortal, "newcomer", Version::V5);
+    let mut old = begin(&mortal, "old", Version::V4);
+    let mut publisher = mortal.stage.client("publisher").unwrap();
+    publisher.send(&mortal.stage.message("t/x", "unanswered").qos(1, 1).bytes());
+    wait_for_readiness(&mortal, "degraded");
+    carry_on(&mortal);
+    assert_eq!(connack(&mut returning), (0x88, false));
+    assert_eq!(connack(&mut newcomer), (0x88, false));
+    assert_eq!(connack(&mut old), (3, false));
+    publisher.refused(&[0x89]).unwrap();
+    carry_on(&mortal);
+    server.thaw();
+    wait_until_good(&mortal);
+    mortal.stage.client("publisher").unwrap().publish("t/x", "after", 1).unwrap();
+    mortal.die_and_rise();
+    let mut sleeper = mortal.keeper("sleeper");
+    assert!(sleeper.connack.session_present);
+    let taken = take_until(&mut sleeper, b"after", b"unanswered");
+    assert_eq!(taken, [b"before".to_vec(), b"after".to_vec()]);
 }
 
 #[test]

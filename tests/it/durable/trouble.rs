@@ -11,17 +11,17 @@ use crate::conformance::bytes::Will;
 use crate::conformance::{Client, Event, Version, ack, bytes, kind, prop};
 
 /// Nobody can write as long as it lives.
-struct Lock(Connection);
+pub(super) struct Lock(Connection);
 
 impl Lock {
-    fn on(mortal: &Mortal) -> Self {
+    pub(super) fn on(mortal: &Mortal) -> Self {
         let store = Connection::open(mortal.broker.directory().join("store.sqlite")).unwrap();
         store.busy_timeout(Duration::from_secs(20)).unwrap();
         store.execute_batch("BEGIN EXCLUSIVE").unwrap();
         Self(store)
     }
 
-    fn let_go(self) {
+    pub(super) fn let_go(self) {
         self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
@@ -50,7 +50,7 @@ pub(super) fn wait_until_good(mortal: &Mortal) {
 }
 
 /// CONNECT of a Session that is kept; nobody waits for CONNACK yet.
-fn begin(mortal: &Mortal, name: &str, version: Version) -> Client {
+pub(super) fn begin(mortal: &Mortal, name: &str, version: Version) -> Client {
     let mut stage = mortal.broker.stage(version);
     stage.unique.clone_from(&mortal.stage.unique);
     let mut client = stage.open().unwrap();
@@ -58,7 +58,7 @@ fn begin(mortal: &Mortal, name: &str, version: Version) -> Client {
     client
 }
 
-fn connack(client: &mut Client) -> (u8, bool) {
+pub(super) fn connack(client: &mut Client) -> (u8, bool) {
     let reason = client.expect(kind::CONNACK).unwrap().reason().unwrap();
     (reason.code, reason.session_present)
 }

@@ -87,6 +87,19 @@ impl Postgres {
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
     }
 
+    /// What `psql` shows of a statement to a person, with times in UTC.
+    pub(crate) fn table(&self, database: &str, sql: &str) -> String {
+        let asked = Command::new(Path::new(PROGRAMS).join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .arg(self.database(database))
+            .env("PGTZ", "UTC")
+            .output()
+            .expect("psql is there");
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        let shown = String::from_utf8_lossy(&asked.stdout);
+        shown.trim_end().lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+    }
+
     /// Keeps what a statement locks, until what is returned is dropped.
     pub(crate) fn hold(&self, database: &str, sql: &str) -> Held {
         let mut psql = Command::new(Path::new(PROGRAMS).join("psql"))
@@ -164,12 +177,15 @@ impl Postgres {
         self.query("postgres", "SELECT pg_reload_conf()");
     }
 
-    /// Kills all of its processes as the kernel would, without a word.
+    /// Kills all of its processes as the kernel would, without a word. They have gone when this returns:
+    /// a server does not start while one of an earlier start has its memory.
     pub(crate) fn kill_hard(&mut self) {
+        let all = self.running.as_ref().map(|(server, _)| processes(server.id()));
         self.signal_all(Signal::KILL);
         let Some((mut server, mut guardian)) = self.running.take() else { return };
         let _gone = server.wait();
         guardian.dismiss();
+        wait_until_gone(&all.unwrap_or_default());
     }
 
     /// Starts it again on what it wrote before.

@@ -662,7 +662,7 @@ fn tickets_complete_in_order(store: &dyn Store) {
     assert_eq!(sequences(&mut other, 2), (1..=500).collect::<Vec<_>>());
 }
 
-fn collect(client: &mut Client, limit: u32) -> Collected {
+pub(crate) fn collect(client: &mut Client, limit: u32) -> Collected {
     let before = client.now_millis;
     let collect = Operation::Collect {
         sessions_before_millis: before,

@@ -63,7 +63,7 @@ fn a_broker_that_is_killed() {
     act(Path::new(&directory), dies_at.parse().expect("a number"));
 }
 
-/// Submits the story, two batches at a time, and says which have been answered.
+/// Plays the story, and dies on the way.
 fn act(directory: &Path, dies_at: u64) {
     let mut steps = 0;
     let hook = move |step: Step| {
@@ -79,8 +79,12 @@ fn act(directory: &Path, dies_at: u64) {
         patience: Duration::from_secs(30),
         hook: Some(Box::new(hook)),
     };
-    let store = SqliteStore::start(options).unwrap();
-    let mut broker = Client::new(&store, 1);
+    tell(&SqliteStore::start(options).unwrap());
+}
+
+/// Submits the story, two batches at a time, and says which have been answered.
+pub(super) fn tell(store: &dyn Store) {
+    let mut broker = Client::new(store, 1);
     for pair in story().chunks(2) {
         for batch in pair {
             broker.submit(batch.clone());
@@ -131,18 +135,22 @@ struct Snapshot {
 }
 
 fn verify(directory: &Path, answered: usize) {
+    verify_in(&sqlite(directory), answered);
+}
+
+/// What is in a store afterwards is what was answered, and perhaps what comes next.
+pub(super) fn verify_in(store: &dyn Store, answered: usize) {
     let story = story();
-    let store = sqlite(directory);
-    let found = snapshot(&store);
+    let found = snapshot(store);
     let stored = (answered..=story.len()).find(|stored| snapshot_after(&story[..*stored]) == found);
     let Some(_) = stored else { panic!("{answered} were answered, and there is {found:?}") };
     // The fate of the rest is not known to whoever submitted it: it comes again as it is.
-    let mut broker = Client::new(&store, 1);
+    let mut broker = Client::new(store, 1);
     for batch in &story[answered..] {
         broker.submit(batch.clone());
         assert!(broker.next().outcome.is_ok());
     }
-    assert_eq!(snapshot(&store), snapshot_after(&story));
+    assert_eq!(snapshot(store), snapshot_after(&story));
 }
 
 fn snapshot_after(batches: &[Batch]) -> Snapshot {
@@ -162,7 +170,7 @@ fn snapshot(store: &dyn Store) -> Snapshot {
 }
 
 /// Two Sessions live: they subscribe, get messages, acknowledge, and one ends.
-fn story() -> Vec<Batch> {
+pub(super) fn story() -> Vec<Batch> {
     let (one, other) = (session(1, 1), session(2, 1));
     let (packet_id, incoming) = (packet(1), MessageId(20));
     let batches = vec![

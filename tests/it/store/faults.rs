@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use mqttzoo::ports::store::{Operation, Reply, Store, StoreError, StoreHealth};
 use mqttzoo::runtime::Background;
-use mqttzoo::store::{Hook, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Step};
+use mqttzoo::store::{
+    Hook, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Step, StoreCounters,
+};
 use rusqlite::Connection;
 
 use super::client::Client;
@@ -36,6 +38,46 @@ fn a_locked_file_is_waited_for() {
     assert_eq!(sessions(&mut broker).len(), 1);
     drop(store);
     fs::remove_dir_all(directory).unwrap();
+}
+
+/// Nobody waits for a timer: what came while a transaction lasted is the next one.
+#[test]
+fn what_waits_together_is_stored_together() {
+    let directory = fresh_dir("store-group");
+    let store = sqlite(&directory);
+    let other = Connection::open(directory.join("store.sqlite")).unwrap();
+    let begin = || other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    expect_groups(&store, &store.counters(), begin, || other.execute_batch("ROLLBACK").unwrap());
+    drop(store);
+    fs::remove_dir_all(directory).unwrap();
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.fresh_database();
+    let name = database.rsplit_once("dbname=").unwrap().1;
+    let background = Background::start(1).unwrap();
+    let store = postgres(&database, &background);
+    let held = std::cell::RefCell::new(None);
+    let begin = || {
+        *held.borrow_mut() = Some(server.hold(name, "LOCK TABLE mqttzoo.session"));
+    };
+    expect_groups(&store, &store.counters(), begin, || drop(held.take()));
+}
+
+fn expect_groups(store: &dyn Store, counters: &StoreCounters, begin: impl Fn(), let_go: impl Fn()) {
+    let mut broker = Client::registered(store, 1);
+    begin();
+    let before = counters.groups();
+    for id in 1..=300 {
+        let batch = broker.batch([put_session(session(id, 1), &id.to_string())]);
+        broker.submit(batch);
+    }
+    assert_eq!(counters.groups(), before);
+    let_go();
+    for _ in 1..=300 {
+        assert!(broker.next().outcome.is_ok());
+    }
+    let groups = counters.groups() - before;
+    assert!((1..=4).contains(&groups), "{groups} transactions for 300 batches");
+    assert_eq!(sessions(&mut broker).len(), 300);
 }
 
 #[test]
