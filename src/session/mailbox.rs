@@ -586,7 +586,9 @@ impl Mailbox {
             self.give_leases_back(state);
         }
         self.note_behind(state);
-        let page = state.places.as_mut().and_then(|places| {
+        // Who is told to go asks for nothing any more.
+        let stays = state.notice.is_none();
+        let page = state.places.as_mut().filter(|_| stays).and_then(|places| {
             let is_wanted = window > 0 || std::mem::take(&mut places.is_relieved);
             if is_wanted && state.at_least_once.is_empty() { places.ask() } else { None }
         });
