@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::cluster::frame::STORED_WIRE_MIN;
+
 /// One life of one broker: drawn anew by each process, and again by one that was declared dead.
 ///
 /// It is what streams, interest, slots and leases belong to. A session with the tree of znodes that
@@ -63,6 +65,13 @@ impl WireVersions {
     /// lately. From version 4 on they say of which user a Session is, and who wants it. From version 5
     /// on they tell each other whose stored Sessions they have taken over.
     pub const OURS: Self = Self { oldest: 1, newest: 5 };
+
+    /// The same of a broker whose Sessions are in memory: of what came with those that are stored it says
+    /// nothing, and nobody is to wait for it.
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        Self { newest: self.newest.min(STORED_WIRE_MIN - 1), ..self }
+    }
 
     /// The newest version that both speak.
     #[must_use]

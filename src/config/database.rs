@@ -13,8 +13,7 @@ options! {
     /// there instead of in `data_dir`, as soon as one of `db`, `db_host`, `db_name` and `db_user` is
     /// given. While the database is out of reach at the start the broker keeps trying, takes no clients
     /// and says that it is not ready. A database serves one broker that is alone, or all brokers of one
-    /// cluster, which keep persistent Sessions and their queues there with
-    /// `cluster_sessions = "database"`.
+    /// cluster, which keep persistent Sessions and their queues there.
     #[heading = "Database"]
     pub struct Database {
         /// The database as `libpq` writes it: `host=db user=mqttzoo dbname=mqttzoo` or

@@ -124,13 +124,24 @@ impl Config {
 }
 
 impl Config {
+    /// Whether the Sessions of this broker outlive it where it is one of several.
+    #[must_use]
+    pub fn keeps_cluster_sessions(&self) -> bool {
+        match self.cluster.cluster_sessions {
+            Some(ClusterSessions::Database) => true,
+            Some(ClusterSessions::Memory) => false,
+            None => self.database.is_given(),
+        }
+    }
+
     /// Whether the ways between brokers are guarded where strangers could reach them.
     fn check_cluster(&self) -> Result<(), ConfigError> {
         let cluster = &self.cluster;
         if cluster.zookeeper.is_none() {
             return Ok(());
         }
-        if cluster.cluster_sessions == ClusterSessions::Database && !self.database.is_given() {
+        let wants_database = cluster.cluster_sessions == Some(ClusterSessions::Database);
+        if wants_database && !self.database.is_given() {
             return Err(ConfigError::Contradiction(
                 "cluster_sessions = \"database\", and there is no database: give db or db_host"
                     .to_owned(),

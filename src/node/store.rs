@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 use crate::broker::Broker;
 use crate::broker::durable::Durable;
 use crate::cluster::identity::BootId;
-use crate::config::{ClusterSessions, Config};
+use crate::config::Config;
 use crate::gateway::mqtt::ShardContext;
 use crate::mqtt::TopicName;
 use crate::node::activity;
@@ -59,11 +59,10 @@ pub(super) fn open(
     background: &Background,
     clock: Clock,
 ) -> Result<Option<Kept>, OpenError> {
-    let is_in_memory = config.cluster.cluster_sessions == ClusterSessions::Memory;
-    if member.is_some() && is_in_memory {
+    if member.is_some() && !config.keeps_cluster_sessions() {
         if let Some(database) = database {
             tracing::warn!(
-                "Sessions, queues and retained messages of a cluster are in memory as yet: \
+                "Sessions, queues and retained messages are in memory, as cluster_sessions says: \
                  PostgreSQL at {} keeps {}",
                 database.place(),
                 activity::kept_in_database(config),

@@ -240,6 +240,8 @@ impl Reachable {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let background = ground.background.handle();
         let zookeeper = Arc::new(ZooKeeper::start(cluster.zookeeper, clock, sender, &background)?);
+        let ours = WireVersions::OURS;
+        let wire = if config.keeps_cluster_sessions() { ours } else { ours.in_memory() };
         let options = MembershipOptions {
             name: cluster.name,
             link_address: config
@@ -248,7 +250,7 @@ impl Reachable {
                 .clone()
                 .unwrap_or_else(|| host_and_port(&config.cluster.link_host, port)),
             zone: config.cluster.zone.clone().unwrap_or_default(),
-            wire: WireVersions::OURS,
+            wire,
             session_timeout_millis: u64::from(config.cluster.zookeeper_timeout_secs.get()) * 1_000,
         };
         let tickets = TicketSource::new(Owner::Membership);

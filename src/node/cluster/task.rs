@@ -26,7 +26,7 @@ use crate::broker::peers::peer::Peer;
 use crate::broker::turn::Turn;
 use crate::cluster::bank::Funds;
 use crate::cluster::clock::{self, ClusterClock};
-use crate::cluster::frame::ControlFrame;
+use crate::cluster::frame::{ControlFrame, STORED_WIRE_MIN};
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
@@ -485,6 +485,13 @@ impl ClusterTask {
         let Some(peers) = self.broker.peers() else { return };
         tracing::info!(member = %member.name, address = member.link_address, "a broker is there");
         self.note(&member.name, "it is there");
+        if self.broker.durable().is_some() && member.wire.newest < STORED_WIRE_MIN {
+            tracing::warn!(
+                member = %member.name,
+                "a broker keeps Sessions in memory, or is of an earlier version: those end with it; give all \
+                 brokers of a cluster the same database and the same cluster_sessions",
+            );
+        }
         let now = self.clock.now();
         let lane = self.context.run(&self.broker, now, |turn| turn.add_peer(peers, member));
         self.open_lane(now, member, lane);

@@ -246,10 +246,11 @@ fn a_broker_of_a_cluster_says_what_it_keeps() {
     let (ensemble, port) = (format!("127.0.0.1:{}", free_port()), free_port().to_string());
     let cluster = ["--zookeeper", &ensemble, "--link-port", "0"];
     let database = ["--db-host", "127.0.0.1", "--db-port", &port];
-    let memory = "of a cluster are in memory as yet: PostgreSQL at 127.0.0.1/mqttzoo keeps";
+    let memory = "are in memory, as cluster_sessions says: PostgreSQL at 127.0.0.1/mqttzoo keeps";
     let stored = "PostgreSQL at 127.0.0.1/mqttzoo keeps Sessions and queues of this cluster";
-    for (place, words) in [("memory", memory), ("database", stored)] {
-        let arguments = [&cluster[..], &database, &["--cluster-sessions", place]].concat();
+    for (place, words) in [(Some("memory"), memory), (Some("database"), stored), (None, stored)] {
+        let place: Vec<_> = place.iter().flat_map(|place| ["--cluster-sessions", *place]).collect();
+        let arguments = [&cluster[..], &database, &place].concat();
         let mut broker = Broker::start(&arguments);
         broker.wait_for_log(words);
         broker.wait_for_log("the activity log is not written");
