@@ -187,10 +187,10 @@ options! {
         /// may not reach each other. No broker is dialled then.
         propagation: Propagation as "WAY" = Propagation::Links,
         /// Where the brokers of a cluster keep persistent Sessions and their queues: in `memory`, where
-        /// they end with their broker, or in the `database`, where another broker takes them. That is
-        /// experimental: not every acknowledged message outlives every sequence of failures yet (see
-        /// docs/design/0015). All brokers of a cluster need the same database then, and the same word
-        /// here. Retained messages are in memory in either case.
+        /// they end with their broker, or in the `database`, where another broker takes them, and where
+        /// retained messages outlive all brokers. That is experimental: not every acknowledged message
+        /// outlives every sequence of failures yet (see docs/design/0015). All brokers of a cluster need
+        /// the same database then, and the same word here.
         cluster_sessions: ClusterSessions as "WHERE" = ClusterSessions::Memory,
         /// The largest message that goes through ZooKeeper. While a link is down, larger ones of
         /// QoS 0 are dropped and counted, others wait for the link. With `propagation = "znodes"` no

@@ -235,7 +235,7 @@ fn a_broker_of_a_cluster_says_what_it_keeps() {
     let cluster = ["--zookeeper", &ensemble, "--link-port", "0"];
     let database = ["--db-host", "127.0.0.1", "--db-port", &port];
     let memory = "of a cluster are in memory as yet: PostgreSQL at 127.0.0.1/mqttzoo keeps";
-    let stored = "PostgreSQL at 127.0.0.1/mqttzoo keeps Sessions and queues of this cluster";
+    let stored = "127.0.0.1/mqttzoo keeps Sessions, queues and retained messages of this cluster";
     for (place, words) in [("memory", memory), ("database", stored)] {
         let arguments = [&cluster[..], &database, &["--cluster-sessions", place]].concat();
         let mut broker = Broker::start(&arguments);
