@@ -140,7 +140,8 @@ impl Row {
                 reason: Some(cut(reason)),
                 ..row(Kind::Refused).at(origin)
             },
-            Event::Disconnected { card, reason_code, reason } => Self {
+            Event::Disconnected { card, reason_code, reason, dropped } => Self {
+                count: some(*dropped),
                 reason_code: Some((*reason_code as u8).into()),
                 reason: Some(cut(reason)),
                 ..row(Kind::Disconnected).by(card).at(&card.origin)
@@ -174,7 +175,9 @@ impl Row {
             Event::Unsubscribed { card, filter } => {
                 Self { topic: Some(cut(filter.as_str())), ..row(Kind::Unsubscribed).by(card) }
             }
-            Event::SessionEnded { card } => row(Kind::SessionEnded).by(card),
+            Event::SessionEnded { card, dropped } => {
+                Self { count: some(*dropped), ..row(Kind::SessionEnded).by(card) }
+            }
             Event::Published { card, topic, qos, bytes, preview, every } => Self {
                 count: Some((*every).into()),
                 topic: Some(cut(topic.as_str())),
@@ -227,6 +230,11 @@ impl Row {
         let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
         size_of::<Self>() + texts + self.preview.as_deref().map_or(0, <[u8]>::len)
     }
+}
+
+/// How many, where there are any.
+fn some(count: u64) -> Option<i64> {
+    i64::try_from(count).ok().filter(|count| *count > 0)
 }
 
 /// The beginning of a text.

@@ -131,6 +131,7 @@ impl Turn<'_> {
             card: Arc::clone(&client.card),
             reason_code: cause.reason_code,
             reason: cause.reason,
+            dropped: client.session.mailbox().counts().dropped,
         });
         self.put_down(client, cause.will, cause.session);
     }

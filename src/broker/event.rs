@@ -46,6 +46,8 @@ pub enum Event {
         reason_code: ReasonCode,
         /// Why, in words.
         reason: String,
+        /// Messages that its Session's queue has dropped by now, since it began.
+        dropped: u64,
     },
     /// A connection ended before it sent anything.
     Silent {
@@ -136,5 +138,7 @@ pub enum Event {
     SessionEnded {
         /// The client that had it last.
         card: Arc<ClientCard>,
+        /// Messages that its queue has dropped.
+        dropped: u64,
     },
 }

@@ -93,7 +93,9 @@ impl Turn<'_> {
     pub(crate) fn tell_of_end(&mut self, client: &Client) {
         let is_worth_it = client.session.subscriptions().next().is_some();
         if self.broker.options.telling.subscriptions && is_worth_it {
-            self.shard.events.push(Event::SessionEnded { card: Arc::clone(&client.card) });
+            let dropped = client.session.mailbox().counts().dropped;
+            let card = Arc::clone(&client.card);
+            self.shard.events.push(Event::SessionEnded { card, dropped });
         }
     }
 }

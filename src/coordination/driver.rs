@@ -254,15 +254,13 @@ impl Driver {
         if matches!(turn, Turn::Reconnected | Turn::Blinked) {
             tracing::debug!("the ZooKeeper session has another connection");
             self.counters.note_reconnect();
-            let watched = session.watch_again(self.clock.micros());
-            (0..watched).for_each(|_| self.counters.note_sent());
-            if watched == 0 {
-                self.has_connection(session);
-            }
+            let asked = session.watch_again(self.clock.micros());
+            (0..asked).for_each(|_| self.counters.note_sent());
         }
     }
 
-    /// Tells of another connection. All watches stand again: what changes from now on is told.
+    /// Tells of another connection. It has answered, and all watches stand again: what changes from now
+    /// on is told.
     fn has_connection(&mut self, session: &Session) {
         self.is_told_connected = true;
         self.outbox.connected(session.id(), false);
@@ -283,16 +281,17 @@ impl Driver {
         };
         match (asked.by, reply) {
             (Asker::Caller(ticket), reply) => self.answer(ticket, reply),
-            (Asker::Session, Ok(_)) => {
+            // The next connection, or the next session, makes it good.
+            (
+                Asker::Session | Asker::Probe,
+                Err(CoordinationError::ConnectionLost | CoordinationError::SessionExpired),
+            ) => {}
+            // To a probe any answer will do.
+            (Asker::Session, Ok(_)) | (Asker::Probe, _) => {
                 if session.watch_stands_again(asked) {
                     self.has_connection(session);
                 }
             }
-            // The next connection, or the next session, makes it good.
-            (
-                Asker::Session,
-                Err(CoordinationError::ConnectionLost | CoordinationError::SessionExpired),
-            ) => {}
             (Asker::Session, Err(error)) => {
                 tracing::warn!(%error, "ZooKeeper does not watch again: makes another session");
                 return Some(End::Expired);

@@ -32,8 +32,10 @@ pub(super) struct Asked {
 pub(super) enum Asker {
     /// Whoever submitted this ticket.
     Caller(Ticket),
-    /// The session itself.
+    /// The session itself, for its watches.
     Session,
+    /// The session itself, to hear that there is somebody.
+    Probe,
 }
 
 struct Call {

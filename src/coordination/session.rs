@@ -174,18 +174,25 @@ impl Session {
         self.pending.send(asked, answer);
     }
 
-    /// Asks the new server to watch what the last one did; how many watches that are.
+    /// Asks the new server to watch what the last one did, or just for an answer; how many requests
+    /// that are.
     ///
     /// The client means to do that itself, and sends a list that lacks the persistent watches
     /// (0.11.2, `WatchManager::resend_watches`). It still knows them, so that a second one makes
     /// the first one whole and can be dropped.
+    ///
+    /// It says that it is connected before it has heard an answer, and when that server is lost it
+    /// does not say so before it has reached another one: who owes no answer is never missed.
     pub(super) fn watch_again(&mut self, at_micros: u64) -> usize {
-        let paths: Vec<_> = self.watches.paths().map(ToOwned::to_owned).collect();
-        self.missing = paths.len();
-        for path in paths {
-            let answer = call(&self.client, self.acls, Request::Watch(path));
-            let asked = Asked { by: Asker::Session, turns: self.turns, at_micros };
-            self.pending.send(asked, answer);
+        let watch = |path: &str| (Asker::Session, Request::Watch(path.to_owned()));
+        let mut requests: Vec<_> = self.watches.paths().map(watch).collect();
+        if requests.is_empty() {
+            requests.push((Asker::Probe, Request::Get("/".to_owned())));
+        }
+        self.missing = requests.len();
+        for (by, request) in requests {
+            let answer = call(&self.client, self.acls, request);
+            self.pending.send(Asked { by, turns: self.turns, at_micros }, answer);
         }
         self.missing
     }

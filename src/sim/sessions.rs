@@ -107,7 +107,7 @@ impl Sessions {
                 let connection = card.origin.address.parse().unwrap_or(usize::MAX);
                 self.connected(now, connection, card.session_expiry_secs, *session_present)
             }
-            Event::Disconnected { card, reason_code, reason } => {
+            Event::Disconnected { card, reason_code, reason, .. } => {
                 let connection = card.origin.address.parse().unwrap_or(usize::MAX);
                 self.disconnected(now, connection, *reason_code, reason)
             }

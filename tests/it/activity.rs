@@ -142,6 +142,38 @@ fn subscriptions_have_an_end_and_filters_match() {
 }
 
 #[test]
+fn what_a_queue_has_dropped_is_written_down_when_its_connection_and_its_session_end() {
+    let Some(server) = Postgres::shared() else { return };
+    let bound = ["--queue-messages-max", "2", "--overflow-persistent", "drop_oldest"];
+    let (broker, database) = start(server, &bound);
+    let stage = broker.stage(Version::V5);
+    let mut sleeper = stage.enter(&stage.connect("sleeper").kept()).unwrap();
+    sleeper.subscribe("t", 1).unwrap();
+    sleeper.leave().unwrap();
+    let mut publisher = stage.client("publisher").unwrap();
+    for number in 0..5 {
+        publisher.publish("t", &number.to_string(), 1).unwrap();
+    }
+    broker.wait_for_metric("deliveries_dropped_total", |dropped| dropped == 3);
+    let name = stage.client_id("sleeper");
+    let ask = |sql: &str, expected: &str| {
+        expect(server, &database, &sql.replace("NAME", &name), expected);
+    };
+    let counts = "SELECT string_agg(kind || coalesce(' ' || count, ''), ', ' ORDER BY number)
+        FROM mqtt_log.event WHERE client_id = 'NAME' AND kind IN ('disconnected', 'session_ended')";
+    ask(counts, "disconnected");
+    let mut sleeper = stage.enter(&stage.connect("sleeper").kept()).unwrap();
+    for payload in ["3", "4"] {
+        sleeper.receive("t", payload, 1).unwrap();
+    }
+    sleeper.leave().unwrap();
+    ask(counts, "disconnected, disconnected 3");
+    // A clean start ends it.
+    stage.client("sleeper").unwrap().leave().unwrap();
+    ask(counts, "disconnected, disconnected 3, session_ended 3, disconnected");
+}
+
+#[test]
 fn what_an_operator_does_is_written_down() {
     let Some(server) = Postgres::shared() else { return };
     let (broker, database) = start(server, &[]);

@@ -4,4 +4,5 @@ mod adapter;
 pub(crate) mod client;
 mod contract;
 mod failures;
+mod first_word;
 mod sessions;

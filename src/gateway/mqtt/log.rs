@@ -35,7 +35,7 @@ pub fn log(event: &Event) {
              change hands, end it: DELETE /clients/{client_id} at the admin port, or let its own \
              user connect with Clean Start and Session Expiry Interval 0 (Clean Session)"
         ),
-        Event::Disconnected { card, reason_code, reason } => {
+        Event::Disconnected { card, reason_code, reason, dropped: _ } => {
             let client_id = &*card.identity.client_id;
             let address = &*card.origin.address;
             let reason = reason.as_str();

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use mqttzoo::auth::passwd::set_password;
 
 use super::expect;
-use crate::conformance::{Connect, Stage, Version, kind};
+use crate::conformance::{Client, Connect, Stage, Version, kind};
 use crate::harness::{Broker, Postgres};
 
 #[test]
@@ -20,8 +20,7 @@ fn the_document_has_the_answers_to_its_questions() {
     let database = connection.rsplit_once("dbname=").unwrap().1;
     let mut broker = Broker::start_with(|directory| {
         let (rules, users) = (directory.join("rules"), directory.join("users"));
-        fs::write(&rules, "topic readwrite plant/#\nuser alice\ntopic readwrite plant/#\n")
-            .unwrap();
+        fs::write(&rules, RULES).unwrap();
         set_password(&users, "alice", b"wonder").unwrap();
         let files = [("--acl-file", rules), ("--password-file", users)];
         let files: Vec<_> = files
@@ -31,7 +30,7 @@ fn the_document_has_the_answers_to_its_questions() {
         let place = ["--db", &connection, "--name", "broker-1"].map(str::to_owned);
         [&files[..], &place, &OPTIONS.map(str::to_owned)].concat()
     });
-    play(&mut broker, server, database);
+    let _sensor = play(&mut broker, server, database);
     server.query(database, AS_DOCUMENTED);
     let minute = server.query(database, MINUTE);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/ACTIVITY.md");
@@ -63,8 +62,8 @@ fn with_answers(document: &str, ask: impl Fn(&str) -> String) -> String {
     written + rest
 }
 
-/// What there is to ask for. Each step is in the log before the next one begins.
-fn play(broker: &mut Broker, server: &Postgres, database: &str) {
+/// What there is to ask for. Each step is in the log before the next one begins. The sensor stays.
+fn play(broker: &mut Broker, server: &Postgres, database: &str) -> Client {
     super::written(broker, 1);
     broker.kill();
     broker.start_again();
@@ -98,6 +97,14 @@ fn play(broker: &mut Broker, server: &Postgres, database: &str) {
     see("denied", 1);
     display.subscribe("plant/2/+", 0).unwrap();
     display.unsubscribe(&["plant/2/+"]).unwrap();
+    // It acknowledges nothing more: of three there is room for two.
+    display.subscribe("note", 1).unwrap();
+    for text in ["one", "two", "three"] {
+        sensor.publish("note", text, 1).unwrap();
+    }
+    for _ in 0..2 {
+        display.message().unwrap();
+    }
     refused(&stage);
     see("refused", 1);
     for round in 0..5 {
@@ -108,6 +115,7 @@ fn play(broker: &mut Broker, server: &Postgres, database: &str) {
     display.refused(&[0x98]).unwrap();
     see("disconnected", 7);
     see("admin", 1);
+    sensor
 }
 
 /// Somebody who does not know the password.
@@ -123,6 +131,12 @@ fn with_password(connect: Connect, password: &str) -> Connect {
     Connect { user_name: Some("alice".into()), password: Some(password.into()), ..connect }
 }
 
+const RULES: &str = "topic readwrite plant/#
+topic readwrite note
+user alice
+topic readwrite plant/#
+topic readwrite note
+";
 const OPTIONS: [&str; 10] = [
     "--allow-anonymous",
     "true",

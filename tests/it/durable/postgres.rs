@@ -7,7 +7,7 @@ use std::thread;
 use super::killed_under_load::{
     nothing_acknowledged_is_lost_and_qos_2_comes_once, publish_through,
 };
-use super::{DATABASE, Mortal, overflow, repeats, replays, sessions, shared, take};
+use super::{DATABASE, Mortal, overflow, repeats, replays, sessions, shared, take, wills};
 use crate::conformance::kind;
 use crate::harness::{Broker, Postgres, free_port};
 
@@ -55,6 +55,18 @@ fn what_is_replayed_is_stored() {
     for story in [
         replays::what_is_replayed_and_what_comes_after_a_death_are_told_apart,
         replays::what_was_replayed_is_sent_again_as_it_was,
+    ] {
+        tell(story);
+    }
+}
+
+#[test]
+fn wills_are_published_when_they_are_due() {
+    for story in [
+        wills::the_will_of_a_client_that_was_there_is_published_once,
+        wills::a_client_that_is_back_in_time_takes_its_will_back,
+        wills::the_end_of_a_session_publishes_its_will,
+        wills::a_session_that_was_not_to_outlive_its_connection_leaves_its_will,
     ] {
         tell(story);
     }

@@ -23,7 +23,7 @@ fn settle(watcher: &mut Client) {
 }
 
 #[test]
-fn the_will_of_a_client_that_was_there_is_published_once() {
+pub(super) fn the_will_of_a_client_that_was_there_is_published_once() {
     let mut mortal = Mortal::start(&[]);
     leave_watcher(&mortal);
     let _client = mortal.stage.enter(&client(&mortal, 0)).unwrap();
@@ -39,7 +39,7 @@ fn the_will_of_a_client_that_was_there_is_published_once() {
 }
 
 #[test]
-fn a_client_that_is_back_in_time_takes_its_will_back() {
+pub(super) fn a_client_that_is_back_in_time_takes_its_will_back() {
     let mut mortal = Mortal::start(&[]);
     leave_watcher(&mortal);
     let _client = mortal.stage.enter(&client(&mortal, 600)).unwrap();
@@ -71,7 +71,7 @@ fn a_will_that_was_delayed_is_published_in_its_time() {
 
 /// A Session that ends takes its will along, however long that was to wait [MQTT-3.1.3-9].
 #[test]
-fn the_end_of_a_session_publishes_its_will() {
+pub(super) fn the_end_of_a_session_publishes_its_will() {
     let mut mortal = Mortal::start(&[]);
     leave_watcher(&mortal);
     let expires_soon = Connect { properties: Vec::new(), ..client(&mortal, 600) };
@@ -85,7 +85,7 @@ fn the_end_of_a_session_publishes_its_will() {
 
 /// A Session that was to end with its connection has ended, and its will is published.
 #[test]
-fn a_session_that_was_not_to_outlive_its_connection_leaves_its_will() {
+pub(super) fn a_session_that_was_not_to_outlive_its_connection_leaves_its_will() {
     let mut mortal = Mortal::start(&[]);
     leave_watcher(&mortal);
     mortal.keeper("client").leave().unwrap();

@@ -143,10 +143,10 @@ impl Postgres {
 
     /// Kills it, and what it has started.
     pub(crate) fn kill(&mut self) {
+        // Immediate: no checkpoint, as after a crash. One that was frozen does nothing before it ends.
+        self.signal_all(Signal::QUIT);
         self.thaw();
         let Some((mut server, mut guardian)) = self.running.take() else { return };
-        // Immediate: no checkpoint, as after a crash. It takes its own processes along.
-        let _gone = kill_process(Pid::from_child(&server), Signal::QUIT);
         let _gone = server.wait();
         guardian.dismiss();
     }

@@ -33,6 +33,7 @@ pub fn possible(rows: Vec<Row>, program: &Path) -> Vec<Row> {
 /// What the figures are.
 pub const LEGEND: &str = "\
 local: publishers and subscribers on one broker of the three; across: publishers on one, subscribers on another.
+alone: a broker without ZooKeeper; cluster of one: the same broker with it, and nobody else. ms/s at rest: its processor time.
 us/delivery, msgs/CPU-s: processor time (user and system, all threads) of all three brokers together, per message
 that reached its subscriber. p50 us and so on: from the publisher's socket to the subscriber's; PUBACK: and back.
 writes: transactions that ZooKeeper committed. s to join: from starting the process to taking clients.

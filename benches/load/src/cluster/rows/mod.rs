@@ -1,6 +1,7 @@
 //! The rows of `--cluster`.
 
 mod across;
+mod alone;
 mod interest;
 mod suback;
 mod writes;
@@ -40,6 +41,10 @@ pub enum Kind {
     Suback,
     /// Everything between brokers goes through znodes.
     Relay(Closed),
+    /// A broker without ZooKeeper, then a cluster of one.
+    Alone(Closed),
+    /// The same where connections do nothing.
+    AloneIdle,
 }
 
 impl Row {
@@ -54,6 +59,8 @@ impl Row {
             Kind::Interest => interest::run(ground, timing),
             Kind::Suback => suback::run(ground, timing),
             Kind::Relay(closed) => across::relay(ground, closed, timing),
+            Kind::Alone(closed) => alone::run(ground, closed, timing),
+            Kind::AloneIdle => alone::idle(ground, timing),
         }
     }
 
@@ -62,7 +69,12 @@ impl Row {
     pub fn is_possible(&self, help: &str) -> bool {
         match self.kind {
             Kind::Relay(_) => help.contains(RELAY_FLAG),
-            Kind::Across(..) | Kind::Writes | Kind::Interest | Kind::Suback => true,
+            Kind::Across(..)
+            | Kind::Writes
+            | Kind::Interest
+            | Kind::Suback
+            | Kind::Alone(_)
+            | Kind::AloneIdle => true,
         }
     }
 }
@@ -133,6 +145,9 @@ pub const ROWS: &[Row] = &[
     },
     relay("relay-q0", "through znodes: 16 pairs, window 64, 256 B, QoS 0", pairs(0, 256)),
     relay("relay-q1", "through znodes: 16 pairs, window 64, 256 B, QoS 1", pairs(1, 256)),
+    alone("alone-q0", "one broker: 16 pairs, window 64, 64 B, QoS 0", Kind::Alone(pairs(0, 64))),
+    alone("alone-q1", "one broker: 16 pairs, window 64, 64 B, QoS 1", Kind::Alone(pairs(1, 64))),
+    alone("alone-idle", "one broker: 10 k connections, 100 k distinct filters", Kind::AloneIdle),
 ];
 
 const EFFICIENCY: Bar =
@@ -146,6 +161,10 @@ const fn relay(id: &'static str, title: &'static str, closed: Closed) -> Row {
     let limit = Limit::AtLeast(10_000.0);
     let bar = Some(Bar { figure: PER_SECOND, of: ACROSS, per: None, limit });
     Row { heading: Heading { id, title, bar }, kind: Kind::Relay(closed) }
+}
+
+const fn alone(id: &'static str, title: &'static str, kind: Kind) -> Row {
+    Row { heading: Heading { id, title, bar: None }, kind }
 }
 
 const fn pairs(qos: u8, payload_len: usize) -> Closed {
