@@ -220,9 +220,8 @@ impl ClusterUnderTest {
     #[track_caller]
     pub(crate) fn restart_all(&mut self) {
         self.brokers.values_mut().for_each(Broker::start_again);
-        let numbers: Vec<_> = self.brokers.keys().copied().collect();
-        numbers.iter().for_each(|number| self.note_process(*number));
-        numbers.iter().for_each(|number| self.note_up(*number));
+        self.brokers.keys().for_each(|number| self.note_process(*number));
+        self.brokers.keys().for_each(|number| self.note_up(*number));
     }
 
     /// Waits until broker `by` knows that the broker with this number was declared dead.

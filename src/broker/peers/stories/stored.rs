@@ -40,8 +40,8 @@ fn expired(topic: &str, millis: u64) -> RetainedRecord {
     RetainedRecord { message, ..record }
 }
 
-fn page(records: Vec<RetainedRecord>) -> Result<Done, StoreError> {
-    Ok(Done { replies: vec![Reply::Retained(records)], ..Done::default() })
+fn page(records: Vec<RetainedRecord>) -> Done {
+    Done { replies: vec![Reply::Retained(records)], ..Done::default() }
 }
 
 /// A store that answers when it is told to, and what reads it.
@@ -58,9 +58,8 @@ fn poll(cluster: &mut Cluster, reader: &mut RetainedReader) -> bool {
 
 /// What a broker has had stored of retained messages: of when, by whom, and whether there is one.
 fn stored(store: &Slow) -> Vec<(u64, u128, bool)> {
-    let put = |operation| match operation {
-        Operation::PutRetained(record) => Some(record),
-        _ => None,
+    let put = |operation| {
+        if let Operation::PutRetained(record) = operation { Some(record) } else { None }
     };
     let put = store.operations().into_iter().filter_map(put);
     put.map(|it| (it.version.time, it.version.owner.0, it.message.is_some())).collect()
@@ -106,15 +105,15 @@ fn what_was_stored_comes_back_unless_something_later_is_known() {
     cluster.merge_value(0, value("d/gone", Some("of a znode"), 3));
     assert!(!poll(&mut cluster, &mut reader));
     assert!(reader.is_waiting());
-    store.answer_with(page(vec![
+    store.answer_with(Ok(page(vec![
         record("a/later", Some("stored"), 4),
         record("b/deleted since", Some("stored"), 4),
         record("c/older", Some("stored"), 4),
-    ]));
+    ])));
     assert!(!poll(&mut cluster, &mut reader), "there may be more");
-    store.answer_with(page(vec![record("d/gone", None, 4), expired("e/expired", 4)]));
+    store.answer_with(Ok(page(vec![record("d/gone", None, 4), expired("e/expired", 4)])));
     assert!(!poll(&mut cluster, &mut reader));
-    store.answer_with(page(Vec::new()));
+    store.answer_with(Ok(page(Vec::new())));
     assert!(poll(&mut cluster, &mut reader));
     assert_eq!(seen(&mut cluster, 0), ["a peer's", "stored"]);
     // What comes late of the tree of znodes brings nothing back.
@@ -122,9 +121,9 @@ fn what_was_stored_comes_back_unless_something_later_is_known() {
         cluster.merge_value(0, value(topic, Some("of a znode"), 3));
     }
     assert_eq!(seen(&mut cluster, 0), ["a peer's", "stored"]);
-    let from = |operation: &Operation| match operation {
-        Operation::ListRetained { after, .. } => after.as_ref().map(TopicName::to_string),
-        other => panic!("{other:?}"),
+    let from = |operation: &Operation| {
+        let Operation::ListRetained { after, .. } = operation else { panic!("{operation:?}") };
+        after.as_ref().map(TopicName::to_string)
     };
     let from: Vec<_> = store.operations().iter().map(from).collect();
     assert_eq!(from, [None, Some("c/older".to_owned()), Some("e/expired".to_owned())]);
@@ -143,11 +142,11 @@ fn a_store_that_fails_is_asked_again_and_each_life_reads_anew() {
     assert!(!poll(&mut cluster, &mut reader));
     // Another life begins before the answer to the former one is there.
     durable.begin_life(OwnerId(2));
-    store.answer_with(page(vec![record("a", Some("of no use"), 1)]));
+    store.answer_with(Ok(page(vec![record("a", Some("of no use"), 1)])));
     assert!(!poll(&mut cluster, &mut reader));
     assert!(seen(&mut cluster, 0).is_empty());
     for _ in 0..2 {
-        store.answer_with(page(Vec::new()));
+        store.answer_with(Ok(page(Vec::new())));
         assert!(poll(&mut cluster, &mut reader), "all has been read");
     }
     assert_eq!(store.owners().last(), Some(&OwnerId(2)));
