@@ -196,13 +196,19 @@ pub struct Mailbox {
     publisher: Publisher,
     options: Arc<MailboxOptions>,
     budget: Arc<QueueBudget>,
-    /// The Session it is the queue of, when that is stored: from when it is to have places on.
-    stored_as: OnceLock<Box<SessionRef>>,
-    /// What becomes of what it collects for a Session that is on its way here by the store.
-    gathering: Option<Arc<Gathering>>,
+    /// Of a queue that is stored, or will be once its Session is here.
+    in_store: Option<Box<InStore>>,
     /// Whether a message may come twice, by different ways: its Session knows what it has taken.
     is_recalling: bool,
     content: Mutex<Content>,
+}
+
+#[derive(Debug, Default)]
+struct InStore {
+    /// The Session it is the queue of: from when it is to have places on.
+    session: OnceLock<SessionRef>,
+    /// What becomes of what it collects for a Session that is on its way here.
+    gathering: Option<Arc<Gathering>>,
 }
 
 #[derive(Debug)]
@@ -298,8 +304,7 @@ impl Mailbox {
             publisher,
             options,
             budget,
-            stored_as: OnceLock::new(),
-            gathering: None,
+            in_store: None,
             is_recalling: false,
             content: Mutex::new(Content::new()),
         }
@@ -309,7 +314,8 @@ impl Mailbox {
     /// collects in memory.
     #[must_use]
     pub fn to_be_stored(mut self) -> Self {
-        self.gathering = Some(Arc::default());
+        let gathering = Some(Arc::default());
+        self.in_store = Some(Box::new(InStore { gathering, ..InStore::default() }));
         self
     }
 
@@ -325,12 +331,13 @@ impl Mailbox {
     /// what is below the place `sent_below`.
     #[must_use]
     pub fn stored(
-        self,
+        mut self,
         session: SessionRef,
         next: u64,
         left: Option<QueueEnds>,
         sent_below: u64,
     ) -> Self {
+        self.in_store.get_or_insert_default();
         let _nothing_was_collected = self.become_stored(session, next, left, sent_below);
         self
     }
@@ -365,7 +372,9 @@ impl Mailbox {
         }
         self.note_behind(state);
         state.places = Some(Box::new(places));
-        let _first = self.stored_as.set(Box::new(session));
+        if let Some(in_store) = &self.in_store {
+            let _first = in_store.session.set(session);
+        }
         collected
     }
 
@@ -577,7 +586,9 @@ impl Mailbox {
             self.give_leases_back(state);
         }
         self.note_behind(state);
-        let page = state.places.as_mut().and_then(|places| {
+        // Who is told to go asks for nothing any more.
+        let stays = state.notice.is_none();
+        let page = state.places.as_mut().filter(|_| stays).and_then(|places| {
             let is_wanted = window > 0 || std::mem::take(&mut places.is_relieved);
             if is_wanted && state.at_least_once.is_empty() { places.ask() } else { None }
         });
@@ -847,25 +858,25 @@ impl Mailbox {
     #[inline]
     #[must_use]
     pub fn stored_as(&self) -> Option<SessionRef> {
-        self.stored_as.get().map(|session| **session)
+        self.in_store.as_ref()?.session.get().copied()
     }
 
     /// Whether the Session is stored, or will be once it is here.
     #[must_use]
     pub fn is_for_store(&self) -> bool {
-        self.gathering.is_some() || self.stored_as().is_some()
+        self.in_store.is_some()
     }
 
     /// What becomes of messages of QoS 1 and 2 that are queued, and not stored, here: of a Session that is
     /// on its way here by the store.
     #[must_use]
     pub fn gathering(&self) -> Option<&Arc<Gathering>> {
-        self.gathering.as_ref()
+        self.in_store.as_ref()?.gathering.as_ref()
     }
 
     /// What was collected goes with the Session, unless it is known to be kept.
     fn lose_gathering(&self) {
-        if let Some(gathering) = &self.gathering {
+        if let Some(gathering) = self.gathering() {
             gathering.end(GatheringEnd::Lost);
         }
     }

@@ -190,7 +190,7 @@ fn malformed_control_frames_are_refused() {
         (b"\x05\0\0\0\0\0\0\0", WireError::Truncated),
         (b"\x06\x01\0\0\0\0\0\0\0\0\x01\0", WireError::Value("range of an outcome")),
         (b"\x06\x01\0\0\0\0\0\0\0\x01\0\0", WireError::Value("range of an outcome")),
-        (b"\x06\x01\0\0\0\0\0\0\0\x01\x01\x04", WireError::Value("fate")),
+        (b"\x06\x01\0\0\0\0\0\0\0\x01\x01\x05", WireError::Value("fate")),
         (b"\x06\x01\0\0\0\0\0\0\0\x01\x01\x03\x03", WireError::Value("Reason Code")),
         (b"\x06\xFF\xFF\x03", WireError::TooManyEntries(65_535)),
         (b"\x09\0\0\0\0\0\0\0\x01\0\0\x02", WireError::Value("truth value")),

@@ -1,10 +1,14 @@
 //! A queue that comes to be stored while publishers go on.
 
-use super::{Mailbox, Offer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::{GatheringEnd, Mailbox, Notice, Offer, PageWanted};
 use crate::mqtt::QoS;
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
-use crate::ports::store::{Epoch, SessionId, SessionRef};
+use crate::ports::store::{Epoch, QueueEnds, SessionId, SessionRef};
 use crate::session::fixtures::{bounds, delivery_of, mailbox, message};
 
 fn offer(mailbox: &Mailbox, number: u64) -> Offer {
@@ -33,4 +37,39 @@ fn what_was_collected_has_places_before_all_that_is_offered_later() {
     // The store has not answered for the first: nothing behind it is settled.
     let _owner = mailbox.confirm(9);
     assert!(!mailbox.is_settled());
+}
+
+/// A connection that was taken over as it looked at its queue for the first time asked for what is in
+/// the store alone, and left before it got there: nobody asked again, and the queue stood still.
+#[test]
+fn who_is_told_to_go_leaves_the_store_to_be_asked_by_who_comes() {
+    let session = SessionRef { id: SessionId(5), epoch: Epoch::default() };
+    let left = Some(QueueEnds { first: 1, last: 3, count: 3 });
+    let mailbox = mailbox(bounds(10)).stored(session, 4, left, 1);
+    mailbox.attach();
+    assert!(mailbox.notify(Notice::TakenOver).is_none());
+    let mut taken = VecDeque::new();
+    let first = mailbox.take(10, 10, Waker::noop(), &mut taken);
+    assert_eq!((first.notice, first.page), (Some(Notice::TakenOver), None));
+    let _unsent = mailbox.detach();
+    mailbox.attach();
+    let second = mailbox.take(10, 10, Waker::noop(), &mut taken);
+    assert_eq!(second.page, Some(PageWanted { after: 0, below: 4 }));
+}
+
+/// Nobody is told that a message is kept that was collected for a Session on its way, before that is
+/// known; if the Session goes first, it is to be offered again.
+#[test]
+fn what_was_collected_is_lost_with_the_session_unless_it_is_kept() {
+    for (ends_before, expected) in [(true, GatheringEnd::Lost), (false, GatheringEnd::Kept)] {
+        let mailbox = mailbox(bounds(10)).to_be_stored();
+        assert!(matches!(offer(&mailbox, 1), Offer::Queued(_)));
+        let gathering = Arc::clone(mailbox.gathering().unwrap());
+        assert_eq!(gathering.poll(Waker::noop()), None);
+        if !ends_before {
+            gathering.end(GatheringEnd::Kept);
+        }
+        let _left = mailbox.close();
+        assert_eq!(gathering.poll(Waker::noop()), Some(expected));
+    }
 }

@@ -111,7 +111,7 @@ impl Mailbox {
 
     fn give(&self, state: &mut State, filter: &TopicFilter, max: usize) -> Relief {
         let places = state.places.as_ref();
-        if places.is_none() && self.gathering.is_some() {
+        if places.is_none() && self.gathering().is_some() {
             // What came back would have no place in the store.
             return Relief::default();
         }

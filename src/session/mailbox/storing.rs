@@ -71,7 +71,7 @@ impl Mailbox {
             state.full_since.get_or_insert(now);
             return Offer::Full;
         }
-        if state.places.is_none() && self.gathering.is_some() {
+        if state.places.is_none() && self.gathering().is_some() {
             if self.is_known(state, delivery) {
                 return Offer::Queued(None);
             }

@@ -243,14 +243,18 @@ impl Turn<'_> {
         record: &SessionRecord,
         token: Token,
     ) {
-        if !self.may_adopt(peers, &record.client_id, token) {
-            // Somebody has come for it meanwhile.
+        let may_keep = self.may_adopt(peers, &record.client_id, token);
+        if !may_keep && self.broker.registry().contains(&record.client_id) {
+            // Its client has come here meanwhile.
             return;
         }
+        // Whoever was granted it takes it from the store. Until then what is published comes to it here.
         match self.restore_session(durable, record) {
             Ok(()) => {
                 self.shard.counters.sessions_adopted.increment();
-                self.keep_adopted(peers, &record.client_id, token);
+                if may_keep {
+                    self.keep_adopted(peers, &record.client_id, token);
+                }
             }
             Err(_no_room) => self.shard.counters.sessions_adopted_exceeded.increment(),
         }
