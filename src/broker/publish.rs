@@ -316,7 +316,7 @@ impl Turn<'_> {
                 self.share_with_all(&mut shares, message);
             }
             if message.retain {
-                self.keep_retained(message);
+                self.keep_retained(message, keeping.version);
             }
             let is_kept = is_taken || is_shared && message.retain;
             self.forward(message, shares, keeping.version, is_kept, &mut ticket);

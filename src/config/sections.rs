@@ -187,9 +187,9 @@ options! {
         /// may not reach each other. No broker is dialled then.
         propagation: Propagation as "WAY" = Propagation::Links,
         /// Where the brokers of a cluster keep persistent Sessions and their queues: in `memory`, where
-        /// they end with their broker, or in the `database`, where another broker takes them. In the
-        /// database when absent, if one is given, and else in memory. All brokers of a cluster need the
-        /// same here, and the same database.
+        /// they end with their broker, or in the `database`, where another broker takes them, and where
+        /// retained messages outlive all brokers. In the database when absent, if one is given, and else in
+        /// memory. All brokers of a cluster need the same here, and the same database.
         cluster_sessions: Option<ClusterSessions> as "WHERE" = None,
         /// The largest message that goes through ZooKeeper. While a link is down, larger ones of
         /// QoS 0 are dropped and counted, others wait for the link. With `propagation = "znodes"` no

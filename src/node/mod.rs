@@ -334,7 +334,7 @@ impl Node {
     fn store_in_words(&self) -> String {
         match &self.kept {
             Some(kept) if self.cluster.is_some() => {
-                format!("{}: sessions and queues outlive this process", kept.place)
+                format!("{}: sessions and retained messages outlive this process", kept.place)
             }
             Some(kept) => {
                 let place = match kept.place {

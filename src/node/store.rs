@@ -113,8 +113,8 @@ fn draw_owner() -> OwnerId {
 /// What a broker of a cluster keeps where.
 fn tell_what_is_kept(database: &PostgresOptions) {
     tracing::warn!(
-        "PostgreSQL at {} keeps Sessions and queues of this cluster, which is being tried out; retained \
-         messages are in memory",
+        "PostgreSQL at {} keeps Sessions, queues and retained messages of this cluster, which is being \
+         tried out",
         database.place(),
     );
 }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use crate::broker::durable::Durable;
 use crate::broker::durable::keeper::Awaiting;
+use crate::broker::durable::retained::stored_version;
 use crate::broker::turn::Turn;
+use crate::cluster::version::Version;
 use crate::mqtt::{QoS, TopicName, Will};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId, Progress, Publisher, SubscriptionTag};
@@ -55,12 +57,10 @@ impl Turn<'_> {
         self.keep(Operation::Acknowledge { session, sequence, message });
     }
 
-    /// Has a retained message stored, or its deletion. Those of a cluster are in memory.
-    pub(crate) fn keep_retained(&mut self, message: &Message) {
-        if self.broker.peers().is_some() {
-            return;
-        }
-        let now = self.now;
+    /// Has a retained message stored, or its deletion: in a cluster under the `version` that all brokers
+    /// know it by, and in the cluster's time.
+    pub(crate) fn keep_retained(&mut self, message: &Message, version: Option<Version>) {
+        let (now, peers) = (self.now, self.broker.peers());
         let Some(keeper) = &mut self.shard.keeper else { return };
         let durable = Arc::clone(keeper.durable());
         let kept = (!message.payload.is_empty()).then(|| {
@@ -68,9 +68,16 @@ impl Turn<'_> {
                 MessageId::NONE => keeper.draw_message_id(),
                 id => id,
             };
-            Arc::new(StoredMessage { id, ..durable.stored(message) })
+            let stored = durable.stored(message);
+            let expires_at_millis = match (message.expires_at, peers) {
+                (Some(at), Some(peers)) => Some(peers.cluster_millis(at)),
+                _ => stored.expires_at_millis,
+            };
+            Arc::new(StoredMessage { id, expires_at_millis, ..stored })
         });
-        let version = RetainedVersion { time: durable.draw_version(now), owner: durable.owner() };
+        let of_this_broker =
+            || RetainedVersion { time: durable.draw_version(now), owner: durable.owner() };
+        let version = version.map_or_else(of_this_broker, stored_version);
         let topic = message.topic.detached();
         keeper.push(Operation::PutRetained(RetainedRecord { topic, version, message: kept }));
         if message.qos > QoS::AtMostOnce {

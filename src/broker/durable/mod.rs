@@ -13,6 +13,7 @@ pub(crate) mod messages;
 mod pages;
 mod registering;
 mod restore;
+mod retained;
 mod sessions;
 mod taking;
 
@@ -24,6 +25,7 @@ use parking_lot::RwLock;
 
 pub use registering::Registrar;
 pub use restore::NotRestored;
+pub use retained::RetainedReader;
 
 use crate::broker::acknowledge::Level;
 use crate::broker::durable::flights::Flights;

@@ -27,6 +27,7 @@ mod recent;
 mod recovery;
 mod retained;
 mod slots;
+mod stored;
 mod traffic;
 mod wills;
 

@@ -11,11 +11,14 @@ mod running;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::broker::card::Origin;
 use crate::broker::connection::Connection;
+use crate::broker::durable::Durable;
+use crate::broker::durable::keeper::Keeper;
 use crate::broker::latest::LatestOptions;
 use crate::broker::options::{BrokerOptions, ConnectionOptions};
 use crate::broker::peers::Peers;
@@ -28,6 +31,7 @@ use crate::cluster::lane::{Lane, LaneOptions};
 use crate::cluster::slots::{SLOTS, SlotMap};
 use crate::mqtt::{Connect, Packet, ProtocolVersion, ReasonCode, TopicFilter, TopicName};
 use crate::ports::clock::Tick;
+use crate::ports::store::{OwnerId, Store};
 
 pub(crate) use chance::Chance;
 pub(crate) use packets::{at, connect, payloads, publish, retained, subscribe};
@@ -117,6 +121,22 @@ impl Cluster {
     /// A broker hears of a retained message, by whatever way.
     pub(crate) fn merge_value(&mut self, node: usize, value: RetainedValue) {
         self.at(node, |turn, peers| turn.merge_value(peers, value));
+    }
+
+    /// A broker has a store from now on.
+    pub(crate) fn give_store(&mut self, node: usize, store: Arc<dyn Store>) {
+        let Node { broker, shard, .. } = &mut self.nodes[node];
+        let durable = Arc::new(Durable::new(store, OwnerId(boot_id(node).0), 0));
+        shard.keeper = Some(Keeper::new(Arc::clone(&durable)));
+        broker.durable = Some(durable);
+    }
+
+    /// A broker hands over what its turns have had stored, and hears what the store has to say.
+    pub(crate) fn hear_store(&mut self, node: usize) {
+        self.at(node, |turn, _| {
+            turn.hand_over_kept();
+            let _owes = turn.poll_store(Waker::noop());
+        });
     }
 
     /// The same, of brokers that keep so many bytes of wills.

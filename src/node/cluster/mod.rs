@@ -40,7 +40,7 @@ use self::task::ClusterTask;
 use crate::activity::ActivityLog;
 use crate::admin::Health;
 use crate::broker::Broker;
-use crate::broker::durable::Registrar;
+use crate::broker::durable::{Registrar, RetainedReader};
 use crate::broker::peers::Peers;
 use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::{BootId, WireVersions};
@@ -315,6 +315,7 @@ impl Reachable {
             is_over: false,
             has_let_go: false,
             registrar: ground.broker.durable().map(|durable| Registrar::new(Arc::clone(durable))),
+            retained_reader: ground.broker.durable().cloned().map(RetainedReader::new),
             store_reminder: None,
             is_cut_off: false,
         };

@@ -19,7 +19,7 @@ use super::status::Status;
 use crate::activity::ActivityLog;
 use crate::admin::{Health, Standing};
 use crate::broker::Broker;
-use crate::broker::durable::Registrar;
+use crate::broker::durable::{Registrar, RetainedReader};
 use crate::broker::letting_go::LetGo;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
@@ -101,6 +101,8 @@ pub(super) struct ClusterTask {
     pub(super) has_let_go: bool,
     /// Makes this broker known to the store, where there is one.
     pub(super) registrar: Option<Registrar>,
+    /// Brings what is retained back, where there is a store.
+    pub(super) retained_reader: Option<RetainedReader>,
     /// When the store is told again what it has missed.
     pub(super) store_reminder: Option<Tick>,
     /// Whether it was said that the lease is over.
@@ -172,6 +174,20 @@ impl ClusterTask {
         }
     }
 
+    /// Whether all is here that the store has of retained messages. It is asked only when nobody can
+    /// store any more of which this broker would not hear.
+    fn has_read_retained(&mut self, peers: &Peers) -> bool {
+        let Some(reader) = &mut self.retained_reader else { return true };
+        let (now, waker) = (self.clock.now(), self.bell.waker());
+        self.context.run(&self.broker, now, |turn| reader.poll(turn, peers, &waker))
+    }
+
+    /// Whether the store is still to say something before clients are taken.
+    fn waits_for_store(&self) -> bool {
+        let is_reading = self.retained_reader.as_ref().is_some_and(RetainedReader::is_waiting);
+        is_reading || self.is_unknown_to_store()
+    }
+
     /// Whether the store is still to hear of this life of the broker.
     fn is_unknown_to_store(&self) -> bool {
         self.registrar.as_ref().is_some_and(|registrar| !registrar.is_done())
@@ -222,7 +238,7 @@ impl ClusterTask {
         self.status.note(&self.membership, &self.cluster_clock, now);
         let obstacle = if !self.phase.borrow().takes_clients() {
             Some(match self.session {
-                Some(_) if self.is_up && self.is_unknown_to_store() => "waits for the database",
+                Some(_) if self.is_up && self.waits_for_store() => "waits for the database",
                 Some(_) => "joining: this broker is not part of its cluster yet",
                 None => "joining: there is no ZooKeeper session, see the log",
             })
@@ -668,6 +684,9 @@ impl ClusterTask {
         }
         let has_store = self.registrar.is_some();
         if self.is_unknown_to_store() || has_store && !peers.adoptions().is_settled(peers) {
+            return;
+        }
+        if !self.has_read_retained(peers) {
             return;
         }
         peers.set_admitting(true);

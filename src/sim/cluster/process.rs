@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::broker::durable::{Durable, Registrar};
+use crate::broker::durable::{Durable, Registrar, RetainedReader};
 use crate::broker::options::BrokerOptions;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
@@ -56,6 +56,8 @@ pub(super) struct Process {
     outbox: Outbox,
     /// Makes it known to the database, where there is one.
     registrar: Option<Registrar>,
+    /// Brings what is retained back from it.
+    retained_reader: Option<RetainedReader>,
     /// When the database is told again what it has missed.
     store_reminder: Option<u64>,
     pub(super) membership: Membership,
@@ -109,11 +111,12 @@ impl Process {
         let broker_options = BrokerOptions { cached_routes_max: 8, ..BrokerOptions::default() };
         let seeds = Seeds { hash, instance: chance.draw() };
         let mut broker = Broker::new(broker_options, Guards::default(), seeds).with_peers(peers);
-        let mut registrar = None;
+        let (mut registrar, mut retained_reader) = (None, None);
         if let Some(store) = start.store {
             let durable = Durable::new(Arc::new(store), OwnerId(boot_id.0), WALL_MILLIS);
             let durable = Arc::new(durable);
             registrar = Some(Registrar::new(Arc::clone(&durable)));
+            retained_reader = Some(RetainedReader::new(Arc::clone(&durable)));
             broker = broker.with_store(durable);
         }
         let now = Tick::from_millis(start.now);
@@ -124,6 +127,7 @@ impl Process {
             link_shard: Shard::new(&broker),
             outbox: Outbox::new(),
             registrar,
+            retained_reader,
             store_reminder: None,
             membership: Membership::new(options.clone(), boot_id, tickets, now),
             options,
@@ -388,7 +392,7 @@ impl Process {
         // The task of the node is called for this by whoever has something to hand over.
         self.turn(now, |turn, peers| turn.poll_exports(peers, Waker::noop()));
         self.spread_slots(now);
-        self.admit_when_mapped();
+        self.admit_when_mapped(now);
         let Some(awaited) = &self.awaited else { return };
         let has_told = |boot_id: &BootId| {
             let peer = self.peers().find(*boot_id);
@@ -403,7 +407,7 @@ impl Process {
     }
 
     /// Takes clients once the slot map knows this broker.
-    fn admit_when_mapped(&mut self) {
+    fn admit_when_mapped(&mut self, now: u64) {
         let own = self.peers().boot_id();
         let is_in_map = self.membership.slots().is_some_and(|map| map.is_member(own));
         let is_known = self.registrar.as_ref().is_none_or(|registrar| {
@@ -411,6 +415,13 @@ impl Process {
         });
         if !self.is_up || !is_in_map || !is_known || self.is_joined {
             return;
+        }
+        if let Some(mut reader) = self.retained_reader.take() {
+            let is_read = self.turn(now, |turn, peers| reader.poll(turn, peers, Waker::noop()));
+            self.retained_reader = Some(reader);
+            if !is_read {
+                return;
+            }
         }
         self.peers().set_admitting(true);
         self.is_joined = true;

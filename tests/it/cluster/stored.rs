@@ -1,9 +1,11 @@
 //! Sessions in PostgreSQL: brokers die, stand still, and lose clients to each other, and who had a
-//! Session there gets every message that was acknowledged, once and in order.
+//! Session there gets every message that was acknowledged, once and in order. What is retained is there,
+//! too, when all brokers were gone at once.
 
 use std::time::{Duration, Instant};
 
 use super::checker::{Arrival, Receiver};
+use super::late::{first_messages, texts};
 use super::load::{Publisher, PublisherPlan, all_go_on, finish_all};
 use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Client, Connect, Event, Publish, Version, ack, kind};
@@ -206,4 +208,33 @@ fn a_session_outlives_brokers_that_are_asked_to_end() {
     }
     finish_all(publishers);
     take_all(&cluster, &mut sleeper);
+}
+
+/// Retained messages were in the memory of the brokers, and small ones in znodes: with the last broker the
+/// large ones were gone.
+#[test]
+fn what_is_retained_outlives_all_brokers() {
+    let Some(mut cluster) = start() else { return };
+    let mut publishers = [1, 2].map(|broker| cluster.client(broker, "publisher"));
+    let large = "x".repeat(100_000);
+    publishers[0].retain("r/large", &large).unwrap();
+    publishers[0].retain("r/large and gone", &large).unwrap();
+    publishers[0].retain("r/small", "the first").unwrap();
+    publishers[0].retain("r/small and gone", "small").unwrap();
+    publishers[1].retain("r/small", "the second").unwrap();
+    publishers[1].retain("r/large and gone", "").unwrap();
+    publishers[0].retain("r/small and gone", "").unwrap();
+    // Nobody has the time to write the last ones into the tree of znodes.
+    (1..=3).for_each(|broker| cluster.kill(broker));
+    cluster.restart_all();
+    let expected = [("r/large".to_owned(), large), ("r/small".to_owned(), "the second".to_owned())];
+    for broker in 1..=3 {
+        let mut reader = cluster.client(broker, "reader");
+        assert_eq!(texts(&first_messages(&mut reader, "r/#")), expected, "at {broker}");
+    }
+    // And what is published from now on is later.
+    cluster.client(3, "publisher").retain("r/large", "small now").unwrap();
+    let mut reader = cluster.client(1, "reader");
+    let found = texts(&first_messages(&mut reader, "r/large"));
+    assert_eq!(found, [("r/large".to_owned(), "small now".to_owned())]);
 }

@@ -216,6 +216,14 @@ impl ClusterUnderTest {
         self.note_up(number);
     }
 
+    /// The same of all, which were killed at once: none is waited for before all are started.
+    #[track_caller]
+    pub(crate) fn restart_all(&mut self) {
+        self.brokers.values_mut().for_each(Broker::start_again);
+        self.brokers.keys().for_each(|number| self.note_process(*number));
+        self.brokers.keys().for_each(|number| self.note_up(*number));
+    }
+
     /// Waits until broker `by` knows that the broker with this number was declared dead.
     #[track_caller]
     pub(crate) fn wait_until_declared_dead(&self, number: usize, by: usize) {

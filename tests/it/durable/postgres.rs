@@ -247,7 +247,7 @@ fn a_broker_of_a_cluster_says_what_it_keeps() {
     let cluster = ["--zookeeper", &ensemble, "--link-port", "0"];
     let database = ["--db-host", "127.0.0.1", "--db-port", &port];
     let memory = "are in memory, as cluster_sessions says: PostgreSQL at 127.0.0.1/mqttzoo keeps";
-    let stored = "PostgreSQL at 127.0.0.1/mqttzoo keeps Sessions and queues of this cluster";
+    let stored = "127.0.0.1/mqttzoo keeps Sessions, queues and retained messages of this cluster";
     for (place, words) in [(Some("memory"), memory), (Some("database"), stored), (None, stored)] {
         let place: Vec<_> = place.iter().flat_map(|place| ["--cluster-sessions", *place]).collect();
         let arguments = [&cluster[..], &database, &place].concat();

@@ -11,7 +11,7 @@ use crate::cluster::version::Version;
 use crate::mqtt::TopicName;
 
 /// A value, or a deletion, of that many milliseconds since 1970.
-fn value(topic: &str, payload: Option<&str>, millis: u64) -> RetainedValue {
+pub(super) fn value(topic: &str, payload: Option<&str>, millis: u64) -> RetainedValue {
     let message = payload.map(|payload| RetainedMessage {
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         properties: None,
@@ -23,7 +23,7 @@ fn value(topic: &str, payload: Option<&str>, millis: u64) -> RetainedValue {
 }
 
 /// What somebody who comes now to a broker is sent.
-fn seen(cluster: &mut Cluster, node: usize) -> Vec<String> {
+pub(super) fn seen(cluster: &mut Cluster, node: usize) -> Vec<String> {
     let late = open(cluster, node, &format!("late-at-{node}"), 0);
     cluster.send(late, &subscribe("#", at(QoS::AtMostOnce)));
     cluster.pump();

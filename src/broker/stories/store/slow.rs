@@ -81,7 +81,7 @@ impl Slow {
         self.0.lock().taken.iter().map(|batch| batch.owner).collect()
     }
 
-    pub(super) fn operations(&self) -> Vec<Operation> {
+    pub(in crate::broker) fn operations(&self) -> Vec<Operation> {
         self.0.lock().taken.iter().flat_map(|batch| batch.operations.clone()).collect()
     }
 
