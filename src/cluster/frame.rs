@@ -107,6 +107,8 @@ pub enum RefusalCode {
     Mistrust,
     /// All is well; it is too early.
     NotYet,
+    /// They speak no common version of the link protocol.
+    WireVersion,
 }
 
 /// A message on its way to another broker: a frame of the data stream.

@@ -157,8 +157,11 @@ async fn admit<'a>(
             Ok(Some((Welcome::Accepted { wire, received }, right)))
         }
         Welcome::Refused { reason, boot_id, code } => {
-            let is_early = code == RefusalCode::NotYet;
-            let kind = if is_early { Refusal::NotYet } else { Refusal::NotWelcome };
+            let kind = match code {
+                RefusalCode::NotYet => Refusal::NotYet,
+                RefusalCode::WireVersion => Refusal::WireVersion,
+                RefusalCode::Mistrust | RefusalCode::Other => Refusal::NotWelcome,
+            };
             Err(Objection { kind, reason, boot_id })
         }
     }

@@ -36,12 +36,12 @@ impl Refusal {
         match self {
             Self::Secret | Self::Cluster => RefusalCode::Mistrust,
             Self::NotYet => RefusalCode::NotYet,
+            Self::WireVersion => RefusalCode::WireVersion,
             Self::TooMany
             | Self::Silent
             | Self::Tls
             | Self::NotALink
             | Self::Addressee
-            | Self::WireVersion
             | Self::NotWelcome => RefusalCode::Other,
         }
     }

@@ -26,6 +26,8 @@ pub(super) enum Cause {
     Refused,
     /// They speak different languages.
     Language,
+    /// They are of versions that are too far apart.
+    Versions,
 }
 
 /// The trouble of one link.
@@ -48,6 +50,7 @@ impl Cause {
             LinkError::Refused { code, .. } => match code {
                 RefusalCode::NotYet => Self::Early,
                 RefusalCode::Mistrust => Self::Mistrust,
+                RefusalCode::WireVersion => Self::Versions,
                 RefusalCode::Other => Self::Refused,
             },
             LinkError::WireVersion(_)
@@ -80,6 +83,9 @@ impl Cause {
             Self::Mistrust => "give both the same --link-secret-file and --cluster",
             Self::Refused => "check that its --link-advertise or --link-host leads to it alone",
             Self::Language => "check that both are programs that go together",
+            Self::Versions => {
+                "upgrade by way of a program that speaks a version of the one and a version of the other"
+            }
         }
     }
 
@@ -95,7 +101,8 @@ impl Cause {
             | Self::Certificate
             | Self::Mistrust
             | Self::Refused
-            | Self::Language => 0,
+            | Self::Language
+            | Self::Versions => 0,
         }
     }
 
@@ -137,6 +144,7 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::identity::BootId;
 
     fn at(millis: u64) -> Tick {
         Tick::from_millis(millis)
@@ -184,6 +192,21 @@ mod tests {
             (90_000, Cause::Early),
         ];
         check(&failures, &[0]);
+    }
+
+    /// Who spoke another version was told to look at `--link-advertise`.
+    #[test]
+    fn a_refusal_says_what_to_do_about_it() {
+        for (code, words) in [
+            (RefusalCode::Other, "--link-advertise"),
+            (RefusalCode::Mistrust, "--link-secret-file"),
+            (RefusalCode::NotYet, "its log"),
+            (RefusalCode::WireVersion, "upgrade by way of a program that speaks"),
+        ] {
+            let error = LinkError::Refused { reason: "no".to_owned(), boot_id: BootId(1), code };
+            let advice = Cause::of(&error).advice();
+            assert!(advice.contains(words), "{code:?}: {advice}");
+        }
     }
 
     #[test]

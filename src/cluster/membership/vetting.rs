@@ -4,7 +4,8 @@
 //! and when they start until it has told them its own. One that they refuse as a peer would hold
 //! all of them up, so whoever is not of their kind stays outside, and says why. Two that come in
 //! together see each other inside: the one whose znode is the later one withdraws, which is why
-//! nobody stands in line to lead before it is certain that it stays.
+//! nobody stands in line to lead before it is certain that it stays. So it is with programs that are
+//! too far apart: no link can stand between two brokers without a common version of its protocol.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +13,7 @@ use std::fmt;
 use super::desk::Asked;
 use super::output::Output;
 use super::{Ending, Membership, Outcome};
-use crate::cluster::identity::BootId;
+use crate::cluster::identity::{BootId, Member, WireVersions};
 use crate::cluster::member_record::{self, Seal};
 use crate::cluster::slots::MEMBERS_MAX;
 use crate::ports::clock::Tick;
@@ -75,13 +76,14 @@ impl Door {
         self.guard.as_ref().map(|guard| guard.seal(name, boot_id))
     }
 
-    fn objection(&mut self, name: &str, data: &[u8]) -> Option<String> {
+    fn objection(&mut self, ours: WireVersions, name: &str, data: &[u8]) -> Option<String> {
         // What is no record at all is said when it is met as that of a broker.
         let (member, seal) = member_record::decode_sealed(name, data).ok()?;
-        let (guard, seal) = (self.guard.as_ref()?, seal?);
-        let objection = guard.objection(name, member.boot_id, &seal);
+        let guard = self.guard.as_ref()?;
+        let of_seal = seal.as_ref().and_then(|seal| guard.objection(name, member.boot_id, seal));
+        let objection = of_seal.or_else(|| objection_to_wire(ours, &member));
         if objection.is_none() && self.remark.is_none() {
-            self.remark = guard.remark(name, &seal);
+            self.remark = seal.and_then(|seal| guard.remark(name, &seal));
         }
         objection
     }
@@ -101,7 +103,8 @@ impl Membership {
         if self.registration.is_announced || self.ending != Ending::No || !is_later {
             return false;
         }
-        let Some(objection) = self.door.objection(name, data) else { return false };
+        let objection = self.door.objection(self.own.wire, name, data);
+        let Some(objection) = objection else { return false };
         self.say_trouble(format!("this broker withdraws: {objection}"));
         self.is_withdrawing = true;
         self.leave(now);
@@ -142,7 +145,7 @@ impl Membership {
             return;
         }
         let objection = match outcome {
-            Ok(Reply::Data { data, .. }) => self.door.objection(name, data),
+            Ok(Reply::Data { data, .. }) => self.door.objection(self.own.wire, name, data),
             Ok(_) | Err(CoordinationError::NoNode) => None,
             Err(CoordinationError::NoAuth) => Some(format!(
                 "the access list of the znode of broker {name} keeps this broker out: give all brokers \
@@ -170,4 +173,16 @@ impl Membership {
             self.go_on_registering(now);
         }
     }
+}
+
+/// Why a broker of these versions and one that is there could tell each other nothing.
+fn objection_to_wire(ours: WireVersions, other: &Member) -> Option<String> {
+    let (name, theirs) = (&other.name, other.wire);
+    ours.common(theirs).is_none().then(|| {
+        format!(
+            "broker {name} speaks versions {} to {} of the link protocol and this one {} to {}: upgrade \
+             by way of a program that speaks a version of the one and a version of the other",
+            theirs.oldest, theirs.newest, ours.oldest, ours.newest
+        )
+    })
 }

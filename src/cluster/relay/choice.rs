@@ -8,6 +8,9 @@ use crate::ports::clock::Tick;
 /// What is known of the links to a broker and from it.
 #[derive(Debug)]
 pub(super) struct Facts {
+    /// The version of the link protocol that both speak. Without one, neither has anything to tell the
+    /// other by any way.
+    wire: Option<u16>,
     is_up: bool,
     /// It is another cluster's, as far as its link says.
     is_mistrusted: bool,
@@ -22,10 +25,10 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Of a broker that has just been met: links take a moment.
-    pub(super) fn new(now: Tick) -> Self {
+    pub(super) fn new(now: Tick, wire: Option<u16>) -> Self {
         let gone = Cursors::default();
         let (is_up, is_mistrusted) = (false, false);
-        Self { is_up, is_mistrusted, since: now, heard_at: now, gone, moved_at: now }
+        Self { wire, is_up, is_mistrusted, since: now, heard_at: now, gone, moved_at: now }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -59,6 +62,9 @@ impl Facts {
 
     /// Whether frames are to go through the tree of znodes; `is_relayed` is what they do now.
     pub(super) fn wants_relay(&self, now: Tick, options: &RelayOptions, is_relayed: bool) -> bool {
+        if self.wire.is_none() {
+            return false;
+        }
         if options.is_always {
             return true;
         }
@@ -77,7 +83,7 @@ impl Facts {
     /// Whether what it relays is to be read: nothing comes by its link.
     pub(super) fn wants_reading(&self, now: Tick, options: &RelayOptions) -> bool {
         let is_silent = now.saturating_since(self.heard_at) >= options.silence_millis();
-        options.is_always || is_silent && !self.is_mistrusted
+        self.wire.is_some() && (options.is_always || is_silent && !self.is_mistrusted)
     }
 }
 
@@ -88,6 +94,7 @@ mod tests {
     use super::*;
     use crate::cluster::identity::BootId;
 
+    const WIRE: Option<u16> = Some(1);
     const OPTIONS: fn() -> RelayOptions = || RelayOptions {
         name: Arc::from("a"),
         boot_id: BootId(1),
@@ -103,7 +110,7 @@ mod tests {
     #[test]
     fn a_link_that_is_down_for_a_little_while_or_silent_for_longer_is_given_up() {
         let options = OPTIONS();
-        let mut facts = Facts::new(at(0));
+        let mut facts = Facts::new(at(0), WIRE);
         assert!(!facts.wants_relay(at(999), &options, false), "it takes a moment");
         assert!(facts.wants_relay(at(1_000), &options, false));
         facts.note_link(at(1_500), true);
@@ -119,7 +126,7 @@ mod tests {
     #[test]
     fn a_link_is_trusted_again_when_it_has_stood_a_while() {
         let options = OPTIONS();
-        let mut facts = Facts::new(at(0));
+        let mut facts = Facts::new(at(0), WIRE);
         assert!(facts.wants_relay(at(9_000), &options, true));
         facts.note_link(at(9_000), true);
         assert!(facts.wants_relay(at(9_999), &options, true));
@@ -131,7 +138,7 @@ mod tests {
     #[test]
     fn windows_are_read_of_who_is_silent_by_its_link() {
         let options = OPTIONS();
-        let mut facts = Facts::new(at(0));
+        let mut facts = Facts::new(at(0), WIRE);
         assert!(!facts.wants_reading(at(1_999), &options));
         assert!(facts.wants_reading(at(2_000), &options));
         facts.note_heard(at(1_000));
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn nothing_goes_to_or_comes_from_whom_the_link_mistrusts() {
         let options = OPTIONS();
-        let mut facts = Facts::new(at(0));
+        let mut facts = Facts::new(at(0), WIRE);
         facts.mistrust();
         assert!(!facts.wants_relay(at(9_000), &options, false));
         assert!(!facts.wants_relay(at(9_000), &options, true));
@@ -151,5 +158,20 @@ mod tests {
         facts.note_link(at(10_000), false);
         assert!(facts.wants_relay(at(11_000), &options, false));
         assert!(facts.wants_reading(at(11_000), &options));
+    }
+    /// It was relayed to in version 0, which nobody speaks.
+    #[test]
+    fn nothing_is_relayed_where_there_is_no_common_version() {
+        let options = OPTIONS();
+        let always = RelayOptions { is_always: true, ..OPTIONS() };
+        let facts = Facts::new(at(0), None);
+        for options in [&options, &always] {
+            assert!(!facts.wants_relay(at(9_000), options, false));
+            assert!(!facts.wants_relay(at(9_000), options, true));
+            assert!(!facts.wants_reading(at(9_000), options));
+            let understood = Facts::new(at(0), WIRE);
+            assert!(understood.wants_relay(at(9_000), options, false));
+            assert!(understood.wants_reading(at(9_000), options));
+        }
     }
 }

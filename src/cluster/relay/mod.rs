@@ -42,7 +42,7 @@ use std::task::Waker;
 
 use crate::cluster::bank::Holdings;
 use crate::cluster::frame::Cursors;
-use crate::cluster::identity::BootId;
+use crate::cluster::identity::{BootId, Member};
 use crate::cluster::lane::Lane;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::ports::clock::Tick;
@@ -140,8 +140,9 @@ impl Relay {
     }
 
     /// A broker is there; `lane` has what is for it.
-    pub fn meet(&mut self, now: Tick, boot_id: BootId, name: Arc<str>, lane: Arc<Lane>) {
-        self.peers.entry(boot_id).or_insert_with(|| RelayPeer::new(now, boot_id, name, lane));
+    pub fn meet(&mut self, now: Tick, member: &Member, lane: Arc<Lane>) {
+        let peer = self.peers.entry(member.boot_id);
+        peer.or_insert_with(|| RelayPeer::new(now, member, lane));
         self.look(now);
     }
 

@@ -7,7 +7,7 @@ use super::choice::Facts;
 use super::output::{LaneInUse, RelayOutput};
 use super::receiver::PartReceiver;
 use super::sender::PartSender;
-use crate::cluster::identity::BootId;
+use crate::cluster::identity::{BootId, Member, WireVersions};
 use crate::cluster::lane::Lane;
 use crate::ports::clock::Tick;
 
@@ -26,11 +26,11 @@ pub(super) struct RelayPeer {
 }
 
 impl RelayPeer {
-    pub(super) fn new(now: Tick, boot_id: BootId, name: Arc<str>, lane: Arc<Lane>) -> Self {
+    pub(super) fn new(now: Tick, member: &Member, lane: Arc<Lane>) -> Self {
         Self {
-            boot_id,
-            name,
-            facts: Facts::new(now),
+            boot_id: member.boot_id,
+            name: Arc::clone(&member.name),
+            facts: Facts::new(now, WireVersions::OURS.common(member.wire)),
             sender: PartSender::new(lane),
             receiver: PartReceiver::default(),
             is_attended: false,

@@ -141,6 +141,7 @@ pub fn encode_welcome(welcome: &Welcome) -> Bytes {
                 RefusalCode::Other => 0,
                 RefusalCode::Mistrust => MISTRUST,
                 RefusalCode::NotYet => NOT_YET,
+                RefusalCode::WireVersion => WIRE_VERSION,
             });
         }
     }
@@ -165,6 +166,7 @@ pub fn decode_welcome(body: &Bytes) -> Result<Welcome, WireError> {
             let code = match reader.u8().ok() {
                 Some(MISTRUST) => RefusalCode::Mistrust,
                 Some(NOT_YET) => RefusalCode::NotYet,
+                Some(WIRE_VERSION) => RefusalCode::WireVersion,
                 // Who does not write it names nobody where it does not trust.
                 None if boot_id == NOBODY => RefusalCode::Mistrust,
                 Some(_) | None => RefusalCode::Other,
@@ -217,3 +219,4 @@ const ACCEPTED: u8 = 0;
 const REFUSED: u8 = 1;
 const MISTRUST: u8 = 1;
 const NOT_YET: u8 = 2;
+const WIRE_VERSION: u8 = 3;

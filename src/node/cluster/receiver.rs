@@ -52,7 +52,8 @@ impl Receiver for LinkReceiver {
             return put_off(own, NO_CLOCK);
         }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
-            return refused(own, NO_COMMON_VERSION);
+            let (reason, code) = (NO_COMMON_VERSION.to_owned(), RefusalCode::WireVersion);
+            return Welcome::Refused { reason, boot_id: own, code };
         };
         let now = self.clock.now();
         let Some(peer) = self.peer(hello.boot_id) else {

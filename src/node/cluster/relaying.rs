@@ -78,7 +78,7 @@ impl ClusterTask {
 
     /// A broker is there: it is dialled, unless all goes through the tree of znodes.
     pub(super) fn open_lane(&mut self, now: Tick, member: &Member, lane: Arc<Lane>) {
-        self.relay.meet(now, member.boot_id, Arc::clone(&member.name), Arc::clone(&lane));
+        self.relay.meet(now, member, Arc::clone(&lane));
         if self.has_links {
             self.links.open(member, lane);
         }

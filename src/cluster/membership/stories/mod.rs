@@ -7,6 +7,7 @@ mod leases;
 mod promises;
 mod silence;
 mod spreading;
+mod versions;
 mod wiped;
 mod world;
 

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) said: BTreeMap<(char, BootId), (Tick, PeerLease)>,
     /// Pairs whose links are cut, each in order.
     pub(super) unlinked: BTreeSet<(char, char)>,
+    /// Programs that speak other versions of the link protocol than ours.
+    pub(super) wires: BTreeMap<char, WireVersions>,
     /// Which life has heard which.
     pub(super) heard: BTreeSet<(BootId, BootId)>,
     /// Of the last slot map of each life.
@@ -86,6 +88,7 @@ impl World {
             is_checked: false,
             said: BTreeMap::new(),
             unlinked: BTreeSet::new(),
+            wires: BTreeMap::new(),
             heard: BTreeSet::new(),
             epochs: BTreeMap::new(),
             buried: BTreeSet::new(),
@@ -173,6 +176,7 @@ impl World {
             return;
         }
         match verb {
+            "speaks" => self.speaks(name, rest),
             "start" | "start-if-down" => self.start(name, rest),
             "renew" => self.renew(name, rest.first().map_or(T, |millis| millis.parse().unwrap())),
             "cut" => self.disconnect(name),
@@ -233,12 +237,24 @@ impl World {
         }
     }
 
+    /// From its next life on the program of a broker is another one.
+    fn speaks(&mut self, name: char, versions: &[&str]) {
+        let [oldest, newest] = versions else { panic!("no such versions: {versions:?}") };
+        let (oldest, newest) = (oldest.parse().unwrap(), newest.parse().unwrap());
+        self.wires.insert(name, WireVersions { oldest, newest });
+    }
+
+    fn wire_of(&self, name: char) -> WireVersions {
+        self.wires.get(&name).copied().unwrap_or(WireVersions::OURS)
+    }
+
     fn start(&mut self, name: char, cut_after: &[&str]) {
         self.link_to_all(name);
         let life = self.nodes.get(&name).map_or(1, |node| node.life + 1);
         let tickets = TicketSource::new(Owner::Membership);
+        let wire = self.wire_of(name);
         let node = Node {
-            membership: membership(name, life, tickets, self.now),
+            membership: membership(name, life, tickets, self.now, wire),
             life,
             session: 0,
             is_connected: false,
@@ -311,13 +327,15 @@ impl World {
     /// What a composite does with [`Output::DeclaredDead`].
     pub(super) fn be_reborn(&mut self, name: char) {
         self.link_to_all(name);
-        let now = self.now;
+        let (now, wire) = (self.now, self.wire_of(name));
         let node = self.node(name);
         node.life += 1;
         let tickets = TicketSource::new(Owner::Membership);
-        let mut former =
-            std::mem::replace(&mut node.membership, membership(name, node.life, tickets, now));
-        node.membership = membership(name, node.life, former.take_tickets(), now);
+        let mut former = std::mem::replace(
+            &mut node.membership,
+            membership(name, node.life, tickets, now, wire),
+        );
+        node.membership = membership(name, node.life, former.take_tickets(), now, wire);
         let session = node.session;
         if node.is_connected {
             node.inbox.push_back(CoordinationEvent::Connected { session, is_new: true });
@@ -585,12 +603,18 @@ impl Node {
     }
 }
 
-fn membership(name: char, life: u8, tickets: TicketSource, now: Tick) -> Membership {
+fn membership(
+    name: char,
+    life: u8,
+    tickets: TicketSource,
+    now: Tick,
+    wire: WireVersions,
+) -> Membership {
     let options = MembershipOptions {
         name: name.to_string().into(),
         link_address: format!("{name}:1884"),
         zone: String::new(),
-        wire: WireVersions::OURS,
+        wire,
         session_timeout_millis: T,
     };
     let mut membership = Membership::new(options, boot_id(name, life), tickets, now);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::cluster::bank::Holdings;
 use crate::cluster::frame::{Cursors, StreamKind};
-use crate::cluster::identity::BootId;
+use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::inbound::Inbound;
 use crate::cluster::lane::{Carrier, Lane, LaneOptions};
 use crate::cluster::paths::{LEADER, RELAY};
@@ -159,9 +159,16 @@ impl World {
 
     fn meet(&mut self, one: usize, other: usize) {
         let lane = Arc::new(Lane::new(LaneOptions::default()));
-        let boot_id = self.nodes[other].boot_id;
+        let member = Member {
+            name: name(other),
+            boot_id: self.nodes[other].boot_id,
+            link_address: String::new(),
+            zone: String::new(),
+            wire: WireVersions::OURS,
+            state: MemberState::Up,
+        };
         let node = &mut self.nodes[one];
-        node.relay.meet(self.now, boot_id, name(other), Arc::clone(&lane));
+        node.relay.meet(self.now, &member, Arc::clone(&lane));
         node.lanes.insert(other, lane);
         node.inbound.insert(other, Inbound::default());
     }

@@ -215,7 +215,8 @@ pub(super) fn welcome() -> impl Strategy<Value = Welcome> {
     let code = prop_oneof![
         Just(RefusalCode::Other),
         Just(RefusalCode::Mistrust),
-        Just(RefusalCode::NotYet)
+        Just(RefusalCode::NotYet),
+        Just(RefusalCode::WireVersion)
     ];
     let refused = (text(), boot_id(), code).prop_map(|(reason, boot_id, code)| Welcome::Refused {
         reason,
