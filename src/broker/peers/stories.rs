@@ -12,6 +12,7 @@ mod again;
 mod barrier;
 mod coming_back;
 mod crowds;
+mod disagreeing;
 mod foreign;
 mod full;
 mod gone;
