@@ -112,9 +112,8 @@ fn draw_owner() -> OwnerId {
 
 /// What a broker of a cluster keeps where.
 fn tell_what_is_kept(database: &PostgresOptions) {
-    tracing::warn!(
-        "PostgreSQL at {} keeps Sessions, queues and retained messages of this cluster, which is being \
-         tried out",
+    tracing::info!(
+        "PostgreSQL at {} keeps Sessions, queues and retained messages of this cluster",
         database.place(),
     );
 }
