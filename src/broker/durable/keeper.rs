@@ -27,8 +27,8 @@ pub(crate) struct Keeper {
     has_kept: bool,
     /// Queues in which what was handed out last waits in memory, for Sessions on their way to the store.
     gathered: Gathered,
-    /// Sessions that were asked for by connections that have gone; no more than connections may wait at
-    /// a time.
+    /// Sessions that were asked for by connections that have gone. Each holds its Client Identifier in the
+    /// registry, which bounds them.
     pub(super) unattended: Vec<(Arc<str>, Arc<Taking>)>,
     /// Whose answers wait for such a queue.
     gated: Vec<(Arc<Gathering>, Vec<Gated>)>,
