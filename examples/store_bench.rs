@@ -186,7 +186,7 @@ impl Bench {
     fn list(&mut self, started: Instant) {
         let (mut after, mut count, mut filters) = (None, 0, 0);
         loop {
-            let list = Operation::ListSessions { after, limit: 1_000 };
+            let list = Operation::ListSessions { claim: None, after, limit: 1_000 };
             let Reply::Sessions(page) = self.ask(vec![list]) else { panic!("not sessions") };
             count += page.len();
             filters += page.iter().map(|it| it.subscriptions.len()).sum::<usize>();

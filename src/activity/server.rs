@@ -13,6 +13,7 @@ use super::portion::{Gap, Portion, Start};
 use super::row::{Kind, Row};
 use super::sink::Trouble;
 use super::writer::DAY_MILLIS;
+use crate::runtime::background::give_way;
 use crate::runtime::sql_state;
 
 impl From<tokio_postgres::Error> for Trouble {
@@ -153,7 +154,10 @@ async fn copy(transaction: &Transaction<'_>, rows: &[&Row], start: &Start) -> Re
     let (broker, boot) = (&*start.broker, start.boot);
     let writer = BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &TYPES);
     let mut writer = pin!(writer);
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
+        if index % ROWS_AT_ONCE == 0 {
+            give_way();
+        }
         let (at, kind) = (time(row.at_millis), row.kind.as_str());
         let values: [&(dyn ToSql + Sync); COLUMNS] = [
             &at,
@@ -221,6 +225,9 @@ const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql
 const PREFIX: &str = "event_";
 /// The name of the schema, as a number.
 const LOCK: i64 = 0x6d71_7474_5f6c_6f67;
+
+/// Rows that are made ready in some tens of microseconds.
+const ROWS_AT_ONCE: usize = 8;
 
 /// Starts of which we remember that they have a row.
 const BOOTS_MAX: usize = 1_024;

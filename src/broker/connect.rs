@@ -397,6 +397,7 @@ impl Turn<'_> {
         let name = self.name_session(agreed.session_expiry_secs, epoch);
         if let Some(name) = name {
             mailbox = mailbox.stored(name, 1, None, 0);
+            self.note_stored(name.id, &card.identity.client_id);
         }
         if self.broker.peers().is_some() {
             mailbox = mailbox.recalling();

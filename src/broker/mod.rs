@@ -62,7 +62,8 @@ use crate::broker::sys_topics::SYS_PREFIX;
 use crate::broker::timers::Timers;
 use crate::broker::wills::WillBudget;
 use crate::ports::auth::{Authenticator, Authorizer};
-use crate::ports::message::SessionKey;
+use crate::ports::clock::Tick;
+use crate::ports::message::{Message, SessionKey};
 use crate::routing::{Index, RetainedLimits, RetainedStore};
 use crate::session::mailbox::QueueBudget;
 
@@ -271,6 +272,13 @@ impl Broker {
     pub fn retained_counts(&self) -> (usize, usize) {
         let retained = self.retained.read();
         (retained.len(), retained.bytes())
+    }
+
+    /// The message that a topic retains.
+    #[must_use]
+    pub fn retained_message(&self, topic: &str, now: Tick) -> Option<Arc<Message>> {
+        let retained = self.retained.read();
+        retained.get(topic, now.as_millis()).map(|kept| Arc::clone(&kept.message))
     }
 
     /// The room for packets that are not whole yet.

@@ -8,6 +8,7 @@ mod reserving;
 use std::sync::Arc;
 
 use crate::broker::acknowledge::{Level, level_of};
+use crate::broker::durable::keeper::Keeper;
 use crate::broker::event::Event;
 use crate::broker::latest::Keeping;
 use crate::broker::peers::forward::{PeerShares, is_own_business, share_with_subscribers};
@@ -426,6 +427,7 @@ impl Turn<'_> {
         }
         // What is to be stored of the message that displaced them is another matter.
         let has_kept = self.takes_store();
+        let gathered = self.shard.keeper.as_mut().map(Keeper::take_gathered);
         for delivery in std::mem::take(&mut self.shard.dead_letters) {
             let topic = format!("{DEAD_LETTER_PREFIX}{}", delivery.message.topic.as_str());
             let Ok(topic) = TopicName::parse(topic.into()) else { continue };
@@ -451,6 +453,9 @@ impl Turn<'_> {
         self.shard.dead_letters.clear();
         if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| has_kept) {
             keeper.note_kept();
+        }
+        if let (Some(keeper), Some(gathered)) = (&mut self.shard.keeper, gathered) {
+            keeper.go_on_gathering(gathered);
         }
     }
 

@@ -6,6 +6,8 @@
 
 mod bank;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::broker::Broker;
@@ -82,7 +84,8 @@ impl SysReading {
 /// The `$SYS` tree: what was published, and what the averages remember.
 #[derive(Debug)]
 pub struct SysTopics {
-    topics: Vec<Topic>,
+    /// By their names below [`ROOT`]. One may come later than others, when there is a value.
+    topics: BTreeMap<String, Topic>,
     version: String,
     earlier: Option<SysReading>,
     connected_max: u64,
@@ -103,7 +106,7 @@ impl SysTopics {
     #[must_use]
     pub fn new(version: impl Into<String>) -> Self {
         Self {
-            topics: Vec::new(),
+            topics: BTreeMap::new(),
             version: version.into(),
             earlier: None,
             connected_max: 0,
@@ -112,24 +115,18 @@ impl SysTopics {
         }
     }
 
-    /// The messages of one round. The first one has every topic; averages begin at zero.
+    /// The messages of one round. The first one has every topic there is; averages begin at zero.
     pub fn round(&mut self, reading: SysReading) -> Vec<Message> {
         self.connected_max = self.connected_max.max(reading.totals.connected());
         self.resident_bytes_max = self.resident_bytes_max.max(reading.resident_bytes);
         self.average(&reading);
         let values = self.values(&reading);
         self.earlier = Some(reading);
-        if self.topics.is_empty() {
-            let topic = |(name, _): &(String, String)| Topic {
-                name: TopicName::parse(format!("{ROOT}{name}").into())
-                    .expect("our own names are topic names"),
-                published: String::new(),
-            };
-            self.topics = values.iter().map(topic).collect();
-        }
-        // Which topics there are, and in which order, is the same in every round.
-        let pairs = self.topics.iter_mut().zip(values);
-        pairs.filter_map(|(topic, (_, value))| topic.publish(value)).collect()
+        let publish = |(name, value): (String, String)| {
+            let topic = self.topics.entry(name).or_insert_with_key(|name| Topic::new(name));
+            topic.publish(value)
+        };
+        values.into_iter().filter_map(publish).collect()
     }
 
     /// Moves the averages on, as Mosquitto does: what happened since the last reading, as a rate per
@@ -174,6 +171,13 @@ impl SysTopics {
 }
 
 impl Topic {
+    /// Nothing is retained there yet.
+    fn new(name: &str) -> Self {
+        let name = TopicName::parse(format!("{ROOT}{name}").into());
+        let name = name.expect("our own names are topic names");
+        Self { name, published: String::new() }
+    }
+
     /// The message that puts `value` there, unless it is there already.
     fn publish(&mut self, value: String) -> Option<Message> {
         if self.published == value {

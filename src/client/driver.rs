@@ -144,6 +144,11 @@ impl Client {
         self.link = Link::Waiting(Box::pin(tokio::time::sleep(pause)));
     }
 
+    /// Goes to another server of the same cluster with the next connection.
+    pub fn turn_to(&mut self, endpoint: Endpoint) {
+        self.endpoint = endpoint;
+    }
+
     /// Whether another message may be published now.
     #[must_use]
     pub fn has_room(&self) -> bool {

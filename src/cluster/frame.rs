@@ -296,9 +296,10 @@ pub enum ControlFrame {
     },
     /// Your [`Self::Ping`] shows something else than I have: tell me all again.
     InterestWanted,
-    /// I am ready for more of the Session that you hand over for this claim: the first time after
-    /// all its filters, that is when its messages come to me from everywhere.
-    HandoverWanted {
+    /// I have taken what has come of the Session that you hand over for this claim, and am ready for more:
+    /// the first time after all its filters, that is when its messages come to me from everywhere; the
+    /// last time, of one that is stored, when I have it from the store.
+    HandoverTaken {
         /// As in the hand-over.
         claim: u64,
     },

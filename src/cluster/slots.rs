@@ -269,6 +269,12 @@ impl SlotMap {
         map
     }
 
+    /// The same, in which these are dead.
+    #[cfg(test)]
+    pub(crate) fn burying(self, dead: &BTreeSet<BootId>) -> Self {
+        Self { epoch: self.epoch, ..self.with_dead(dead, 0) }
+    }
+
     fn is_consistent(&self) -> bool {
         (self.owners.is_empty() || self.owners.len() == SLOTS)
             && self.owners.iter().all(|place| usize::from(*place) < self.members.len())

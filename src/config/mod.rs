@@ -155,6 +155,15 @@ impl Config {
                     .to_owned(),
             ));
         }
+        let identity = [&cluster.zookeeper_cert, &cluster.zookeeper_key];
+        let shown = identity.iter().filter(|file| file.is_some()).count();
+        if shown == 1 || (shown > 0 && cluster.zookeeper_cafile.is_none()) {
+            return Err(ConfigError::Contradiction(
+                "zookeeper_cert and zookeeper_key belong together, and to zookeeper_cafile: give all \
+                 three, or the last one alone"
+                    .to_owned(),
+            ));
+        }
         let is_guarded = given > 0 || cluster.link_secret_file.is_some();
         if !is_guarded && !cluster.link_bind_address().is_loopback() {
             return Err(ConfigError::Contradiction(format!(

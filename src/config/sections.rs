@@ -145,6 +145,11 @@ options! {
         /// The PEM file with the authorities of ZooKeeper's certificates. When given, ZooKeeper is
         /// spoken to over TLS.
         zookeeper_cafile: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the certificate that is shown to ZooKeeper, and those between it and the
+        /// root. Servers want to see one unless they have `ssl.clientAuth=none`.
+        zookeeper_cert: Option<PathBuf> as "FILE" = None,
+        /// The PEM file with the private key that belongs to `zookeeper_cert`, not encrypted.
+        zookeeper_key: Option<PathBuf> as "FILE" = None,
         /// How many topics of the whole cluster may have a znode. Beyond it topics are routed as ever,
         /// and counted. That of the broker that leads holds.
         bank_topics_max: NonZeroUsize as "N" = count(100_000),

@@ -344,6 +344,18 @@ fn tls_needs_a_certificate_and_its_key() {
 }
 
 #[test]
+fn what_is_shown_to_zookeeper_is_a_certificate_its_key_and_over_tls() {
+    let files = ["--zookeeper-cafile=a", "--zookeeper-cert=c", "--zookeeper-key=k"];
+    for given in [&files[..], &files[..1], &[]] {
+        let _accepted = run(&[&["--zookeeper", "z"], given].concat(), &[]);
+    }
+    for given in [&files[..2], &files[1..], &files[1..2], &files[2..]] {
+        let refusal = refused(&[&["--zookeeper", "z"], given].concat(), &[]);
+        assert!(refusal.contains("belong together, and to zookeeper_cafile"), "{refusal}");
+    }
+}
+
+#[test]
 fn listener_tables_inherit_what_they_do_not_say() {
     let config = run_file(
         "cert = 'c'\nkey = 'k'\nallow_anonymous = true\n\

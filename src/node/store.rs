@@ -347,7 +347,8 @@ impl Reader {
     }
 
     async fn sessions(&mut self, after: Option<SessionId>) -> Result<Vec<SessionRecord>, String> {
-        match self.ask(Operation::ListSessions { after, limit: PAGE_MAX }).await? {
+        let list = Operation::ListSessions { claim: None, after, limit: PAGE_MAX };
+        match self.ask(list).await? {
             Some(Reply::Sessions(sessions)) => Ok(sessions),
             _ => Ok(Vec::new()),
         }

@@ -259,7 +259,7 @@ def broker_configuration(documents):
         if key in options().values():
             yield f"the broker knows {key} now: it must not be a comment any more"
     for key, value in config.items():
-        is_path = key.endswith("_file") or key in ["cert", "key", "cafile", "link_cert", "link_key"]
+        is_path = key.endswith("_file") or key.endswith(("cert", "key", "cafile"))
         if is_path and isinstance(value, str) and not holds(documents, workload, value):
             yield f"{key} is {value}, which no volume holds"
     bound = {config.get(key) for key in ["port", "tls_port", "ws_port", "wss_port", "admin_port",

@@ -1,7 +1,7 @@
 //! The simulation of a whole cluster: seeds in virtual time, and rules broken on purpose that a
 //! checker must notice.
 
-use mqttzoo::sim::cluster::{Checker, Failure, Plant, run};
+use mqttzoo::sim::cluster::{Checker, Failure, Habits, Plant, run, run_with};
 
 use crate::seeds::Suite;
 
@@ -30,11 +30,12 @@ fn a_seed_is_a_run_of_many_brokers_bit_by_bit() {
 /// What happened: SUBACK left past the lease, CONNACK left where a Session had been claimed before its
 /// end or before there was a lease at all, whoever waited for the lease was woken by nobody, parked
 /// Sessions outlived the death of their broker, and a lease that had ended was revived by peers that
-/// had lost the ensemble as well.
+/// had lost the ensemble as well. They are of clients without any habits.
 #[test]
 fn seeds_that_found_faults_stay_clean() {
     for seed in [1, 14, 61, 85, 124, 156, 282] {
-        let _tally = SUITE.check(seed);
+        let played = run_with(seed, Plant::Nothing, Habits::NONE);
+        let _report = played.unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
@@ -43,10 +44,30 @@ fn every_broken_rule_of_the_cluster_is_noticed() {
     for (plant, checkers) in PLANTS {
         let from = if plant == Plant::AcknowledgeBeforeDone { RARELY_FROM } else { 1 };
         let mut seeds = from..from + PLANT_SEEDS;
-        let found: Option<Failure> = seeds.find_map(|seed| run(seed, plant).err());
-        let found = found.unwrap_or_else(|| panic!("nobody noticed {plant:?}"));
-        assert!(checkers.contains(&found.checker), "{plant:?}: {found}");
+        let mut play = |seed| run_with(seed, plant, Habits::NONE).err();
+        check_noticed(plant, checkers, seeds.find_map(&mut play));
     }
+}
+
+#[test]
+fn every_broken_rule_of_sessions_that_move_is_noticed() {
+    let habits = Habits { move_about: true, ..Habits::NONE };
+    for (plant, checkers) in MOVING_PLANTS {
+        let found = (1..=PLANT_SEEDS).find_map(|seed| run_with(seed, plant, habits).err());
+        check_noticed(plant, checkers, found);
+    }
+}
+
+#[test]
+fn a_snapshot_without_retained_messages_is_noticed() {
+    let (plant, habits) = (Plant::EmptySnapshot, Habits { retain: true, ..Habits::NONE });
+    let found = (1..=PLANT_SEEDS).find_map(|seed| run_with(seed, plant, habits).err());
+    check_noticed(plant, &[Checker::Retained], found);
+}
+
+fn check_noticed(plant: Plant, checkers: &[Checker], found: Option<Failure>) {
+    let found = found.unwrap_or_else(|| panic!("nobody noticed {plant:?}"));
+    assert!(checkers.contains(&found.checker), "{plant:?}: {found}");
 }
 
 const SEEDS: u64 = 200;
@@ -56,7 +77,7 @@ const PLANT_SEEDS: u64 = 400;
 const RARELY_FROM: u64 = 281;
 
 /// What all runs together must contain, so that they mean something.
-const HAPPENS: [&str; 15] = [
+const HAPPENS: [&str; 21] = [
     "brokers declared dead",
     "processes killed",
     "processes stopped",
@@ -72,6 +93,12 @@ const HAPPENS: [&str; 15] = [
     "outages of the ensemble",
     "subacks_deferred",
     "sessions kept without a lease",
+    "sessions moved",
+    "sessions moved while links were cut",
+    "connections left behind",
+    "two connects at a time",
+    "retained messages replayed",
+    "retained messages replayed by brokers that came later",
 ];
 
 const PLANTS: [(Plant, &[Checker]); 11] = [
@@ -86,4 +113,9 @@ const PLANTS: [(Plant, &[Checker]); 11] = [
     (Plant::MissedDeath, &[Checker::Progress]),
     (Plant::LostWake, &[Checker::Progress]),
     (Plant::EndWithLease, &[Checker::Loss]),
+];
+
+const MOVING_PLANTS: [(Plant, &[Checker]); 2] = [
+    (Plant::QueueLeftBehind, &[Checker::Loss]),
+    (Plant::MarksAtOnce, &[Checker::Loss, Checker::Duplicate, Checker::Order]),
 ];

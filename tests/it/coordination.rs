@@ -2,7 +2,7 @@
 
 mod adapter;
 pub(crate) mod client;
-mod contract;
+pub(crate) mod contract;
 mod failures;
 mod first_word;
 mod sessions;

@@ -100,7 +100,8 @@ impl Life {
             .with_store(Arc::clone(&durable));
         let shard = Shard::new(&broker);
         let mut life = Self { store: store.clone(), broker, shard, outbox: Outbox::new() };
-        let listed = store.ask(owner, Operation::ListSessions { after: None, limit: 100 });
+        let listed =
+            store.ask(owner, Operation::ListSessions { claim: None, after: None, limit: 100 });
         let Some(Reply::Sessions(sessions)) = listed else { panic!("{listed:?}") };
         life.turn(|turn| {
             for record in &sessions {

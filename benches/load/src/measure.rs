@@ -88,6 +88,14 @@ impl Reading {
         Ok(Self { cpu, load: clock::thread_cpu(), time: clock::now() })
     }
 
+    /// Reads those of processes of which some may end, such as the workers of a database server: what
+    /// these have used is not told.
+    #[must_use]
+    pub fn of_workers(pids: &[u32]) -> Self {
+        let cpu = pids.iter().map(|&pid| Cpu::of(pid).unwrap_or(Cpu::NONE)).collect();
+        Self { cpu, load: clock::thread_cpu(), time: clock::now() }
+    }
+
     /// Nanoseconds that each process has used since `earlier`.
     #[must_use]
     pub fn each_since(&self, earlier: &Self) -> Vec<u64> {

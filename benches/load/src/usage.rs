@@ -12,6 +12,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// Of a process that is gone.
+    pub const NONE: Self = Self { threads: 0, process: 0 };
+
     /// Reads both accounts of process `pid`.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::codec::{self, DecodeError};
 use super::super::portion::Start;
 use super::super::row::Row;
+use crate::runtime::background::give_way;
 
 /// Why a segment cannot be read any further.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +104,11 @@ pub(super) fn rows_frame(range: &RangeInclusive<i64>, rows: &[Row]) -> Vec<u8> {
     frame_of(|body| {
         body.put_i64(*range.start());
         body.put_i64(*range.end());
-        for row in rows {
-            codec::encode(row, body);
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            give_way();
+            for row in rows {
+                codec::encode(row, body);
+            }
         }
     })
 }
@@ -143,6 +147,8 @@ fn rows_of(frame: &[u8]) -> Result<Arc<[Row]>, SegmentError> {
     Ok(rows.into())
 }
 
+/// Rows that are encoded in some tens of microseconds.
+const ROWS_AT_ONCE: usize = 64;
 /// Length and checksum.
 const LEAD_BYTES: usize = 4 + 8;
 /// The last sign is the version of the format.

@@ -26,14 +26,8 @@ impl Turn<'_> {
         if fenced.is_empty() || self.broker.peers().is_none() && !self.has_lost_sessions() {
             return;
         }
-        let mut lost = Vec::new();
-        self.broker.registry.for_each(|listed| {
-            let stored_as = listed.mailbox.as_ref().and_then(|mailbox| mailbox.stored_as());
-            if stored_as.is_some_and(|session| fenced.contains(&session.id)) {
-                lost.push(listed.client_id);
-            }
-        });
-        for client_id in lost {
+        for session in fenced {
+            let Some(client_id) = self.client_of_stored(*session) else { continue };
             self.shard.counters.sessions_fenced.increment();
             self.let_client_go(&client_id, ReasonCode::SessionTakenOver);
         }

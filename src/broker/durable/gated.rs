@@ -135,7 +135,7 @@ impl Turn<'_> {
                 let outcome = match end {
                     GatheringEnd::Kept => RemoteOutcome::NoMatch,
                     GatheringEnd::Lost => {
-                        self.hold_for_dead(&message, &ticket);
+                        self.offer_behind_held(&message, &ticket);
                         RemoteOutcome::NoMatch
                     }
                     GatheringEnd::Failed => RemoteOutcome::Refused(ReasonCode::ServerBusy),

@@ -207,8 +207,13 @@ impl Keeper {
     }
 
     /// Where what was handed out waits in memory, since this was last asked.
-    pub(super) fn take_gathered(&mut self) -> Gathered {
+    pub(crate) fn take_gathered(&mut self) -> Gathered {
         std::mem::take(&mut self.gathered)
+    }
+
+    /// This has been handed out before, and nobody waits for it yet.
+    pub(crate) fn go_on_gathering(&mut self, gathered: Gathered) {
+        self.gathered = gathered;
     }
 
     /// The publish that runs has to wait for this batch.

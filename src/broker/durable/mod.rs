@@ -9,6 +9,7 @@ mod fenced;
 mod flights;
 mod gated;
 pub(crate) mod keeper;
+mod known;
 pub(crate) mod messages;
 mod pages;
 mod registering;
@@ -31,6 +32,7 @@ use crate::broker::acknowledge::Level;
 use crate::broker::durable::flights::Flights;
 use crate::broker::durable::gated::Frames;
 use crate::broker::durable::keeper::{Awaiting, Keeper, Settled};
+use crate::broker::durable::known::StoredClients;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
@@ -64,6 +66,7 @@ pub struct Durable {
     next_message: AtomicU64,
     next_version: AtomicU64,
     flights: Arc<Flights>,
+    clients: StoredClients,
 }
 
 impl Durable {
@@ -81,12 +84,17 @@ impl Durable {
             next_message: AtomicU64::new(1),
             next_version: AtomicU64::new(0),
             flights: Arc::default(),
+            clients: StoredClients::default(),
         }
     }
 
     /// Sessions that it was asked for, and that are not here yet.
     pub(crate) fn flights(&self) -> &Arc<Flights> {
         &self.flights
+    }
+
+    fn clients(&self) -> &StoredClients {
+        &self.clients
     }
 
     /// The store.

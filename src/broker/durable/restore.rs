@@ -62,6 +62,7 @@ impl Turn<'_> {
         if !self.broker.registry.restore(&client_id, Box::new(parked)) {
             return Err(NotRestored::TooManySessions);
         }
+        self.note_stored(record.session.id, &client_id);
         self.broker.timers.schedule(&client_id, times);
         let _version = self.announce_restored(&mailbox, record);
         Ok(())
@@ -69,15 +70,17 @@ impl Turn<'_> {
 
     /// A Session as the store has it, for the connection that has asked for it; nothing when its time
     /// is over. What is published from here on comes to it, and from the version on that is returned
-    /// what is published anywhere.
+    /// what is published anywhere. When it ends does not change before its client is let in.
     pub(crate) fn bring_back(&mut self, record: &SessionRecord) -> Option<(Box<Client>, u64)> {
         let durable = self.broker.durable().map(Arc::clone)?;
         if self.is_over(&durable, record) {
             return None;
         }
         let mut client = self.restored_client(&durable, record);
+        self.note_stored(record.session.id, &record.client_id);
         // Another broker has it, and published it unless its client is back in time.
         client.will = None;
+        client.due = Some(Box::new([self.restored_end(&durable, record), None]));
         let version = self.announce_restored(client.session.mailbox(), record);
         Some((Box::new(client), version))
     }
@@ -109,6 +112,7 @@ impl Turn<'_> {
         self.tell_gathering(mailbox);
         let mut client = self.restored_behind(&durable, record, Arc::clone(mailbox));
         client.will = None;
+        client.due = Some(Box::new([self.restored_end(&durable, record), None]));
         let _version = self.announce_restored(mailbox, record);
         Some(Box::new(client))
     }

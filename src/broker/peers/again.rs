@@ -218,7 +218,7 @@ impl Turn<'_> {
         self.offer_elsewhere(message, &left_out.groups, ticket, &[]);
         if left_out.is_for_subscribers && self.broker.durable.is_some() {
             // One that is stored, and was there then, may be elsewhere by now. It knows what it has.
-            self.hold_for_dead(&Arc::new(message.detached()), ticket);
+            self.offer_behind_held(&Arc::new(message.detached()), ticket);
         }
         if left_out.peer == Some(peers.boot_id()) {
             return self.offer_here(peers, message, left_out, ticket);

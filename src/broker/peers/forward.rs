@@ -256,7 +256,7 @@ impl Turn<'_> {
             self.pass_on_shared(peer, shared, ticket);
         }
         if let (Offered::Closed, Some(kept)) = (&offered, &kept) {
-            self.hold_for_dead(kept, ticket);
+            self.offer_behind_held(kept, ticket);
         }
         self.note_offered(offered);
     }

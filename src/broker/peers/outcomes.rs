@@ -58,7 +58,7 @@ impl Turn<'_> {
     /// was for Shared Subscriptions has gone to other members there.
     fn offer_anew(&mut self, answered: &Unanswered) {
         if let Some(kept) = &answered.kept {
-            self.hold_for_dead(kept, &answered.ticket);
+            self.offer_behind_held(kept, &answered.ticket);
         }
     }
 

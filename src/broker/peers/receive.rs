@@ -247,7 +247,7 @@ impl Turn<'_> {
             | ControlFrame::Report { .. }
             | ControlFrame::ReportComplete { .. }
             | ControlFrame::Settled { .. }
-            | ControlFrame::HandoverWanted { .. }
+            | ControlFrame::HandoverTaken { .. }
             | ControlFrame::HandoverDeclined { .. }
             | ControlFrame::MarkWanted { .. }
             | ControlFrame::Mark { .. } => {

@@ -24,11 +24,13 @@ mod letting_go;
 mod levels;
 mod lives;
 mod moves;
+mod parting;
 mod recent;
 mod recovery;
 mod retained;
 mod slots;
 mod stored;
+mod taking;
 mod traffic;
 mod wills;
 

@@ -5,6 +5,7 @@
 //! Batches of the two streams of a link overtake each other, as they may on two lanes.
 
 mod chance;
+mod database;
 mod looks;
 mod packets;
 mod running;
@@ -34,6 +35,7 @@ use crate::ports::clock::Tick;
 use crate::ports::store::{OwnerId, Store};
 
 pub(crate) use chance::Chance;
+pub(crate) use database::Closed;
 pub(crate) use packets::{at, connect, payloads, publish, retained, subscribe};
 
 /// Brokers, their links and their clients' connections.
@@ -50,7 +52,11 @@ pub(crate) struct Cluster {
 struct Node {
     broker: Broker,
     shard: Shard,
+    /// As others know it.
+    wire: WireVersions,
     task: Arc<Flag>,
+    /// Where it has one: its store has answered, or there is something to do for the Sessions of the dead.
+    store: [Arc<Flag>; 2],
     /// What it has still to hear of the cluster.
     news: VecDeque<News>,
     is_alive: bool,
@@ -175,7 +181,7 @@ impl Cluster {
             boot_id: boot_id(to),
             link_address: String::new(),
             zone: String::new(),
-            wire: WireVersions::OURS,
+            wire: self.nodes[to].wire,
             state: MemberState::Up,
         };
         let lane = self.at(from, |turn, peers| turn.add_peer(peers, &member));
@@ -186,8 +192,14 @@ impl Cluster {
 
     /// One broker more, which knows all and is known to all.
     pub(crate) fn join(&mut self) -> usize {
+        self.join_speaking(WireVersions::OURS)
+    }
+
+    /// The same of one that speaks these versions.
+    pub(crate) fn join_speaking(&mut self, wire: WireVersions) -> usize {
         let number = self.nodes.len();
-        self.nodes.push(Node::new(number, BrokerOptions::default(), LaneOptions::default()));
+        let node = Node::new(number, BrokerOptions::default(), LaneOptions::default());
+        self.nodes.push(Node { wire, ..node });
         self.meet_all(number);
         number
     }
@@ -202,10 +214,12 @@ impl Cluster {
 
     /// Gives the slots to all brokers that live, in turn. Each hears of it in its own time.
     pub(crate) fn assign_slots(&mut self) {
-        let live: Vec<_> = (0..self.nodes.len()).filter(|one| self.nodes[*one].is_alive).collect();
+        let (live, dead): (Vec<_>, Vec<_>) =
+            (0..self.nodes.len()).partition(|one| self.nodes[*one].is_alive);
         let epoch = self.slots.epoch() + 1;
         let members = live.iter().map(|node| boot_id(*node)).collect();
-        self.slots = Arc::new(SlotMap::in_turn(epoch, members));
+        let dead = dead.into_iter().map(boot_id).collect();
+        self.slots = Arc::new(SlotMap::in_turn(epoch, members).burying(&dead));
         for node in live {
             self.nodes[node].news.push_back(News::Slots(Arc::clone(&self.slots)));
         }
@@ -380,7 +394,9 @@ impl Node {
         let seeds = Seeds { hash: seed, instance: seed };
         let broker = Broker::new(options, Guards::default(), seeds).with_peers(peers);
         let shard = Shard::new(&broker);
-        Self { broker, shard, task: Flag::new(), news: VecDeque::new(), is_alive: true }
+        let (wire, task) = (WireVersions::OURS, Flag::new());
+        let store = [Flag::new(), Flag::new()];
+        Self { broker, shard, wire, task, store, news: VecDeque::new(), is_alive: true }
     }
 }
 

@@ -118,6 +118,12 @@ impl PublishTicket {
         !self.state.lock().outcome.is_success()
     }
 
+    /// What is published; [`MessageId::NONE`] where that is never offered again.
+    #[must_use]
+    pub(super) fn message(&self) -> MessageId {
+        self.state.lock().message
+    }
+
     /// How many are still to answer.
     #[must_use]
     pub(super) fn left(&self) -> usize {

@@ -38,7 +38,7 @@ impl Turn<'_> {
             PublishOutcome::Accepted => (new(true), false),
             PublishOutcome::NoMatchingSubscribers => (new(false), false),
         };
-        self.hold_for_dead(&Arc::new(message.detached()), &ticket);
+        self.offer_behind_held(&Arc::new(message.detached()), &ticket);
         if is_sealed { outcome } else { outcome_of(ticket) }
     }
 

@@ -36,6 +36,7 @@ pub(super) fn values(bank: &BankReadings) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use crate::broker::sys_topics::{SysReading, SysTopics};
+    use crate::ports::message::Message;
 
     #[test]
     fn a_broker_of_a_cluster_shows_its_bank_and_one_alone_has_none() {
@@ -56,5 +57,24 @@ mod tests {
         let is_free = |(name, _): &(String, _)| name.contains("/free/");
         assert!(!unread.is_empty() && !unread.iter().any(is_free), "0 would read as exhausted");
         assert_eq!(shown(None), []);
+    }
+    /// A broker tells of itself before it has read the bank. The three topics of what is free came later
+    /// and pushed the others on by three: each stood under the name of another from then on.
+    #[test]
+    fn what_is_free_comes_later_and_nothing_changes_its_name() {
+        let mut topics = SysTopics::new("x");
+        let mut round = |free| {
+            let lease = Funds { topics: 10, znode_bytes: 100, relay_bytes: 1_000 };
+            let bank = BankReadings { free, lease, refusals: 3, ..BankReadings::default() };
+            let reading = SysReading { bank: Some(bank), ..SysReading::default() };
+            let payload = |one: Message| (one.topic.to_string(), one.payload);
+            topics.round(reading).into_iter().map(payload).collect::<Vec<_>>()
+        };
+        assert!(round(None).contains(&("$SYS/broker/bank/lease/topics".to_owned(), "10".into())));
+        let free = Funds { topics: 7, znode_bytes: 70, relay_bytes: 700 };
+        let named = [("topics", "7"), ("znode_bytes", "70"), ("relay_bytes", "700")];
+        let expected = named
+            .map(|(currency, amount)| (format!("$SYS/broker/bank/free/{currency}"), amount.into()));
+        assert_eq!(round(Some(free)), expected);
     }
 }

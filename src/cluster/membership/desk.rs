@@ -85,10 +85,18 @@ impl Desk {
     pub(super) fn read(&mut self, asked: Asked) {
         let Some(request) = asked.reading() else { return };
         if self.is_asked(&asked) {
-            self.again.insert(asked);
-            return;
+            self.outdate(asked);
+        } else {
+            self.ask(asked, request);
         }
-        self.ask(asked, request);
+    }
+
+    /// What may have been asked for has changed. An answer on its way may be older than that: answers
+    /// and what watches tell come by two ways.
+    pub(super) fn outdate(&mut self, asked: Asked) {
+        if self.is_asked(&asked) {
+            self.again.insert(asked);
+        }
     }
 
     /// Whether an answer is on its way.

@@ -82,7 +82,8 @@ impl Lock {
     }
 
     /// Somebody has come.
-    pub(super) fn appeared(&mut self, name: &str) {
+    pub(super) fn appeared(&mut self, name: &str, desk: &mut Desk) {
+        desk.outdate(Asked::Contenders);
         if self.places.len() < PLACES_MAX {
             self.places.extend(Place::parse(name));
         }
@@ -90,6 +91,7 @@ impl Lock {
 
     /// Somebody has gone.
     pub(super) fn gone(&mut self, name: &str, desk: &mut Desk) {
+        desk.outdate(Asked::Contenders);
         let was_own = name.starts_with(&self.prefix);
         self.places.retain(|place| place.name != name);
         if was_own && !self.is_first() {

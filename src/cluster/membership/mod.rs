@@ -410,7 +410,7 @@ impl Membership {
             self.handle_broker_changed(name, kind);
         } else if let Some(name) = child_of(LEADER, path) {
             match kind {
-                ChangeKind::Created => self.lock.appeared(name),
+                ChangeKind::Created => self.lock.appeared(name, &mut self.desk),
                 ChangeKind::DataChanged => {}
                 ChangeKind::Deleted => self.lock.gone(name, &mut self.desk),
             }

@@ -117,7 +117,7 @@ fn write(frame: &ControlFrame, sink: &mut impl Sink) {
         }
         ControlFrame::Adopted(adopted) => write_adopted(adopted, sink),
         ControlFrame::Mourned { dead, data } => write_mourned(*dead, *data, sink),
-        ControlFrame::HandoverWanted { claim } | ControlFrame::HandoverDeclined { claim } => {
+        ControlFrame::HandoverTaken { claim } | ControlFrame::HandoverDeclined { claim } => {
             sink.u64(*claim);
         }
         ControlFrame::MarkWanted { mark } => sink.u64(*mark),
@@ -231,7 +231,7 @@ pub(super) fn decode_control(reader: &mut Reader<'_>) -> Result<ControlFrame, Wi
             version: reader.u64()?,
         }),
         MOURNED => ControlFrame::Mourned { dead: reader.boot_id()?, data: reader.u64()? },
-        HANDOVER_WANTED => ControlFrame::HandoverWanted { claim: reader.u64()? },
+        HANDOVER_TAKEN => ControlFrame::HandoverTaken { claim: reader.u64()? },
         HANDOVER_DECLINED => ControlFrame::HandoverDeclined { claim: reader.u64()? },
         MARK_WANTED => ControlFrame::MarkWanted { mark: reader.u64()? },
         MARK => ControlFrame::Mark { mark: reader.u64()?, data: reader.u64()? },
@@ -275,7 +275,7 @@ fn tag(frame: &ControlFrame) -> u8 {
         ControlFrame::Slots(_) => SLOTS,
         ControlFrame::Adopted(_) => ADOPTED,
         ControlFrame::Mourned { .. } => MOURNED,
-        ControlFrame::HandoverWanted { .. } => HANDOVER_WANTED,
+        ControlFrame::HandoverTaken { .. } => HANDOVER_TAKEN,
         ControlFrame::HandoverDeclined { .. } => HANDOVER_DECLINED,
         ControlFrame::MarkWanted { .. } => MARK_WANTED,
         ControlFrame::Mark { .. } => MARK,
@@ -465,7 +465,7 @@ const PING: u8 = 17;
 const INTEREST_WANTED: u8 = 18;
 const RETAINED_WANTED: u8 = 19;
 const RETAINED_MORE: u8 = 20;
-const HANDOVER_WANTED: u8 = 21;
+const HANDOVER_TAKEN: u8 = 21;
 const HANDOVER_DECLINED: u8 = 22;
 const MARK_WANTED: u8 = 23;
 const MARK: u8 = 24;

@@ -158,7 +158,7 @@ impl Cluster {
             servers: servers(zookeeper)?,
             session_timeout: session_timeout(config),
             digest: options.zookeeper_auth_file.as_deref().map(read_digest).transpose()?,
-            tls: options.zookeeper_cafile.as_deref().map(read_tls).transpose()?,
+            tls: zookeeper_tls(config)?,
         };
         let (boot_id, name) = (draw_boot_id(), broker_name(config));
         if !is_znode_name(&name) {
@@ -389,8 +389,17 @@ fn read_digest(path: &Path) -> Result<Digest, ClusterError> {
     Ok(Digest { user: user.to_owned(), password: password.to_owned() })
 }
 
-fn read_tls(path: &Path) -> Result<coordination::Tls, ClusterError> {
-    Ok(coordination::Tls { ca: read(path)?, identity: None })
+/// The authorities of ZooKeeper, and what we show it.
+fn zookeeper_tls(config: &Config) -> Result<Option<coordination::Tls>, ClusterError> {
+    let cluster = &config.cluster;
+    let Some(authorities) = &cluster.zookeeper_cafile else { return Ok(None) };
+    let identity = match (&cluster.zookeeper_cert, &cluster.zookeeper_key) {
+        (Some(certificate), Some(key)) => {
+            Some(coordination::Identity { certificate: read(certificate)?, key: read(key)? })
+        }
+        _ => None,
+    };
+    Ok(Some(coordination::Tls { ca: read(authorities)?, identity }))
 }
 
 fn is_znode_name(name: &str) -> bool {

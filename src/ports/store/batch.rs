@@ -215,6 +215,8 @@ pub enum Operation {
     /// The owner's Sessions behind `after`, by id. Answered with
     /// [`Sessions`](super::Reply::Sessions): fewer than `limit` are the last.
     ListSessions {
+        /// Those that it has under this claim; nothing for all that are its own.
+        claim: Option<Epoch>,
         /// The last one that is known.
         after: Option<SessionId>,
         /// How many at most.

@@ -12,7 +12,10 @@ use crate::mqtt::{
     Unsubscribe,
 };
 use crate::sim::chance::Chance;
-use crate::sim::cluster::ledger::{FILTERS, FIRST_SHARED, Ledger, TOPICS};
+use crate::sim::cluster::ledger::{
+    Draft, FILTERS, FIRST_RETAINED, FIRST_SHARED, Ledger, SHARED, TOPICS,
+};
+use crate::sim::cluster::persistent::Lasting;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
 /// How far the connection is.
@@ -28,17 +31,23 @@ pub(super) struct SimClient {
     pub(super) number: usize,
     pub(super) phase: Phase,
     pub(super) connection: Option<usize>,
-    /// Whether its Session outlives its connections, as long as its broker lives.
-    pub(super) is_persistent: bool,
+    /// Whether it publishes messages that are retained.
+    pub(super) retains: bool,
+    /// How long its Session does.
+    pub(super) lasting: Lasting,
     /// Whether it stays where it is while it can.
     pub(super) is_stable: bool,
-    /// Whether brokers store Sessions.
-    pub(super) is_stored: bool,
     /// Whether it was told that its Session is there, which then lasts.
     pub(super) is_promised: bool,
     /// The life of a broker where its Session is.
     pub(super) home: Option<(usize, BootId)>,
     pub(super) session: usize,
+    /// Sessions that brokers have begun for it; the one it is told of, and the one it knows.
+    pub(super) begun: u64,
+    pub(super) told: u64,
+    known: u64,
+    /// The broker that had its Session last, if that moves.
+    pub(super) whereabouts: Option<usize>,
     /// Whether it has been told of a Session that outlives its connections.
     has_session: bool,
     names: u32,
@@ -77,7 +86,7 @@ impl SimClient {
         let qos = |chance: &mut Chance| {
             chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce, QoS::ExactlyOnce])
         };
-        let shared_from = FILTERS.len() - 2;
+        let [shared_from, _] = SHARED;
         let mut filters: BTreeSet<usize> =
             (0..chance.below(4)).map(|_| chance.place(shared_from)).collect();
         if chance.one_in(2) {
@@ -94,12 +103,16 @@ impl SimClient {
             number,
             phase: Phase::Offline,
             connection: None,
-            is_persistent: chance.one_in(3),
+            retains: false,
+            lasting: if chance.one_in(3) { Lasting::Broker } else { Lasting::Connection },
             is_stable: chance.one_in(3),
-            is_stored: false,
             is_promised: false,
             home: None,
             session: 0,
+            begun: 0,
+            told: 0,
+            known: 0,
+            whereabouts: None,
             has_session: false,
             names: 0,
             version: chance.pick(&[
@@ -152,29 +165,39 @@ impl SimClient {
         self.connection = Some(connection);
         self.phase = Phase::Greeting { since: now };
         let is_known = self.names > 0 && self.may_go_anywhere();
-        let resumes = is_known || (self.is_persistent && self.home == Some(home));
-        if !resumes {
+        let resumes = is_known || (self.lasting == Lasting::Broker && self.home == Some(home));
+        if resumes {
+            ledger.note_suitor(self.session, home.1);
+        } else {
             self.names += 1;
             self.has_session = false;
             self.forget();
-            self.session = ledger.open_session(self.number, home, self.is_persistent);
+            self.session = ledger.open_session(self.number, home.1, self.lasting);
         }
         self.home = Some(home);
-        let is_v5 = self.version == ProtocolVersion::V5;
+        let greeting = self.greeting();
+        self.out.extend_from_slice(&greeting);
+    }
+
+    /// Its CONNECT.
+    pub(super) fn greeting(&self) -> Bytes {
         let mut properties = ConnectProperties::default();
-        if is_v5 {
-            properties.session_expiry_interval_secs = self.is_persistent.then_some(10_000);
+        if self.version == ProtocolVersion::V5 && self.is_persistent() {
+            properties.session_expiry_interval_secs = Some(10_000);
         }
-        self.send(&Packet::Connect(Box::new(Connect {
+        let packet = Packet::Connect(Box::new(Connect {
             protocol_version: self.version,
-            clean_start: !self.is_persistent,
+            clean_start: !self.is_persistent(),
             keep_alive_secs: 0,
             client_id: self.client_id().into(),
             will: None,
             user_name: None,
             password: None,
             properties,
-        })));
+        }));
+        let mut bytes = BytesMut::new();
+        packet.encode(self.version, &mut bytes);
+        bytes.freeze()
     }
 
     /// What it calls itself at present.
@@ -198,6 +221,11 @@ impl SimClient {
                 filters,
             }));
         }
+    }
+
+    /// It wants something more, which it has not asked for yet.
+    pub(super) fn wish_for(&mut self, filter: usize, qos: QoS) {
+        self.wishes.push(Wish { filter, qos, state: WishState::Off });
     }
 
     /// Its Session is no more.
@@ -239,15 +267,18 @@ impl SimClient {
         self.is_online() && self.outgoing.len() < PUBLISHES_MAX
     }
 
-    pub(super) fn publish(&mut self, topic: usize, qos: QoS, now: u64, ledger: &mut Ledger) {
+    /// Publishes something; returns its number.
+    pub(super) fn publish(&mut self, draft: Draft, now: u64, ledger: &mut Ledger) -> usize {
         let connection = self.connection.unwrap_or(0);
-        let publication = ledger.enter(connection, topic, qos, now);
-        if qos == QoS::AtMostOnce {
-            return self.send_publish(publication, None, false, ledger);
+        let publication = ledger.enter(connection, draft, now);
+        if draft.qos == QoS::AtMostOnce {
+            self.send_publish(publication, None, false, ledger);
+            return publication;
         }
         let id = self.draw_id();
         self.outgoing.push_back(Outgoing { id, publication, is_released: false });
         self.send_publish(publication, Some(id), false, ledger);
+        publication
     }
 
     fn send_publish(
@@ -260,10 +291,13 @@ impl SimClient {
         let publication = ledger.note_sent(number);
         let mut payload = (number as u64).to_be_bytes().to_vec();
         payload.resize(8 + number * 37 % 90, b'.');
+        if publication.is_deletion {
+            payload.clear();
+        }
         let publish = Publish {
             dup,
             qos: publication.qos,
-            retain: false,
+            retain: publication.topic >= FIRST_RETAINED,
             topic: (*TOPICS.get(publication.topic).expect("topics are numbered")).into(),
             packet_id,
             topic_alias: None,
@@ -327,16 +361,23 @@ impl SimClient {
             Packet::Connack(connack) => {
                 self.phase = Phase::Online;
                 self.note_present(connack.session_present)?;
-                let had_session = std::mem::replace(&mut self.has_session, self.is_persistent);
+                let known = std::mem::replace(&mut self.known, self.told);
+                let is_kept = connack.session_present && self.is_same_session(known);
+                let is_persistent = self.is_persistent();
+                let had_session = std::mem::replace(&mut self.has_session, is_persistent);
                 if had_session && !connack.session_present && ledger.is_standing(self.session) {
                     let words = format!("client {}: its Session is gone", self.number);
                     return complaint(Checker::Loss, words);
                 }
-                if !connack.session_present {
+                if is_kept {
+                    let kept = self.wishes.iter().filter(|wish| wish.state == WishState::On);
+                    let kept = kept.map(|wish| (wish.filter, wish.qos));
+                    ledger.revive(self.session, kept, now);
+                } else {
                     ledger.end_session(self.session, now);
                     self.forget();
-                    let home = self.home.unwrap_or((0, BootId(0)));
-                    self.session = ledger.open_session(self.number, home, self.is_persistent);
+                    let home = self.home.map_or(BootId(0), |home| home.1);
+                    self.session = ledger.open_session(self.number, home, self.lasting);
                     ledger.attach(self.connection.unwrap_or(0), self.session);
                 }
                 ledger.note_back(self.session, now);
@@ -431,7 +472,7 @@ impl SimClient {
 /// A topic, and a QoS.
 pub(super) fn draw_message(chance: &mut Chance) -> (usize, QoS) {
     let topic = if chance.one_in(3) {
-        FIRST_SHARED + chance.place(TOPICS.len() - FIRST_SHARED)
+        FIRST_SHARED + chance.place(FIRST_RETAINED - FIRST_SHARED)
     } else {
         chance.place(FIRST_SHARED)
     };

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cluster::identity::BootId;
 use crate::mqtt::QoS;
 use crate::sim::cluster::ensemble::SESSION_MILLIS;
-use crate::sim::cluster::persistent::Received;
+use crate::sim::cluster::persistent::{Lasting, Received};
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
 /// The books of one run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    /// All brokers that had retained messages were gone then.
+    pub(super) forgotten_at: u64,
     publications: Vec<Publication>,
     sessions: Vec<SessionRecord>,
     subscriptions: Vec<Subscription>,
@@ -22,8 +24,23 @@ pub(super) struct Ledger {
     attached: BTreeMap<usize, usize>,
     /// Whether persistent Sessions are stored: they last when their broker does not.
     pub(super) is_stored: bool,
-    /// What came to clients of those.
+    /// What came to clients whose Sessions are not bound to a broker.
     pub(super) received: BTreeMap<usize, Received>,
+}
+
+/// What a client is about to publish.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draft {
+    pub(super) topic: usize,
+    pub(super) qos: QoS,
+    pub(super) is_deletion: bool,
+}
+
+impl Draft {
+    /// A message.
+    pub(super) fn new(topic: usize, qos: QoS) -> Self {
+        Self { topic, qos, is_deletion: false }
+    }
 }
 
 /// One message of a client.
@@ -32,24 +49,26 @@ pub(super) struct Publication {
     connection: usize,
     pub(super) topic: usize,
     pub(super) qos: QoS,
-    sent_at: u64,
+    /// It takes the retained message of its topic away.
+    pub(super) is_deletion: bool,
+    pub(super) sent_at: u64,
     sends: u32,
     /// PUBRECs that said that it is refused: what comes after one is a new message [MQTT-4.3.3-9].
     refusals: u32,
     pub(super) accepted_at: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct SessionRecord {
     client: usize,
-    home: (usize, BootId),
-    /// Whether QoS 0 passes it by while its client is away.
-    is_persistent: bool,
+    /// The lives of brokers that may have it: with one of them it may end.
+    homes: BTreeSet<BootId>,
+    lasting: Lasting,
     is_over: bool,
     away: Option<Away>,
 }
 
-/// A broker without a lease has let the client of a Session go.
+/// The client of a Session is not there: it has left, or its broker has no lease.
 #[derive(Clone, Copy, Debug)]
 struct Away {
     since: u64,
@@ -65,12 +84,18 @@ impl SessionRecord {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Subscription {
-    session: usize,
+pub(super) struct Subscription {
+    pub(super) session: usize,
     filter: usize,
-    qos: QoS,
-    from: u64,
+    pub(super) qos: QoS,
+    /// When it was promised.
+    pub(super) from: u64,
+    /// Until when its client was there to have what it was promised.
     until: u64,
+    /// When it was over.
+    over_at: u64,
+    /// Its Session was thought to be lost: nothing was subscribed to then.
+    pub(super) is_revived: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +108,17 @@ struct Arrival {
 impl Publication {
     pub(super) fn connection(&self) -> usize {
         self.connection
+    }
+
+    /// From when on no broker comes upon it as something new; nothing when that cannot be told.
+    pub(super) fn settled_at(&self) -> Option<u64> {
+        let at = self.accepted_at.unwrap_or(self.sent_at + 2 * GRACE_MILLIS);
+        (self.sends == 1).then_some(at)
+    }
+
+    /// Whether it was refused, and may have been sent as a new one.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refusals > 0
     }
 
     /// Whether its publisher has sent it again.
@@ -103,24 +139,73 @@ impl Ledger {
         matching.any(|one| one.from < publication.sent_at && one.until == u64::MAX)
     }
 
-    /// Whether a Session outlives its broker.
-    fn lasts(&self, session: usize) -> bool {
-        self.is_stored && self.sessions.get(session).is_some_and(|record| record.is_persistent)
+    /// How long a Session lasts.
+    fn lasting(&self, session: usize) -> Option<Lasting> {
+        self.sessions.get(session).map(|record| record.lasting)
+    }
+
+    /// Whether what is written for it counts only when its client has it: what a broker writes that
+    /// dies, or that the client has left behind, may not come.
+    fn is_heard(&self, session: usize) -> bool {
+        self.lasting(session).is_some_and(Lasting::is_anywhere)
+    }
+
+    pub(super) fn publications(&self) -> impl Iterator<Item = (usize, &Publication)> {
+        self.publications.iter().enumerate()
     }
 
     /// Its broker does not have it any more.
     pub(super) fn lose_session(&mut self, session: usize, now: u64) {
-        if !self.lasts(session) {
+        if self.lasting(session) != Some(Lasting::Stored) {
             self.end_session(session, now);
         }
     }
 
-    pub(super) fn enter(&mut self, connection: usize, topic: usize, qos: QoS, now: u64) -> usize {
+    /// A broker is asked for it: from here on that may have it as well.
+    pub(super) fn note_suitor(&mut self, session: usize, home: BootId) {
+        if let Some(record) = self.sessions.get_mut(session) {
+            record.homes.insert(home);
+        }
+    }
+
+    /// All of it is here, and it may come to nobody but these.
+    pub(super) fn note_here(&mut self, session: usize, homes: BTreeSet<BootId>) {
+        if let Some(record) = self.sessions.get_mut(session) {
+            record.homes = homes;
+        }
+    }
+
+    /// It is there, although a broker has died that may have had it: what it is subscribed to is
+    /// promised from here on.
+    pub(super) fn revive(
+        &mut self,
+        session: usize,
+        filters: impl Iterator<Item = (usize, QoS)>,
+        now: u64,
+    ) {
+        let Some(record) = self.sessions.get_mut(session).filter(|record| record.is_over) else {
+            return;
+        };
+        record.is_over = false;
+        self.subscriptions.extend(filters.map(|(filter, qos)| Subscription {
+            session,
+            filter,
+            qos,
+            from: now,
+            until: u64::MAX,
+            over_at: u64::MAX,
+            is_revived: true,
+        }));
+    }
+
+    pub(super) fn enter(&mut self, connection: usize, draft: Draft, now: u64) -> usize {
+        let Draft { topic, qos, is_deletion } = draft;
         let (sends, refusals, accepted_at) = (0, 0, None);
         self.publications.push(Publication {
             connection,
             topic,
             qos,
+            is_deletion,
             sent_at: now,
             sends,
             refusals,
@@ -139,14 +224,9 @@ impl Ledger {
         self.publications.get_mut(number).expect("publications are numbered")
     }
 
-    pub(super) fn open_session(
-        &mut self,
-        client: usize,
-        home: (usize, BootId),
-        is_persistent: bool,
-    ) -> usize {
-        let (is_over, away) = (false, None);
-        self.sessions.push(SessionRecord { client, home, is_persistent, is_over, away });
+    pub(super) fn open_session(&mut self, client: usize, home: BootId, lasting: Lasting) -> usize {
+        let (is_over, away, homes) = (false, None, BTreeSet::from([home]));
+        self.sessions.push(SessionRecord { client, homes, lasting, is_over, away });
         self.sessions.len() - 1
     }
 
@@ -163,7 +243,10 @@ impl Ledger {
     pub(super) fn note_asked(&mut self, session: usize, filter: usize, qos: QoS) {
         if self.standing(session, filter).is_none() {
             let (from, until) = (u64::MAX, u64::MAX);
-            self.subscriptions.push(Subscription { session, filter, qos, from, until });
+            let is_revived = false;
+            let over_at = until;
+            let one = Subscription { session, filter, qos, from, until, over_at, is_revived };
+            self.subscriptions.push(one);
         }
     }
 
@@ -180,22 +263,24 @@ impl Ledger {
     }
 
     pub(super) fn end_subscription(&mut self, session: usize, filter: usize, now: u64) {
-        let now = self.sessions.get(session).map_or(now, |record| record.was_there_until(now));
+        let until = self.sessions.get(session).map_or(now, |record| record.was_there_until(now));
         for one in &mut self.subscriptions {
             if one.session == session && one.filter == filter {
-                one.until = one.until.min(now);
+                one.until = one.until.min(until);
+                one.over_at = one.over_at.min(now);
             }
         }
     }
 
     pub(super) fn end_session(&mut self, session: usize, now: u64) {
-        let mut now = now;
+        let mut until = now;
         if let Some(record) = self.sessions.get_mut(session) {
             record.is_over = true;
-            now = record.was_there_until(now);
+            until = record.was_there_until(now);
         }
         for one in self.subscriptions.iter_mut().filter(|one| one.session == session) {
-            one.until = one.until.min(now);
+            one.until = one.until.min(until);
+            one.over_at = one.over_at.min(now);
         }
     }
 
@@ -203,14 +288,21 @@ impl Ledger {
     pub(super) fn end_connections(&mut self, boot_id: BootId, now: u64) {
         for session in 0..self.sessions.len() {
             let Some(record) = self.sessions.get_mut(session) else { continue };
-            if record.home.1 != boot_id || record.is_over || self.is_stored && record.is_persistent
-            {
+            let is_here = record.homes.contains(&boot_id) && !record.is_over;
+            if !is_here || record.lasting == Lasting::Stored {
                 continue;
             }
-            if !record.is_persistent {
+            if record.lasting == Lasting::Connection {
                 self.end_session(session, now);
                 continue;
             }
+            self.note_away(session, now);
+        }
+    }
+
+    /// The client of a Session has left it where it is.
+    pub(super) fn note_away(&mut self, session: usize, now: u64) {
+        if let Some(record) = self.sessions.get_mut(session) {
             let since = record.was_there_until(now);
             record.away = Some(Away { since, back_at: None });
         }
@@ -231,7 +323,7 @@ impl Ledger {
     /// A life of a broker has ended.
     pub(super) fn end_life(&mut self, boot_id: BootId, now: u64) {
         for session in 0..self.sessions.len() {
-            if self.sessions.get(session).is_some_and(|record| record.home.1 == boot_id) {
+            if self.sessions.get(session).is_some_and(|record| record.homes.contains(&boot_id)) {
                 self.lose_session(session, now);
             }
         }
@@ -257,15 +349,13 @@ impl Ledger {
         let Some(publication) = self.publications.get(number).copied() else {
             return complaint(Checker::Protocol, "a message that nobody published");
         };
+        let is_heard = self.is_heard(session);
         let arrival = self.arrivals.entry(session).or_default().entry(number).or_default();
         arrival.count += 1;
         if dup {
             arrival.dup += 1;
         }
-        // What is written by a broker that dies may not come: the client tells.
-        let is_told =
-            self.is_stored && self.sessions.get(session).is_some_and(|record| record.is_persistent);
-        if dup || is_told {
+        if dup || is_heard || publication.topic >= FIRST_RETAINED {
             return Ok(());
         }
         arrival.exactly_once += u32::from(qos == QoS::ExactlyOnce);
@@ -311,6 +401,7 @@ impl Ledger {
         is_calm: bool,
     ) -> Result<(), Complaint> {
         let accepted_at = match (publication.qos, publication.accepted_at) {
+            _ if publication.is_deletion => return Ok(()),
             (QoS::AtMostOnce, _) if is_calm => publication.sent_at,
             (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(at)) => at,
             _ => return Ok(()),
@@ -318,17 +409,13 @@ impl Ledger {
         for one in self.subscriptions.iter().filter(|one| !SHARED.contains(&one.filter)) {
             let record = self.sessions.get(one.session);
             let is_at_most_once = one.qos.min(publication.qos) == QoS::AtMostOnce;
-            let is_present = is_calm && record.is_some_and(|record| !record.is_persistent);
+            let is_present =
+                is_calm && record.is_some_and(|record| record.lasting == Lasting::Connection);
             let is_promised = (!is_at_most_once || is_present)
                 && matches(one.filter, publication.topic)
                 && one.from < publication.sent_at
                 && (one.until == u64::MAX || one.until > accepted_at + GRACE_MILLIS);
-            let has_come = if self.lasts(one.session) {
-                self.received.get(&one.session).is_some_and(|received| received.has(number))
-            } else {
-                self.arrival(one.session, number).is_some()
-            };
-            if is_promised && !has_come {
+            if is_promised && !self.has_come(one.session, number) {
                 return complaint(
                     Checker::Loss,
                     format!("message {number} {publication:?} did not reach {one:?} {record:?}"),
@@ -355,16 +442,20 @@ impl Ledger {
         }
         let left_meanwhile = members
             .iter()
-            .any(|one| one.until != u64::MAX && one.until + GRACE_MILLIS > publication.sent_at);
+            .any(|one| one.until != u64::MAX && one.over_at + GRACE_MILLIS > publication.sent_at);
         if left_meanwhile {
             return Ok(());
         }
         let sessions: BTreeSet<usize> = members.iter().map(|one| one.session).collect();
-        let arrivals = sessions.iter().filter_map(|session| self.arrival(*session, number));
         let (mut all, mut exactly_once) = (0, 0);
-        for arrival in arrivals {
-            all += arrival.count;
-            exactly_once += arrival.exactly_once;
+        for session in sessions {
+            if self.is_heard(session) {
+                let has_heard = u32::from(self.has_heard(session, number));
+                (all, exactly_once) = (all + has_heard, exactly_once + has_heard);
+            } else if let Some(arrival) = self.arrival(session, number) {
+                all += arrival.count;
+                exactly_once += arrival.exactly_once;
+            }
         }
         let is_promised =
             members.iter().any(|one| one.from < publication.sent_at && one.until == u64::MAX)
@@ -382,6 +473,24 @@ impl Ledger {
             return complaint(Checker::Duplicate, words);
         }
         Ok(())
+    }
+
+    /// Whether a message has come to a Session.
+    pub(super) fn has_come(&self, session: usize, number: usize) -> bool {
+        if self.is_heard(session) {
+            return self.has_heard(session, number);
+        }
+        self.arrival(session, number).is_some()
+    }
+
+    /// The Subscriptions that stand, of a topic.
+    pub(super) fn standing_of(&self, topic: usize) -> impl Iterator<Item = &Subscription> {
+        let is_it = move |one: &&Subscription| one.until == u64::MAX && matches(one.filter, topic);
+        self.subscriptions.iter().filter(is_it)
+    }
+
+    fn has_heard(&self, session: usize, number: usize) -> bool {
+        self.received.get(&session).is_some_and(|received| received.has(number))
     }
 
     fn arrival(&self, session: usize, number: usize) -> Option<&Arrival> {
@@ -405,15 +514,20 @@ fn matches(filter: usize, topic: usize) -> bool {
     MATCHES.get(filter).is_some_and(|topics| topics.contains(&topic))
 }
 
-pub(super) const TOPICS: [&str; 6] = ["t/0", "t/1", "t/2", "t/3", "s/0", "s/1"];
+pub(super) const TOPICS: [&str; 9] =
+    ["t/0", "t/1", "t/2", "t/3", "s/0", "s/1", "r/0", "r/1", "r/2"];
 /// The first of the topics that only Shared Subscriptions match.
 pub(super) const FIRST_SHARED: usize = 4;
-/// The last two are shared.
-pub(super) const FILTERS: [&str; 7] =
-    ["t/0", "t/1", "t/+", "t/2", "t/3/#", "$share/g/s/+", "$share/h/s/1"];
-const MATCHES: [&[usize]; 7] = [&[0], &[1], &[0, 1, 2, 3], &[2], &[3], &[4, 5], &[5]];
-const SHARED: [usize; 2] = [5, 6];
+/// The first of those that are published to with RETAIN.
+pub(super) const FIRST_RETAINED: usize = 6;
+pub(super) const FILTERS: [&str; 9] =
+    ["t/0", "t/1", "t/+", "t/2", "t/3/#", "$share/g/s/+", "$share/h/s/1", "r/+", "r/1"];
+const MATCHES: [&[usize]; 9] =
+    [&[0], &[1], &[0, 1, 2, 3], &[2], &[3], &[4, 5], &[5], &[6, 7, 8], &[7]];
+pub(super) const SHARED: [usize; 2] = [5, 6];
+/// Filters of retained messages.
+pub(super) const RETAINED: [usize; 2] = [7, 8];
 /// How long a subscriber must have been there after an acknowledgement for its absence to be held
 /// against anybody: a process may stand still with the message in its hands, three session time-outs
 /// at most.
-const GRACE_MILLIS: u64 = 3 * SESSION_MILLIS + 1_000;
+pub(super) const GRACE_MILLIS: u64 = 3 * SESSION_MILLIS + 1_000;

@@ -8,6 +8,7 @@
 //! promised. The same seed gives the same run; a [`Plant`] breaks one rule of the protocol and shows
 //! that a checker notices.
 //!
+//! [`Habits`] are what clients do in some runs only: a Session in memory goes where its client goes.
 //! [`run_stored`] is the same of brokers whose Sessions are in one database: their clients sleep, and
 //! come back to another broker.
 //!
@@ -18,13 +19,17 @@ mod client;
 mod database;
 mod ensemble;
 mod faults;
+mod forging;
+mod habits;
 mod ledger;
 mod link;
 mod persistent;
 mod process;
+mod retaining;
 mod spreading;
 mod verdict;
 mod world;
 
+pub use habits::Habits;
 pub use verdict::{Checker, Failure, Plant, Report};
-pub use world::{run, run_stored};
+pub use world::{run, run_stored, run_with};

@@ -1,4 +1,4 @@
-//! Clients whose Sessions are stored: they sleep, and come back to any broker.
+//! Clients that sleep, and come back to any broker: their Sessions are stored, or move.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,20 @@ use crate::sim::cluster::client::SimClient;
 use crate::sim::cluster::ledger::{FIRST_SHARED, Ledger};
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
-/// What came to the client of a Session that is stored, at the client's end.
+/// How long a Session lasts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Lasting {
+    /// As long as its connection.
+    Connection,
+    /// As long as its broker, to which its client comes back.
+    Broker,
+    /// As long as the broker that has it: it goes where its client goes.
+    Moving,
+    /// Whatever becomes of brokers: it is stored.
+    Stored,
+}
+
+/// What came to the client of a Session that is not bound to a broker, at the client's end.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     seen: BTreeSet<usize>,
@@ -22,29 +35,47 @@ impl Received {
     }
 }
 
+impl Lasting {
+    /// Whether it may be with any broker.
+    pub(super) fn is_anywhere(self) -> bool {
+        matches!(self, Self::Moving | Self::Stored)
+    }
+}
+
 impl SimClient {
     /// One of a run in which Sessions are stored.
     pub(super) fn draw_stored(number: usize, chance: &mut Chance) -> Self {
         let is_persistent = chance.one_in(2);
         let mut client = Self::draw(number, chance);
-        (client.is_persistent, client.is_stored) = (is_persistent, true);
+        client.lasting = if is_persistent { Lasting::Stored } else { Lasting::Connection };
         client
     }
 
-    /// Whether its Session is promised to be there, wherever it comes.
+    /// Whether its Session outlives its connections.
+    pub(super) fn is_persistent(&self) -> bool {
+        self.lasting != Lasting::Connection
+    }
+
+    /// Whether its Session is to be there, wherever it comes.
     pub(super) fn may_go_anywhere(&self) -> bool {
-        self.is_stored && self.is_persistent
+        self.lasting.is_anywhere()
     }
 
     /// What it publishes with while brokers die: one that comes back does not know what became of QoS
     /// 2, and neither does its new broker.
     pub(super) fn qos_to_publish(&self, drawn: QoS) -> QoS {
-        if self.may_go_anywhere() { drawn.min(QoS::AtLeastOnce) } else { drawn }
+        if self.lasting == Lasting::Stored { drawn.min(QoS::AtLeastOnce) } else { drawn }
+    }
+
+    /// Whether the Session its broker speaks of is the one it knows. Another one was begun for a
+    /// connection that it had left behind: MQTT has no way to tell it so (docs/LIMITS.md), we have.
+    pub(super) fn is_same_session(&self, known: u64) -> bool {
+        self.lasting != Lasting::Moving || self.told == known
     }
 
     /// CONNACK has come.
     pub(super) fn note_present(&mut self, is_present: bool) -> Result<(), Complaint> {
-        let is_promised = self.may_go_anywhere();
+        let is_promised = self.lasting == Lasting::Stored;
         let was_promised = std::mem::replace(&mut self.is_promised, is_promised);
         if was_promised && !is_present {
             let words = format!("that of {} is not there any more", self.client_id());
@@ -61,7 +92,8 @@ impl SimClient {
         ledger: &mut Ledger,
     ) -> Result<(), Complaint> {
         let is_known = publish.packet_id.is_some_and(|id| unreleased.contains(&id));
-        if !self.may_go_anywhere() || (publish.qos == QoS::ExactlyOnce && is_known) {
+        let is_deletion = publish.payload.is_empty();
+        if !self.may_go_anywhere() || is_deletion || (publish.qos == QoS::ExactlyOnce && is_known) {
             return Ok(());
         }
         let number = publish.payload.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
@@ -71,7 +103,7 @@ impl SimClient {
 }
 
 impl Ledger {
-    /// A message has come to the client of a stored Session, and not as a repetition that it knows.
+    /// A message has come to the client of such a Session, and not as a repetition that it knows.
     fn note_received(&mut self, session: usize, number: usize, qos: QoS) -> Result<(), Complaint> {
         let Some(publication) = self.publication(number) else {
             return complaint(Checker::Protocol, "a message that nobody published");
@@ -82,7 +114,8 @@ impl Ledger {
         let words = |what: &str| format!("session {session}: {number} {what}: {publication:?}");
         if !received.seen.insert(number) {
             // One Session may have a share in two groups.
-            if qos == QoS::ExactlyOnce && publication.topic < FIRST_SHARED {
+            let is_once = qos == QoS::ExactlyOnce && !publication.was_refused();
+            if is_once && publication.topic < FIRST_SHARED {
                 return complaint(Checker::Duplicate, words("came twice with QoS 2"));
             }
             return Ok(());

@@ -11,6 +11,7 @@ use crate::broker::peers::peer::Peer;
 use crate::broker::shard::Shard;
 use crate::broker::turn::Turn;
 use crate::broker::{Broker, Guards, Seeds};
+use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::{ControlFrame, Cursors, Fate, Hello, Outcome, RefusalCode, Welcome};
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::inbound::Inbound;
@@ -27,6 +28,7 @@ use crate::session::outbox::Outbox;
 use crate::sim::chance::Chance;
 use crate::sim::cluster::database::Connected;
 use crate::sim::cluster::ensemble::{SESSION_MILLIS, name};
+use crate::sim::cluster::forging::forged;
 use crate::sim::cluster::verdict::Plant;
 use crate::sim::endpoint::{Endpoint, Ready, TurnBounds};
 
@@ -69,6 +71,9 @@ pub(super) struct Process {
     has_let_go: bool,
     is_up: bool,
     pub(super) is_joined: bool,
+    pub(super) started_at: u64,
+    /// The clock of the cluster; where there is none, that of the ensemble is taken as it is.
+    clock: Option<ClusterClock>,
     pub(super) is_over: bool,
     pub(super) boot_id: BootId,
     chance: Chance,
@@ -90,6 +95,7 @@ pub(super) struct Start {
     pub(super) lane: LaneOptions,
     pub(super) skew_millis: u64,
     pub(super) plant: Plant,
+    pub(super) has_clock: bool,
     pub(super) store: Option<Connected>,
 }
 
@@ -138,6 +144,10 @@ impl Process {
             has_let_go: false,
             is_up: false,
             is_joined: false,
+            started_at: start.now,
+            clock: start
+                .has_clock
+                .then(|| ClusterClock::new(SESSION_MILLIS, TicketSource::new(Owner::Clock))),
             is_over: false,
             boot_id,
             chance,
@@ -162,7 +172,9 @@ impl Process {
             CoordinationEvent::Disconnected | CoordinationEvent::Expired => self.session = None,
             CoordinationEvent::Answered { .. } | CoordinationEvent::Changed { .. } => {}
         }
-        self.tell(now, |membership, tick| membership.handle(tick, event));
+        if !self.hear_clock(now, event) {
+            self.tell(now, |membership, tick| membership.handle(tick, event));
+        }
         self.pass_time(now);
     }
 
@@ -271,7 +283,7 @@ impl Process {
                 };
                 self.peers().set_lease(until);
             }
-            Output::Heartbeat(heartbeat) => self.note_heartbeat(&heartbeat),
+            Output::Heartbeat(heartbeat) => self.note_heartbeat(now, &heartbeat),
             Output::Leading(is_leading) => self.say(format!("leads: {is_leading}")),
             Output::Trouble(words) => self.say(words),
             Output::Slots(map) => {
@@ -381,10 +393,42 @@ impl Process {
         }
     }
 
-    fn note_heartbeat(&self, heartbeat: &Heartbeat) {
+    fn note_heartbeat(&mut self, now: u64, heartbeat: &Heartbeat) {
+        if let Some(clock) = &mut self.clock {
+            let wall_millis = WALL_MILLIS + now + self.skew_millis;
+            clock.handle_heartbeat(heartbeat, wall_millis, self.membership.leader_check());
+            return self.follow_clock();
+        }
         let middle = u64::midpoint(heartbeat.sent.as_millis(), heartbeat.answered.as_millis());
         let middle = i64::try_from(middle).unwrap_or(i64::MAX);
         self.peers().set_clock_offset(heartbeat.stat.mtime_millis - middle);
+    }
+
+    /// Whether what the ensemble says is for the clock.
+    fn hear_clock(&mut self, now: u64, event: &CoordinationEvent) -> bool {
+        let (CoordinationEvent::Answered { ticket, outcome }, Some(clock)) =
+            (event, &mut self.clock)
+        else {
+            return false;
+        };
+        if Owner::of(*ticket) != Some(Owner::Clock) {
+            return false;
+        }
+        clock.handle_answer(Tick::from_millis(now), *ticket, outcome);
+        self.follow_clock();
+        true
+    }
+
+    fn follow_clock(&mut self) {
+        let Some(clock) = &mut self.clock else { return };
+        while let Some(output) = clock.poll_output() {
+            if let clock::Output::Submit(ticket, request) = output {
+                self.effects.push(Effect::Submit(ticket, request));
+            }
+        }
+        if let Some(offset) = clock.offset_millis() {
+            self.peers().set_clock_offset(offset);
+        }
     }
 
     fn settle_phase(&mut self, now: u64) {
@@ -398,7 +442,7 @@ impl Process {
             let peer = self.peers().find(*boot_id);
             peer.is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
         };
-        if !awaited.iter().all(has_told) {
+        if !self.peers().knows_time() || !awaited.iter().all(has_told) {
             return;
         }
         self.awaited = None;
@@ -470,6 +514,8 @@ impl Process {
             *gone.of_mut(batch.kind) = batch.first_seq - 1;
             let _lost = peer.inbound().lock().resume(gone);
         }
+        let forged = forged(batch, self.plant);
+        let batch = forged.as_ref().unwrap_or(batch);
         let result = self.link_turn(now, |turn, peers| turn.receive_batch(peers, &peer, batch));
         result.map_err(|_fault| Refused)?;
         Ok(peer.inbound().lock().received())

@@ -21,6 +21,8 @@ pub enum Checker {
     Gauges,
     /// A Session that was promised to last was not there, or was with two brokers.
     Session,
+    /// Brokers have different retained messages, or one that is out of date.
+    Retained,
     /// A packet that does not fit what was said before.
     Protocol,
 }
@@ -101,4 +103,10 @@ pub enum Plant {
     NoAdoption,
     /// What a dead broker had not answered counts as answered.
     NothingHeld,
+    /// A Session moves without its queue and what is in flight.
+    QueueLeftBehind,
+    /// What peers had sent before a Session moved is not waited for.
+    MarksAtOnce,
+    /// A broker that joins is not told what is retained.
+    EmptySnapshot,
 }

@@ -7,7 +7,9 @@ mod ending;
 mod happening;
 mod lines;
 mod links;
+mod moving;
 mod processes;
+mod retaining;
 mod sessions;
 mod trouble;
 mod ways;
@@ -25,6 +27,7 @@ use crate::sim::cluster::client::SimClient;
 use crate::sim::cluster::database::Database;
 use crate::sim::cluster::ensemble::Ensemble;
 use crate::sim::cluster::faults::Plan;
+use crate::sim::cluster::habits::Habits;
 use crate::sim::cluster::ledger::Ledger;
 use crate::sim::cluster::link::{Link, ReadyLinks};
 use crate::sim::cluster::process::Process;
@@ -38,7 +41,16 @@ use crate::sim::endpoint::Endpoint;
 ///
 /// The first promise that was broken.
 pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
-    play(World::new(seed, plant, None))
+    run_with(seed, plant, Habits::drawn(seed))
+}
+
+/// The same with clients of these habits.
+///
+/// # Errors
+///
+/// The first promise that was broken.
+pub fn run_with(seed: u64, plant: Plant, habits: Habits) -> Result<Report, Failure> {
+    play(World::new(seed, (plant, habits), None))
 }
 
 /// The same of brokers that keep their Sessions in `store`, which answers at once: what lies between is
@@ -48,7 +60,7 @@ pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
 ///
 /// The first promise that was broken.
 pub fn run_stored(seed: u64, plant: Plant, store: Arc<dyn Store>) -> Result<Report, Failure> {
-    play(World::new(seed, plant, Some(store)))
+    play(World::new(seed, (plant, Habits::NONE), Some(store)))
 }
 
 fn play(mut world: World) -> Result<Report, Failure> {
@@ -68,6 +80,7 @@ struct World {
     chance: Chance,
     plan: Plan,
     plant: Plant,
+    habits: Habits,
     trace: u64,
     lines_said: VecDeque<String>,
     tally: BTreeMap<&'static str, u64>,
@@ -110,11 +123,13 @@ struct Line {
     unparsed: BytesMut,
     up_at: u64,
     down_at: u64,
+    /// CONNACK has been written, and of which Session of its client it speaks.
+    greeted: Option<u64>,
     is_over: bool,
 }
 
 impl World {
-    fn new(seed: u64, plant: Plant, store: Option<Arc<dyn Store>>) -> Self {
+    fn new(seed: u64, (plant, habits): (Plant, Habits), store: Option<Arc<dyn Store>>) -> Self {
         let mut chance = Chance::new(seed);
         let plan = match store {
             Some(_) => Plan::draw_stored(&mut chance),
@@ -124,7 +139,9 @@ impl World {
             Some(_) => SimClient::draw_stored(number, chance),
             None => SimClient::draw(number, chance),
         };
-        let clients = (0..plan.clients).map(|number| draw(number, &mut chance)).collect();
+        let mut clients: Vec<_> =
+            (0..plan.clients).map(|number| draw(number, &mut chance)).collect();
+        habits.teach(&mut clients, seed);
         let mut ledger = Ledger::default();
         ledger.is_stored = store.is_some();
         Self {
@@ -133,6 +150,7 @@ impl World {
             now: 1_000,
             chance,
             plant,
+            habits,
             trace: seed,
             lines_said: VecDeque::new(),
             tally: BTreeMap::new(),
@@ -175,8 +193,14 @@ impl World {
         self.calm_down()?;
         self.drain()?;
         self.is_quiet = true;
+        if self.habits.retain {
+            self.judge_retained()?;
+        }
         self.publish_once_more()?;
         self.drain()?;
+        if self.habits.retain {
+            self.retain_once_more()?;
+        }
         let is_faultless = self.plan.fault_millis.is_none();
         self.ledger.judge(is_faultless)?;
         self.tear_down()

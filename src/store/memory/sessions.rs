@@ -100,12 +100,14 @@ impl State {
 
     pub(super) fn list_sessions(
         &self,
-        owner: OwnerId,
+        (owner, claim): (OwnerId, Option<Epoch>),
         after: Option<SessionId>,
         limit: u32,
     ) -> Vec<SessionRecord> {
         let is_wanted = |id: SessionId, session: &Session| {
-            session.owner == owner && after.is_none_or(|after| id > after)
+            session.owner == owner
+                && claim.is_none_or(|claim| session.epoch == claim)
+                && after.is_none_or(|after| id > after)
         };
         let wanted = self.sessions.iter().filter(|(id, session)| is_wanted(**id, session));
         wanted.take(limit as usize).map(|(id, session)| session.record(*id)).collect()

@@ -140,8 +140,8 @@ impl State {
             Operation::ReadIncoming { session, packet_id } => {
                 Reply::Message(self.read_incoming(session, packet_id.get()))
             }
-            Operation::ListSessions { after, limit } => {
-                Reply::Sessions(self.list_sessions(run.owner, after, limit))
+            Operation::ListSessions { claim, after, limit } => {
+                Reply::Sessions(self.list_sessions((run.owner, claim), after, limit))
             }
             Operation::DueWills { limit } => Reply::Wills(self.due_wills(limit, run)),
             Operation::ListRetained { after, limit } => {

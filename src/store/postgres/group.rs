@@ -218,8 +218,8 @@ impl<'a> Group<'a> {
             Operation::ReadIncoming { session, packet_id } => {
                 Reply::Message(self.read_incoming(*session, *packet_id).await?)
             }
-            Operation::ListSessions { after, limit } => {
-                Reply::Sessions(self.list_sessions(run.owner, *after, *limit).await?)
+            Operation::ListSessions { claim, after, limit } => {
+                Reply::Sessions(self.list_sessions((run.owner, *claim), *after, *limit).await?)
             }
             Operation::DueWills { limit } => Reply::Wills(self.due_wills(*limit, run).await?),
             Operation::ListRetained { after, limit } => {

@@ -11,13 +11,13 @@ use super::pending::uid;
 use crate::mqtt::{PacketId, TopicFilter, TopicName};
 use crate::ports::message::MessageId;
 use crate::ports::store::{
-    CursorRecord, DueWill, IncomingRecord, OwnerId, PacketState, QueueEnds, QueuedMessage,
+    CursorRecord, DueWill, Epoch, IncomingRecord, OwnerId, PacketState, QueueEnds, QueuedMessage,
     QueuedState, RetainedRecord, SessionId, SessionLife, SessionRecord, SessionRef, StoredMessage,
     StoredSubscription, StoredWill,
 };
 use crate::store::codec::{
-    epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of, user_of,
-    version_of,
+    epoch_bytes, epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of,
+    user_of, version_of,
 };
 use crate::store::key::{key_text, text_key};
 use crate::store::retry::Failure;
@@ -33,13 +33,14 @@ impl Group<'_> {
 
     pub(super) async fn list_sessions(
         &self,
-        owner: OwnerId,
+        (owner, claim): (OwnerId, Option<Epoch>),
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SessionRecord>, Failure> {
         let owner = owner_bytes(owner).to_vec();
+        let claim = claim.map(|claim| epoch_bytes(claim).to_vec());
         let (after, limit) = (after.map_or(i64::MIN, uid), i64::from(limit));
-        let rows = self.query(LIST_SESSIONS, &[&owner, &after, &limit]).await?;
+        let rows = self.query(LIST_SESSIONS, &[&owner, &after, &limit, &claim]).await?;
         let mut found = rows.iter().map(session).collect::<Result<Vec<_>, _>>()?;
         self.complete(&mut found).await?;
         Ok(found)
@@ -245,7 +246,8 @@ const LIST_SESSIONS: &str = "SELECT uid, client_key, client_id, epoch, expiry_in
     (SELECT min(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid AND state <> 2),
     (SELECT max(sequence) FROM pointer WHERE session = uid), user_name, sent_below
-    FROM session WHERE owner = $1 AND uid > $2 ORDER BY uid LIMIT $3";
+    FROM session WHERE owner = $1 AND uid > $2 AND ($4::bytea IS NULL OR epoch = $4)
+    ORDER BY uid LIMIT $3";
 const SUBSCRIPTIONS: &str = "SELECT session, filter_key, filter, options, subscription_id
     FROM subscription WHERE session = ANY($1::bigint[])";
 const INCOMING: &str = "SELECT session, packet_id, message_id, state

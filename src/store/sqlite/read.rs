@@ -10,13 +10,13 @@ use super::left_out::LeftOut;
 use crate::mqtt::{PacketId, TopicFilter, TopicName};
 use crate::ports::message::MessageId;
 use crate::ports::store::{
-    CursorRecord, DueWill, IncomingRecord, OwnerId, PacketState, QueueEnds, QueuedMessage,
+    CursorRecord, DueWill, Epoch, IncomingRecord, OwnerId, PacketState, QueueEnds, QueuedMessage,
     QueuedState, RetainedRecord, SessionId, SessionLife, SessionRecord, SessionRef, StoredMessage,
     StoredSubscription, StoredWill,
 };
 use crate::store::codec::{
-    epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of, user_of,
-    version_of,
+    epoch_bytes, epoch_of, millis_of, options_of, owner_bytes, owner_of, qos_of, retain_of, tag_of,
+    user_of, version_of,
 };
 use crate::store::key::{key_text, text_key};
 use crate::store::retry::Failure;
@@ -32,19 +32,20 @@ impl Group<'_> {
 
     pub(super) fn list_sessions(
         &self,
-        owner: OwnerId,
+        (owner, claim): (OwnerId, Option<Epoch>),
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SessionRecord>, Failure> {
-        let owner = owner_bytes(owner);
+        let (owner, claim) = (owner_bytes(owner), claim.map(epoch_bytes));
         let after = after.map_or(i64::MIN, uid);
         let sql = format!(
-            "SELECT {SESSION} FROM session WHERE owner = ?1 AND uid > ?2 ORDER BY uid LIMIT ?3"
+            "SELECT {SESSION} FROM session WHERE owner = ?1 AND uid > ?2
+            AND (?4 IS NULL OR epoch = ?4) ORDER BY uid LIMIT ?3"
         );
-        let mut found = self.rows(&sql, params![owner, after, limit], session)?;
+        let mut found = self.rows(&sql, params![owner, after, limit, claim], session)?;
         let Some(last) = found.last().map(|last| uid(last.session.id)) else { return Ok(found) };
-        let which = "s.owner = ?1 AND s.uid > ?2 AND s.uid <= ?3";
-        self.complete(&mut found, which, params![owner, after, last])?;
+        let which = "s.owner = ?1 AND s.uid > ?2 AND s.uid <= ?3 AND (?4 IS NULL OR s.epoch = ?4)";
+        self.complete(&mut found, which, params![owner, after, last, claim])?;
         Ok(found)
     }
 

@@ -158,3 +158,48 @@ fn client_publish(cluster: &ClusterUnderTest, salt: usize) {
     let mut client = cluster.client(1, "latecomer");
     client.publish(&format!("late/{salt}"), "x", 1).unwrap();
 }
+
+/// Values whose time is over are swept by who paid for them, and what they cost is given back: the tree,
+/// the readings and `/cluster` say so, and there is room for as many again.
+#[test]
+fn what_expires_is_swept_and_refunded() {
+    let arguments = ["--bank-topics-max", "60", "--bank-bytes-max", "64 KiB"];
+    let kept = ["--last-value", "s/#", "--last-value-ttl-secs", "6"];
+    let arguments = arguments.iter().chain(&kept).map(|&text| text.to_owned()).collect();
+    let plan = Plan { brokers: 2, arguments, ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let mut tree = Tree::connect(cluster.zookeeper());
+    fill(&cluster, &mut tree, "once");
+    wait_for(&mut tree, |books| books.topics.is_empty() && books.balance());
+    for broker in [1, 2] {
+        let broker = cluster.broker(broker);
+        for name in ["bank_used_topics", "bank_used_bytes"] {
+            broker.wait_for_metric(name, |used| used == 0);
+        }
+        broker.wait_for_metric("topics_swept_total", |swept| swept == EACH);
+        let report = broker.admin("GET", "/cluster");
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["bank"]["used"]["topics"], 0, "{}", report["bank"]);
+    }
+    fill(&cluster, &mut tree, "again");
+}
+
+/// Gives two thirds of all topics there may be a value, half of them at each of two brokers.
+#[track_caller]
+fn fill(cluster: &ClusterUnderTest, tree: &mut Tree, round: &str) {
+    for broker in [1, 2] {
+        let mut publisher = cluster.client(broker, "publisher");
+        for number in 0..EACH {
+            let topic = format!("s/{round}/{broker}/{number}");
+            publisher.publish(&topic, &"v".repeat(100), 1).unwrap();
+        }
+    }
+    wait_for(tree, |books| books.topics.len() as u64 == 2 * EACH);
+    for broker in [1, 2] {
+        // One that is about to be written over is paid for twice for a moment.
+        cluster.broker(broker).wait_for_metric("bank_used_topics", |used| used == EACH);
+    }
+}
+
+/// Values at each broker.
+const EACH: u64 = 20;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mqttzoo::mqtt::{TopicFilter, TopicName};
+use mqttzoo::mqtt::{QoS, TopicFilter, TopicName};
 use parking_lot::Mutex;
 
 /// A message: who published it, and its place among all that this publisher published.
@@ -68,6 +68,7 @@ pub(crate) enum Complaint {
 struct Publication {
     topic: String,
     first_sent: u64,
+    /// How many messages the broker may take it for: a copy of each may come.
     sends: u32,
     is_acknowledged: bool,
     is_refused: bool,
@@ -104,7 +105,8 @@ impl Books {
         self.entries
     }
 
-    /// A message is about to leave its publisher, for the first time or once more.
+    /// A message is about to leave its publisher: for the first time, or once more as a new one, where
+    /// the Session is gone in which it was sent before.
     pub(crate) fn note_sent(&mut self, key: Key, topic: &str) {
         let first_sent = self.next_entry();
         let publication = self.publications.entry(key).or_insert_with(|| Publication {
@@ -115,6 +117,12 @@ impl Books {
             is_refused: false,
         });
         publication.sends += 1;
+    }
+
+    /// The same PUBLISH leaves once more, under its Packet Identifier and in its Session. At QoS 2 the
+    /// broker knows by that what it has taken already, whichever broker it is by now.
+    pub(crate) fn note_repeated(&mut self, key: Key, qos: QoS) {
+        self.publication_mut(key).sends += u32::from(qos == QoS::AtLeastOnce);
     }
 
     /// A broker has taken a message over. QoS 0 is never acknowledged: whoever enters it claims
@@ -404,6 +412,33 @@ mod tests {
         check(&books, &[]);
         arrive_as(&mut books, SUB, 1, |arrival| (arrival.dup, arrival.qos) = (true, 2));
         check(&books, &[Complaint::Doubled(SUB, key(1))]);
+    }
+
+    /// Whatever was sent twice was excused, and so hid what QoS 2 is there to prevent.
+    #[test]
+    fn a_second_copy_of_what_was_repeated_in_its_session_is_doubled_at_qos_2() {
+        for (qos, expected) in
+            [(QoS::AtLeastOnce, vec![]), (QoS::ExactlyOnce, vec![Complaint::Doubled(SUB, key(2))])]
+        {
+            let mut books = three_acknowledged(SUB);
+            books.note_repeated(key(2), qos);
+            for number in [1, 2, 3, 2] {
+                arrive_as(&mut books, SUB, number, |arrival| arrival.qos = qos.bits());
+            }
+            check(&books, &expected);
+        }
+    }
+
+    /// The Session was lost, and the message became a new one: who had it may get it again.
+    #[test]
+    fn a_second_copy_of_what_was_published_anew_is_excused_at_qos_2() {
+        let mut books = three_acknowledged(SUB);
+        books.note_repeated(key(3), QoS::ExactlyOnce);
+        books.note_sent(key(3), "t/x");
+        for number in [1, 2, 3, 3] {
+            arrive_as(&mut books, SUB, number, |arrival| arrival.qos = 2);
+        }
+        check(&books, &[]);
     }
 
     #[test]

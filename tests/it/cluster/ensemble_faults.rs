@@ -1,7 +1,9 @@
 //! The ensemble fails, under load: nothing that was acknowledged is lost, and no client is let go.
 
+use super::handover::check_taken_over;
 use super::on_all::Load;
 use super::{ClusterUnderTest, Plan};
+use crate::conformance::{Client, Connect, Version};
 
 /// Three brokers with a session timeout that leaves room for a machine that stands still for a second.
 fn three_brokers() -> Option<ClusterUnderTest> {
@@ -83,6 +85,82 @@ fn all_servers_of_the_ensemble_stop_and_three_brokers_stay_ready() {
     load.wait_for_more(100);
     check_all_ready(&cluster);
     subscriber.quiet().unwrap();
+    load.finish(&cluster);
+}
+
+/// A client whose Session goes with it from broker to broker.
+struct Roamer {
+    client: Client,
+    broker: usize,
+    connect: Connect,
+    topic: String,
+}
+
+impl Roamer {
+    #[track_caller]
+    fn enter(cluster: &ClusterUnderTest, number: usize) -> Self {
+        let connect = Connect::new(Version::V5, format!("roamer{number}")).kept();
+        let topic = format!("roamers/{number}");
+        let mut client = cluster.stage(1, Version::V5).enter(&connect).unwrap();
+        client.subscribe(&topic, 1).unwrap();
+        Self { client, broker: 1, connect, topic }
+    }
+
+    /// The next broker lets it in, and it is sent there what it had not acknowledged before.
+    #[track_caller]
+    fn move_on(&mut self, cluster: &ClusterUnderTest, publisher: &mut Client, text: &str) {
+        publisher.publish(&self.topic, text, 1).unwrap();
+        assert_eq!(self.client.message().unwrap().text(), text);
+        self.broker = self.broker % 3 + 1;
+        let mut new = cluster.stage(self.broker, Version::V5).enter(&self.connect).unwrap();
+        assert!(new.connack.session_present, "at broker {}", self.broker);
+        assert!(new.receive(&self.topic, text, 1).unwrap().dup);
+        let old = std::mem::replace(&mut self.client, new);
+        check_taken_over(old, &mut self.client, Version::V5);
+    }
+}
+
+/// Who coordinates a Client Identifier stays who it was: a takeover asks nothing of ZooKeeper.
+#[test]
+fn sessions_go_from_broker_to_broker_while_all_servers_of_the_ensemble_are_stopped() {
+    let Some(mut cluster) = three_brokers() else { return };
+    let load = Load::start(&cluster);
+    // As many as it takes to have coordinators on all three brokers.
+    let mut roamers: Vec<_> = (0..8).map(|number| Roamer::enter(&cluster, number)).collect();
+    let mut publisher = cluster.client(3, "publisher");
+    cluster.ensemble().kill_all();
+    for broker in 1..=3 {
+        cluster.wait_until(broker, "it has noticed", |cluster| {
+            cluster.readiness(broker).is_some_and(|(_, body)| body.contains("degraded"))
+        });
+    }
+    // For longer than a session lasts, at 250 messages a second and publisher.
+    for round in 0..4 {
+        for (number, roamer) in roamers.iter_mut().enumerate() {
+            roamer.move_on(&cluster, &mut publisher, &format!("{round} of {number}"));
+            load.wait_for_more(75);
+        }
+    }
+    check_all_ready(&cluster);
+    for broker in 1..=3 {
+        let (_, body) = cluster.readiness(broker).unwrap();
+        assert!(body.contains("\"degraded\":\"zookeeper\""), "{body}");
+    }
+    // Nor is anybody kept out whom no broker knows.
+    for broker in 1..=3 {
+        cluster.client(broker, "new").ping().unwrap();
+    }
+    cluster.ensemble().start_all_again();
+    for broker in 1..=3 {
+        cluster.wait_until(broker, "it has ZooKeeper again", |cluster| {
+            let readiness = cluster.readiness(broker);
+            readiness.is_some_and(|(status, body)| status == 200 && !body.contains("degraded"))
+        });
+    }
+    for roamer in &mut roamers {
+        roamer.move_on(&cluster, &mut publisher, "with ZooKeeper");
+        roamer.client.quiet().unwrap();
+    }
     load.finish(&cluster);
 }
 

@@ -38,7 +38,7 @@ fn certificate(authority: &Authority) -> Vec<String> {
 
 /// Messages cross both ways.
 #[track_caller]
-fn check_crossing(cluster: &ClusterUnderTest) {
+pub(super) fn check_crossing(cluster: &ClusterUnderTest) {
     for (here, there) in [(1, 2), (2, 1)] {
         let mut subscriber = cluster.client(there, "subscriber");
         subscriber.subscribe("t", 1).unwrap();

@@ -13,7 +13,7 @@ fn connect(version: Version, client_id: &str) -> Connect {
 
 /// The old socket is told 0x8E (3.1.1: closed), and the newcomer is alive.
 #[track_caller]
-fn check_taken_over(mut old: Client, new: &mut Client, version: Version) {
+pub(super) fn check_taken_over(mut old: Client, new: &mut Client, version: Version) {
     match version {
         Version::V5 => {
             let reason = old.refused(&[0x8E]).unwrap();

@@ -36,12 +36,20 @@ fn a_value_reaches_who_comes_late_to_another_broker_while_it_holds_and_not_after
     for reader in &mut readers {
         wait_for(reader, "#", &[("s/small", "21.5")]);
     }
+    let broker = cluster.broker(1);
+    broker.wait_for_metric("topic_values_written_total", |written| written == 1);
+    let metrics = broker.metrics();
+    assert_eq!(metrics.value("topic_values_early_total"), 0, "its turn came at once");
+    assert_eq!(metrics.sum("peer_frames_total"), 0, "it came by watch: nothing went by link");
     // By link, and before PUBACK.
     let large = "x".repeat(100_000);
     publisher.publish("s/large", &large, 1).unwrap();
     for reader in &mut readers {
         assert_eq!(seen(reader, "s/large"), [("s/large".to_owned(), large.clone())]);
     }
+    let metrics = cluster.broker(1).metrics();
+    assert!(metrics.sum("peer_frames_total") >= 2, "one to each of the others");
+    assert_eq!(metrics.value("topic_values_written_total"), 1, "none of it in the tree");
     for reader in &mut readers {
         wait_for(reader, "#", &[]);
     }

@@ -1,5 +1,8 @@
 //! Clients that go on: publishers that send again what nobody acknowledged, and subscribers that
 //! come back. Each enters what it does and sees into the checker's books.
+//!
+//! A publisher of QoS 2 keeps its Session, and what it sends again there comes once. The others begin
+//! a Session with each connection.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
@@ -8,12 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mqttzoo::client::driver::Direction;
 use mqttzoo::client::endpoint::{Address, Endpoint};
 use mqttzoo::client::session::{PublishOutcome, SessionOptions, Subscription, Ticket};
 use mqttzoo::client::{Client, Event, Message};
 use mqttzoo::mqtt::{
-    Connect, ConnectProperties, Disconnect, ProtocolVersion, Publish, QoS, ReasonCode,
-    SubscribeFilter, SubscriptionOptions, TopicName,
+    Connack, Connect, ConnectProperties, Disconnect, Packet, ProtocolVersion, Publish, QoS,
+    ReasonCode, SubscribeFilter, SubscriptionOptions, TopicName,
 };
 use parking_lot::Mutex;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -74,36 +78,62 @@ impl PublisherPlan {
 /// A publisher at work.
 pub(crate) struct Publisher {
     is_told_to_finish: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    state: Arc<PublisherState>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct PublisherState {
+    acknowledged: AtomicU64,
+    /// Messages that were sent once more in the Session they had been sent in.
+    repeated: AtomicU64,
+    /// Sessions that were kept, and gone when it came back.
+    sessions_lost: AtomicU64,
 }
 
 impl Publisher {
     /// Lets one begin.
     pub(crate) fn start(checker: &Checker, addresses: &Addresses, plan: PublisherPlan) -> Self {
         let is_told_to_finish = Arc::new(AtomicBool::new(plan.count.is_some()));
-        let acknowledged = Arc::new(AtomicU64::new(0));
+        let state = Arc::<PublisherState>::default();
+        let mut line = Line::new(addresses, &plan.brokers, &format!("publisher{}", plan.id));
+        line.session_secs = if plan.qos == QoS::ExactlyOnce { SESSION_SECS } else { 0 };
         let mut work = Publishing {
-            line: Line::new(addresses, &plan.brokers, &format!("publisher{}", plan.id)),
+            line,
             checker: checker.clone(),
             is_told_to_finish: Arc::clone(&is_told_to_finish),
-            acknowledged: Arc::clone(&acknowledged),
+            state: Arc::clone(&state),
             plan,
             made: 0,
             open: BTreeMap::new(),
+            tickets: BTreeMap::new(),
         };
         let thread = thread::spawn(move || block_on(work.run()));
-        Self { is_told_to_finish, acknowledged, thread: Some(thread) }
+        Self { is_told_to_finish, state, thread: Some(thread) }
+    }
+
+    /// How many messages it has sent once more, in the Session they had been sent in.
+    pub(crate) fn repeated(&self) -> u64 {
+        self.state.repeated.load(Ordering::Relaxed)
+    }
+
+    /// How often a Session that was to be kept was gone.
+    pub(crate) fn sessions_lost(&self) -> u64 {
+        self.state.sessions_lost.load(Ordering::Relaxed)
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.state.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Waits until `count` messages more are acknowledged than now: life goes on.
     #[track_caller]
     pub(crate) fn wait_for_more(&self, count: u64) {
-        let wanted = self.acknowledged.load(Ordering::Relaxed) + count;
+        let wanted = self.acknowledged() + count;
         let deadline = Instant::now() + PATIENCE;
-        while self.acknowledged.load(Ordering::Relaxed) < wanted {
+        while self.acknowledged() < wanted {
             assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "it has ended");
-            let so_far = self.acknowledged.load(Ordering::Relaxed);
+            let so_far = self.acknowledged();
             assert!(Instant::now() < deadline, "no more than {so_far} of {wanted} acknowledged");
             thread::sleep(Duration::from_millis(5));
         }
@@ -116,7 +146,7 @@ impl Publisher {
         let thread = self.thread.take().expect("it is joined once");
         let deadline = Instant::now() + PATIENCE;
         while !thread.is_finished() {
-            let so_far = self.acknowledged.load(Ordering::Relaxed);
+            let so_far = self.acknowledged();
             assert!(
                 Instant::now() < deadline,
                 "a publisher got no more than {so_far} acknowledged"
@@ -124,7 +154,7 @@ impl Publisher {
             thread::sleep(Duration::from_millis(5));
         }
         thread.join().expect("a publisher does not panic");
-        self.acknowledged.load(Ordering::Relaxed)
+        self.acknowledged()
     }
 }
 
@@ -147,32 +177,60 @@ struct Publishing {
     checker: Checker,
     plan: PublisherPlan,
     is_told_to_finish: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    state: Arc<PublisherState>,
     made: u64,
     /// Made and not acknowledged, with their topics.
     open: BTreeMap<u64, String>,
+    /// Those of them that the client has.
+    tickets: BTreeMap<Ticket, u64>,
 }
 
 impl Publishing {
     async fn run(&mut self) {
-        loop {
-            let mut client = self.line.connect().await;
-            if self.publish_until_broken(&mut client).await.is_ok() {
-                client.disconnect(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION)).await;
-                return;
+        let mut client = self.line.connect().await;
+        let state = Arc::clone(&self.state);
+        client.observe(Box::new(move |direction, packet| {
+            let is_sent = direction == Direction::Sending;
+            let is_repeated = matches!(packet, Packet::Publish(publish) if publish.dup);
+            state.repeated.fetch_add((is_sent && is_repeated).into(), Ordering::Relaxed);
+        }));
+        while self.publish_until_broken(&mut client).await.is_err() {
+            if self.line.session_secs > 0 {
+                let is_resumed = self.line.connect_again(&mut client).await;
+                self.note_return(is_resumed);
+            } else {
+                client = self.line.connect().await;
+                self.tickets.clear();
             }
+        }
+        client.disconnect(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION)).await;
+    }
+
+    /// The client sends again what is open by itself.
+    fn note_return(&self, is_resumed: bool) {
+        self.state.sessions_lost.fetch_add((!is_resumed).into(), Ordering::Relaxed);
+        for &number in self.tickets.values() {
+            let key = Key { publisher: self.plan.id, number };
+            self.checker.with(|books| {
+                if is_resumed {
+                    books.note_repeated(key, self.plan.qos);
+                } else {
+                    books.note_sent(key, &self.open[&number]);
+                }
+            });
         }
     }
 
     /// What is open from a former connection first, in its order, then what is new.
     async fn publish_until_broken(&mut self, client: &mut Client) -> Result<(), Broken> {
-        let mut unsent: VecDeque<u64> = self.open.keys().copied().collect();
-        let mut tickets = BTreeMap::new();
+        let is_known = !self.tickets.is_empty();
+        let mut unsent: VecDeque<u64> =
+            if is_known { VecDeque::new() } else { self.open.keys().copied().collect() };
         let mut pace = pace(self.plan.pace);
         loop {
             while let Some(number) = unsent.pop_front() {
                 let ticket = self.send(client, number);
-                tickets.insert(ticket, number);
+                self.tickets.insert(ticket, number);
             }
             if self.is_done() && self.open.is_empty() {
                 return Ok(());
@@ -183,7 +241,7 @@ impl Publishing {
                 continue;
             }
             tokio::select! {
-                event = client.next() => self.take(&event, &mut tickets)?,
+                event = client.next() => self.take(&event)?,
                 _ = pace.tick() => {
                     if has_room && !self.is_done() && !self.plan.pace.is_zero() {
                         unsent.push_back(self.make());
@@ -222,18 +280,18 @@ impl Publishing {
         })
     }
 
-    fn take(&mut self, event: &Event, open: &mut BTreeMap<Ticket, u64>) -> Result<(), Broken> {
+    fn take(&mut self, event: &Event) -> Result<(), Broken> {
         if is_end(event) {
             return Err(Broken);
         }
         let Event::Published(ticket, outcome) = event else { return Ok(()) };
-        let number = open.remove(ticket).expect("only what was published is answered");
+        let number = self.tickets.remove(ticket).expect("only what was published is answered");
         let key = Key { publisher: self.plan.id, number };
         self.open.remove(&number);
         match outcome {
             PublishOutcome::Sent | PublishOutcome::Acknowledged(_) => {
                 self.checker.with(|books| books.note_acknowledged(key));
-                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                self.state.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             PublishOutcome::Refused(..) => self.checker.with(|books| books.note_refused(key)),
         }
@@ -422,12 +480,14 @@ struct Line {
     brokers: Vec<usize>,
     attempts: usize,
     client_id: String,
+    /// How long its Session outlives a connection.
+    session_secs: u32,
 }
 
 impl Line {
     fn new(addresses: &Addresses, brokers: &[usize], client_id: &str) -> Self {
         let (addresses, client_id) = (addresses.clone(), client_id.to_owned());
-        Self { addresses, brokers: brokers.to_vec(), attempts: 0, client_id }
+        Self { addresses, brokers: brokers.to_vec(), attempts: 0, client_id, session_secs: 0 }
     }
 
     /// A connection that a broker has taken, whichever it is.
@@ -435,23 +495,46 @@ impl Line {
         let mut pace = pace(Duration::from_millis(20));
         loop {
             pace.tick().await;
-            let broker = self.brokers[self.attempts % self.brokers.len()];
-            self.attempts += 1;
-            let Some(port) = self.addresses.port(broker) else { continue };
-            let mut client = Client::new(endpoint(port), session_options(&self.client_id));
-            if is_taken(&mut client).await {
+            let Some(port) = self.next_port() else { continue };
+            let options = session_options(&self.client_id, self.session_secs);
+            let mut client = Client::new(endpoint(port), options);
+            if consent(&mut client).await.is_some() {
                 return client;
             }
         }
     }
+
+    /// The same for a client that has lost its connection; whether its Session was still there.
+    async fn connect_again(&mut self, client: &mut Client) -> bool {
+        let mut pace = pace(Duration::from_millis(20));
+        loop {
+            pace.tick().await;
+            let Some(port) = self.next_port() else { continue };
+            client.turn_to(endpoint(port));
+            client.connect_after(Duration::ZERO);
+            if let Some(connack) = consent(client).await {
+                return connack.session_present;
+            }
+        }
+    }
+
+    /// Of the broker whose turn it is; nothing when that is down.
+    fn next_port(&mut self) -> Option<u16> {
+        let broker = self.brokers[self.attempts % self.brokers.len()];
+        self.attempts += 1;
+        self.addresses.port(broker)
+    }
 }
 
-/// Whether a broker takes the connection.
-async fn is_taken(client: &mut Client) -> bool {
+/// What a broker says that takes the connection.
+async fn consent(client: &mut Client) -> Option<Box<Connack>> {
     loop {
         let event = client.next().await;
-        if matches!(event, Event::Connected(_)) || is_end(&event) {
-            return matches!(event, Event::Connected(_));
+        if is_end(&event) {
+            return None;
+        }
+        if let Event::Connected(connack) = event {
+            return Some(connack);
         }
     }
 }
@@ -466,7 +549,8 @@ fn endpoint(port: u16) -> Endpoint {
     Endpoint { address, tls: None, websocket_path: None, bind: None, proxy: None }
 }
 
-fn session_options(client_id: &str) -> SessionOptions {
+fn session_options(client_id: &str, session_secs: u32) -> SessionOptions {
+    let session_expiry_interval_secs = (session_secs > 0).then_some(session_secs);
     let connect = Connect {
         protocol_version: ProtocolVersion::V5,
         clean_start: true,
@@ -476,7 +560,10 @@ fn session_options(client_id: &str) -> SessionOptions {
         will: None,
         user_name: None,
         password: None,
-        properties: ConnectProperties::default(),
+        properties: ConnectProperties {
+            session_expiry_interval_secs,
+            ..ConnectProperties::default()
+        },
     };
     SessionOptions {
         connect,
@@ -499,6 +586,9 @@ fn block_on(work: impl Future<Output = ()>) {
 
 /// The connection, or the attempt at one, has failed.
 struct Broken;
+
+/// As long as any test.
+const SESSION_SECS: u32 = 600;
 
 /// Messages of one publisher whose outcome is open.
 const WINDOW: usize = 200;

@@ -9,6 +9,7 @@ use super::on_all::{Load, check_nobody_died, check_thousands};
 use super::proxy::Cut;
 use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Connect, Version, prop};
+use crate::harness::{Broker, Metrics};
 
 fn start(brokers: usize) -> Option<ClusterUnderTest> {
     let plan = Plan { brokers, has_network: true, ..Plan::default() };
@@ -70,6 +71,68 @@ fn messages_flow_around_a_link_that_is_cut_and_go_back() {
 fn messages_flow_around_a_link_that_falls_silent_and_go_back() {
     check_cut(Cut::Silent);
 }
+
+/// What whoever operates the brokers sees of it: that it is used and for whom, how much goes that way, what
+/// did not, and that it is over.
+#[test]
+fn what_is_relayed_is_measured() {
+    let arguments = ["--relay-message-max", "64KiB"].map(str::to_owned).to_vec();
+    let plan = Plan { brokers: 2, has_network: true, arguments, ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let [sender, receiver] = [1, 2].map(|number| cluster.broker(number));
+    let mut subscriber = cluster.client(2, "subscriber");
+    let mut publisher = cluster.client(1, "publisher");
+    subscriber.subscribe("t", 1).unwrap();
+    wait_for_lane(&cluster, 1, 2, "link");
+    // Until the first link stands, the relay may have been used.
+    let (sent_before, read_before) = (sender.metrics(), receiver.metrics());
+    assert_eq!(sent_before.value(RELAYED), 0);
+    let more = |broker: &Broker, before: &Metrics, name: &str| {
+        broker.metrics().value(name) - before.value(name)
+    };
+    let sent = |name: &str| more(sender, &sent_before, name);
+    let taken = |name: &str| more(receiver, &read_before, name);
+
+    cluster.cut(1, 2, Cut::Closed);
+    wait_for_lane(&cluster, 1, 2, "relay");
+    sender.wait_for_metric(RELAYED, |relayed| relayed == 1);
+    for number in 0..COUNT {
+        publisher.publish("t", &number.to_string(), 1).unwrap();
+        subscriber.receive("t", &number.to_string(), 1).unwrap();
+    }
+    // Behind all of them, so that it is cut when they have been.
+    publisher.publish("t", &"x".repeat(200_000), 0).unwrap();
+    cluster.wait_until(1, "it has dropped it", |_| sent("relay_dropped_total") == 1);
+    cluster.wait_until(1, "it has sent them", |_| sent("relay_sent_frames_total") >= COUNT);
+    cluster.wait_until(2, "it has taken them", |_| taken("relay_received_frames_total") >= COUNT);
+    assert!(sent("relay_begun_total") >= 1);
+    assert!(sender.metrics().value("bank_used_relay_bytes") > 0, "windows are paid for");
+    for count in [sent("relay_writes_total"), taken("relay_writes_total")] {
+        assert!(count >= COUNT, "each of them waited for the answer to the one before: {count}");
+    }
+    for bytes in [sent("relay_sent_bytes_total"), taken("relay_received_bytes_total")] {
+        assert!(bytes > COUNT * 10, "{bytes} bytes of {COUNT} frames");
+    }
+
+    cluster.heal(1, 2);
+    wait_for_lane(&cluster, 1, 2, "link");
+    sender.wait_for_metric(RELAYED, |relayed| relayed == 0);
+    sender.wait_for_metric("relay_ended_total", |ended| ended >= 1);
+    sender.wait_for_metric("relay_unread_bytes", |unread| unread == 0);
+    let carried = sender.metrics().value("relay_sent_frames_total");
+    for number in 0..COUNT {
+        publisher.publish("t", &number.to_string(), 1).unwrap();
+        subscriber.receive("t", &number.to_string(), 1).unwrap();
+    }
+    let after = sender.metrics();
+    assert_eq!(after.value("relay_sent_frames_total"), carried, "the link carries them again");
+    for name in ["relay_stuck_total", "relay_unreadable_total"] {
+        assert_eq!(after.value(name), 0, "{name}");
+    }
+}
+
+const RELAYED: &str = "peer_relayed{peer=\"broker-2\"}";
+const COUNT: u64 = 50;
 
 /// The promise of SUBACK holds across a link that is cut, and does not wait until it is healed.
 #[test]

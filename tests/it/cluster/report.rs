@@ -1,8 +1,11 @@
 //! What a broker says of its cluster to whoever operates it.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use super::{ClusterUnderTest, cluster_arguments};
+use super::{ClusterUnderTest, Plan, cluster_arguments};
 use crate::harness::{Broker, Ensemble, Ttl};
 
 fn report(cluster: &ClusterUnderTest, broker: usize) -> Value {
@@ -68,6 +71,43 @@ fn the_cluster_is_measured() {
     ] {
         let _there = metrics.sum(name);
     }
+}
+
+/// Whoever subscribes to `$SYS` sees the bank: what is used grows by what is used, within what is leased.
+#[test]
+fn the_bank_is_published_to_who_subscribes() {
+    let arguments = ["--sys-interval-secs", "1"].map(str::to_owned).to_vec();
+    let plan = Plan { brokers: 2, arguments, ..Plan::default() };
+    let Some(cluster) = ClusterUnderTest::start_as(plan) else { return };
+    let mut reader = cluster.client(2, "reader");
+    reader.subscribe("$SYS/broker/bank/#", 0).unwrap();
+    let mut publisher = cluster.client(2, "publisher");
+    for number in 0..5 {
+        publisher.publish(&format!("t/{number}"), "x", 1).unwrap();
+    }
+    let mut shown: BTreeMap<String, u64> = BTreeMap::new();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // What has changed comes once a second, a topic at a time: until all of it says the same.
+    while shown.get("used/topics") != Some(&5)
+        || shown.get("used/znode_bytes") <= Some(&100)
+        || shown.get("topped_up") < Some(&1)
+    {
+        assert!(Instant::now() < deadline, "{shown:?}");
+        let message = reader.message().unwrap();
+        let topic = String::from_utf8(message.topic.clone()).unwrap();
+        let name = topic.strip_prefix("$SYS/broker/bank/").expect("nothing else was asked for");
+        shown.insert(name.to_owned(), message.text().parse().unwrap());
+    }
+    for currency in ["topics", "znode_bytes"] {
+        let [free, lease, used] =
+            ["free", "lease", "used"].map(|name| shown[&format!("{name}/{currency}")]);
+        assert!(free > 0 && lease >= used && used > 0, "{currency}: {shown:?}");
+    }
+    for name in ["evicted", "over_budget/topics", "over_budget/znode_bytes"] {
+        assert_eq!(shown[name], 0, "{name}: {shown:?}");
+    }
+    // The same as on the administration port.
+    cluster.broker(2).wait_for_metric("bank_used_topics", |used| used == 5);
 }
 
 /// It showed nothing as free, which read as a bank that is exhausted, until it spent something

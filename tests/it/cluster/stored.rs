@@ -238,3 +238,32 @@ fn what_is_retained_outlives_all_brokers() {
     let found = texts(&first_messages(&mut reader, "r/large"));
     assert_eq!(found, [("r/large".to_owned(), "small now".to_owned())]);
 }
+
+/// One broker of three was given no database. It speaks an earlier version of the wire, of which the others
+/// tell their operator, and nobody waits for what it cannot say.
+#[test]
+fn a_broker_without_the_database_is_named_by_the_others_and_not_waited_for() {
+    const DIFFERS: &str = "a broker keeps Sessions in memory";
+    let Some(server) = Postgres::shared() else { return };
+    let arguments = vec!["--db".to_owned(), server.fresh_database()];
+    let plan = Plan { brokers: 2, arguments, ..Plan::default() };
+    let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
+    cluster.add_told(Vec::new(), 1);
+    for broker in [1, 2] {
+        let log = cluster.broker(broker).wait_for_log(DIFFERS);
+        let named: Vec<_> = log.lines().filter(|line| line.contains(DIFFERS)).collect();
+        assert!(matches!(named[..], [line] if line.contains("broker-3")), "{named:?}");
+    }
+    assert_eq!(cluster.broker(3).count_in_log(DIFFERS), 0, "it has none to compare with");
+    let sleeper = enter_first(&cluster, 2);
+    sleeper.leave().unwrap();
+    let mut publisher = cluster.client(1, "publisher");
+    publisher.publish("load/1", "1 1", 1).unwrap();
+    cluster.kill(2);
+    cluster.wait_until_declared_dead(2, 1);
+    // It is held for the Session, and would be until broker 3 says whose it has taken.
+    publisher.publish("load/1", "1 2", 1).unwrap();
+    let mut sleeper = enter(&cluster, 1);
+    assert!(sleeper.connack.session_present);
+    sleeper.receive("load/1", "1 1", 1).unwrap();
+}

@@ -4,12 +4,14 @@
 //!
 //! `MQTTZOO_STORM_SEED` plays one of them again.
 
+use std::time::{Duration, Instant};
+
 use mqttzoo::mqtt::QoS;
 
 use super::load::{Publisher, PublisherPlan, Subscriber, SubscriberPlan, all_go_on, finish_all};
 use super::proxy::Cut;
+use super::wanderers::{WANDERERS, Wanderer};
 use super::{ClusterUnderTest, Plan};
-use crate::conformance::{Client, Connect, Version};
 
 /// Numbers that follow from a seed.
 struct Chance(u64);
@@ -28,33 +30,17 @@ impl Chance {
     }
 }
 
-/// A client whose Session is kept and goes with it from broker to broker.
-struct Wanderer {
-    name: String,
-    client: Option<Client>,
-}
-
-impl Wanderer {
-    /// Its newest connection takes the Session over, wherever the former one is.
-    fn wander(&mut self, cluster: &ClusterUnderTest, broker: usize) {
-        let s = cluster.stage(broker, Version::V5);
-        let connect = Connect::new(Version::V5, &self.name).kept();
-        // It may not be let in while its Session is on the way, or its coordinator is in doubt.
-        let Ok(mut client) = s.enter(&connect) else { return };
-        let _answer = client.subscribe(&format!("wanderers/{}", self.name), 1);
-        self.client = Some(client);
-    }
-}
-
 struct Storm {
     chance: Chance,
     cluster: ClusterUnderTest,
     publishers: Vec<Publisher>,
+    /// Of messages to the wanderers.
+    callers: [Publisher; 2],
     /// At brokers that are never killed.
     steady: Vec<Subscriber>,
     /// With brokers that they turn to when theirs is killed.
     movers: Vec<Subscriber>,
-    wanderers: Vec<Wanderer>,
+    wanderers: [Wanderer; 3],
     deaths: u64,
 }
 
@@ -77,15 +63,25 @@ impl Storm {
         .map(|(id, brokers, qos)| {
             cluster.publish(PublisherPlan { qos, ..PublisherPlan::endless(id, &brokers) })
         });
-        let wanderers =
-            (0..3).map(|number| Wanderer { name: format!("wanderer{number}"), client: None });
+        let mut wanderers = WANDERERS.map(Wanderer::new);
+        for (wanderer, broker) in wanderers.iter_mut().zip(1..) {
+            assert!(wanderer.wander(&cluster, broker), "there is no storm yet");
+        }
+        let callers =
+            [(4, 1, QoS::AtLeastOnce), (5, 2, QoS::ExactlyOnce)].map(|(id, broker, qos)| {
+                let topics = WANDERERS.map(Wanderer::topic).into();
+                let pace = Duration::from_millis(10);
+                let plan = PublisherPlan::endless(id, &[broker]);
+                cluster.publish(PublisherPlan { topics, qos, pace, ..plan })
+            });
         Some(Self {
             chance: Chance(seed),
             cluster,
             publishers: publishers.into(),
             steady: steady.into(),
             movers: vec![mover],
-            wanderers: wanderers.collect(),
+            callers,
+            wanderers,
             deaths: 0,
         })
     }
@@ -104,6 +100,18 @@ impl Storm {
                 _ => self.wander(),
             }
             all_go_on(&self.publishers, 10);
+            all_go_on(&self.callers, 5);
+            self.take();
+        }
+    }
+
+    /// The wanderers take what has come, and who was thrown out knocks at some broker.
+    fn take(&mut self) {
+        for wanderer in &mut self.wanderers {
+            wanderer.take(&self.cluster);
+            if !wanderer.is_inside() {
+                wanderer.wander(&self.cluster, self.chance.broker());
+            }
         }
     }
 
@@ -143,13 +151,53 @@ impl Storm {
         self.cluster.restart(MORTAL);
     }
 
-    fn check(self) {
+    fn check(mut self) {
         let acknowledged: u64 = finish_all(self.publishers).iter().sum();
+        let called: u64 = finish_all(self.callers).iter().sum();
+        bring_home(&self.cluster, &mut self.wanderers);
         self.cluster.settle();
         for subscriber in &self.steady {
             assert_eq!(subscriber.lost(), 0, "its broker was never killed");
             assert!(subscriber.received() >= acknowledged);
         }
+        let of_all = |count: fn(&Wanderer) -> u64| self.wanderers.iter().map(count).sum::<u64>();
+        let (moves, refusals) = (of_all(|it| it.moves), of_all(|it| it.refusals));
+        let losses = of_all(|it| it.losses);
+        eprintln!("{called} called, {moves} moves, {refusals} refusals, {losses} Sessions lost");
+        assert!(moves > 0, "no Session went from broker to broker");
+        for wanderer in &self.wanderers {
+            let died = "it is lost with the broker that had it, and not otherwise";
+            assert!(wanderer.losses <= self.deaths, "{died}");
+            let received = self.cluster.checker().with(|it| it.received(wanderer.receiver()));
+            assert!(received > 0, "nothing came to {:?}", wanderer.receiver());
+        }
+    }
+}
+
+/// All are let in in the end, and take what they are owed.
+#[track_caller]
+fn bring_home(cluster: &ClusterUnderTest, wanderers: &mut [Wanderer]) {
+    let deadline = Instant::now() + PATIENCE;
+    for (wanderer, broker) in wanderers.iter_mut().zip(1..) {
+        while !wanderer.wander(cluster, broker) {
+            assert!(Instant::now() < deadline, "{:?} is not let in", wanderer.receiver());
+        }
+    }
+    while !cluster.checker().with(|books| books.missing().is_empty()) {
+        take_all(cluster, wanderers);
+        if Instant::now() > deadline {
+            // The books say what is missing.
+            return cluster.settle();
+        }
+    }
+    // What comes twice comes behind the rest.
+    take_all(cluster, wanderers);
+}
+
+#[track_caller]
+fn take_all(cluster: &ClusterUnderTest, wanderers: &mut [Wanderer]) {
+    for wanderer in wanderers {
+        wanderer.take(cluster);
     }
 }
 
@@ -179,3 +227,5 @@ const BROKERS: usize = 3;
 /// The one that is killed.
 const MORTAL: usize = 3;
 const STEPS: usize = 20;
+/// How long a cluster may take to find its balance when the storm is over.
+const PATIENCE: Duration = Duration::from_secs(40);

@@ -92,6 +92,13 @@ impl ClusterUnderTest {
         numbers.for_each(|number| self.note_up(number));
     }
 
+    /// The same, told this besides and not what the plan says.
+    pub(crate) fn add_told(&mut self, arguments: Vec<String>, count: usize) {
+        let planned = std::mem::replace(&mut self.plan.arguments, arguments);
+        self.add(count);
+        self.plan.arguments = planned;
+    }
+
     fn arguments(&mut self, number: usize) -> Vec<String> {
         let (zookeeper, link) = match &mut self.network {
             Some(network) => {

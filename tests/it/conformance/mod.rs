@@ -1,8 +1,9 @@
 //! The conformance suite: raw-byte scripts, one for each behaviour the two standards demand.
 //!
 //! A script opens sockets, sends bytes and says what must come back; it knows nothing of the broker
-//! behind the port, so the same scripts judge ours (`cargo test --test it conformance::`), any other
-//! (`bin/conformance`), and a server that says nothing, against which each one has to fail.
+//! behind the port, so the same scripts judge ours (`cargo test --test it conformance::`), alone and as
+//! one of a cluster, any other (`bin/conformance`), and a server that says nothing, against which each
+//! one has to fail.
 //! A script cites the statements it holds in its doc comment, `[v4:MQTT-3.3.1-2]` for MQTT 3.1.1 and
 //! `[v5:MQTT-3.3.1-2]` for MQTT 5.0; `ledger.tsv` says for each statement which tests hold it.
 
@@ -34,6 +35,8 @@ mod unsubscribe;
 mod websocket;
 mod will;
 
+#[cfg(test)]
+mod clustered;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

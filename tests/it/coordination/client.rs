@@ -39,7 +39,7 @@ impl Client {
     }
 
     /// A client that is a user of the ensemble, and which is connected.
-    pub(super) fn connect_as(servers: &str, user: &str, password: &str) -> Self {
+    pub(crate) fn connect_as(servers: &str, user: &str, password: &str) -> Self {
         let digest = Digest { user: user.to_owned(), password: password.to_owned() };
         let options = options(servers, LONG);
         let mut client = Self::start(Options { digest: Some(digest), ..options });

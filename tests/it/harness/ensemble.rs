@@ -23,6 +23,7 @@ const JAR: &str = "/usr/share/java/zookeeper.jar";
 const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
                        /usr/share/java/netty-codec.jar";
 const MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+const TRANSACTIONS: &str = "org.apache.zookeeper.server.persistence.TxnLogToolkit";
 
 /// What goes wrong, and how elections go; not that clients come while there is one.
 const LOGGING: [&str; 5] = [
@@ -73,6 +74,15 @@ impl Ensemble {
     /// A single server that speaks TLS as well, with the certificate `server` of `authority`, and
     /// wants to see one of its clients; and where it speaks it.
     pub(crate) fn start_tls(authority: &Authority) -> Option<(Self, String)> {
+        Self::start_tls_with(authority, "need")
+    }
+
+    /// The same without a look at its clients.
+    pub(crate) fn start_tls_for_anybody(authority: &Authority) -> Option<(Self, String)> {
+        Self::start_tls_with(authority, "none")
+    }
+
+    fn start_tls_with(authority: &Authority, client_auth: &str) -> Option<(Self, String)> {
         let port = free_port();
         // One file holds the key and the certificate.
         let read = |name| fs::read_to_string(authority.path(name)).expect("it was signed");
@@ -83,8 +93,9 @@ impl Ensemble {
             "secureClientPort={port}\nsecureClientPortAddress=127.0.0.1\n\
              serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
              ssl.keyStore.location={keys}\nssl.trustStore.location={}\n\
-             ssl.clientAuth=need\nssl.hostnameVerification=false\n",
+             ssl.clientAuth={client_auth}\nssl.hostnameVerification=false\n{}",
             authority.path("clients.pem"),
+            extended_types(Ttl::Enabled),
         );
         let ensemble = is_installed().then(|| Self::of(1, &configuration))?;
         Some((ensemble, format!("localhost:{port}")))
@@ -211,6 +222,23 @@ impl Ensemble {
     /// What a server has logged.
     pub(crate) fn log(&self, index: usize) -> String {
         fs::read_to_string(self.servers[index].directory.join("log")).unwrap_or_default()
+    }
+
+    /// Every change that a server has written down, a line each, in the words of ZooKeeper's own tool.
+    pub(crate) fn transactions(&self, index: usize) -> String {
+        let written = self.servers[index].directory.join("version-2");
+        let files = fs::read_dir(written).expect("it has written").flatten();
+        let is_log = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "log");
+        let mut files: Vec<_> = files.map(|file| file.path()).filter(is_log).collect();
+        files.sort();
+        let mut told = String::new();
+        for file in files {
+            let mut command = Command::new("java");
+            command.args(["-cp", CLASSES, TRANSACTIONS]).arg("--dump").arg(file);
+            let output = command.output().expect("java is installed");
+            told.push_str(&String::from_utf8_lossy(&output.stdout));
+        }
+        told
     }
 
     /// The end of what a server has logged, without where in its code that was.

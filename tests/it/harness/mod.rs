@@ -16,7 +16,7 @@ mod silent;
 pub(crate) use broker::{Broker, shared};
 pub(crate) use certificates::Authority;
 pub(crate) use ensemble::{Ensemble, Ttl};
-pub(crate) use metrics::ask_admin_at;
+pub(crate) use metrics::{Metrics, ask_admin_at};
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use postgres::{Postgres, server_directory, server_user};
 pub(crate) use silent::SilentServer;

@@ -7,7 +7,8 @@ use mqttzoo::ports::auth::SessionUser;
 use mqttzoo::ports::message::MessageId;
 use mqttzoo::ports::store::{
     Collected, CursorRecord, IncomingRecord, Operation, OwnerId, PacketState, Pointer, QueueEnds,
-    QueuedState, Reply, SessionId, SessionLife, Slots, Store, StoreError, StoredMessage,
+    QueuedState, Reply, SessionId, SessionLife, SessionRecord, Slots, Store, StoreError,
+    StoredMessage,
 };
 use mqttzoo::runtime::Background;
 use mqttzoo::store::{MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
@@ -16,7 +17,8 @@ use super::client::Client;
 use super::words::{
     acknowledge, all_retained, enqueue, epoch, life, message, message_of, packet, pointer,
     properties, put_session, put_session_of, put_session_sent, queue, release, repeatable,
-    retained, sequences, session, sessions, subscribe, subscription, tag, take, topic, will,
+    retained, sequences, session, sessions, sessions_under, subscribe, subscription, tag, take,
+    topic, will,
 };
 use crate::harness::{Postgres, fresh_dir};
 
@@ -448,14 +450,15 @@ fn alice() -> SessionUser {
 fn sessions_change_hands_by_slot_and_owner(store: &dyn Store) {
     let mut dead = Client::registered(store, 1);
     let mut adopter = Client::registered(store, 2);
-    let of_slot = |id: u64, slot| Operation::PutSession {
-        session: session(id, 1),
+    let of_slot_under = |id: u64, slot, counter| Operation::PutSession {
+        session: session(id, counter),
         client_id: id.to_string().into(),
         user: SessionUser::Unknown,
         slot,
         life: life(),
         sent_below: None,
     };
+    let of_slot = |id, slot| of_slot_under(id, slot, 1);
     dead.must((1..=6).map(|id| of_slot(id, u16::from(id > 2))));
     let mut bystander = Client::registered(store, 3);
     bystander.must([of_slot(7, 1)]);
@@ -471,6 +474,18 @@ fn sessions_change_hands_by_slot_and_owner(store: &dyn Store) {
         |client: &mut Client| sessions(client).iter().map(|it| it.session.id.0).collect::<Vec<_>>();
     assert_eq!(ids(&mut adopter), [3, 4, 5, 6]);
     assert_eq!(ids(&mut dead), [1, 2]);
+    // What is its own besides is not read again.
+    adopter.must([subscribe(session(3, 2), "a"), of_slot_under(8, 1, 3), of_slot_under(9, 1, 1)]);
+    adopter.must([subscribe(session(8, 3), "b"), subscribe(session(9, 1), "c")]);
+    let mut under = |counter| {
+        let found = sessions_under(&mut adopter, Some(epoch(counter)));
+        assert!(found.iter().all(|it| it.session.epoch == epoch(counter)));
+        let of = |it: &SessionRecord| (it.session.id.0, it.subscriptions.len());
+        found.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(under(2), [(3, 1), (4, 0), (5, 0), (6, 0)]);
+    assert_eq!((under(1), under(3), under(4)), (vec![(9, 1)], vec![(8, 1)], vec![]));
+    adopter.must([8, 9].map(|id| Operation::EndSession(session(id, if id == 8 { 3 } else { 1 }))));
     assert_eq!(adopter.ask(adopt(Slots::All, 10)), Reply::Count(2));
     let all =
         Operation::TakeSessions { former: None, slots: Slots::All, epoch: epoch(2), limit: 10 };

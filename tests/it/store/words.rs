@@ -168,10 +168,15 @@ pub(crate) fn sequences(client: &mut Client, id: u64) -> Vec<u64> {
 
 /// All Sessions of the client, with their Subscriptions sorted.
 pub(crate) fn sessions(client: &mut Client) -> Vec<SessionRecord> {
+    sessions_under(client, None)
+}
+
+/// The same of those that it has under this claim.
+pub(crate) fn sessions_under(client: &mut Client, claim: Option<Epoch>) -> Vec<SessionRecord> {
     let mut all: Vec<SessionRecord> = Vec::new();
     loop {
         let after = all.last().map(|last| last.session.id);
-        let list = Operation::ListSessions { after, limit: 2 };
+        let list = Operation::ListSessions { claim, after, limit: 2 };
         let Reply::Sessions(page) = client.ask(list) else { panic!("not sessions") };
         let is_last = page.len() < 2;
         all.extend(page);

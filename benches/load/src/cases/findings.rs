@@ -107,7 +107,9 @@ pub fn medians(runs: &[Vec<Case>]) -> Vec<Case> {
     cases
 }
 
-fn value(cases: &[Case], case: &str, figure: &str) -> Option<f64> {
+/// A figure of a case.
+#[must_use]
+pub fn value(cases: &[Case], case: &str, figure: &str) -> Option<f64> {
     let case = cases.iter().find(|one| one.name == case)?;
     case.figures.iter().find(|one| one.name == figure).map(|one| one.value)
 }

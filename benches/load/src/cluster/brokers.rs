@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{admin, ensemble::Ensemble};
+use super::{admin, ensemble::Ensemble, metrics::Metrics};
 use crate::{
     brokers::{StartError, Wait},
     child::{Pinning, Started},
@@ -176,6 +176,16 @@ impl Broker {
     /// It is gone.
     pub fn resident(&self) -> Result<u64, LoadError> {
         usage::resident(self.started.pid()).map_err(LoadError::io("reading a broker's memory"))
+    }
+
+    /// What it counts.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self) -> Result<Metrics, LoadError> {
+        let answer = admin::get(self.admin_port, "/metrics");
+        let (_, text) = answer.map_err(LoadError::io("asking a broker for its metrics"))?;
+        Ok(Metrics::new(text))
     }
 
     /// The distinct filters that the broker called `name` has told it.

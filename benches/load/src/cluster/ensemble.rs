@@ -36,6 +36,9 @@ pub enum EnsembleError {
     /// A server does not say how far it is.
     #[error("a ZooKeeper server does not say how many writes there were")]
     NoZxid,
+    /// A server does not say how large the tree is.
+    #[error("a ZooKeeper server does not say how many znodes there are")]
+    NoZnodes,
     /// The run is to stop.
     #[error("interrupted")]
     Interrupted,
@@ -126,6 +129,14 @@ impl Ensemble {
     pub fn zxid(&self) -> Result<u64, EnsembleError> {
         self.servers.iter().filter_map(Server::zxid).max().ok_or(EnsembleError::NoZxid)
     }
+
+    /// How many znodes there are, of whichever cluster.
+    ///
+    /// # Errors
+    /// No server says.
+    pub fn znodes(&self) -> Result<u64, EnsembleError> {
+        self.servers.iter().filter_map(Server::znodes).max().ok_or(EnsembleError::NoZnodes)
+    }
 }
 
 impl Server {
@@ -149,6 +160,10 @@ impl Server {
         zxid_in(&admin::four_letters(self.port, "srvr").ok()?)
     }
 
+    fn znodes(&self) -> Option<u64> {
+        znodes_in(&admin::four_letters(self.port, "mntr").ok()?)
+    }
+
     fn last_words(&self) -> String {
         last_words(&self.directory.path().join(LOG))
     }
@@ -158,6 +173,12 @@ impl Server {
 fn zxid_in(answer: &str) -> Option<u64> {
     let hex = answer.lines().find_map(|line| line.strip_prefix("Zxid: 0x"))?;
     u64::from_str_radix(hex.trim(), 16).ok()
+}
+
+/// The size of the tree that an answer to `mntr` names.
+fn znodes_in(answer: &str) -> Option<u64> {
+    let count = answer.lines().find_map(|line| line.strip_prefix("zk_znode_count"))?;
+    count.trim().parse().ok()
 }
 
 /// Where the classes are: a release's, or Debian's.
@@ -217,5 +238,11 @@ mod tests {
             Some(0x1_0000_002a)
         );
         assert_eq!(zxid_in("This ZooKeeper instance is not currently serving requests\n"), None);
+    }
+    #[test]
+    fn a_server_says_how_large_its_tree_is() {
+        let answer = "zk_watch_count\t7\nzk_znode_count\t1234\nzk_ephemerals_count\t3\n";
+        assert_eq!(znodes_in(answer), Some(1_234));
+        assert_eq!(znodes_in("This ZooKeeper instance is not currently serving requests\n"), None);
     }
 }

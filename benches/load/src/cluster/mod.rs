@@ -1,7 +1,7 @@
 //! `bin/bench --cluster`: three brokers and three ZooKeeper servers on the loopback interface.
 //!
 //! * What is started: [`ensemble`], [`brokers`], watched over by [`crate::guardian`]; [`admin`] asks a broker
-//!   how it is.
+//!   how it is, and [`metrics`] reads what it counts.
 //! * What is measured: [`rows`], with [`stretch`] for the loads across two brokers.
 //! * What comes of it: [`crate::cases`].
 
@@ -12,6 +12,7 @@ use rows::Row;
 pub mod admin;
 pub mod brokers;
 pub mod ensemble;
+pub mod metrics;
 pub mod rows;
 pub mod stretch;
 
@@ -36,7 +37,7 @@ local: publishers and subscribers on one broker of the three; across: publishers
 alone: a broker without ZooKeeper; cluster of one: the same broker with it, and nobody else. ms/s at rest: its processor time.
 us/delivery, msgs/CPU-s: processor time (user and system, all threads) of all three brokers together, per message
 that reached its subscriber. p50 us and so on: from the publisher's socket to the subscriber's; PUBACK: and back.
-writes: transactions that ZooKeeper committed. s to join: from starting the process to taking clients.
+writes: transactions that ZooKeeper committed. answers: of ZooKeeper, to a broker whose clients do nothing. s to join: from starting the process to taking clients.
 B/filter: growth of resident memory over the broker without filters. A quotient is the median of those of the runs.
 FAIL: something was lost, doubled or out of order, or the row could not be run.
 ";

@@ -88,6 +88,17 @@ impl Postgres {
         std::iter::once(id).chain(children).collect()
     }
 
+    /// Gives its processes time only where nobody else wants it, until what is returned is dropped: a
+    /// database on the cores of a broker is not to hold it up more than one with cores of its own.
+    ///
+    /// # Errors
+    /// The program `chrt` (of util-linux) is not there or may not do so.
+    pub fn step_back(&self) -> Result<SteppedBack, StartError> {
+        let pids = self.pids();
+        schedule(&pids, "--idle")?;
+        Ok(SteppedBack(pids))
+    }
+
     /// Stops all of its processes where they are, until what is returned is dropped.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
@@ -115,6 +126,29 @@ impl Postgres {
         }
         Err(StartError::Ended(String::from_utf8_lossy(&asked.stderr).into_owned()))
     }
+}
+
+/// Processes, and what they start, that run only where nobody else would, until this is dropped.
+#[derive(Debug)]
+pub struct SteppedBack(Vec<u32>);
+
+impl Drop for SteppedBack {
+    fn drop(&mut self) {
+        // Who has ended needs nothing.
+        let _ = schedule(&self.0, "--other");
+    }
+}
+
+/// Sets how these processes are scheduled. One that has just ended is left out.
+fn schedule(pids: &[u32], policy: &str) -> Result<(), StartError> {
+    for pid in pids {
+        let words = ["chrt", policy, "--pid", "0"].map(str::to_owned);
+        let set = run(&[&words[..], &[pid.to_string()]].concat())?;
+        if !set.status.success() && Path::new(&format!("/proc/{pid}")).exists() {
+            return Err(StartError::Ended(String::from_utf8_lossy(&set.stderr).into_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Processes that do nothing until this is dropped.

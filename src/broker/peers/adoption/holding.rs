@@ -126,11 +126,11 @@ impl Adoptions {
         Err(std::mem::take(&mut state.mourned).into_values().collect())
     }
 
-    /// Whether a message is held for which this ticket waits.
+    /// Whether the message is held for which this ticket waits.
     pub(in crate::broker::peers) fn holds(&self, ticket: &Arc<PublishTicket>) -> bool {
         let state = self.state.lock();
-        let mut tickets = state.held.publishes.values().flat_map(|publish| &publish.tickets);
-        tickets.any(|known| Arc::ptr_eq(known, ticket))
+        let publish = state.held.publishes.get(&ticket.message());
+        publish.is_some_and(|one| one.tickets.iter().any(|known| Arc::ptr_eq(known, ticket)))
     }
 
     fn take_overdue(&self, now: Tick) -> Vec<HeldPublish> {
@@ -200,9 +200,14 @@ impl Turn<'_> {
         HeldPublish { message, tickets: SmallVec::from_iter([ticket]), until }
     }
 
-    /// Holds a message for the stored Sessions of the dead; `ticket` waits for it.
+    /// Offers a message to stored Sessions behind what is held for those of the dead, with which it is held;
+    /// at once where nothing is to be held any more. `ticket` waits for it.
     #[cold]
-    pub(crate) fn hold_for_dead(&mut self, message: &Arc<Message>, ticket: &Arc<PublishTicket>) {
+    pub(crate) fn offer_behind_held(
+        &mut self,
+        message: &Arc<Message>,
+        ticket: &Arc<PublishTicket>,
+    ) {
         let Some(peers) = self.broker.peers() else { return };
         ticket.expect_another();
         let publish = self.held_publish(Arc::clone(message), Arc::clone(ticket));

@@ -2,7 +2,7 @@
 //!
 //! One dead broker after the other, and of each the same steps, a page at a time: it is declared dead
 //! to the store, so that nothing it still has on its way there is written; its Sessions are taken
-//! under one token; those that were taken are read and restored. Then everybody is told. A step that
+//! under one token; those that it has under that are read and restored. Then everybody is told. A step that
 //! fails is taken again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -114,7 +114,10 @@ impl Job {
                 epoch: durable.epoch_of(self.token),
                 limit: PAGE_MAX,
             },
-            Step::Read(after) => Operation::ListSessions { after, limit: PAGE_MAX },
+            Step::Read(after) => {
+                let claim = Some(durable.epoch_of(self.token));
+                Operation::ListSessions { claim, after, limit: PAGE_MAX }
+            }
         }
     }
 }
@@ -223,8 +226,7 @@ impl Turn<'_> {
             }
             (Step::Take, Some(Reply::Count(_there_may_be_more))) => {}
             (Step::Read(_), Some(Reply::Sessions(page))) => {
-                let claim = durable.epoch_of(job.token);
-                for record in page.iter().filter(|record| record.session.epoch == claim) {
+                for record in &page {
                     self.adopt_session(peers, durable, record, job.token);
                 }
                 match page.last().filter(|_| page.len() >= PAGE_MAX as usize) {

@@ -40,8 +40,8 @@ pub(super) struct Export {
     pub(super) is_frozen: bool,
     /// There is another successor than there was.
     is_redirected: bool,
-    /// The successor is ready for more.
-    is_wanted: bool,
+    /// The successor has taken what it was sent.
+    has_taken: bool,
     /// Nobody there waits for it.
     is_declined: bool,
     /// Somebody else was promised it since: whoever that is asks the store.
@@ -58,8 +58,9 @@ pub(super) enum Outgoing {
     Claiming(Arc<SessionClaim>),
     /// Its Subscriptions are on their way.
     Offered { client: Box<Client>, parts: Parts },
-    /// They are in effect there; what was routed here is to come.
-    Gathering { client: Box<Client>, round: Option<u64> },
+    /// They are in effect there; what was routed here before comes ahead of the marks that peers are asked
+    /// for.
+    Marking { client: Box<Client>, round: Option<u64> },
     /// It is stored, and what has come is to be stored as well.
     Leaving(Leaving),
     /// The rest is on its way.
@@ -86,7 +87,7 @@ impl Export {
             user: revoke.user.clone(),
             is_frozen: false,
             is_redirected: false,
-            is_wanted: false,
+            has_taken: false,
             is_declined: false,
             is_superseded: false,
         }
@@ -111,7 +112,7 @@ impl Export {
     pub(super) fn take_news(&mut self) -> Self {
         let taken = self.clone();
         self.is_redirected = false;
-        self.is_wanted = false;
+        self.has_taken = false;
         self.is_declined = false;
         taken
     }
@@ -133,7 +134,7 @@ impl Export {
         self.wants_session = revoke.wants_session;
         self.user = revoke.user.clone();
         self.is_redirected = true;
-        self.is_wanted = false;
+        self.has_taken = false;
         self.is_declined = false;
         true
     }
@@ -142,11 +143,11 @@ impl Export {
 impl Outgoing {
     /// Whether it is to ask peers how far they have come.
     pub(super) fn wants_round(&self) -> bool {
-        matches!(self, Self::Gathering { round: None, .. })
+        matches!(self, Self::Marking { round: None, .. })
     }
 
     pub(super) fn join_round(&mut self, number: u64) {
-        if let Self::Gathering { round, .. } = self {
+        if let Self::Marking { round, .. } = self {
             round.get_or_insert(number);
         }
     }
@@ -154,7 +155,7 @@ impl Outgoing {
     /// The question it waits for.
     pub(super) fn round(&self) -> Option<u64> {
         match self {
-            Self::Gathering { round, .. } => *round,
+            Self::Marking { round, .. } => *round,
             Self::Start
             | Self::Claiming(_)
             | Self::Offered { .. }
@@ -167,8 +168,8 @@ impl Outgoing {
 }
 
 impl State {
-    pub(super) fn note_wanted(&mut self, from: BootId, claim: u64) {
-        if self.exports.note(from, claim, |export| export.is_wanted = true) {
+    pub(super) fn note_taken(&mut self, from: BootId, claim: u64) {
+        if self.exports.note(from, claim, |export| export.has_taken = true) {
             self.wake_task();
         }
     }
@@ -231,7 +232,7 @@ impl Turn<'_> {
                 // A connection came in between, and has to go as well.
                 ClaimProgress::Superseded => self.claim_export(peers, export, waker),
             },
-            Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. }
+            Outgoing::Offered { client, .. } | Outgoing::Marking { client, .. }
                 if export.is_redirected || export.is_declined || !is_live(peers, export.to) =>
             {
                 if export.is_redirected {
@@ -240,9 +241,9 @@ impl Turn<'_> {
                 self.take_back(peers, export, client);
                 None
             }
-            Outgoing::Offered { client, mut parts } if export.is_wanted => {
+            Outgoing::Offered { client, mut parts } if export.has_taken => {
                 if parts.is_empty() && (collects(&client) || client.waiting.is_some()) {
-                    return Some(Outgoing::Gathering { client, round: None });
+                    return Some(Outgoing::Marking { client, round: None });
                 }
                 if parts.is_empty() {
                     return self.freeze(peers, number, export, client, waker);
@@ -250,19 +251,19 @@ impl Turn<'_> {
                 self.send_parts(peers, export, &mut parts, false);
                 Some(Outgoing::Offered { client, parts })
             }
-            Outgoing::Gathering { mut client, round: Some(round) }
+            Outgoing::Marking { mut client, round: Some(round) }
                 if Self::has_passed(peers, round) =>
             {
                 let is_settled = client.settle_unheard(&self.shard.counters, waker)
                     || client.stored.is_some() && client.settle_unanswered(peers);
                 if !is_settled {
-                    return Some(Outgoing::Gathering { client, round: Some(round) });
+                    return Some(Outgoing::Marking { client, round: Some(round) });
                 }
                 self.freeze(peers, number, export, client, waker)
             }
             Outgoing::Leaving(leaving) => self.finish_leaving(peers, export, leaving, waker),
             Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
-            Outgoing::Sending { parts } if export.is_wanted => self.send_rest(peers, export, parts),
+            Outgoing::Sending { parts } if export.has_taken => self.send_rest(peers, export, parts),
             Outgoing::Parting { wanted, .. } | Outgoing::Reclaiming { wanted, .. }
                 if export.is_superseded =>
             {
@@ -274,10 +275,10 @@ impl Turn<'_> {
                 self.reclaim(peers, export, (None, wanted), waker)
             }
             // It has been taken.
-            Outgoing::Parting { parts, wanted } if export.is_wanted && parts.is_empty() => {
+            Outgoing::Parting { parts, wanted } if export.has_taken && parts.is_empty() => {
                 self.forget_wanted(&wanted)
             }
-            Outgoing::Parting { mut parts, wanted } if export.is_wanted => {
+            Outgoing::Parting { mut parts, wanted } if export.has_taken => {
                 self.send_parts(peers, export, &mut parts, true);
                 Some(Outgoing::Parting { parts, wanted })
             }
@@ -286,7 +287,7 @@ impl Turn<'_> {
             }
             Outgoing::Parting { .. }
             | Outgoing::Offered { .. }
-            | Outgoing::Gathering { .. }
+            | Outgoing::Marking { .. }
             | Outgoing::Sending { .. } => Some(outgoing),
         }
     }
@@ -348,15 +349,19 @@ impl Turn<'_> {
             return None;
         }
         self.shard.counters.sessions_moved_away.increment();
-        let mut client = match client {
+        let client = match client {
             Some(client) if export.claim != NO_CLAIM && !is_live(peers, export.to) => {
                 self.take_back(peers, export, client);
                 return None;
             }
             Some(client) if export.wants_session => client,
             kept => {
-                if let Some(client) = kept {
-                    self.end_session(*client);
+                // Where nobody waits for it, another broker has the Session, or is about to take it from
+                // the store: it must be there.
+                match kept {
+                    Some(client) if export.claim == NO_CLAIM => self.abandon_session(*client),
+                    Some(client) => self.end_session(*client),
+                    None => {}
                 }
                 self.let_go(&export.client_id);
                 self.own(peers, |state| {
@@ -365,8 +370,6 @@ impl Turn<'_> {
                 return None;
             }
         };
-        // The client is back before its will was due [MQTT-3.1.3-9].
-        client.will = None;
         let wire = peers.find(export.to).map_or(WireVersions::OURS.oldest, |peer| peer.wire());
         let mut parts = Parts::of_subscriptions(&client, wire);
         self.send_parts(peers, export, &mut parts, false);
@@ -399,8 +402,10 @@ impl Turn<'_> {
         waker: &Waker,
     ) -> Option<Outgoing> {
         if !self.own(peers, |state| state.exports.freeze(number, export.token)) {
-            return Some(Outgoing::Gathering { client, round: None });
+            return Some(Outgoing::Marking { client, round: None });
         }
+        // The client is back before its will was due [MQTT-3.1.3-9].
+        client.will = None;
         if client.stored.is_some() {
             let leaving = self.leave_to_store(client);
             return self.finish_leaving(peers, export, leaving, waker);
@@ -458,13 +463,17 @@ impl Turn<'_> {
         self.park_moved(client);
     }
 
-    /// Parks a Session that came from elsewhere, or stays after all; the caller owns its identifier
-    /// in the registry.
+    /// Parks a Session that came from elsewhere, or stays after all: then it ends, and its will comes, when
+    /// they were due. The caller owns its identifier in the registry.
     pub(super) fn park_moved(&mut self, mut client: Box<Client>) {
         let client_id = Arc::clone(client.session.client_id());
-        let [expires_at, _] = self.due(&mut client);
-        let parked = Box::new(Parked { client, expires_at, will_at: None });
+        let [expires_at, will_at] = self.due(&mut client);
+        let stored_as = client.session.mailbox().stored_as();
+        let parked = Box::new(Parked { client, expires_at, will_at });
         let times = parked.times();
+        if let Some(session) = stored_as {
+            self.note_stored(session.id, &client_id);
+        }
         match self.broker.registry().release(&client_id, Some(parked)) {
             Released::Granted(successor) => self.shard.wake_later(successor),
             Released::Parked => self.schedule_parked(&client_id, times),

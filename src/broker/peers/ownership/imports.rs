@@ -252,7 +252,7 @@ impl Turn<'_> {
             incoming.parts = 0;
             incoming.has_asked = incoming.is_applied;
             let claim = news.claim;
-            self.own(peers, |state| state.tell(news.from, ControlFrame::HandoverWanted { claim }));
+            self.own(peers, |state| state.tell(news.from, ControlFrame::HandoverTaken { claim }));
         }
         false
     }
@@ -376,7 +376,7 @@ impl Turn<'_> {
     fn tell_taken(&mut self, peers: &Peers, news: &News, is_taken: bool) {
         let claim = news.claim;
         let word = if is_taken {
-            ControlFrame::HandoverWanted { claim }
+            ControlFrame::HandoverTaken { claim }
         } else {
             ControlFrame::HandoverDeclined { claim }
         };

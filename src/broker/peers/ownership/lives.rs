@@ -50,7 +50,11 @@ impl Turn<'_> {
                 let Some(client) = granted else { return };
                 client
             }
-            Outgoing::Offered { client, .. } | Outgoing::Gathering { client, .. } => Some(client),
+            Outgoing::Offered { mut client, .. } | Outgoing::Marking { mut client, .. } => {
+                // Its client is at another broker by now, or whoever keeps it publishes it.
+                client.will = None;
+                Some(client)
+            }
             // The store has it.
             Outgoing::Leaving(leaving) => {
                 let _over = self.forget_wanted(&leaving.wanted);

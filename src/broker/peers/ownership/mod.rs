@@ -172,6 +172,15 @@ impl Ownership {
         self.state.lock().held.get(client_id).copied()
     }
 
+    /// Whether this broker has to do with a Client Identifier: it holds it, waits for it, or gives it
+    /// away.
+    #[must_use]
+    pub fn is_about(&self, client_id: &str) -> bool {
+        let state = self.state.lock();
+        let is_leaving = || state.exports.values().any(|export| *export.client_id == *client_id);
+        state.held.contains_key(client_id) || state.pending.get(client_id).is_some() || is_leaving()
+    }
+
     /// Whether Sessions are on their way to a broker: of one that is dead they are not where they will
     /// stay.
     pub(super) fn gives_to(&self, broker: BootId) -> bool {
@@ -199,7 +208,7 @@ impl State {
             ControlFrame::Revoke(revoke) => self.note_revoke(from, &revoke),
             ControlFrame::Foreign { claim, holder } => self.note_foreign(from, claim, holder),
             ControlFrame::Handover(handover) => self.note_part(from, handover),
-            ControlFrame::HandoverWanted { claim } => self.note_wanted(from, claim),
+            ControlFrame::HandoverTaken { claim } => self.note_taken(from, claim),
             ControlFrame::HandoverDeclined { claim } => self.note_declined(from, claim),
             ControlFrame::Released { client_id, token } => {
                 self.coordinate(from, Word::Released(client_id, token));

@@ -19,7 +19,7 @@ impl State {
             self.tell(peer, ControlFrame::MarkWanted { mark });
         }
         for claim in imports {
-            self.tell(peer, ControlFrame::HandoverWanted { claim });
+            self.tell(peer, ControlFrame::HandoverTaken { claim });
         }
     }
 

@@ -226,3 +226,36 @@ fn a_will_for_which_there_is_no_room_is_counted() {
     cluster.pump();
     assert_eq!(heard(&mut cluster, &watchers)[0].len(), 1);
 }
+
+/// A client left, and came to another broker that died before it let it in. Its Session stayed where it was,
+/// and its will was never published there but with the end of the Session.
+#[test]
+fn the_will_of_a_client_whose_session_stays_after_all_comes_when_it_was_due() {
+    // The broker that has the Session hears of the other one's death before it is asked for it, or after it
+    // has begun to hand it over.
+    for (from, to) in [(1, 0), (0, 2)] {
+        let mut cluster = Cluster::new(3);
+        let id = cluster.client_id_at(1);
+        let watchers = watchers(&mut cluster, &[1]);
+        let device = enter(&mut cluster, 0, &with_will(&id, 300, 600));
+        cluster.lose(device);
+        cluster.elapse(100_000);
+        cluster.pump();
+        cluster.hold(from, to);
+        cluster.connect(2, &connect(&id, 600));
+        cluster.pump();
+        cluster.kill(2);
+        cluster.pump();
+        if to == 0 {
+            cluster.release(from, to);
+        }
+        cluster.pump();
+        assert_eq!(cluster.broker(0).registry().len(), 1);
+        cluster.elapse(199_998);
+        assert_eq!(heard(&mut cluster, &watchers), [[""; 0]]);
+        assert_eq!(heard(&mut cluster, &watchers), [[id]]);
+        cluster.elapse(300_000);
+        assert_eq!(heard(&mut cluster, &watchers), [[""; 0]], "once");
+        assert_eq!(cluster.broker(0).registry().len(), 0);
+    }
+}

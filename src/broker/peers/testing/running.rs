@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::packets::decode;
-use super::{Cluster, Line, LineId, News, Node, boot_id, peers};
+use super::{Cluster, Flag, Line, LineId, News, Node, boot_id, peers};
 use crate::broker::connection::{Connection, Progress};
 use crate::broker::peers::Peers;
 use crate::broker::turn::Turn;
@@ -18,6 +18,8 @@ use crate::session::outbox::Outbox;
 enum Step {
     Hear(usize),
     Poll(usize),
+    HearStore(usize),
+    Adopt(usize),
     Take(usize, usize),
     Deliver(usize, usize, usize),
     Advance(usize),
@@ -38,6 +40,7 @@ impl Cluster {
         }
         for node in 0..self.nodes.len() {
             if self.nodes[node].is_alive {
+                self.nodes[node].store.iter().for_each(Flag::wake_by_ref);
                 while self.at(node, |turn, _| turn.expire()) {}
             }
         }
@@ -63,18 +66,33 @@ impl Cluster {
         match steps[choice] {
             Step::Hear(node) => self.hear(node),
             Step::Poll(node) => {
-                let waker = Waker::from(Arc::clone(&self.nodes[node].task));
-                self.nodes[node].task.lower();
+                let waker = self.lower(node, |it| &it.task);
                 self.at(node, |turn, peers| {
                     turn.poll_exports(peers, &waker);
                     turn.poll_wills(peers, &waker);
                 });
+            }
+            Step::HearStore(node) => {
+                let waker = self.lower(node, |it| &it.store[0]);
+                self.at(node, |turn, _| {
+                    let _owes = turn.poll_store(&waker);
+                });
+            }
+            Step::Adopt(node) => {
+                let waker = self.lower(node, |it| &it.store[1]);
+                self.at(node, |turn, peers| turn.poll_adoptions(peers, &waker));
             }
             Step::Take(from, to) => self.take(from, to),
             Step::Deliver(from, to, stream) => self.deliver(from, to, stream),
             Step::Advance(line) => self.turn(LineId(line), |_, _, _| {}),
         }
         true
+    }
+
+    fn lower(&self, node: usize, flag: fn(&Node) -> &Arc<Flag>) -> Waker {
+        let flag = flag(&self.nodes[node]);
+        flag.lower();
+        Waker::from(Arc::clone(flag))
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -90,6 +108,16 @@ impl Cluster {
             }
             if node.task.is_raised() {
                 steps.push(Step::Poll(number));
+            }
+            if node.broker.durable().is_none() {
+                continue;
+            }
+            for (flag, step) in
+                node.store.iter().zip([Step::HearStore(number), Step::Adopt(number)])
+            {
+                if flag.is_raised() {
+                    steps.push(step);
+                }
             }
         }
         for ((from, to), link) in self.links.iter().filter(|(_, link)| !link.is_cut) {
@@ -158,7 +186,7 @@ impl Cluster {
         let Node { broker, shard, .. } = &mut self.nodes[node];
         let turn = &mut Turn { broker, shard, now: self.now, outbox: &mut outbox };
         let result = work(turn, peers(broker));
-        shard.wake_all();
+        shard.end_turn(self.now);
         result
     }
 
@@ -178,7 +206,7 @@ impl Cluster {
         if connection.advance(turn, 1_000, usize::MAX, &waker) == Progress::More {
             flag.wake_by_ref();
         }
-        shard.wake_all();
+        shard.end_turn(self.now);
         inbox.extend(decode(*version, &outbox));
     }
 }

@@ -48,6 +48,7 @@ proptest! {
         world.end_faults();
         world.play_line("run 30000");
         world.check_agreement();
+        world.check_succession();
         world.check_nobody_returned();
     }
 }

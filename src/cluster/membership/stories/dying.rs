@@ -523,6 +523,43 @@ fn a_leader_that_read_before_somebody_came_back_does_not_declare_it_dead() {
     );
 }
 
+/// Answers and what watches tell come by two ways. A list of the line that was older than the news of
+/// an end put the ended place back in front, and nobody led any more once the leader died.
+#[test]
+fn a_line_that_was_read_before_a_place_in_it_ended_is_read_again() {
+    let story = "
+        run 7000
+        cut c
+        slow c
+        heal c
+        answer c
+        expire a
+        deliver c
+        crash b
+        run 7000
+    ";
+    check_serving(
+        "a,b,c",
+        story,
+        &expect![[r"
+        run 7000
+        cut c
+        slow c
+        heal c
+        answer c
+        expire a
+             8010 b1 suspects a1
+             8010 b1 leads
+             8010 c1 suspects a1
+        deliver c
+        crash b
+        run 7000
+            14010 c1 suspects b1
+            14010 c1 leads
+    "]],
+    );
+}
+
 /// Somebody deleted the znode of a broker, and it was declared dead while its session stood. Its place
 /// in the line stayed, of a life that was over: when it came to be the first, nobody led any more.
 #[test]

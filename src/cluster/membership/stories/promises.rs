@@ -123,16 +123,30 @@ impl World {
         self.unlinked.retain(|(one, other)| *one != name && *other != name);
     }
 
-    /// Everything works again.
+    /// Everything works again. Only who got no answers needs another connection for that: whoever
+    /// believes something that is not so is not helped by looking at everything anew.
     pub(super) fn end_faults(&mut self) {
         if !self.is_ensemble_up {
             self.play_line("restore");
         }
         self.unlinked.clear();
         for name in self.names() {
-            for verb in ["resume", "cut", "heal", "deliver"] {
+            if self.nodes[&name].is_deaf {
+                self.play_line(&format!("cut {name}"));
+            }
+            for verb in ["resume", "heal", "deliver"] {
                 self.play_line(&format!("{verb} {name}"));
             }
+        }
+    }
+
+    /// Whoever leads dies, one after the other, and those who are left agree each time.
+    pub(super) fn check_succession(&mut self) {
+        let leads = |node: &Node| !node.is_dead && node.membership.leader_check().is_some();
+        while let Some(leader) = self.names().into_iter().find(|name| leads(&self.nodes[name])) {
+            self.play_line(&format!("crash {leader}"));
+            self.play_line(&format!("run {}", 5 * T));
+            self.check_agreement();
         }
     }
 

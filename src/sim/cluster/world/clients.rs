@@ -7,6 +7,8 @@ use bytes::BytesMut;
 use crate::cluster::identity::BootId;
 use crate::ports::clock::Tick;
 use crate::sim::cluster::client::{Phase, draw_message};
+use crate::sim::cluster::ledger::Draft;
+use crate::sim::cluster::persistent::Lasting;
 use crate::sim::cluster::world::happening::Happening;
 use crate::sim::cluster::world::{Line, World};
 use crate::sim::endpoint::Endpoint;
@@ -15,10 +17,12 @@ impl World {
     pub(super) fn leave(&mut self, client: usize) {
         let now = self.now;
         let found = self.client(client);
-        let (session, is_persistent) = (found.session, found.is_persistent);
+        let (session, lasting) = (found.session, found.lasting);
         found.leave();
-        if !is_persistent {
-            self.ledger.end_session(session, now);
+        match lasting {
+            Lasting::Connection => self.ledger.end_session(session, now),
+            Lasting::Moving => self.ledger.note_away(session, now),
+            Lasting::Broker | Lasting::Stored => {}
         }
     }
 
@@ -56,40 +60,52 @@ impl World {
         self.flush(client);
     }
 
-    fn connect(&mut self, client: usize) {
+    pub(super) fn connect(&mut self, client: usize) {
         let home = self.client(client).home;
         let is_home = |world: &mut Self, (node, boot_id): (usize, BootId)| {
             world.process(node).is_some_and(|process| process.boot_id == boot_id)
         };
         let found = self.client(client);
-        let stays = (found.is_persistent && !found.is_stored) || found.is_stable;
+        let stays = found.lasting == Lasting::Broker || found.is_stable;
         let node = match home {
             Some(home) if stays && is_home(self, home) => home.0,
             _ => self.chance.place(self.nodes.len()),
         };
         let now = self.now;
-        let Some(process) = self.process(node).filter(|process| process.is_joined) else { return };
-        let (number, boot_id, ready) =
-            (process.number, process.boot_id, Arc::clone(&process.ready));
-        let connection = self.lines.len();
-        let endpoint = Endpoint::new(connection, &ready, &self.options, Tick::from_millis(now));
+        let Some((connection, boot_id)) = self.open_line(client, node) else { return };
         let Self { clients, ledger, .. } = self;
         let found = clients.get_mut(client).expect("clients are numbered");
         found.connect(connection, (node, boot_id), now, ledger);
         ledger.attach(connection, found.session);
         let name = found.client_id();
+        self.line(connection).client_session_name = name;
+        self.count("connections");
+        if self.client(client).lasting == Lasting::Moving && self.chance.one_in(8) {
+            self.connect_beside(client, connection);
+        }
+    }
+
+    /// A connection to a broker, on which nothing has been said; and the life of the broker.
+    pub(super) fn open_line(&mut self, client: usize, node: usize) -> Option<(usize, BootId)> {
+        let now = Tick::from_millis(self.now);
+        let process = self.process(node).filter(|process| process.is_joined)?;
+        let (number, boot_id, ready) =
+            (process.number, process.boot_id, Arc::clone(&process.ready));
+        let connection = self.lines.len();
+        let endpoint = Endpoint::new(connection, &ready, &self.options, now);
         self.lines.push(Line {
             client,
-            client_session_name: name,
+            client_session_name: String::new(),
             node,
             process: number,
             endpoint,
             unparsed: BytesMut::new(),
             up_at: 0,
             down_at: 0,
+            greeted: None,
             is_over: false,
         });
-        self.count("connections");
+        Some((connection, boot_id))
     }
 
     fn do_something(&mut self, client: usize) {
@@ -102,7 +118,7 @@ impl World {
                     let (topic, qos) = draw_message(chance);
                     let qos = found.qos_to_publish(qos);
                     if found.may_publish() {
-                        found.publish(topic, qos, now, ledger);
+                        found.publish(Draft::new(topic, qos), now, ledger);
                     }
                 }
             }
@@ -114,6 +130,10 @@ impl World {
                 self.hang_up(client);
             }
             83..=85 if !found.is_stable => self.hang_up(client),
+            86..=90 if found.lasting == Lasting::Moving && !found.is_stable => {
+                self.move_on(client);
+            }
+            91..=96 if found.retains => found.retain(chance, now, ledger),
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! The end of a run: nothing fails any more, everything comes to rest, everybody leaves.
 
+use crate::sim::cluster::ledger::{Draft, FIRST_RETAINED};
 use crate::sim::cluster::process::knows;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 use crate::sim::cluster::world::World;
@@ -59,6 +60,10 @@ impl World {
                 );
                 return Some((Checker::Progress, words));
             }
+            let moving = peers.ownership().counts();
+            if moving.pending + moving.imports + moving.exports > 0 {
+                return Some((Checker::Progress, format!("{boot_id:?}: {moving:?}")));
+            }
             let adoptions = peers.adoptions().counts();
             if adoptions.mourned > 0 {
                 return Some((Checker::Progress, format!("{boot_id:?}: {adoptions:?}")));
@@ -99,14 +104,14 @@ impl World {
 
     /// Everybody publishes to every topic: who did not notice a loss before does now.
     pub(super) fn publish_once_more(&mut self) -> Result<(), Complaint> {
-        for topic in 0..crate::sim::cluster::ledger::TOPICS.len() {
+        for topic in 0..FIRST_RETAINED {
             for client in 0..self.clients.len() {
                 let now = self.now;
                 let Self { clients, ledger, chance, .. } = self;
                 let found = clients.get_mut(client).expect("clients are numbered");
                 let qos =
                     chance.pick(&[crate::mqtt::QoS::AtLeastOnce, crate::mqtt::QoS::ExactlyOnce]);
-                found.publish(topic, qos, now, ledger);
+                found.publish(Draft::new(topic, qos), now, ledger);
                 self.flush(client);
             }
             self.run_until(self.now + 20)?;

@@ -3,9 +3,11 @@
 use crate::mqtt::{Frame, PACKET_SIZE_MAX, Packet, Sender};
 use crate::ports::clock::Tick;
 use crate::sim::cluster::ensemble::SESSION_MILLIS;
+use crate::sim::cluster::persistent::Lasting;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 use crate::sim::cluster::world::World;
 use crate::sim::cluster::world::happening::Happening;
+use crate::sim::cluster::world::retaining::number_of;
 
 impl World {
     pub(super) fn turn(&mut self, connection: usize) -> Result<(), Complaint> {
@@ -30,8 +32,9 @@ impl World {
             let at = line.down_at.max(self.now);
             let is_gone =
                 self.process(node).is_none_or(|one| one.broker.registry().find(&name).is_none());
-            // What a client counts on ends with its broker alone.
+            // What a client counts on ends with its broker alone, and what moves is elsewhere.
             if is_gone
+                && self.client(client).lasting != Lasting::Moving
                 && let Some(session) = self.ledger.session_of(connection)
                 && !self.client(client).counts_on(session)
             {
@@ -83,8 +86,9 @@ impl World {
         if is_acknowledgement {
             self.judge_lease(connection, packet)?;
         }
-        if let (Packet::Connack(_), true) = (packet, is_acknowledgement) {
+        if let (Packet::Connack(connack), true) = (packet, is_acknowledgement) {
             self.judge_owner(connection)?;
+            self.note_greeted(connection, connack.session_present)?;
         }
         let Self { clients, ledger, .. } = self;
         let client = clients.get_mut(client).expect("clients are numbered");
@@ -116,12 +120,13 @@ impl World {
                     }
                 }
             }
-            Packet::Publish(publish) => {
-                let number = publish.payload.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
-                let number = number.and_then(|number| usize::try_from(number).ok());
+            Packet::Publish(publish) if !publish.payload.is_empty() => {
+                let number = number_of(&publish.payload).unwrap_or(usize::MAX);
                 let how = (publish.qos, publish.dup);
-                let number = number.unwrap_or(usize::MAX);
-                return ledger.note_delivered(client.session, number, how);
+                ledger.note_delivered(client.session, number, how)?;
+                if publish.retain && !publish.dup {
+                    return self.note_replayed(connection, publish);
+                }
             }
             _ => {}
         }
@@ -156,6 +161,7 @@ impl World {
     ) -> Result<(), Complaint> {
         let client = self.line(connection).client;
         let now = self.now;
+        self.tell_session(connection);
         let Self { clients, ledger, .. } = self;
         let found = clients.get_mut(client).expect("clients are numbered");
         if found.connection == Some(connection) {

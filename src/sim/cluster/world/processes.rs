@@ -25,6 +25,7 @@ impl World {
             },
             skew_millis: self.chance.below(self.plan.skew_millis + 1),
             plant: self.plant,
+            has_clock: self.habits.retain,
             store: self.database.as_ref().map(|it| it.connect(node, self.starts(node))),
         };
         let process = Box::new(Process::new(start));
@@ -121,6 +122,7 @@ impl World {
         let Some(process) = self.node(node).process.take() else { return };
         self.say(format_args!("b{node} is killed"));
         self.ledger.end_life(process.boot_id, self.now);
+        self.note_forgotten();
         self.ensemble.abandon(node, self.now, is_paused);
         let owner = self.node(node);
         owner.is_paused = false;

@@ -4,6 +4,7 @@ mod across;
 mod alone;
 mod interest;
 mod suback;
+mod topics;
 mod writes;
 
 use super::{
@@ -35,6 +36,8 @@ pub enum Kind {
     Across(Closed, Speed),
     /// Writes to ZooKeeper while nothing, something and as much as possible is published.
     Writes,
+    /// Writes to ZooKeeper while every message goes to another topic.
+    Topics,
     /// A broker joins when there is no interest, and when there is much of it.
     Interest,
     /// How long a SUBSCRIBE waits for its answer, with other brokers and without.
@@ -56,6 +59,7 @@ impl Row {
         match self.kind {
             Kind::Across(closed, speed) => across::run(ground, closed, speed, timing),
             Kind::Writes => writes::run(ground, timing),
+            Kind::Topics => topics::run(ground, timing),
             Kind::Interest => interest::run(ground, timing),
             Kind::Suback => suback::run(ground, timing),
             Kind::Relay(closed) => across::relay(ground, closed, timing),
@@ -71,6 +75,7 @@ impl Row {
             Kind::Relay(_) => help.contains(RELAY_FLAG),
             Kind::Across(..)
             | Kind::Writes
+            | Kind::Topics
             | Kind::Interest
             | Kind::Suback
             | Kind::Alone(_)
@@ -121,6 +126,19 @@ pub const ROWS: &[Row] = &[
             }),
         },
         kind: Kind::Writes,
+    },
+    Row {
+        heading: Heading {
+            id: "topics-1m",
+            title: "one client publishes to 1,000,000 distinct topics, QoS 0",
+            bar: Some(Bar {
+                figure: topics::WRITES,
+                of: topics::FLOOD,
+                per: None,
+                limit: Limit::AtMost(topics::WRITES_MAX),
+            }),
+        },
+        kind: Kind::Topics,
     },
     Row {
         heading: Heading {

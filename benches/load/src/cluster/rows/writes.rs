@@ -41,11 +41,7 @@ fn during(
     let (before, start) = (zxid(cluster)?, clock::now());
     let rate = load()?;
     let (after, end) = (zxid(cluster)?, clock::now());
-    // With another leader numbers begin anew.
-    if before >> EPOCH_SHIFT != after >> EPOCH_SHIFT {
-        return Err(LoadError::Refused("ZooKeeper has another leader".to_owned()).into());
-    }
-    let (writes, time) = (after - before, end - start);
+    let (writes, time) = (between(before, after)?, end - start);
     Ok(Case::new(name)
         .with(PER_SECOND, rate, 0)
         .with(WRITES, ratio(writes, time) * 1e9, 2)
@@ -53,7 +49,17 @@ fn during(
         .with("s", float(time) / 1e9, 1))
 }
 
-fn zxid(cluster: &Cluster) -> Result<u64, Failure> {
+/// Transactions from one to another.
+pub(super) fn between(before: u64, after: u64) -> Result<u64, Failure> {
+    // With another leader numbers begin anew.
+    if before >> EPOCH_SHIFT != after >> EPOCH_SHIFT {
+        return Err(LoadError::Refused("ZooKeeper has another leader".to_owned()).into());
+    }
+    Ok(after - before)
+}
+
+/// The transaction that was committed last.
+pub(super) fn zxid(cluster: &Cluster) -> Result<u64, Failure> {
     let zxid = cluster.ensemble().zxid();
     zxid.map_err(|error| LoadError::Refused(error.to_string()).into())
 }

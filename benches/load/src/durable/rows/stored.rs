@@ -69,9 +69,9 @@ impl Stretch {
         clock::pause(timing.warm);
         let (pid, database) = ([server.pid()], server.database_pids());
         let first = publisher.acknowledged();
-        let before = (Reading::of(&pid)?, Reading::of(&database)?);
+        let before = (Reading::of(&pid)?, Reading::of_workers(&database));
         clock::pause(timing.steady.max(LONG_ENOUGH));
-        let after = (Reading::of(&pid)?, Reading::of(&database)?);
+        let after = (Reading::of(&pid)?, Reading::of_workers(&database));
         let acknowledged = publisher.acknowledged() - first;
         let spent = |before: &Reading, after: &Reading| {
             let mut spent = Spent::default();

@@ -1,0 +1,216 @@
+//! Sessions that are taken from the database, and who waits for that.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use super::moves::session_present;
+use super::parting::{client_id_in, sleeper, takes};
+use super::*;
+use crate::broker::options::BrokerOptions;
+use crate::broker::peers::testing::Closed;
+use crate::cluster::frame::STORED_WIRE_MIN;
+use crate::cluster::identity::WireVersions;
+use crate::ports::store::Operation;
+use crate::session::mailbox::{MailboxOptions, Overflow};
+
+/// A connection was gone when the store had answered. The Session was this broker's by then, and what was
+/// published for it came to nobody before its client came again.
+#[test]
+fn a_session_that_nobody_waits_for_any_more_is_here_all_the_same() {
+    for closed in [Closed::Unreached, Closed::Unheard, Closed::Failing] {
+        let (mut cluster, ways) = Cluster::over_database(2);
+        ways[0].leave_session("sleeper", "t", 900_000);
+        ways[0].close(closed, takes);
+        let line = cluster.connect_as(0, Some("alice"), &connect("sleeper", 600));
+        if closed == Closed::Failing {
+            cluster.pump();
+            assert!(cluster.is_closed(line), "it is refused, and the store asked again");
+        } else {
+            cluster.pump();
+            cluster.lose(line);
+        }
+        cluster.pump();
+        let writer = open(&mut cluster, 1, "writer", 0);
+        ways[0].open();
+        cluster.pump();
+        assert_eq!(cluster.broker(0).registry().len(), 1);
+        cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+        cluster.pump();
+        let line = cluster.connect_as(1, Some("alice"), &connect("sleeper", 600));
+        cluster.pump();
+        let got = cluster.received(line);
+        assert!(session_present(&got));
+        assert_eq!(payloads(&got), ["one"]);
+    }
+}
+
+/// Whoever came in vain to a Session that nobody had, prolonged it: by as long as it lasts, each time.
+#[test]
+fn who_may_not_have_a_session_that_was_stored_does_not_prolong_it() {
+    let (mut cluster, ways) = Cluster::over_database(2);
+    ways[0].leave_session("sleeper", "t", 300_000);
+    let line = cluster.connect_as(0, Some("bob"), &connect("sleeper", 600));
+    cluster.pump();
+    let answers = cluster.received(line);
+    let [Packet::Connack(connack)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(connack.reason_code, ReasonCode::NotAuthorized);
+    cluster.elapse(298_000);
+    assert_eq!(cluster.broker(0).registry().len(), 1, "it stays here for alice");
+    cluster.elapse(1_000);
+    assert_eq!(cluster.broker(0).registry().len(), 0);
+}
+
+/// The same of one that moves, and whose client is gone before it is there.
+#[test]
+fn a_stored_session_that_moves_in_vain_ends_when_it_was_to_end() {
+    let (mut cluster, ways) = Cluster::over_database(3);
+    let id = cluster.client_id_at(1);
+    sleeper(&mut cluster, &id);
+    cluster.elapse(500_000);
+    ways[2].close(Closed::Unreached, takes);
+    let line = cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    cluster.lose(line);
+    ways[2].open();
+    cluster.pump();
+    cluster.elapse(99_000);
+    assert_eq!([0, 2].map(|node| cluster.broker(node).registry().len()), [0, 1]);
+    cluster.elapse(1_000);
+    assert_eq!(cluster.broker(2).registry().len(), 0);
+}
+
+/// A broker had asked for a Session of a dead one on behalf of a client, and the store's answer was on its
+/// way. It said that it had all there was of the dead; what was held for these was offered, and that
+/// Session did not get it.
+#[test]
+fn what_is_held_for_the_dead_waits_for_sessions_that_are_on_their_way_from_the_store() {
+    fn takes_any(operation: &Operation) -> bool {
+        matches!(operation, Operation::TakeSessions { .. }) || takes(operation)
+    }
+    let (mut cluster, ways) = Cluster::over_database(3);
+    // It coordinates the Session once broker 0 is dead, and grants it at once: it takes none itself.
+    let granter = cluster.join_speaking(WireVersions::OURS.in_memory());
+    cluster.assign_slots();
+    cluster.pump();
+    let id = client_id_in(|slot| slot % 4 == 1 && slot % 3 == granter - 1);
+    sleeper(&mut cluster, &id);
+    let writer = open(&mut cluster, 1, "writer", 0);
+    cluster.hold(1, 0);
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    ways[2].close(Closed::Unheard, takes_any);
+    cluster.kill(0);
+    cluster.pump();
+    let line = cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    ways[2].close(Closed::Unheard, takes);
+    cluster.pump();
+    assert_eq!(cluster.received(writer), [], "broker 2 may have the session that it is for");
+    ways[2].open();
+    cluster.pump();
+    // It looks now and then whether all is here.
+    cluster.elapse(1);
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got));
+    assert_eq!(payloads(&got), ["one"]);
+    assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
+}
+
+/// What gave way in a full queue was published in between, and stored: it took with it who waits for what
+/// is collected for a Session, and the publisher was told that it was there.
+#[test]
+fn what_is_collected_is_waited_for_also_when_a_queue_overflows() {
+    let mut options = BrokerOptions::default();
+    let overflow = Overflow::DeadLetter;
+    let unbounded = MailboxOptions::clone(&options.clean_queue);
+    let bounded = MailboxOptions { messages_max: 2, overflow, ..unbounded };
+    options.clean_queue = Arc::new(bounded);
+    let (mut cluster, _ways) = Cluster::over_database_with(4, &options);
+    let id = cluster.client_id_at(1);
+    sleeper(&mut cluster, &id);
+    let letters = open(&mut cluster, 2, "letters", 600);
+    subscribed(&mut cluster, letters, "$dead-letter/#", QoS::AtLeastOnce);
+    let mut slow = connect("slow", 0);
+    slow.properties.receive_maximum = NonZeroU16::new(1);
+    let slow = cluster.connect(2, &slow);
+    cluster.pump();
+    let _connack = cluster.received(slow);
+    subscribed(&mut cluster, slow, "t", QoS::AtLeastOnce);
+    // So that nothing is frozen.
+    cluster.hold(0, 3);
+    cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    let writers = [1, 2, 3].map(|number| open(&mut cluster, 1, &format!("writer-{number}"), 0));
+    for (writer, payload) in writers.into_iter().zip(["one", "two", "three"]) {
+        cluster.send(writer, &publish("t", payload, QoS::AtLeastOnce, 1));
+        cluster.pump();
+    }
+    assert_eq!(payloads(&cluster.received(letters)), ["two"]);
+    for writer in writers {
+        assert_eq!(cluster.received(writer), [], "the session is on its way");
+    }
+    cluster.release(0, 3);
+    cluster.pump();
+    for writer in writers {
+        assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
+    }
+}
+
+/// It has no database, and nothing to say of who has taken what from there: it was waited for until it
+/// was dead as well.
+#[test]
+fn nobody_waits_for_what_a_broker_without_the_database_does_not_say() {
+    let (mut cluster, _ways) = Cluster::over_database(2);
+    let _other = cluster.join_speaking(WireVersions::OURS.in_memory());
+    cluster.assign_slots();
+    cluster.pump();
+    // Broker 1, which has a database, coordinates it, with and without broker 0.
+    let id = client_id_in(|slot| slot % 3 == 1 && slot % 2 == 0);
+    sleeper(&mut cluster, &id);
+    let writer = open(&mut cluster, 1, "writer", 0);
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    cluster.kill(0);
+    cluster.send(writer, &publish("t", "two", QoS::AtLeastOnce, 2));
+    cluster.pump();
+    assert_eq!(cluster.received(writer).len(), 2);
+    let line = cluster.connect(1, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got));
+    assert_eq!(payloads(&got), ["one", "two"]);
+    assert!(WireVersions::OURS.in_memory().newest < STORED_WIRE_MIN);
+}
+
+/// What the store leaves out, since somebody else has the Session, is found by its name: each time all that
+/// the broker has were looked through.
+#[test]
+fn sessions_that_somebody_else_has_are_let_go_and_no_others() {
+    let (mut cluster, ways) = Cluster::over_database(2);
+    let ids = cluster.client_ids_at(1, 4);
+    // New, restored, moved, and one that stays; of the third there is a connection.
+    ways[0].leave_session(&ids[1], "t", 900_000);
+    let places =
+        [(&ids[0], 0, None), (&ids[1], 0, Some("alice")), (&ids[2], 1, None), (&ids[3], 0, None)];
+    let lines = places.map(|(id, node, user)| {
+        let line = cluster.connect_as(node, user, &connect(id, 600));
+        cluster.pump();
+        let _connack = cluster.received(line);
+        subscribed(&mut cluster, line, "t", QoS::AtLeastOnce);
+        line
+    });
+    for line in [lines[0], lines[1], lines[3]] {
+        cluster.lose(line);
+    }
+    let third = cluster.connect(0, &connect(&ids[2], 600));
+    cluster.pump();
+    assert_eq!(cluster.broker(0).registry().len(), 4);
+    ids.iter().take(3).for_each(|id| ways[0].take_away(id));
+    let writer = open(&mut cluster, 1, "writer", 0);
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert_eq!(cluster.broker(0).counters().totals().sessions_fenced, 3);
+    assert!(cluster.is_closed(third));
+    assert!(cluster.broker(0).registry().contains(&ids[3]));
+    assert_eq!(cluster.broker(0).registry().len(), 1);
+}

@@ -1,0 +1,54 @@
+//! What clients do in some runs and not in others.
+
+use crate::mqtt::QoS;
+use crate::sim::chance::{Chance, mixed};
+use crate::sim::cluster::client::SimClient;
+use crate::sim::cluster::ledger::RETAINED;
+use crate::sim::cluster::persistent::Lasting;
+
+/// What clients do beside what they do in every run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Habits {
+    /// Persistent ones come back to any broker, also while their connection to another one stands, or
+    /// to two at a time.
+    pub move_about: bool,
+    /// Some publish retained messages, and some want them.
+    pub retain: bool,
+}
+
+impl Habits {
+    /// None.
+    pub const NONE: Self = Self { move_about: false, retain: false };
+
+    /// Those of the run of a seed. They are drawn apart: the rest of a run is as it is without them.
+    #[must_use]
+    pub fn drawn(seed: u64) -> Self {
+        let mut chance = Chance::new(mixed(seed ^ HABITS));
+        Self { move_about: !chance.one_in(3), retain: chance.one_in(2) }
+    }
+
+    /// Gives them to clients.
+    pub(super) fn teach(self, clients: &mut [SimClient], seed: u64) {
+        let mut chance = Chance::new(mixed(seed ^ CLIENTS));
+        for client in clients {
+            let may_move = match client.lasting {
+                Lasting::Connection => chance.one_in(4),
+                Lasting::Broker => !chance.one_in(4),
+                Lasting::Moving | Lasting::Stored => false,
+            };
+            if self.move_about && may_move {
+                client.lasting = Lasting::Moving;
+            }
+            if self.retain {
+                client.retains = chance.one_in(2);
+                if chance.one_in(2) {
+                    let qos = chance.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]);
+                    client.wish_for(chance.pick(&RETAINED), qos);
+                }
+            }
+        }
+    }
+}
+
+const HABITS: u64 = 0x6861_6269_7473;
+const CLIENTS: u64 = 0x636c_6965_6e74;
