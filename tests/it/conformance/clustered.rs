@@ -27,7 +27,7 @@ fn judge(cluster: &ClusterUnderTest) {
 #[test]
 fn a_broker_of_a_cluster_behaves_as_one_that_is_alone() {
     let arguments = ["--ws-port", "0"].map(str::to_owned).to_vec();
-    let plan = Plan { brokers: 1, timeout_secs: 6, arguments, ..Plan::default() };
+    let plan = Plan { brokers: 1, timeout_secs: 12, arguments, ..Plan::default() };
     let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
     judge(&cluster);
     cluster.add(2);
