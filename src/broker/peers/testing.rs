@@ -351,12 +351,17 @@ impl Cluster {
 
     /// A broker dies, and all others hear that it was declared dead, each in its own time.
     pub(crate) fn kill(&mut self, node: usize) {
+        self.declare_dead(node);
+        self.assign_slots();
+    }
+
+    /// The same before its slots are given to others.
+    pub(crate) fn declare_dead(&mut self, node: usize) {
         self.nodes[node].is_alive = false;
         self.links.retain(|(from, to), _| *from != node && *to != node);
         for other in self.nodes.iter_mut().filter(|other| other.is_alive) {
             other.news.push_back(News::Dead(boot_id(node)));
         }
-        self.assign_slots();
     }
 
     /// A broker was declared dead, hears of it, and comes back in a new life, under another number.

@@ -237,8 +237,6 @@ impl State {
         }
         // What is on its way elsewhere may go another way, unless it is gone.
         let Some(number) = self.exports.open_of(&client_id) else {
-            self.exports.supersede(&client_id);
-            self.wake_task();
             return self.part_with(&client_id, revoke);
         };
         if self.exports.redirect(number, revoke) {

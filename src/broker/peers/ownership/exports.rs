@@ -44,8 +44,6 @@ pub(super) struct Export {
     has_taken: bool,
     /// Nobody there waits for it.
     is_declined: bool,
-    /// Somebody else was promised it since: whoever that is asks the store.
-    pub(super) is_superseded: bool,
 }
 
 /// How far an export has come.
@@ -89,7 +87,6 @@ impl Export {
             is_redirected: false,
             has_taken: false,
             is_declined: false,
-            is_superseded: false,
         }
     }
 
@@ -264,11 +261,6 @@ impl Turn<'_> {
             Outgoing::Leaving(leaving) => self.finish_leaving(peers, export, leaving, waker),
             Outgoing::Sending { .. } if export.is_declined || !is_live(peers, export.to) => None,
             Outgoing::Sending { parts } if export.has_taken => self.send_rest(peers, export, parts),
-            Outgoing::Parting { wanted, .. } | Outgoing::Reclaiming { wanted, .. }
-                if export.is_superseded =>
-            {
-                self.forget_wanted(&wanted)
-            }
             Outgoing::Parting { wanted, .. }
                 if export.is_declined || !is_live(peers, export.to) =>
             {

@@ -81,16 +81,6 @@ impl Exports {
         true
     }
 
-    /// Another order has come for what is left of earlier ones.
-    pub(super) fn supersede(&mut self, client_id: &Arc<str>) {
-        for number in self.numbers_of(client_id) {
-            if let Some(export) = self.by_number.get_mut(&number) {
-                export.is_superseded = true;
-                self.due.insert(number);
-            }
-        }
-    }
-
     /// From here on it cannot be taken back. `false` when there is another order meanwhile.
     pub(super) fn freeze(&mut self, number: u64, token: Token) -> bool {
         let export = self.by_number.get_mut(&number).filter(|export| export.goes_by(token));

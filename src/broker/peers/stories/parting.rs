@@ -100,6 +100,38 @@ fn a_session_that_another_broker_is_about_to_take_is_not_ended_in_the_store() {
     assert_eq!((cluster.broker(0).registry().len(), cluster.ownership(0).exports), (0, 0));
 }
 
+/// A third broker was promised the Session when the one that was to take it was dead. Its former holder, which
+/// asked the store for it just then, forgot what it wants, and so did the store's answer: what was published
+/// before somebody came for it was for nobody, and was acknowledged.
+#[test]
+fn what_a_session_wants_is_known_also_when_a_third_broker_was_promised_it() {
+    let (mut cluster, ways) = Cluster::over_database(4);
+    let id = cluster.client_id_at(1);
+    sleeper(&mut cluster, &id);
+    let writer = open(&mut cluster, 1, "writer", 0);
+    for node in [0, 2] {
+        ways[node].close(Closed::Unreached, takes);
+    }
+    cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    let waiting = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    cluster.lose(waiting);
+    cluster.declare_dead(2);
+    cluster.pump();
+    ways[0].open();
+    cluster.assign_slots();
+    cluster.pump();
+    publish_one(&mut cluster, writer, "one", 1);
+    assert_eq!(pubacks(&cluster.received(writer)), 1);
+    let line = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got), "{got:?}");
+    assert_eq!(payloads(&got), ["one"]);
+    assert_eq!((cluster.broker(0).registry().len(), cluster.ownership(0).exports), (0, 0));
+}
+
 /// The former holder had forgotten what the Session wants as soon as it was handed over. It died, and the
 /// Session was not where it was to be: what was published before others had it was for nobody.
 #[test]
