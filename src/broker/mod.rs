@@ -199,7 +199,7 @@ impl Broker {
         format!("auto-{:016x}-{number}", self.seeds.instance)
     }
 
-    fn bump_generation(&self) {
+    pub(crate) fn bump_generation(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
 

@@ -35,7 +35,7 @@ impl Subscriber for Destination {
 }
 
 /// Who gets the messages of one topic.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fanout {
     /// One entry per client of this broker.
     pub targets: Box<[FanoutTarget]>,
@@ -152,6 +152,18 @@ impl FanoutGroup {
         self.in_turn().chain(spare.filter_map(|place| self.spare.get(place)))
     }
 
+    /// Whether all that it has are members at brokers that are dead.
+    #[must_use]
+    pub fn is_of_dead(&self) -> bool {
+        self.members.iter().chain(&self.spare).all(|member| !member.is_open())
+    }
+
+    /// Whether a message of `qos` may have to be held for a stored Session of a dead broker.
+    fn has_mourned(&self, qos: QoS) -> bool {
+        let mut members = self.members.iter().chain(&self.spare);
+        members.any(|member| !member.is_open() && member.qos().min(qos) > QoS::AtMostOnce)
+    }
+
     /// Whether any member was granted more than QoS 0.
     #[must_use]
     pub fn has_qos(&self) -> bool {
@@ -222,11 +234,28 @@ impl Fanout {
         self.targets.is_empty() && self.groups.is_empty() && !self.peers.is_empty()
     }
 
-    /// Whether a message of this QoS is to be held for the stored Sessions of a dead broker.
+    /// Whether a message of this QoS may have to be held for the stored Sessions of a dead broker.
     pub(crate) fn has_mourned(&self, qos: QoS) -> bool {
+        self.has_mourned_subscribers(qos) || self.mourned_groups(qos).next().is_some()
+    }
+
+    /// Whether it has to be, for those that do not share it.
+    pub(crate) fn has_mourned_subscribers(&self, qos: QoS) -> bool {
         let is_dead = |target: &PeerTarget| target.peer.lane().is_closed();
         let has_qos = |target: &PeerTarget| target.qos.min(qos) > QoS::AtMostOnce;
         self.peers.iter().any(|target| is_dead(target) && has_qos(target))
+    }
+
+    /// Shared Subscriptions with members at a dead broker.
+    pub(crate) fn mourned_groups(&self, qos: QoS) -> impl Iterator<Item = &FanoutGroup> {
+        self.groups.iter().filter(move |group| group.has_mourned(qos))
+    }
+
+    /// The same without these Shared Subscriptions.
+    pub(crate) fn without_groups(mut self, filters: &[TopicFilter]) -> Self {
+        let groups = self.groups.into_iter().filter(|group| !filters.contains(group.filter()));
+        self.groups = groups.collect();
+        self
     }
 
     /// The same without Sessions that are stored.

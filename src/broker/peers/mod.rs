@@ -305,8 +305,11 @@ impl Turn<'_> {
         let wake = peer.lane().close();
         self.shard.wake_later(wake);
         let filters = peer.interest().lock().clear();
-        let filters = if is_mourned { Self::keep_routes(peers, &peer, filters) } else { filters };
-        self.broker.remove_routes(&peer, &filters);
+        if is_mourned {
+            self.keep_routes(peers, &peer, filters);
+        } else {
+            self.broker.remove_routes(&peer, &filters);
+        }
         let mut wakes = Vec::new();
         peers.interest.leave(boot_id, &mut wakes);
         self.shard.wake_each(wakes);

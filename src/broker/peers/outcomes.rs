@@ -5,6 +5,7 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::broker::acknowledge::Level;
+use crate::broker::peers::adoption::HeldFor;
 use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::forward::Errand;
 use crate::broker::peers::peer::{Peer, SharedPart, Unanswered};
@@ -120,7 +121,31 @@ impl Turn<'_> {
         self.offer_elsewhere(&shared.message, &shared.groups, ticket, &tried);
     }
 
+    /// Offers to another member of each of these groups; where all were at dead brokers, when others have
+    /// their Sessions.
     pub(super) fn offer_elsewhere(
+        &mut self,
+        message: &Arc<Message>,
+        groups: &[TopicFilter],
+        ticket: &Arc<PublishTicket>,
+        tried: &[BootId],
+    ) {
+        if !self.is_mourning() {
+            return self.offer_to_groups(message, groups, ticket, tried);
+        }
+        let Some(fanout) = self.fanout(&message.topic) else { return };
+        let held = self.groups_to_hold_for(&fanout, message.qos);
+        let (held, now): (Vec<_>, Vec<_>) =
+            groups.iter().cloned().partition(|group| held.contains(group));
+        self.offer_to_groups(message, &now, ticket, tried);
+        if !held.is_empty() {
+            let held_for = HeldFor { groups: held, ..HeldFor::default() };
+            self.hold_or_offer(message, ticket, held_for);
+        }
+    }
+
+    /// The same to whoever is there now.
+    pub(in crate::broker::peers) fn offer_to_groups(
         &mut self,
         message: &Arc<Message>,
         groups: &[TopicFilter],

@@ -10,6 +10,7 @@ use crate::mqtt::{
 
 mod again;
 mod barrier;
+mod bereaved_groups;
 mod coming_back;
 mod crowds;
 mod disagreeing;

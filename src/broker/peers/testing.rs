@@ -35,7 +35,7 @@ use crate::ports::clock::Tick;
 use crate::ports::store::{OwnerId, Store};
 
 pub(crate) use chance::Chance;
-pub(crate) use database::Closed;
+pub(crate) use database::{Closed, Way};
 pub(crate) use packets::{at, connect, payloads, publish, retained, subscribe};
 
 /// Brokers, their links and their clients' connections.

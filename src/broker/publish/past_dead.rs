@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::acknowledge::Level;
 use crate::broker::peers::Peers;
-use crate::broker::peers::adoption::Adoptions;
+use crate::broker::peers::adoption::{Adoptions, HeldFor};
 use crate::broker::peers::ticket::PublishTicket;
 use crate::broker::publish::{LastRoute, PublishOutcome, outcome_of};
 use crate::broker::routes::Fanout;
@@ -16,12 +16,13 @@ use crate::ports::message::Message;
 impl Turn<'_> {
     /// Whether messages for the dead are held.
     #[inline]
-    pub(super) fn is_mourning(&self) -> bool {
+    pub(crate) fn is_mourning(&self) -> bool {
         self.broker.peers().map(Peers::adoptions).is_some_and(Adoptions::is_mourning)
     }
 
     /// Sessions that are not stored get it now; the stored ones, here and elsewhere, behind what is
-    /// held already, or it would overtake that.
+    /// held already, or it would overtake that. So do Shared Subscriptions all of whose members were at
+    /// a dead broker; of the others somebody gets it now.
     #[cold]
     pub(super) fn publish_past_dead(
         &mut self,
@@ -30,7 +31,14 @@ impl Turn<'_> {
         generation: u64,
         level: Level,
     ) -> PublishOutcome {
-        let outcome = self.publish_to_all(message, &Arc::new(fanout.unstored()), generation, level);
+        let groups = self.groups_to_hold_for(fanout, message.qos);
+        let is_for_stored = fanout.has_mourned_subscribers(message.qos);
+        let now = if is_for_stored { fanout.unstored() } else { fanout.clone() };
+        let now = Arc::new(now.without_groups(&groups));
+        let outcome = self.publish_to_all(message, &now, generation, level);
+        if !is_for_stored && groups.is_empty() {
+            return outcome;
+        }
         let new = |matched| Arc::new(PublishTicket::of(message.id, matched));
         let (ticket, is_sealed) = match &outcome {
             PublishOutcome::Refused(_) => return outcome,
@@ -38,7 +46,8 @@ impl Turn<'_> {
             PublishOutcome::Accepted => (new(true), false),
             PublishOutcome::NoMatchingSubscribers => (new(false), false),
         };
-        self.offer_behind_held(&Arc::new(message.detached()), &ticket);
+        let held = HeldFor { are_stored: is_for_stored, groups };
+        self.hold_or_offer(&Arc::new(message.detached()), &ticket, held);
         if is_sealed { outcome } else { outcome_of(ticket) }
     }
 

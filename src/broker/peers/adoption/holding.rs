@@ -1,7 +1,7 @@
 //! Messages for Sessions of a dead broker, until others have these Sessions.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -13,8 +13,9 @@ use crate::broker::peers::adoption::{Adoptions, adopts};
 use crate::broker::peers::again::LeftOut;
 use crate::broker::peers::peer::{Peer, Unanswered};
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::broker::routes::{Fanout, FanoutGroup};
 use crate::broker::turn::Turn;
-use crate::mqtt::{ReasonCode, TopicFilter};
+use crate::mqtt::{QoS, ReasonCode, TopicFilter};
 use crate::ports::clock::Tick;
 use crate::ports::message::{Message, MessageId};
 
@@ -29,12 +30,25 @@ pub(super) struct Mourned {
 #[derive(Default)]
 pub(super) struct HeldPublishes {
     publishes: BTreeMap<MessageId, HeldPublish>,
+    /// Shared Subscriptions for which something is held: what is published to them comes behind that,
+    /// also when others have members by then.
+    groups: BTreeSet<TopicFilter>,
     bytes: usize,
+}
+
+/// For whom a message is held.
+#[derive(Default)]
+pub(crate) struct HeldFor {
+    /// All stored Sessions that want it and do not share it.
+    pub(crate) are_stored: bool,
+    /// A member of each of these Shared Subscriptions.
+    pub(crate) groups: Vec<TopicFilter>,
 }
 
 /// A message whose publisher waits.
 pub(super) struct HeldPublish {
     message: Arc<Message>,
+    held_for: HeldFor,
     /// Each expects one answer.
     tickets: SmallVec<[Arc<PublishTicket>; 1]>,
     /// For so long.
@@ -47,7 +61,7 @@ enum Hold {
     /// As much is held as may be.
     Full(HeldPublish),
     /// Everybody has the Sessions it was for.
-    Over,
+    Over(HeldPublish),
 }
 
 impl HeldPublishes {
@@ -64,12 +78,17 @@ impl HeldPublishes {
     }
 
     fn insert(&mut self, publish: HeldPublish) {
+        self.groups.extend(publish.held_for.groups.iter().cloned());
         match self.publishes.entry(publish.message.id) {
             Entry::Vacant(entry) => {
                 self.bytes += publish.message.charged_bytes();
                 entry.insert(publish);
             }
-            Entry::Occupied(mut known) => known.get_mut().tickets.extend(publish.tickets),
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.tickets.extend(publish.tickets);
+                known.held_for.add(publish.held_for);
+            }
         }
     }
 
@@ -93,6 +112,20 @@ impl HeldPublishes {
     }
 }
 
+impl HeldFor {
+    /// For stored Sessions alone.
+    const STORED: Self = Self { are_stored: true, groups: Vec::new() };
+
+    fn add(&mut self, other: Self) {
+        self.are_stored |= other.are_stored;
+        for group in other.groups {
+            if !self.groups.contains(&group) {
+                self.groups.push(group);
+            }
+        }
+    }
+}
+
 impl Adoptions {
     /// A broker is dead that kept Sessions in the store: its routes are kept as well.
     fn mourn(&self, peer: &Arc<Peer>) {
@@ -106,7 +139,7 @@ impl Adoptions {
     fn hold(&self, publish: HeldPublish) -> Hold {
         let mut state = self.state.lock();
         if state.mourned.is_empty() {
-            return Hold::Over;
+            return Hold::Over(publish);
         }
         if state.held.is_full() {
             return Hold::Full(publish);
@@ -123,6 +156,7 @@ impl Adoptions {
             return Ok(publish);
         }
         self.is_mourning.store(false, Ordering::Release);
+        state.held.groups.clear();
         Err(std::mem::take(&mut state.mourned).into_values().collect())
     }
 
@@ -158,20 +192,31 @@ impl Turn<'_> {
         is_mourned
     }
 
-    /// Keeps the routes to a dead broker but for those of Shared Subscriptions. The others, which are
-    /// to be removed.
+    /// Keeps the routes to a dead broker.
     pub(in crate::broker::peers) fn keep_routes(
+        &self,
         peers: &Peers,
         peer: &Peer,
         filters: Vec<TopicFilter>,
-    ) -> Vec<TopicFilter> {
-        let is_shared = |filter: &TopicFilter| filter.share().is_some();
-        let (shared, own) = filters.into_iter().partition(is_shared);
+    ) {
         let mut state = peers.adoptions().state.lock();
         if let Some(mourned) = state.mourned.get_mut(&peer.boot_id()) {
-            mourned.filters = own;
+            mourned.filters = filters;
         }
-        shared
+        drop(state);
+        // Its share of a group has changed.
+        self.broker.bump_generation();
+    }
+
+    /// The Shared Subscriptions for which a message is held: all of whose members were at dead brokers, and
+    /// those for which something is held already.
+    pub(crate) fn groups_to_hold_for(&self, fanout: &Fanout, qos: QoS) -> Vec<TopicFilter> {
+        let Some(peers) = self.broker.peers() else { return Vec::new() };
+        let state = peers.adoptions().state.lock();
+        let is_held =
+            |group: &&FanoutGroup| group.is_of_dead() || state.held.groups.contains(group.filter());
+        let groups = fanout.mourned_groups(qos).filter(is_held);
+        groups.map(|group| group.filter().clone()).collect()
     }
 
     /// Keeps what a dead broker has not answered, if it can be offered to somebody later. `false` when
@@ -184,7 +229,7 @@ impl Turn<'_> {
         let Some(peers) = self.broker.peers() else { return false };
         let Some(message) = unanswered.kept.take() else { return false };
         let ticket = Arc::clone(&unanswered.ticket);
-        let publish = self.held_publish(message, ticket);
+        let publish = self.held_publish(message, ticket, HeldFor::STORED);
         let mut state = peers.adoptions().state.lock();
         if !state.mourned.contains_key(&peer.boot_id()) {
             return false;
@@ -195,9 +240,14 @@ impl Turn<'_> {
         true
     }
 
-    fn held_publish(&self, message: Arc<Message>, ticket: Arc<PublishTicket>) -> HeldPublish {
+    fn held_publish(
+        &self,
+        message: Arc<Message>,
+        ticket: Arc<PublishTicket>,
+        held_for: HeldFor,
+    ) -> HeldPublish {
         let until = self.now.plus_millis(self.broker.options.store_wait_millis);
-        HeldPublish { message, tickets: SmallVec::from_iter([ticket]), until }
+        HeldPublish { message, held_for, tickets: SmallVec::from_iter([ticket]), until }
     }
 
     /// Offers a message to stored Sessions behind what is held for those of the dead, with which it is held;
@@ -208,13 +258,24 @@ impl Turn<'_> {
         message: &Arc<Message>,
         ticket: &Arc<PublishTicket>,
     ) {
+        self.hold_or_offer(message, ticket, HeldFor::STORED);
+    }
+
+    /// The same for whoever is meant.
+    #[cold]
+    pub(crate) fn hold_or_offer(
+        &mut self,
+        message: &Arc<Message>,
+        ticket: &Arc<PublishTicket>,
+        held_for: HeldFor,
+    ) {
         let Some(peers) = self.broker.peers() else { return };
         ticket.expect_another();
-        let publish = self.held_publish(Arc::clone(message), Arc::clone(ticket));
+        let publish = self.held_publish(Arc::clone(message), Arc::clone(ticket), held_for);
         match peers.adoptions().hold(publish) {
             Hold::Held => self.shard.counters.adoption_publishes_held.increment(),
-            Hold::Over => {
-                self.offer_to_stored(message, ticket);
+            Hold::Over(HeldPublish { held_for, .. }) => {
+                self.offer_to_held_for(message, &held_for, ticket);
                 let waker = ticket.answer(RemoteOutcome::NoMatch);
                 self.shard.wake_later(waker);
             }
@@ -259,13 +320,31 @@ impl Turn<'_> {
         waker.wake_by_ref();
     }
 
-    fn offer_held(&mut self, HeldPublish { message, tickets, .. }: &HeldPublish) {
+    fn offer_to_held_for(
+        &mut self,
+        message: &Arc<Message>,
+        held_for: &HeldFor,
+        ticket: &Arc<PublishTicket>,
+    ) {
+        if held_for.are_stored {
+            self.offer_to_stored(message, ticket);
+        }
+        let Some(fanout) = self.fanout(&message.topic) else { return };
+        // Nobody has Sessions of the dead any more who shared the others.
+        let is_left = |filter: &&TopicFilter| {
+            fanout.groups.iter().any(|group| group.filter() == *filter && !group.is_of_dead())
+        };
+        let groups: Vec<_> = held_for.groups.iter().filter(is_left).cloned().collect();
+        self.offer_to_groups(message, &groups, ticket, &[]);
+    }
+
+    fn offer_held(&mut self, HeldPublish { message, held_for, tickets, .. }: &HeldPublish) {
         // Whose publisher is let go in any case, and sends it again, is not to come before that: others
         // may have been sent since by whom it was not taken.
         let (refused, waiting): (Vec<_>, Vec<_>) =
             tickets.iter().partition(|ticket| ticket.is_refused());
         if let Some(ticket) = waiting.first() {
-            self.offer_to_stored(message, ticket);
+            self.offer_to_held_for(message, held_for, ticket);
         }
         for ticket in waiting {
             let waker = ticket.answer(RemoteOutcome::NoMatch);

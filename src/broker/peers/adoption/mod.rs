@@ -33,6 +33,8 @@ use crate::cluster::frame::{Adopted, ControlFrame, STORED_WIRE_MIN};
 use crate::cluster::identity::BootId;
 use crate::cluster::slots::SlotMap;
 
+pub(crate) use holding::HeldFor;
+
 /// What is known here of Sessions of dead brokers.
 #[derive(Default)]
 pub struct Adoptions {

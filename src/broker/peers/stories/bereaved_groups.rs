@@ -1,0 +1,113 @@
+//! Shared Subscriptions all of whose members were at a broker that died, with Sessions that are stored.
+
+use super::moves::session_present;
+use super::parting::client_id_in;
+use super::*;
+use crate::broker::peers::testing::{Closed, Way};
+use crate::ports::store::Operation;
+
+const GROUP: &str = "$share/g/t";
+
+fn adopts(operation: &Operation) -> bool {
+    matches!(operation, Operation::TakeSessions { .. })
+}
+
+/// Three brokers over a database, a writer at broker 2, and a worker whose Session is at broker 0 while it is
+/// away. Broker 1 adopts it.
+fn with_worker(expiry_secs: u32) -> (Cluster, Vec<Way>, LineId, String) {
+    let (mut cluster, ways) = Cluster::over_database(3);
+    let id = client_id_in(|slot| slot % 3 == 1 && slot % 2 == 0);
+    let worker = open(&mut cluster, 0, &id, expiry_secs);
+    subscribed(&mut cluster, worker, GROUP, QoS::AtLeastOnce);
+    if expiry_secs > 0 {
+        cluster.lose(worker);
+    }
+    let writer = open(&mut cluster, 2, "writer", 0);
+    (cluster, ways, writer, id)
+}
+
+fn written(cluster: &mut Cluster, writer: LineId, payload: &str, id: u16) {
+    cluster.send(writer, &publish("t", payload, QoS::AtLeastOnce, id));
+    cluster.pump();
+}
+
+fn successes(packets: &[Packet]) -> usize {
+    let is_taken = |packet: &Packet| matches!(packet, Packet::Puback(puback) if puback.reason_code == ReasonCode::Success);
+    count(packets, is_taken)
+}
+
+/// What it had on its way was offered to other members, and there were none; what was published until others
+/// had its Session matched nobody. All of it was acknowledged, and lost.
+#[test]
+fn what_is_published_to_a_group_whose_broker_died_waits_until_others_have_its_sessions() {
+    let (mut cluster, ways, writer, id) = with_worker(600);
+    written(&mut cluster, writer, "one", 1);
+    cluster.hold(2, 0);
+    written(&mut cluster, writer, "two", 2);
+    ways[1].close(Closed::Unreached, adopts);
+    cluster.kill(0);
+    cluster.pump();
+    written(&mut cluster, writer, "three", 3);
+    assert_eq!(successes(&cluster.received(writer)), 1, "nobody has the others yet");
+    ways[1].open();
+    cluster.pump();
+    assert_eq!(successes(&cluster.received(writer)), 2);
+    written(&mut cluster, writer, "four", 4);
+    assert_eq!(successes(&cluster.received(writer)), 1);
+    let worker = cluster.connect(1, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(worker);
+    assert!(session_present(&got));
+    assert_eq!(payloads(&got), ["one", "two", "three", "four"]);
+}
+
+/// Somebody who comes meanwhile does not get what is published before what is held.
+#[test]
+fn who_joins_a_group_that_waits_does_not_get_later_messages_first() {
+    let (mut cluster, ways, writer, id) = with_worker(600);
+    ways[1].close(Closed::Unreached, adopts);
+    cluster.kill(0);
+    cluster.pump();
+    written(&mut cluster, writer, "one", 1);
+    let newcomer = open(&mut cluster, 2, "newcomer", 0);
+    subscribed(&mut cluster, newcomer, GROUP, QoS::AtLeastOnce);
+    written(&mut cluster, writer, "two", 2);
+    assert_eq!(payloads(&cluster.received(newcomer)), [""; 0]);
+    ways[1].open();
+    cluster.pump();
+    assert_eq!(successes(&cluster.received(writer)), 2);
+    let worker = cluster.connect(1, &connect(&id, 600));
+    cluster.pump();
+    // They take turns.
+    let got = [newcomer, worker].map(|member| payloads(&cluster.received(member)));
+    assert_eq!(got, [["one"], ["two"]]);
+}
+
+/// Members that are there do not wait for those of the dead.
+#[test]
+fn a_group_with_members_elsewhere_waits_for_nobody() {
+    let (mut cluster, ways, writer, _id) = with_worker(600);
+    let other = open(&mut cluster, 1, "other", 0);
+    subscribed(&mut cluster, other, GROUP, QoS::AtLeastOnce);
+    ways[1].close(Closed::Unreached, adopts);
+    cluster.kill(0);
+    cluster.pump();
+    written(&mut cluster, writer, "one", 1);
+    assert_eq!(successes(&cluster.received(writer)), 1);
+    assert_eq!(payloads(&cluster.received(other)), ["one"]);
+}
+
+/// Its Session ended with its broker: nobody is left who wants it, and nobody waits for ever.
+#[test]
+fn a_group_whose_sessions_ended_with_their_broker_is_over() {
+    let (mut cluster, ways, writer, _id) = with_worker(0);
+    ways[1].close(Closed::Unreached, adopts);
+    cluster.kill(0);
+    cluster.pump();
+    written(&mut cluster, writer, "one", 1);
+    ways[1].open();
+    cluster.pump();
+    written(&mut cluster, writer, "two", 2);
+    let answers = cluster.received(writer);
+    assert_eq!(count(&answers, |one| matches!(one, Packet::Puback(_))), 2, "{answers:?}");
+}
