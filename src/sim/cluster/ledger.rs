@@ -436,10 +436,6 @@ impl Ledger {
         }
         let members: Vec<_> =
             self.subscriptions.iter().filter(|one| one.filter == filter).collect();
-        // A dead broker's members may have had theirs, and others get it again (docs/design/0015).
-        if self.is_stored {
-            return Ok(());
-        }
         let left_meanwhile = members
             .iter()
             .any(|one| one.until != u64::MAX && one.over_at + GRACE_MILLIS > publication.sent_at);
@@ -467,6 +463,10 @@ impl Ledger {
                 "message {number} {publication:?} reached nobody of {members:?} {records:?}"
             );
             return complaint(Checker::Loss, words);
+        }
+        // A dead broker's members may have had theirs, and others get it again (docs/design/0015).
+        if self.is_stored {
+            return Ok(());
         }
         if publication.qos == QoS::ExactlyOnce && exactly_once > 1 + publication.refusals {
             let words = format!("message {number} {publication:?} reached {exactly_once} members");
