@@ -153,6 +153,9 @@ counters! {
         store_operations_forgotten,
         /// Deliveries that the store did not take, and that were taken out of their queues.
         deliveries_given_up,
+        /// Deliveries that a member of a Shared Subscription had handed on and the store did not take, each
+        /// time that they are to be offered again.
+        deliveries_offered_again,
         /// QoS 2 deliveries of these that may be stored all the same, and that there was no room to
         /// bear in mind: they may come twice.
         deliveries_doubted_exceeded,

@@ -356,7 +356,9 @@ impl Turn<'_> {
         }
         match target.mailbox.commit(again, self.now, &mut None) {
             Commit::Stored(place) => {
-                let manner = Manner { qos, retain: delivery.retain, tag: target.tag.clone() };
+                let handed_on = Some(Box::new(delivery.clone()));
+                let (retain, tag) = (delivery.retain, target.tag.clone());
+                let manner = Manner { qos, retain, tag, handed_on };
                 self.keep_at(place, &target.mailbox, &delivery.message, manner);
             }
             Commit::Queued(wake) => self.shard.wake_later(wake),

@@ -31,14 +31,8 @@ impl Turn<'_> {
     #[cold]
     fn relieve_members(&mut self, own: &Arc<Mailbox>, filter: &TopicFilter) -> bool {
         let Some(group) = self.group(filter) else { return false };
-        // Members stand in the order of their keys.
-        let key = SubscriberKey(own.key().0);
-        let at = group.members().binary_search_by_key(&key, |member| member.subscriber.key());
-        let own_place = at.ok().and_then(|at| group.members().get(at));
-        let Some(place) = own_place.filter(|place| place.qos > QoS::AtMostOnce) else {
-            return false;
-        };
-        let target = FanoutTarget::new(own, place, Some(filter));
+        let target = member_target(&group, own).filter(|target| target.qos > QoS::AtMostOnce);
+        let Some(target) = target else { return false };
         let mut has_any = false;
         for other in members_in_turn(&group).filter(|other| !Arc::ptr_eq(other, own)) {
             let max = own.sendable().min(TAKEN_MAX);
@@ -110,6 +104,18 @@ impl Turn<'_> {
     pub(crate) fn group(&self, filter: &TopicFilter) -> Option<Arc<SharedGroup<Destination>>> {
         self.broker.index.read().group(&GroupId::of(filter)?)
     }
+}
+
+/// The member of the group that owns a mailbox.
+pub(crate) fn member_target(
+    group: &SharedGroup<Destination>,
+    mailbox: &Arc<Mailbox>,
+) -> Option<FanoutTarget> {
+    // Members stand in the order of their keys.
+    let key = SubscriberKey(mailbox.key().0);
+    let at = group.members().binary_search_by_key(&key, |member| member.subscriber.key()).ok()?;
+    let member = group.members().get(at)?;
+    Some(FanoutTarget::new(mailbox, member, Some(group.id().filter())))
 }
 
 /// Members that are here and get what they acknowledge, as many as are looked at for one purpose;

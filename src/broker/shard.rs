@@ -7,6 +7,7 @@ use std::task::Waker;
 use crate::broker::Broker;
 use crate::broker::complaints::Complaints;
 use crate::broker::counters::ShardCounters;
+use crate::broker::durable::Homeless;
 use crate::broker::durable::keeper::Keeper;
 use crate::broker::event::Event;
 use crate::broker::peers::message_ids::MessageIds;
@@ -40,6 +41,8 @@ pub struct Shard {
     pub(crate) is_congested: bool,
     /// The way to the store, where there is one.
     pub(crate) keeper: Option<Keeper>,
+    /// What it did not take of what members of Shared Subscriptions handed on.
+    pub(crate) homeless: Vec<Homeless>,
 }
 
 impl Shard {
@@ -66,6 +69,7 @@ impl Shard {
             message_ids: MessageIds::default(),
             is_congested: false,
             keeper: broker.durable.as_ref().map(|durable| Keeper::new(Arc::clone(durable))),
+            homeless: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::broker::durable::taking::Taking;
 use crate::broker::durable::{Durable, Page, message_id};
 use crate::broker::peers::ticket::PublishTicket;
 use crate::ports::clock::Tick;
-use crate::ports::message::{Message, MessageId};
+use crate::ports::message::{Delivery, Message, MessageId};
 use crate::ports::store::{
     Batch, Done, Full, Operation, OwnerId, Pointer, SessionId, StoreError, StoredMessage,
     Submitter, Ticket,
@@ -89,6 +89,8 @@ pub(crate) enum Awaiting {
         message: MessageId,
         /// Whether its publisher sends it again and it is to come once.
         is_once: bool,
+        /// As another member had it, where one handed it on.
+        handed_on: Option<Box<Delivery>>,
     },
     /// An acknowledgement.
     Answer(Arc<PublishTicket>),

@@ -23,6 +23,9 @@ pub(crate) struct Manner {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) tag: Option<Arc<SubscriptionTag>>,
+    /// What another member of a Shared Subscription had before, whose publisher has its answer: if the store
+    /// does not take it, nobody sends it again.
+    pub(crate) handed_on: Option<Box<Delivery>>,
 }
 
 impl Turn<'_> {
@@ -36,7 +39,7 @@ impl Turn<'_> {
     ) {
         let Some(keeper) = &mut self.shard.keeper else { return };
         let durable = Arc::clone(keeper.durable());
-        let Manner { qos, retain, tag } = manner;
+        let Manner { qos, retain, tag, handed_on } = manner;
         let Place { session, sequence } = place;
         // Other brokers may offer it again, to whoever has the Session then.
         let may_repeat = self.broker.peers().is_some();
@@ -47,7 +50,8 @@ impl Turn<'_> {
         let is_from_client = message.publisher != Publisher::BROKER && !may_repeat;
         let is_once = message.qos == QoS::ExactlyOnce && is_from_client;
         let (mailbox, message) = (Arc::clone(mailbox), message.id);
-        keeper.await_batch(Awaiting::Place { mailbox, sequence, bytes, message, is_once });
+        let place = Awaiting::Place { mailbox, sequence, bytes, message, is_once, handed_on };
+        keeper.await_batch(place);
     }
 
     /// A delivery that is stored is done with.

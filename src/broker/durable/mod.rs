@@ -8,6 +8,7 @@ mod absent;
 mod fenced;
 mod flights;
 mod gated;
+mod homeless;
 pub(crate) mod keeper;
 mod known;
 pub(crate) mod messages;
@@ -45,6 +46,7 @@ use crate::ports::store::{
 };
 use crate::session::mailbox::GatheringEnd;
 
+pub(crate) use homeless::Homeless;
 pub(crate) use pages::Page;
 pub(crate) use sessions::{STORE_TROUBLE, Step, StoredClient, WillInStore};
 pub(crate) use taking::{Taking, TakingEnd};
@@ -306,6 +308,8 @@ impl Turn<'_> {
     /// Tells the store again what it has missed, if nothing else brings that along. To be done some time
     /// after [`Self::poll_store`] has asked for it.
     pub fn remind_store(&mut self) {
+        // First: what their former members were done with may be among what the store has missed.
+        self.house_homeless();
         if let Some(keeper) = &mut self.shard.keeper {
             keeper.remind();
         }
@@ -324,7 +328,7 @@ impl Turn<'_> {
         self.tell_of_the_absent();
         let Some(keeper) = &mut self.shard.keeper else { return false };
         self.shard.counters.store_operations_forgotten.add(keeper.take_forgotten());
-        keeper.owes()
+        keeper.owes() || !self.shard.homeless.is_empty()
     }
 
     fn settle(&mut self, settled: Settled) {
@@ -355,9 +359,12 @@ impl Turn<'_> {
             let is_kept = is_stored && !lost_place(&one);
             let wake = match one {
                 Awaiting::Place { mailbox, sequence, .. } if is_kept => mailbox.confirm(sequence),
-                Awaiting::Place { mailbox, sequence, bytes, message, is_once } => {
+                Awaiting::Place { mailbox, sequence, bytes, message, is_once, handed_on } => {
                     mailbox.unlearn(message);
-                    self.shard.counters.deliveries_given_up.increment();
+                    match handed_on {
+                        Some(delivery) => self.note_homeless(&mailbox, *delivery),
+                        None => self.shard.counters.deliveries_given_up.increment(),
+                    }
                     if is_in_doubt && is_once && !mailbox.doubt(sequence) {
                         self.shard.counters.deliveries_doubted_exceeded.increment();
                     }

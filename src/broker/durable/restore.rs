@@ -107,7 +107,7 @@ impl Turn<'_> {
                 continue;
             }
             let Delivery { message, qos, retain, tag, .. } = delivery;
-            self.keep_at(place, mailbox, &message, Manner { qos, retain, tag });
+            self.keep_at(place, mailbox, &message, Manner { qos, retain, tag, handed_on: None });
         }
         self.tell_gathering(mailbox);
         let mut client = self.restored_behind(&durable, record, Arc::clone(mailbox));

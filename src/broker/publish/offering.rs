@@ -132,7 +132,7 @@ pub(crate) fn delivery(target: &FanoutTarget, message: Arc<Message>, qos: QoS) -
 /// How `target` gets it, for the store.
 pub(crate) fn manner(target: &FanoutTarget, message: &Message, qos: QoS) -> Manner {
     let retain = target.retain_as_published && message.retain;
-    Manner { qos, retain, tag: target.tag.clone() }
+    Manner { qos, retain, tag: target.tag.clone(), handed_on: None }
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Turn<'_> {
         placing.room = placing.room.saturating_sub(1);
         // Under a name of its own: what replaces the message that was published leaves it alone.
         let message = Arc::new(self.named(Message::clone(message)));
-        let manner = Manner { qos, retain: true, tag: tag.clone() };
+        let manner = Manner { qos, retain: true, tag: tag.clone(), handed_on: None };
         let mailbox = client.session.mailbox();
         let (sequence, progress) = (0, Progress::New);
         let delivery =

@@ -1,5 +1,6 @@
 //! Stories of a store that takes its time, or fails.
 
+mod handed_on;
 mod levels;
 mod replays;
 mod slow;
