@@ -42,6 +42,7 @@ mod starting;
 mod stored;
 mod stored_users;
 mod storm;
+mod versions;
 mod wills;
 mod wiped;
 
