@@ -13,6 +13,7 @@ mod barrier;
 mod coming_back;
 mod crowds;
 mod disagreeing;
+mod doubtful;
 mod foreign;
 mod full;
 mod gone;
