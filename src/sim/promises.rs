@@ -83,8 +83,9 @@ pub struct Manner {
     pub is_written: bool,
     /// It goes on when its connection ends. QoS 0 is lost then.
     pub is_lasting: bool,
-    /// What others hold for it may come behind what it gets at once, if it was not subscribed when that
-    /// was sent.
+    /// Its Session may go from broker to broker. What others hold for it may come behind what it gets at
+    /// once, if it was not subscribed when that was sent; and with QoS 1 what came where it was may come
+    /// where it is.
     pub may_come_late: bool,
 }
 
@@ -508,6 +509,8 @@ impl<W: Wish> Receiver<W> {
         // Each group that it is a member of may choose it.
         let ways = u32::try_from(shares).unwrap_or(u32::MAX).max(1);
         let times = match shares {
+            // What its former broker had not answered for comes to the next one, too.
+            0 if self.manner.may_come_late && !leave.is_calm => came.exactly_once,
             0 => came.anew,
             _ if leave.is_calm => came.anew,
             _ if leave.outlive_brokers => 0,
@@ -933,6 +936,19 @@ mod tests {
             story.arrive(member, message, ExactlyOnce);
         }
         story.check(&[]);
+    }
+
+    #[test]
+    fn who_goes_from_broker_to_broker_may_get_qos_1_again_and_not_qos_2() {
+        let moving = Manner { may_come_late: true, ..CLIENT };
+        for (qos, expected) in [(AtLeastOnce, vec![]), (ExactlyOnce, vec![(Breach::Doubled, 0, 1)])]
+        {
+            let (mut story, receiver) = three_accepted(FAILING, moving, qos);
+            for message in [0, 1, 2, 1] {
+                story.arrive(receiver, message, qos);
+            }
+            story.check(&expected);
+        }
     }
 
     /// The second one did not wait for the first, which its broker had when it died.

@@ -203,7 +203,8 @@ impl Ledger {
         let Draft { topic, qos, .. } = draft;
         let draft = promises::Draft { publisher: connection, topic, qos, kind: draft.kind() };
         let number = self.promises.enter(draft, now);
-        if qos == QoS::AtMostOnce && self.is_calm {
+        // Of a group, who leaves may be the one that is chosen.
+        if qos == QoS::AtMostOnce && self.is_calm && topic < FIRST_SHARED {
             self.promises.note_accepted(number, now);
         }
         number
