@@ -300,6 +300,9 @@ impl Turn<'_> {
         if self.broker.collects_left_behind() {
             return self.broker.leave_behind(delivery.clone());
         }
+        if self.is_in_doubt_elsewhere(delivery) {
+            return;
+        }
         if self.reroute(delivery, from, Members::All) {
             return;
         }

@@ -57,6 +57,9 @@ impl Turn<'_> {
     /// granted their Client Identifiers anew. What is stored of them stays.
     pub fn end_all_sessions(&mut self, reason_code: ReasonCode) -> LetGo {
         let mut let_go = LetGo::default();
+        if let Some(peers) = self.broker.peers() {
+            peers.note_declared_dead();
+        }
         self.leave_stored(reason_code, &mut let_go);
         let mut client_ids = Vec::new();
         self.broker.registry().for_each(|listed| {

@@ -18,6 +18,7 @@ mod failure;
 mod ledger;
 mod pipe;
 mod profile;
+pub mod promises;
 mod sessions;
 mod world;
 

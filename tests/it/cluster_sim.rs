@@ -39,6 +39,14 @@ fn seeds_that_found_faults_stay_clean() {
     }
 }
 
+/// A broker that slept until it was declared dead had a message of QoS 2 for a member of a Shared
+/// Subscription, and its answer did not come: who sent the message gave it to another member, and so did it
+/// when it was awake.
+#[test]
+fn what_a_broker_had_that_slept_comes_to_one_member() {
+    let _report = run(997, Plant::Nothing).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 #[test]
 fn every_broken_rule_of_the_cluster_is_noticed() {
     for (plant, checkers) in PLANTS {

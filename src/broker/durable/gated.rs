@@ -13,7 +13,7 @@ use crate::broker::durable::keeper::Awaiting;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::turn::Turn;
-use crate::cluster::frame::{ControlFrame, Fate, Outcome, STORED_WIRE_MIN};
+use crate::cluster::frame::{Fate, Outcome, STORED_WIRE_MIN};
 use crate::cluster::wire::ENTRIES_MAX;
 use crate::mqtt::ReasonCode;
 use crate::ports::message::Message;
@@ -98,7 +98,8 @@ impl Turn<'_> {
             }
         }
         for part in outcomes.chunks(ENTRIES_MAX) {
-            self.tell(&peer, &ControlFrame::Done(part.to_vec()));
+            let wake = peer.tell_done(part);
+            self.shard.wake_later(wake);
         }
         None
     }

@@ -46,6 +46,7 @@ impl Turn<'_> {
         peers.interest().set_short(&counts, &mut wakes);
         self.shard.wake_each(wakes);
         self.lend(peers, &look.held_up);
+        self.settle_doubts(peers);
     }
 
     /// How many members of one group can take nothing; some of them could not `before`.

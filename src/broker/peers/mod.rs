@@ -6,6 +6,7 @@
 pub mod adoption;
 pub(crate) mod again;
 pub mod credit;
+mod doubtful;
 pub mod forward;
 pub(crate) mod handover;
 pub mod interest;
@@ -42,6 +43,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::broker::Broker;
 use crate::broker::peers::adoption::Adoptions;
 use crate::broker::peers::credit::GroupCredit;
+use crate::broker::peers::doubtful::Doubtful;
 use crate::broker::peers::interest::AnnouncedInterest;
 use crate::broker::peers::leases::UnknownCallers;
 use crate::broker::peers::lending::Lending;
@@ -70,6 +72,7 @@ pub struct Peers {
     interest: AnnouncedInterest,
     credit: GroupCredit,
     lending: Lending,
+    doubtful: Doubtful,
     retained: RetainedVersions,
     topics: TopicFeed,
     ownership: Ownership,
@@ -104,6 +107,7 @@ impl Peers {
             interest: AnnouncedInterest::new(hash_seed),
             credit: GroupCredit::default(),
             lending: Lending::default(),
+            doubtful: Doubtful::default(),
             retained: RetainedVersions::new(hash_seed),
             topics: TopicFeed::default(),
             ownership: Ownership::new(boot_id, hash_seed),
@@ -170,6 +174,20 @@ impl Peers {
 
     fn lending(&self) -> &Lending {
         &self.lending
+    }
+
+    fn doubtful(&self) -> &Doubtful {
+        &self.doubtful
+    }
+
+    /// This broker was declared dead, and its Sessions are about to end.
+    pub(crate) fn note_declared_dead(&self) {
+        self.doubtful.begin(&self.live());
+    }
+
+    /// Whether it takes clients, lease or not.
+    fn is_part_of_cluster(&self) -> bool {
+        self.is_admitting.load(Ordering::Acquire)
     }
 
     /// What the registry of topics is to hear of.

@@ -93,6 +93,9 @@ impl Turn<'_> {
             let is_loan = unanswered.ticket.is_loan();
             if let Some(shared) = unanswered.shared.as_ref().filter(|_| !is_loan) {
                 let ticket = &unanswered.ticket;
+                if let Some(peers) = self.broker.peers() {
+                    peers.doubtful().note_given(peer, &shared.message);
+                }
                 self.offer_elsewhere(&shared.message, &shared.groups, ticket, &shared.tried);
             }
             if self.hold_unanswered(peer, &mut unanswered) {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::broker::peers::again::LeftOut;
+use crate::broker::peers::doubtful::Unconfirmed;
 use crate::broker::peers::ticket::PublishTicket;
 use crate::cluster::frame::{ControlFrame, Outcome};
 use crate::cluster::identity::{BootId, Member, WireVersions};
@@ -34,6 +35,7 @@ pub struct Peer {
     unanswered: Mutex<VecDeque<Unanswered>>,
     interest: Mutex<RemoteInterest>,
     inbound: Mutex<Inbound>,
+    unconfirmed: Unconfirmed,
     /// Whether all of its interest has come at least once.
     has_told_interest: AtomicBool,
     /// Whether all of its retained messages have.
@@ -105,6 +107,7 @@ impl Peer {
             unanswered: Mutex::default(),
             interest: Mutex::new(RemoteInterest::new(hash_seed)),
             inbound: Mutex::new(Inbound::default()),
+            unconfirmed: Unconfirmed::default(),
             has_told_interest: AtomicBool::new(false),
             has_told_retained: AtomicBool::new(false),
             owes_confirmation: AtomicBool::new(false),
@@ -150,6 +153,11 @@ impl Peer {
     /// How far its streams have been received.
     pub(crate) fn inbound(&self) -> &Mutex<Inbound> {
         &self.inbound
+    }
+
+    /// What it may give to another member although it is here.
+    pub(super) fn unconfirmed(&self) -> &Unconfirmed {
+        &self.unconfirmed
     }
 
     /// All of its interest is known here.
@@ -208,6 +216,16 @@ impl Peer {
     /// notices at the next HELLO and asks for what it misses.
     pub(crate) fn tell(&self, frame: &ControlFrame) -> Option<Waker> {
         waker_of(self.lane.offer_control(|buffer| wire::encode_control(frame, buffer)))
+    }
+
+    /// Tells it what has come of messages that it sent.
+    pub(crate) fn tell_done(&self, outcomes: &[Outcome]) -> Option<Waker> {
+        let frame = ControlFrame::Done(outcomes.to_vec());
+        let offered = self.lane.offer_control(|buffer| wire::encode_control(&frame, buffer));
+        if let OfferedControl::Queued { seq, .. } = &offered {
+            self.unconfirmed.note_answered(outcomes, *seq);
+        }
+        waker_of(offered)
     }
 
     /// Tells it something that can be told later, unless it does not take what it is told.

@@ -82,7 +82,8 @@ impl Turn<'_> {
         }
         // Also of a batch that is broken further on: what was taken does not come again.
         for part in outcomes.at_once.chunks(ENTRIES_MAX) {
-            self.tell(peer, &ControlFrame::Done(part.to_vec()));
+            let wake = peer.tell_done(part);
+            self.shard.wake_later(wake);
         }
         self.tell_when_stored(peer, outcomes.when_stored);
         taken
@@ -110,7 +111,11 @@ impl Turn<'_> {
                     let last_topic = last_route.as_ref().map(LastRoute::topic);
                     let publish = frame.publish_after(last_topic)?;
                     let qos = publish.qos;
-                    let fate = self.receive_publish(peers, publish, &mut last_route);
+                    let fate = if qos == QoS::ExactlyOnce && !publish.groups.is_empty() {
+                        self.receive_shared_once(peers, (peer, seq), publish, &mut last_route)
+                    } else {
+                        self.receive_publish(peers, publish, &mut last_route)
+                    };
                     outcomes.note(seq, qos, fate, self.takes_store());
                 }
                 StreamKind::Control => {
@@ -121,6 +126,22 @@ impl Turn<'_> {
             inbound.advance(batch.kind, seq);
         }
         Ok(())
+    }
+
+    /// A message that one member is to get once, whatever becomes of this broker and of `peer`.
+    fn receive_shared_once(
+        &mut self,
+        peers: &Peers,
+        (peer, seq): (&Peer, u64),
+        frame: PublishFrame,
+        last_route: &mut Option<LastRoute>,
+    ) -> Fate {
+        let message = MessageId(frame.message_id);
+        if peers.doubtful().was_given(peer, message) {
+            return Fate::Enqueued;
+        }
+        peer.unconfirmed().note(seq, message, peer.lane().gone().control);
+        self.receive_publish(peers, frame, last_route)
     }
 
     fn receive_publish(

@@ -14,6 +14,7 @@ mod bereaved_groups;
 mod coming_back;
 mod crowds;
 mod disagreeing;
+mod doubtful;
 mod foreign;
 mod full;
 mod gone;

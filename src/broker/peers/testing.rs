@@ -74,6 +74,8 @@ struct Link {
     /// Under way, by stream.
     batches: [VecDeque<Bytes>; 2],
     is_cut: bool,
+    /// What has come is not confirmed.
+    is_hushed: bool,
 }
 
 /// A client's connection.
@@ -177,7 +179,7 @@ impl Cluster {
 
     fn introduce(&mut self, from: usize, to: usize) {
         let member = Member {
-            name: Arc::from(format!("broker-{to}")),
+            name: Arc::clone(peers(&self.nodes[to].broker).name()),
             boot_id: boot_id(to),
             link_address: String::new(),
             zone: String::new(),
@@ -186,7 +188,7 @@ impl Cluster {
         };
         let lane = self.at(from, |turn, peers| turn.add_peer(peers, &member));
         let batches = [VecDeque::new(), VecDeque::new()];
-        let link = Link { lane, flag: Flag::new(), batches, is_cut: false };
+        let link = Link { lane, flag: Flag::new(), batches, is_cut: false, is_hushed: false };
         self.links.insert((from, to), link);
     }
 
@@ -342,6 +344,11 @@ impl Cluster {
     /// Holds back what `from` has to say to `to`; nothing is lost.
     pub(crate) fn hold(&mut self, from: usize, to: usize) {
         self.links.get_mut(&(from, to)).unwrap().is_cut = true;
+    }
+
+    /// What comes from `from` to `to` does, and `from` does not hear that it has.
+    pub(crate) fn hush(&mut self, from: usize, to: usize) {
+        self.links.get_mut(&(from, to)).unwrap().is_hushed = true;
     }
 
     /// Lets it go.

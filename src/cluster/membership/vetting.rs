@@ -175,8 +175,10 @@ impl Membership {
     }
 }
 
-/// Why a broker of these versions and one that is there could tell each other nothing.
-fn objection_to_wire(ours: WireVersions, other: &Member) -> Option<String> {
+/// Why a broker of these versions and another one could tell each other nothing, and what to do; nothing
+/// when they have a version of the link protocol in common.
+#[must_use]
+pub fn objection_to_wire(ours: WireVersions, other: &Member) -> Option<String> {
     let (name, theirs) = (&other.name, other.wire);
     ours.common(theirs).is_none().then(|| {
         format!(

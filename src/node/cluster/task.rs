@@ -30,6 +30,7 @@ use crate::cluster::frame::{ControlFrame, STORED_WIRE_MIN};
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::membership::vetting::objection_to_wire;
 use crate::cluster::relay::Relay;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
@@ -457,7 +458,10 @@ impl ClusterTask {
                 self.note(self.own_name(), what);
             }
             Output::Registered { listed, absent } => {
-                let listed = listed.iter().map(|member| member.boot_id);
+                // Nothing can be told by one without a common version, which came later: it waits for us.
+                let listed =
+                    listed.iter().filter(|one| self.options.wire.common(one.wire).is_some());
+                let listed = listed.map(|member| member.boot_id);
                 self.awaited = Some(listed.chain(absent).collect());
             }
             Output::NameTaken { holder } => self.ask_name_holder(holder),
@@ -497,8 +501,18 @@ impl ClusterTask {
         self.note_own_slots();
     }
 
+    /// A broker is there. One without a common version of the link protocol does not become a peer: it
+    /// takes no client before it has been told what ours want, which nobody can tell it, so that nothing
+    /// comes from there, and nothing here waits for it.
     fn meet(&mut self, member: &Member) {
         let Some(peers) = self.broker.peers() else { return };
+        if let Some(objection) = objection_to_wire(self.options.wire, member) {
+            tracing::warn!(
+                address = member.link_address,
+                "a broker is there that is not one of this cluster, and nobody waits for it: {objection}"
+            );
+            return self.note(&member.name, "it is there, and speaks no common version");
+        }
         tracing::info!(member = %member.name, address = member.link_address, "a broker is there");
         self.note(&member.name, "it is there");
         if self.broker.durable().is_some() && member.wire.newest < STORED_WIRE_MIN {

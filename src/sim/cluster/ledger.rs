@@ -1,31 +1,47 @@
-//! What was published, who was promised it, and who has got it.
+//! What was published, who was promised it, and who has got it: where Sessions are and until when their
+//! clients are there is kept here, and what follows from it is judged by [`Promises`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::identity::BootId;
 use crate::mqtt::QoS;
 use crate::sim::cluster::ensemble::SESSION_MILLIS;
-use crate::sim::cluster::persistent::{Lasting, Received};
+use crate::sim::cluster::persistent::Lasting;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
+use crate::sim::promises::{
+    self, Arrival, Breach, Finding, Kind, Leave, Manner, Promise, Promises,
+};
 
 /// The books of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     /// All brokers that had retained messages were gone then.
     pub(super) forgotten_at: u64,
-    publications: Vec<Publication>,
+    promises: Promises<Filter>,
+    /// Nothing fails: QoS 0 is promised as well.
+    is_calm: bool,
+    /// By the number of their receiver in `promises`.
     sessions: Vec<SessionRecord>,
-    subscriptions: Vec<Subscription>,
-    /// By Session: what came, and how often not as a repetition, with which QoS.
-    arrivals: BTreeMap<usize, BTreeMap<usize, Arrival>>,
-    /// The last message by Session, connection of the publisher, topic and QoS.
-    last: BTreeMap<(usize, usize, usize, QoS), usize>,
+    /// What brokers wrote to which Session.
+    written: BTreeSet<(usize, usize)>,
     /// By connection: its Session, as its client knows it.
     attached: BTreeMap<usize, usize>,
-    /// Whether persistent Sessions are stored: they last when their broker does not.
-    pub(super) is_stored: bool,
-    /// What came to clients whose Sessions are not bound to a broker.
-    pub(super) received: BTreeMap<usize, Received>,
+}
+
+/// One of [`FILTERS`], by its number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Filter(usize);
+
+impl promises::Wish for Filter {
+    type Topic = usize;
+
+    fn matches(&self, topic: &usize) -> bool {
+        MATCHES.get(self.0).is_some_and(|topics| topics.contains(topic))
+    }
+
+    fn is_shared(&self) -> bool {
+        SHARED.contains(&self.0)
+    }
 }
 
 /// What a client is about to publish.
@@ -41,25 +57,40 @@ impl Draft {
     pub(super) fn new(topic: usize, qos: QoS) -> Self {
         Self { topic, qos, is_deletion: false }
     }
+
+    fn kind(self) -> Kind {
+        if self.is_deletion {
+            return Kind::Deletion;
+        }
+        if self.topic >= FIRST_RETAINED { Kind::Retained } else { Kind::Passing }
+    }
 }
 
 /// One message of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Publication {
-    connection: usize,
     pub(super) topic: usize,
     pub(super) qos: QoS,
     /// It takes the retained message of its topic away.
     pub(super) is_deletion: bool,
     pub(super) sent_at: u64,
     sends: u32,
-    /// PUBRECs that said that it is refused: what comes after one is a new message [MQTT-4.3.3-9].
-    refusals: u32,
     pub(super) accepted_at: Option<u64>,
+}
+
+impl From<&promises::Publication<usize>> for Publication {
+    fn from(one: &promises::Publication<usize>) -> Self {
+        let promises::Draft { topic, qos, kind, .. } = one.draft;
+        let promises::Publication { sent_at, sends, accepted_at, .. } = *one;
+        let is_deletion = kind == Kind::Deletion;
+        Self { topic, qos, is_deletion, sent_at, sends, accepted_at }
+    }
 }
 
 #[derive(Clone, Debug)]
 struct SessionRecord {
+    /// For whoever reads a complaint.
+    #[expect(dead_code, reason = "it is shown with the rest")]
     client: usize,
     /// The lives of brokers that may have it: with one of them it may end.
     homes: BTreeSet<BootId>,
@@ -83,80 +114,56 @@ impl SessionRecord {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Subscription {
-    pub(super) session: usize,
-    filter: usize,
-    pub(super) qos: QoS,
-    /// When it was promised.
-    pub(super) from: u64,
-    /// Until when its client was there to have what it was promised.
-    until: u64,
-    /// When it was over.
-    over_at: u64,
-    /// Its Session was thought to be lost: nothing was subscribed to then.
-    pub(super) is_revived: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Arrival {
-    count: u32,
-    exactly_once: u32,
-    dup: u32,
+impl Lasting {
+    /// How messages come to a Session that lasts so.
+    fn manner(self) -> Manner {
+        Manner {
+            // What is written for one that may be anywhere counts when its client has it: what a broker
+            // writes that dies, or that the client has left behind, may not come.
+            is_written: !self.is_anywhere(),
+            is_lasting: self != Self::Connection,
+            // One that subscribed later, or anew, may get what was held before behind what it got at
+            // once.
+            may_come_late: self.is_anywhere(),
+        }
+    }
 }
 
 impl Publication {
-    pub(super) fn connection(&self) -> usize {
-        self.connection
-    }
-
     /// From when on no broker comes upon it as something new; nothing when that cannot be told.
     pub(super) fn settled_at(&self) -> Option<u64> {
         let at = self.accepted_at.unwrap_or(self.sent_at + 2 * GRACE_MILLIS);
         (self.sends == 1).then_some(at)
     }
-
-    /// Whether it was refused, and may have been sent as a new one.
-    pub(super) fn was_refused(&self) -> bool {
-        self.refusals > 0
-    }
-
-    /// Whether its publisher has sent it again.
-    pub(super) fn was_repeated(&self) -> bool {
-        self.sends > 1
-    }
 }
 
 impl Ledger {
+    /// Of a run in which brokers keep Sessions in one database, or in which nothing fails.
+    pub(super) fn new(is_stored: bool, is_calm: bool) -> Self {
+        // A dead broker's members may have had theirs, and others get it again (docs/design/0015).
+        let leave = Leave { grace: GRACE_MILLIS, is_calm, outlive_brokers: is_stored };
+        Self {
+            forgotten_at: 0,
+            promises: Promises::new(leave),
+            is_calm,
+            sessions: Vec::new(),
+            written: BTreeSet::new(),
+            attached: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn publication(&self, number: usize) -> Option<Publication> {
-        self.publications.get(number).copied()
+        self.promises.publication(number).map(Publication::from)
     }
 
-    /// Whether a Session had a Subscription for a message before that was published, and has it still.
-    pub(super) fn is_subscribed_since(&self, session: usize, publication: &Publication) -> bool {
-        let of_session = self.subscriptions.iter().filter(|one| one.session == session);
-        let mut matching = of_session.filter(|one| matches(one.filter, publication.topic));
-        matching.any(|one| one.from < publication.sent_at && one.until == u64::MAX)
-    }
-
-    /// How long a Session lasts.
-    fn lasting(&self, session: usize) -> Option<Lasting> {
-        self.sessions.get(session).map(|record| record.lasting)
-    }
-
-    /// Whether what is written for it counts only when its client has it: what a broker writes that
-    /// dies, or that the client has left behind, may not come.
-    fn is_heard(&self, session: usize) -> bool {
-        self.lasting(session).is_some_and(Lasting::is_anywhere)
-    }
-
-    pub(super) fn publications(&self) -> impl Iterator<Item = (usize, &Publication)> {
-        self.publications.iter().enumerate()
+    pub(super) fn publications(&self) -> impl Iterator<Item = (usize, Publication)> {
+        self.promises.publications().map(|(number, one)| (number, one.into()))
     }
 
     /// Its broker does not have it any more.
     pub(super) fn lose_session(&mut self, session: usize, now: u64) {
-        if self.lasting(session) != Some(Lasting::Stored) {
+        let lasting = self.sessions.get(session).map(|record| record.lasting);
+        if lasting != Some(Lasting::Stored) {
             self.end_session(session, now);
         }
     }
@@ -187,47 +194,31 @@ impl Ledger {
             return;
         };
         record.is_over = false;
-        self.subscriptions.extend(filters.map(|(filter, qos)| Subscription {
-            session,
-            filter,
-            qos,
-            from: now,
-            until: u64::MAX,
-            over_at: u64::MAX,
-            is_revived: true,
-        }));
+        for (filter, qos) in filters {
+            self.promises.revive(session, Filter(filter), qos, now);
+        }
     }
 
     pub(super) fn enter(&mut self, connection: usize, draft: Draft, now: u64) -> usize {
-        let Draft { topic, qos, is_deletion } = draft;
-        let (sends, refusals, accepted_at) = (0, 0, None);
-        self.publications.push(Publication {
-            connection,
-            topic,
-            qos,
-            is_deletion,
-            sent_at: now,
-            sends,
-            refusals,
-            accepted_at,
-        });
-        self.publications.len() - 1
+        let Draft { topic, qos, .. } = draft;
+        let draft = promises::Draft { publisher: connection, topic, qos, kind: draft.kind() };
+        let number = self.promises.enter(draft, now);
+        // Of a group, who leaves may be the one that is chosen.
+        if qos == QoS::AtMostOnce && self.is_calm && topic < FIRST_SHARED {
+            self.promises.note_accepted(number, now);
+        }
+        number
     }
 
     pub(super) fn note_sent(&mut self, number: usize) -> Publication {
-        let publication = self.publication_mut(number);
-        publication.sends += 1;
-        *publication
-    }
-
-    fn publication_mut(&mut self, number: usize) -> &mut Publication {
-        self.publications.get_mut(number).expect("publications are numbered")
+        self.promises.note_sent(number);
+        self.publication(number).expect("publications are numbered")
     }
 
     pub(super) fn open_session(&mut self, client: usize, home: BootId, lasting: Lasting) -> usize {
         let (is_over, away, homes) = (false, None, BTreeSet::from([home]));
         self.sessions.push(SessionRecord { client, homes, lasting, is_over, away });
-        self.sessions.len() - 1
+        self.promises.open(lasting.manner())
     }
 
     pub(super) fn attach(&mut self, connection: usize, session: usize) {
@@ -241,47 +232,24 @@ impl Ledger {
     /// A client has asked for a Subscription: nothing is promised yet, and it may get its share of a
     /// group.
     pub(super) fn note_asked(&mut self, session: usize, filter: usize, qos: QoS) {
-        if self.standing(session, filter).is_none() {
-            let (from, until) = (u64::MAX, u64::MAX);
-            let is_revived = false;
-            let over_at = until;
-            let one = Subscription { session, filter, qos, from, until, over_at, is_revived };
-            self.subscriptions.push(one);
-        }
+        self.promises.note_asked(session, &Filter(filter), qos);
     }
 
     /// The broker has sent a SUBACK.
     pub(super) fn note_subscribed(&mut self, session: usize, filter: usize, now: u64) {
-        if let Some(one) = self.standing(session, filter) {
-            one.from = one.from.min(now);
-        }
-    }
-
-    fn standing(&mut self, session: usize, filter: usize) -> Option<&mut Subscription> {
-        let key = (session, filter, u64::MAX);
-        self.subscriptions.iter_mut().find(|one| (one.session, one.filter, one.until) == key)
+        self.promises.note_promised(session, &Filter(filter), now);
     }
 
     pub(super) fn end_subscription(&mut self, session: usize, filter: usize, now: u64) {
         let until = self.sessions.get(session).map_or(now, |record| record.was_there_until(now));
-        for one in &mut self.subscriptions {
-            if one.session == session && one.filter == filter {
-                one.until = one.until.min(until);
-                one.over_at = one.over_at.min(now);
-            }
-        }
+        self.promises.end(session, &Filter(filter), until, now);
     }
 
     pub(super) fn end_session(&mut self, session: usize, now: u64) {
-        let mut until = now;
-        if let Some(record) = self.sessions.get_mut(session) {
-            record.is_over = true;
-            until = record.was_there_until(now);
-        }
-        for one in self.subscriptions.iter_mut().filter(|one| one.session == session) {
-            one.until = one.until.min(until);
-            one.over_at = one.over_at.min(now);
-        }
+        let Some(record) = self.sessions.get_mut(session) else { return };
+        record.is_over = true;
+        let until = record.was_there_until(now);
+        self.promises.end_all(session, until, now);
     }
 
     /// A broker lets its clients go: what ends with their connections does.
@@ -331,12 +299,13 @@ impl Ledger {
 
     /// The broker has sent PUBACK or PUBREC.
     pub(super) fn note_accepted(&mut self, number: usize, now: u64) {
-        self.publication_mut(number).accepted_at.get_or_insert(now);
+        self.promises.note_accepted(number, now);
     }
 
-    /// The broker has sent a PUBREC that refuses it. If that does not reach its client, it comes again.
+    /// The broker has sent a PUBREC that refuses it, of which others may have it. If that does not reach
+    /// its client, it comes again.
     pub(super) fn note_refused(&mut self, number: usize) {
-        self.publication_mut(number).refusals += 1;
+        self.promises.note_anew(number);
     }
 
     /// The broker has sent a message to a client.
@@ -346,172 +315,80 @@ impl Ledger {
         number: usize,
         (qos, dup): (QoS, bool),
     ) -> Result<(), Complaint> {
-        let Some(publication) = self.publications.get(number).copied() else {
+        if self.promises.publication(number).is_none() {
             return complaint(Checker::Protocol, "a message that nobody published");
-        };
-        let is_heard = self.is_heard(session);
-        let arrival = self.arrivals.entry(session).or_default().entry(number).or_default();
-        arrival.count += 1;
-        if dup {
-            arrival.dup += 1;
         }
-        if dup || is_heard || publication.topic >= FIRST_RETAINED {
+        self.written.insert((session, number));
+        let lasting = self.sessions.get(session).map(|record| record.lasting);
+        if lasting.is_some_and(Lasting::is_anywhere) {
             return Ok(());
         }
-        arrival.exactly_once += u32::from(qos == QoS::ExactlyOnce);
-        let words = |what: &str| {
-            let client = self.sessions.get(session).map(|record| record.client);
-            format!(
-                "session {session} of client {client:?}: message {number} {what}: {publication:?}"
-            )
-        };
-        if arrival.exactly_once > 1 + publication.refusals {
-            return complaint(Checker::Duplicate, words("came twice with QoS 2"));
-        }
-        if publication.topic >= FIRST_SHARED || publication.sends > 1 {
-            return Ok(());
-        }
-        let key = (session, publication.connection, publication.topic, publication.qos);
-        match self.last.insert(key, number) {
-            Some(last) if last == number => complaint(Checker::Duplicate, words("came twice")),
-            Some(last) if last > number => {
-                complaint(Checker::Order, words(&format!("came after {last}")))
-            }
-            _ => Ok(()),
-        }
+        self.note_arrival(session, Arrival { message: number, qos, dup })
     }
 
-    /// Everybody has got what was promised. Without faults QoS 0 is promised, too.
-    pub(super) fn judge(&self, is_calm: bool) -> Result<(), Complaint> {
-        for (number, publication) in self.publications.iter().enumerate() {
-            self.judge_subscribers(number, publication, is_calm)?;
-            for filter in SHARED {
-                if matches(filter, publication.topic) {
-                    self.judge_group(number, publication, filter)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn judge_subscribers(
-        &self,
+    /// A message has come to the client of a Session that may be anywhere, and not as a repetition that
+    /// it knows.
+    pub(super) fn note_received(
+        &mut self,
+        session: usize,
         number: usize,
-        publication: &Publication,
-        is_calm: bool,
+        (qos, dup): (QoS, bool),
     ) -> Result<(), Complaint> {
-        let accepted_at = match (publication.qos, publication.accepted_at) {
-            _ if publication.is_deletion => return Ok(()),
-            (QoS::AtMostOnce, _) if is_calm => publication.sent_at,
-            (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(at)) => at,
-            _ => return Ok(()),
-        };
-        for one in self.subscriptions.iter().filter(|one| !SHARED.contains(&one.filter)) {
-            let record = self.sessions.get(one.session);
-            let is_at_most_once = one.qos.min(publication.qos) == QoS::AtMostOnce;
-            let is_present =
-                is_calm && record.is_some_and(|record| record.lasting == Lasting::Connection);
-            let is_promised = (!is_at_most_once || is_present)
-                && matches(one.filter, publication.topic)
-                && one.from < publication.sent_at
-                && (one.until == u64::MAX || one.until > accepted_at + GRACE_MILLIS);
-            if is_promised && !self.has_come(one.session, number) {
-                return complaint(
-                    Checker::Loss,
-                    format!("message {number} {publication:?} did not reach {one:?} {record:?}"),
-                );
-            }
+        if self.promises.publication(number).is_none() {
+            return complaint(Checker::Protocol, "a message that nobody published");
         }
-        Ok(())
+        self.note_arrival(session, Arrival { message: number, qos, dup })
     }
 
-    fn judge_group(
-        &self,
-        number: usize,
-        publication: &Publication,
-        filter: usize,
-    ) -> Result<(), Complaint> {
-        if publication.qos == QoS::AtMostOnce {
-            return Ok(());
-        }
-        let members: Vec<_> =
-            self.subscriptions.iter().filter(|one| one.filter == filter).collect();
-        let left_meanwhile = members
-            .iter()
-            .any(|one| one.until != u64::MAX && one.over_at + GRACE_MILLIS > publication.sent_at);
-        if left_meanwhile {
-            return Ok(());
-        }
-        let sessions: BTreeSet<usize> = members.iter().map(|one| one.session).collect();
-        let (mut all, mut exactly_once) = (0, 0);
-        for session in sessions {
-            if self.is_heard(session) {
-                let has_heard = u32::from(self.has_heard(session, number));
-                (all, exactly_once) = (all + has_heard, exactly_once + has_heard);
-            } else if let Some(arrival) = self.arrival(session, number) {
-                all += arrival.count;
-                exactly_once += arrival.exactly_once;
-            }
-        }
-        let is_promised =
-            members.iter().any(|one| one.from < publication.sent_at && one.until == u64::MAX)
-                && publication.accepted_at.is_some();
-        if is_promised && all == 0 {
-            let records: Vec<_> =
-                members.iter().filter_map(|one| self.sessions.get(one.session)).collect();
-            let words = format!(
-                "message {number} {publication:?} reached nobody of {members:?} {records:?}"
-            );
-            return complaint(Checker::Loss, words);
-        }
-        // A dead broker's members may have had theirs, and others get it again (docs/design/0015).
-        if self.is_stored {
-            return Ok(());
-        }
-        if publication.qos == QoS::ExactlyOnce && exactly_once > 1 + publication.refusals {
-            let words = format!("message {number} {publication:?} reached {exactly_once} members");
-            return complaint(Checker::Duplicate, words);
-        }
-        Ok(())
+    fn note_arrival(&mut self, session: usize, arrival: Arrival) -> Result<(), Complaint> {
+        let noted = self.promises.note_arrival(session, arrival);
+        noted.map_err(|finding| self.complaint(&finding))
+    }
+
+    /// Everybody has got what was promised.
+    pub(super) fn judge(&self) -> Result<(), Complaint> {
+        let found = self.promises.broken();
+        found.first().map_or(Ok(()), |finding| Err(self.complaint(finding)))
+    }
+
+    fn complaint(&self, finding: &Finding) -> Complaint {
+        let checker = match finding.breach {
+            Breach::Lost => Checker::Loss,
+            Breach::Doubled | Breach::Refused => Checker::Duplicate,
+            Breach::Overtaken(_) => Checker::Order,
+        };
+        let session = self.sessions.get(finding.receiver);
+        Complaint { checker, words: format!("{} {session:?}", finding.words) }
     }
 
     /// Whether a message has come to a Session.
     pub(super) fn has_come(&self, session: usize, number: usize) -> bool {
-        if self.is_heard(session) {
-            return self.has_heard(session, number);
-        }
-        self.arrival(session, number).is_some()
+        self.promises.has_come(session, number)
     }
 
-    /// The Subscriptions that stand, of a topic.
-    pub(super) fn standing_of(&self, topic: usize) -> impl Iterator<Item = &Subscription> {
-        let is_it = move |one: &&Subscription| one.until == u64::MAX && matches(one.filter, topic);
-        self.subscriptions.iter().filter(is_it)
-    }
-
-    fn has_heard(&self, session: usize, number: usize) -> bool {
-        self.received.get(&session).is_some_and(|received| received.has(number))
-    }
-
-    fn arrival(&self, session: usize, number: usize) -> Option<&Arrival> {
-        self.arrivals.get(&session)?.get(&number)
+    /// The Subscriptions that stand, of a topic, and whose they are.
+    pub(super) fn standing_of(
+        &self,
+        topic: usize,
+    ) -> impl Iterator<Item = (usize, &Promise<Filter>)> {
+        use promises::Wish as _;
+        let all = self.promises.promises();
+        all.filter(move |(_, one)| one.stands() && one.wish.matches(&topic))
     }
 
     pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
-        let accepted = self.publications.iter().filter(|one| one.accepted_at.is_some()).count();
-        let arrivals: usize = self.arrivals.values().map(BTreeMap::len).sum();
+        let publications = self.promises.publications();
+        let is_accepted = |one: &promises::Publication<usize>| {
+            one.accepted_at.is_some() && one.draft.qos > QoS::AtMostOnce
+        };
+        let accepted = publications.filter(|(_, one)| is_accepted(one)).count();
         [
-            ("publications", self.publications.len() as u64),
+            ("publications", self.promises.publications().count() as u64),
             ("publications accepted", accepted as u64),
-            ("deliveries", arrivals as u64),
-            ("subscriptions", self.subscriptions.len() as u64),
+            ("deliveries", self.written.len() as u64),
+            ("subscriptions", self.promises.promises().count() as u64),
         ]
     }
-}
-
-/// Whether the filter of this number matches the topic of that one.
-fn matches(filter: usize, topic: usize) -> bool {
-    MATCHES.get(filter).is_some_and(|topics| topics.contains(&topic))
 }
 
 pub(super) const TOPICS: [&str; 9] =

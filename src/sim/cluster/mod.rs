@@ -13,7 +13,8 @@
 //! come back to another broker.
 //!
 //! Start reading in `world`; `process` is one broker, `ensemble` and `link` what is between them,
-//! `client` and `ledger` are what is seen from outside.
+//! `client` and `ledger` are what is seen from outside. What is promised of messages is not decided here:
+//! [`crate::sim::promises`] judges, as it does for the tests of real clusters.
 
 mod client;
 mod database;

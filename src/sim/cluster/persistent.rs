@@ -1,11 +1,11 @@
 //! Clients that sleep, and come back to any broker: their Sessions are stored, or move.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::mqtt::{PacketId, Publish, QoS};
 use crate::sim::chance::Chance;
 use crate::sim::cluster::client::SimClient;
-use crate::sim::cluster::ledger::{FIRST_SHARED, Ledger};
+use crate::sim::cluster::ledger::Ledger;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
 /// How long a Session lasts.
@@ -19,20 +19,6 @@ pub(super) enum Lasting {
     Moving,
     /// Whatever becomes of brokers: it is stored.
     Stored,
-}
-
-/// What came to the client of a Session that is not bound to a broker, at the client's end.
-#[derive(Debug, Default)]
-pub(super) struct Received {
-    seen: BTreeSet<usize>,
-    /// The last message by connection of the publisher, topic and the QoS it came with.
-    last: BTreeMap<(usize, usize, QoS), usize>,
-}
-
-impl Received {
-    pub(super) fn has(&self, number: usize) -> bool {
-        self.seen.contains(&number)
-    }
 }
 
 impl Lasting {
@@ -98,37 +84,7 @@ impl SimClient {
         }
         let number = publish.payload.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
         let number = number.and_then(|number| usize::try_from(number).ok());
-        ledger.note_received(self.session, number.unwrap_or(usize::MAX), publish.qos)
-    }
-}
-
-impl Ledger {
-    /// A message has come to the client of such a Session, and not as a repetition that it knows.
-    fn note_received(&mut self, session: usize, number: usize, qos: QoS) -> Result<(), Complaint> {
-        let Some(publication) = self.publication(number) else {
-            return complaint(Checker::Protocol, "a message that nobody published");
-        };
-        // One that subscribed later, or anew, may get what was held before behind what it got at once.
-        let is_ordered = self.is_subscribed_since(session, &publication);
-        let received = self.received.entry(session).or_default();
-        let words = |what: &str| format!("session {session}: {number} {what}: {publication:?}");
-        if !received.seen.insert(number) {
-            // One Session may have a share in two groups.
-            let is_once = qos == QoS::ExactlyOnce && !publication.was_refused();
-            if is_once && publication.topic < FIRST_SHARED {
-                return complaint(Checker::Duplicate, words("came twice with QoS 2"));
-            }
-            return Ok(());
-        }
-        if publication.topic >= FIRST_SHARED || publication.was_repeated() || !is_ordered {
-            return Ok(());
-        }
-        let key = (publication.connection(), publication.topic, qos);
-        match received.last.insert(key, number) {
-            Some(last) if last > number => {
-                complaint(Checker::Order, words(&format!("came after {last}")))
-            }
-            _ => Ok(()),
-        }
+        let how = (publish.qos, publish.dup);
+        ledger.note_received(self.session, number.unwrap_or(usize::MAX), how)
     }
 }

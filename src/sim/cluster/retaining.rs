@@ -49,8 +49,8 @@ impl Ledger {
         let Some(publication) = self.publication(number) else {
             return complaint(Checker::Retained, "a message that nobody published is retained");
         };
-        let of_topic = self.standing_of(publication.topic).filter(|one| one.session == session);
-        let asked = of_topic.filter(|one| !one.is_revived).map(|one| one.from).min();
+        let of_topic = self.standing_of(publication.topic).filter(|(whose, _)| *whose == session);
+        let asked = of_topic.filter(|(_, one)| !one.is_revived).map(|(_, one)| one.from).min();
         let asked = asked.filter(|from| *from != u64::MAX);
         let Some(later) = asked.and_then(|asked| self.successor(number, asked)) else {
             return Ok(());
@@ -77,11 +77,11 @@ impl Ledger {
             return complaint(Checker::Retained, words);
         }
         let Some(accepted_at) = publication.accepted_at else { return Ok(()) };
-        let mut later_ones = self.standing_of(topic).filter(|one| {
+        let mut later_ones = self.standing_of(topic).filter(|(_, one)| {
             let is_asked = one.from != u64::MAX && one.from > accepted_at && !one.is_revived;
             is_asked && one.qos.min(publication.qos) > QoS::AtMostOnce
         });
-        match later_ones.find(|one| !self.has_come(one.session, number)) {
+        match later_ones.find(|(session, _)| !self.has_come(*session, number)) {
             Some(one) => {
                 let words = format!("{number} {publication:?} is retained and not sent to {one:?}");
                 complaint(Checker::Retained, words)

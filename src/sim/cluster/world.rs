@@ -142,8 +142,7 @@ impl World {
         let mut clients: Vec<_> =
             (0..plan.clients).map(|number| draw(number, &mut chance)).collect();
         habits.teach(&mut clients, seed);
-        let mut ledger = Ledger::default();
-        ledger.is_stored = store.is_some();
+        let ledger = Ledger::new(store.is_some(), plan.fault_millis.is_none());
         Self {
             seed,
             database: store.map(|store| Database::new(store, plant)),
@@ -201,8 +200,7 @@ impl World {
         if self.habits.retain {
             self.retain_once_more()?;
         }
-        let is_faultless = self.plan.fault_millis.is_none();
-        self.ledger.judge(is_faultless)?;
+        self.ledger.judge()?;
         self.tear_down()
     }
 

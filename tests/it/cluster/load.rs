@@ -213,9 +213,9 @@ impl Publishing {
             let key = Key { publisher: self.plan.id, number };
             self.checker.with(|books| {
                 if is_resumed {
-                    books.note_repeated(key, self.plan.qos);
+                    books.note_repeated(key);
                 } else {
-                    books.note_sent(key, &self.open[&number]);
+                    books.note_sent(key, &self.open[&number], self.plan.qos);
                 }
             });
         }
@@ -269,7 +269,7 @@ impl Publishing {
     fn send(&self, client: &mut Client, number: u64) -> Ticket {
         let key = Key { publisher: self.plan.id, number };
         let topic = &self.open[&number];
-        self.checker.with(|books| books.note_sent(key, topic));
+        self.checker.with(|books| books.note_sent(key, topic, self.plan.qos));
         client.publish(Message {
             topic: TopicName::parse(topic.clone().into()).expect("topics of the load are valid"),
             payload: key.payload().into(),

@@ -28,7 +28,8 @@ fn two_publishers_on_two_brokers_reach_all_three_subscribers_with_400_of_400() {
                 .clone()
                 .flat_map(|key| Publish::new(Version::V5, &topic, key.payload()).bytes())
                 .collect();
-            keys.clone().for_each(|key| checker.with(|books| books.note_sent(key, &topic)));
+            let qos = QoS::AtMostOnce;
+            keys.clone().for_each(|key| checker.with(|books| books.note_sent(key, &topic, qos)));
             at_once.wait();
             client.send(&bytes);
             client.ping().unwrap();

@@ -1,5 +1,6 @@
 //! Several brokers that are one: real processes, a real ensemble, real sockets, and a checker that
-//! knows every message that was acknowledged and every one that came.
+//! knows every message that was acknowledged and every one that came, and judges by the rules of the
+//! simulation.
 
 mod checker;
 mod late;
@@ -42,6 +43,7 @@ mod starting;
 mod stored;
 mod stored_users;
 mod storm;
+mod versions;
 mod wills;
 mod wiped;
 

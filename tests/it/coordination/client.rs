@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// Ends the session, and waits until the ensemble knows.
-    pub(super) fn close(mut self) {
+    pub(crate) fn close(mut self) {
         drop(self.zookeeper.take());
         let background = self.background.take().expect("it is taken here only");
         background.block_on(background.join_tasks(PATIENCE)).unwrap();

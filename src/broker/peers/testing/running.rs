@@ -162,7 +162,7 @@ impl Cluster {
     fn deliver(&mut self, from: usize, to: usize, stream: usize) {
         let link = self.links.get_mut(&(from, to)).unwrap();
         let Some(bytes) = link.batches[stream].pop_front() else { return };
-        let lane = Arc::clone(&link.lane);
+        let (lane, is_hushed) = (Arc::clone(&link.lane), link.is_hushed);
         let header = BatchHeader::peek(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();
         let batch = Batch::new(header, bytes).unwrap();
         let received = self.at(to, |turn, peers| {
@@ -171,7 +171,7 @@ impl Cluster {
             turn.receive_batch(peers, &peer, &batch).unwrap();
             Some(peer.inbound().lock().received())
         });
-        if let Some(received) = received {
+        if let Some(received) = received.filter(|_| !is_hushed) {
             lane.received(received).unwrap();
         }
     }
