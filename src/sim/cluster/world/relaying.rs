@@ -1,0 +1,64 @@
+//! What no link carries goes through the tree, and back when one does.
+
+use crate::cluster::relay::LaneInUse;
+use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
+use crate::sim::cluster::world::World;
+
+impl World {
+    pub(super) fn count_lane(&mut self, lane: LaneInUse) {
+        self.count(match lane {
+            LaneInUse::Link => "lanes changed to the link",
+            LaneInUse::Relay => "lanes changed to the relay",
+            LaneInUse::None => "lanes changed to none",
+        });
+    }
+
+    /// A link is cut, and both brokers have the ensemble: what everybody publishes meanwhile comes to
+    /// everybody all the same, before it is healed; then it goes by the link again.
+    pub(super) fn judge_relay(&mut self) -> Result<(), Complaint> {
+        let one = self.chance.place(self.nodes.len());
+        let other = (one + 1 + self.chance.place(self.nodes.len() - 1)) % self.nodes.len();
+        self.say(format_args!("b{one} and b{other} are cut off from each other for good"));
+        let before = self.relayed_frames();
+        self.cut_for_good(one, other);
+        self.run_until(self.now + TAKE_OVER_MILLIS)?;
+        self.publish_once_more()?;
+        self.drain()?;
+        let lane = self.lane_between(one, other);
+        if lane != LaneInUse::Relay || self.relayed_frames() == before {
+            let words = format!("b{one} and b{other} are cut off, and frames go by the {lane:?}");
+            return complaint(Checker::Relay, words);
+        }
+        self.cuts.clear();
+        self.say("they are not any more");
+        if self.terms.is_some_and(|terms| terms.relays_all) {
+            return Ok(());
+        }
+        for _ in 0..LOOKS_MAX {
+            self.run_until(self.now + LOOK_MILLIS)?;
+            let lanes = [self.lane_between(one, other), self.lane_between(other, one)];
+            if lanes == [LaneInUse::Link; 2] {
+                return self.drain();
+            }
+        }
+        complaint(Checker::Relay, format!("b{one} and b{other} do not go back to their links"))
+    }
+
+    fn lane_between(&mut self, from: usize, to: usize) -> LaneInUse {
+        let to = self.process(to).map(|process| process.boot_id);
+        let from = self.process(from);
+        from.zip(to).map_or(LaneInUse::None, |(process, to)| process.lane_in_use(to))
+    }
+
+    fn relayed_frames(&self) -> u64 {
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let keepers = processes.filter_map(|process| process.keeper.as_ref());
+        keepers.map(|keeper| keeper.relay.readings().sent_frames).sum()
+    }
+}
+
+/// How long a link is down before the relay has taken over.
+const TAKE_OVER_MILLIS: u64 = 1_500;
+const LOOK_MILLIS: u64 = 250;
+/// The links have ten seconds to come back.
+const LOOKS_MAX: usize = 40;
