@@ -40,7 +40,8 @@ pub(super) struct Terms {
 impl Terms {
     /// Those of one run. What lasts for minutes in a real cluster lasts for seconds.
     pub(super) fn draw(chance: &mut Chance, relays_all: bool) -> Self {
-        let tight = Funds { topics: 6, znode_bytes: 1_200, relay_bytes: RELAY_BYTES };
+        // A lease grows by a 64th of the bytes at a time: no value may be larger than four such steps.
+        let tight = Funds { topics: 6, znode_bytes: 6_400, relay_bytes: RELAY_BYTES };
         let roomy = Funds { topics: 1_000, znode_bytes: 1_000_000, relay_bytes: RELAY_BYTES };
         let budget = chance.pick(&[tight, roomy, roomy, roomy]);
         Self { registry: RegistryTerms { budget, lifetimes: LIFETIMES }, relays_all }

@@ -2,7 +2,7 @@
 //!
 //! Which of two is the later one is certain where the one was sent after the other had been
 //! acknowledged: by then every broker had it. Of others, either may stay. With QoS 0 links alone do not
-//! bring it to a broker that is in doubt; znodes do, and they are not simulated.
+//! bring it to a broker that is in doubt; znodes do, in the runs that have them.
 
 use crate::mqtt::QoS;
 use crate::sim::chance::Chance;

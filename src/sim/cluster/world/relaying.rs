@@ -21,27 +21,37 @@ impl World {
         self.say(format_args!("b{one} and b{other} are cut off from each other for good"));
         let before = self.relayed_frames();
         self.cut_for_good(one, other);
-        self.run_until(self.now + TAKE_OVER_MILLIS)?;
         self.publish_once_more()?;
         self.drain()?;
-        let lane = self.lane_between(one, other);
-        if lane != LaneInUse::Relay || self.relayed_frames() == before {
-            let words = format!("b{one} and b{other} are cut off, and frames go by the {lane:?}");
-            return complaint(Checker::Relay, words);
+        self.await_lanes(one, other, LaneInUse::Relay)?;
+        if self.relayed_frames() == before {
+            return complaint(Checker::Relay, "nothing has been relayed");
         }
         self.cuts.clear();
         self.say("they are not any more");
-        if self.terms.is_some_and(|terms| terms.relays_all) {
-            return Ok(());
+        if !self.terms.is_some_and(|terms| terms.relays_all) {
+            self.await_lanes(one, other, LaneInUse::Link)?;
         }
+        self.drain()
+    }
+
+    fn await_lanes(
+        &mut self,
+        one: usize,
+        other: usize,
+        wanted: LaneInUse,
+    ) -> Result<(), Complaint> {
         for _ in 0..LOOKS_MAX {
             self.run_until(self.now + LOOK_MILLIS)?;
             let lanes = [self.lane_between(one, other), self.lane_between(other, one)];
-            if lanes == [LaneInUse::Link; 2] {
-                return self.drain();
+            if lanes == [wanted; 2] {
+                return Ok(());
             }
         }
-        complaint(Checker::Relay, format!("b{one} and b{other} do not go back to their links"))
+        let lanes = [self.lane_between(one, other), self.lane_between(other, one)];
+        let words =
+            format!("frames between b{one} and b{other} go by {lanes:?}, not the {wanted:?}");
+        complaint(Checker::Relay, words)
     }
 
     fn lane_between(&mut self, from: usize, to: usize) -> LaneInUse {
@@ -57,8 +67,6 @@ impl World {
     }
 }
 
-/// How long a link is down before the relay has taken over.
-const TAKE_OVER_MILLIS: u64 = 1_500;
 const LOOK_MILLIS: u64 = 250;
-/// The links have ten seconds to come back.
+/// Lanes have ten seconds to change.
 const LOOKS_MAX: usize = 40;
