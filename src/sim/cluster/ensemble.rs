@@ -214,18 +214,14 @@ impl Ensemble {
 
     /// What stands below a path, by name.
     pub(super) fn children(&mut self, path: &str) -> Vec<String> {
-        match self.look(Request::List(path.to_owned())) {
-            Ok(Reply::Children(names)) => names,
-            _ => Vec::new(),
-        }
+        let found = self.look(Request::List(path.to_owned()));
+        if let Ok(Reply::Children(names)) = found { names } else { Vec::new() }
     }
 
     /// What stands at a path.
     pub(super) fn data(&mut self, path: &str) -> Option<Bytes> {
-        match self.look(Request::Get(path.to_owned())) {
-            Ok(Reply::Data { data, .. }) => Some(data),
-            _ => None,
-        }
+        let found = self.look(Request::Get(path.to_owned()));
+        if let Ok(Reply::Data { data, .. }) = found { Some(data) } else { None }
     }
 }
 

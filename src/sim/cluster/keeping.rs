@@ -11,7 +11,7 @@ use crate::cluster::bank::Funds;
 use crate::cluster::identity::{BootId, Member};
 use crate::cluster::lane::Lane;
 use crate::cluster::membership::output::MembershipOptions;
-use crate::cluster::paths::{BANK, TOPICS};
+use crate::cluster::paths::{BANK, TOPICS, child_of};
 use crate::cluster::relay::{LaneInUse, Relay, RelayOptions, RelayOutput};
 use crate::cluster::topics::Lifetimes;
 use crate::ports::clock::Tick;
@@ -197,8 +197,10 @@ impl Process {
 /// What a broken rule makes of what is asked of the tree.
 fn forged_request(request: Request, plant: Plant) -> Option<Request> {
     match request {
-        Request::All(mut changes) if plant == Plant::FreeForAll => {
-            changes.retain(|change| !is_of_bank(change));
+        Request::All(mut changes)
+            if plant == Plant::FreeForAll && changes.iter().any(is_of_lease) =>
+        {
+            changes.retain(is_of_lease);
             Some(Request::All(changes))
         }
         Request::Change(Change::Delete { path, .. })
@@ -214,8 +216,8 @@ fn forged_request(request: Request, plant: Plant) -> Option<Request> {
     }
 }
 
-fn is_of_bank(change: &Change) -> bool {
-    matches!(change, Change::Set { path, .. } if path == BANK)
+fn is_of_lease(change: &Change) -> bool {
+    matches!(change, Change::Set { path, .. } if child_of(BANK, path).is_some())
 }
 
 /// What a broken rule makes of what the broker is to hear.

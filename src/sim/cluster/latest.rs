@@ -30,14 +30,16 @@ impl Ledger {
         number: usize,
     ) -> Result<(), Complaint> {
         let Some(publication) = self.publication(number) else { return Ok(()) };
-        let Some(accepted_at) = publication.accepted_at.filter(|_| !publication.was_repeated())
-        else {
+        let Some(accepted_at) = publication.accepted_at else { return Ok(()) };
+        // Of what time it was nobody knows who has come since: where the clocks of machines and ensemble
+        // have changed as well, that of the cluster begins somewhere else.
+        if publication.was_repeated() || accepted_at <= self.forgotten_at {
             return Ok(());
-        };
+        }
         let of_topic = self.standing_of(publication.topic).filter(|one| one.session == session);
         let asked = of_topic.filter(|one| !one.is_revived).map(|one| one.from).min();
         match asked.filter(|from| *from != u64::MAX) {
-            Some(asked) if asked > accepted_at + LATEST_MILLIS + SLACK_MILLIS => {
+            Some(asked) if asked > accepted_at + LATEST_MILLIS + TROUBLED_SLACK_MILLIS => {
                 let words = format!(
                     "session {session} asked at {asked} and gets {number} {publication:?}, whose time is over"
                 );
@@ -48,5 +50,7 @@ impl Ledger {
     }
 }
 
+/// The same while things go wrong: a clock that is not read for some seconds, or is changed, is further off.
+const TROUBLED_SLACK_MILLIS: u64 = 3_000;
 /// How long after its time a value may be there: clocks do not agree to the millisecond.
 pub(super) const SLACK_MILLIS: u64 = 1_500;
