@@ -22,7 +22,9 @@ impl World {
         let before = self.relayed_frames();
         self.cut_for_good(one, other);
         self.publish_once_more()?;
-        self.drain()?;
+        if let Err(Complaint { checker, words }) = self.drain() {
+            return complaint(checker, format!("{words}; {}", self.relays()));
+        }
         self.await_lanes(one, other, LaneInUse::Relay)?;
         if self.relayed_frames() == before {
             return complaint(Checker::Relay, "nothing has been relayed");
@@ -58,6 +60,15 @@ impl World {
         let to = self.process(to).map(|process| process.boot_id);
         let from = self.process(from);
         from.zip(to).map_or(LaneInUse::None, |(process, to)| process.lane_in_use(to))
+    }
+
+    /// What relays and those who pay for them say of themselves.
+    fn relays(&self) -> String {
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let keepers = processes.filter_map(|process| process.keeper.as_ref());
+        let readings: Vec<_> =
+            keepers.map(|keeper| (keeper.relay.readings(), keeper.registry.readings().1)).collect();
+        format!("{readings:?}")
     }
 
     fn relayed_frames(&self) -> u64 {
