@@ -25,6 +25,9 @@ fn a_seed_is_a_run_of_many_brokers_bit_by_bit() {
     let first = run(7, Plant::Nothing);
     assert_eq!(first, run(7, Plant::Nothing));
     assert_ne!(first, run(8, Plant::Nothing));
+    let habits = Habits { register: true, retain: true, ..Habits::NONE };
+    let registering = run_with(7, Plant::Nothing, habits);
+    assert_eq!(registering, run_with(7, Plant::Nothing, habits));
 }
 
 /// What happened: SUBACK left past the lease, CONNACK left where a Session had been claimed before its
