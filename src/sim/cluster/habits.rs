@@ -35,7 +35,7 @@ impl Habits {
             move_about: !chance.one_in(3),
             retain: chance.one_in(2),
             // Such a run takes several times as long as another one.
-            register: chance.one_in(8),
+            register: chance.one_in(16),
             relay_all: chance.one_in(4),
         }
     }
