@@ -25,6 +25,9 @@ fn a_seed_is_a_run_of_many_brokers_bit_by_bit() {
     let first = run(7, Plant::Nothing);
     assert_eq!(first, run(7, Plant::Nothing));
     assert_ne!(first, run(8, Plant::Nothing));
+    let habits = Habits { register: true, retain: true, ..Habits::NONE };
+    let registering = run_with(7, Plant::Nothing, habits);
+    assert_eq!(registering, run_with(7, Plant::Nothing, habits));
 }
 
 /// What happened: SUBACK left past the lease, CONNACK left where a Session had been claimed before its
@@ -67,6 +70,15 @@ fn every_broken_rule_of_sessions_that_move_is_noticed() {
 }
 
 #[test]
+fn every_broken_rule_of_what_brokers_keep_in_the_tree_is_noticed() {
+    let habits = Habits { register: true, ..Habits::NONE };
+    for (plant, checkers) in KEEPING_PLANTS {
+        let found = (1..=PLANT_SEEDS).find_map(|seed| run_with(seed, plant, habits).err());
+        check_noticed(plant, checkers, found);
+    }
+}
+
+#[test]
 fn a_snapshot_without_retained_messages_is_noticed() {
     let (plant, habits) = (Plant::EmptySnapshot, Habits { retain: true, ..Habits::NONE });
     let found = (1..=PLANT_SEEDS).find_map(|seed| run_with(seed, plant, habits).err());
@@ -85,7 +97,7 @@ const PLANT_SEEDS: u64 = 400;
 const RARELY_FROM: u64 = 281;
 
 /// What all runs together must contain, so that they mean something.
-const HAPPENS: [&str; 21] = [
+const HAPPENS: [&str; 27] = [
     "brokers declared dead",
     "processes killed",
     "processes stopped",
@@ -107,6 +119,12 @@ const HAPPENS: [&str; 21] = [
     "two connects at a time",
     "retained messages replayed",
     "retained messages replayed by brokers that came later",
+    "topics collected too early",
+    "topics to be made again",
+    "latest values replayed",
+    "latest values had by who came late",
+    "lanes changed to the relay",
+    "lanes changed to the link",
 ];
 
 const PLANTS: [(Plant, &[Checker]); 11] = [
@@ -126,4 +144,14 @@ const PLANTS: [(Plant, &[Checker]); 11] = [
 const MOVING_PLANTS: [(Plant, &[Checker]); 2] = [
     (Plant::QueueLeftBehind, &[Checker::Loss]),
     (Plant::MarksAtOnce, &[Checker::Loss, Checker::Duplicate, Checker::Order]),
+];
+
+const KEEPING_PLANTS: [(Plant, &[Checker]); 7] = [
+    (Plant::CollectionUnheard, &[Checker::Registry]),
+    (Plant::LatestUnheard, &[Checker::Latest]),
+    (Plant::LatestForEver, &[Checker::Latest]),
+    (Plant::NothingSwept, &[Checker::Registry]),
+    (Plant::FreeForAll, &[Checker::Bank]),
+    (Plant::NotRelayed, &[Checker::Progress, Checker::Relay]),
+    (Plant::ForgetRelayed, &[Checker::Duplicate, Checker::Order]),
 ];

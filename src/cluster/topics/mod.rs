@@ -43,7 +43,7 @@ mod table;
 mod tests;
 mod writing;
 
-pub use options::TopicsOptions;
+pub use options::{Lifetimes, TopicsOptions};
 pub use readings::TopicsReadings;
 pub use record::{Content, Record, ValueKind, fits_znode};
 
@@ -289,6 +289,13 @@ impl Topics {
         &mut self.table.holdings
     }
 
+    /// The paths of all znodes that there are, as far as is known, in no order.
+    pub fn registered(&self) -> impl Iterator<Item = String> {
+        let parts = (0..=u8::MAX).flat_map(|part| self.table.iter_part(part));
+        let there = parts.filter(|(_, known)| known.seen.is_some());
+        there.filter_map(|(name, _)| TopicPath::of(name).ok().map(|path| path.path()))
+    }
+
     /// Figures for whoever watches.
     #[must_use]
     pub fn readings(&self) -> TopicsReadings {
@@ -349,7 +356,10 @@ impl Topics {
     fn own_of(&mut self, now: Tick, value: &RetainedValue, kind: ValueKind) -> Option<Own> {
         let now_millis = self.cluster_millis(now)?;
         let (expires_at_millis, content) = match &value.message {
-            None => (now_millis.saturating_add(TOMBSTONE_MILLIS), Content::Tombstone),
+            None => (
+                now_millis.saturating_add(self.options.lifetimes.tombstone_millis),
+                Content::Tombstone,
+            ),
             Some(message) if record::fits(message) => {
                 let content = Content::Value(kind, message.clone());
                 (message.expires_at_millis.unwrap_or(u64::MAX), content)
@@ -375,7 +385,8 @@ impl Topics {
     /// write budget.
     fn lifetime_millis(&self) -> u64 {
         let per_sec = u64::from(self.options.writes_per_sec.max(1));
-        (4 * self.table.registrations() * 1_000 / per_sec).max(LIFETIME_MILLIS_MIN)
+        (4 * self.table.registrations() * 1_000 / per_sec)
+            .max(self.options.lifetimes.registration_millis_min)
     }
 
     /// What plans depend on; `None` before the cluster clock is known.
@@ -386,7 +397,7 @@ impl Topics {
             own: self.options.boot_id,
             boots: &self.table.boots,
             lifetime_millis: self.lifetime_millis(),
-            ttl_millis: self.options.ttl_millis,
+            lifetimes: &self.options.lifetimes,
             live_payers: self.is_leading.then_some(&self.live),
             is_crowded: self.is_crowded,
         })
@@ -419,10 +430,6 @@ impl Known {
 
 /// How often the use of a topic is to be told: often within the shortest life of a registration.
 const USE_AGAIN_MILLIS: u64 = 60_000;
-/// How long a registration lives at least.
-const LIFETIME_MILLIS_MIN: u64 = 10 * 60_000;
-/// How long a deletion is remembered.
-const TOMBSTONE_MILLIS: u64 = 10 * 60_000;
 /// A latest value that would wait longer for its turn goes by link as well.
 const LATEST_WAIT_MILLIS_MAX: u64 = 200;
 /// Within which brokers that lost their connection together list again.

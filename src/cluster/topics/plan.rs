@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::boots::{Boot, Boots};
 use super::known::{Flags, Kind, Known, Own, Seen};
+use super::options::Lifetimes;
 use super::record::{Content, Record};
 use crate::cluster::identity::BootId;
 use crate::cluster::version::Version;
@@ -38,8 +39,7 @@ pub(super) struct Context<'a> {
     pub(super) boots: &'a Boots,
     /// How long a registration lives without being refreshed.
     pub(super) lifetime_millis: u64,
-    /// After which the ensemble collects a znode that was not written.
-    pub(super) ttl_millis: u64,
+    pub(super) lifetimes: &'a Lifetimes,
     /// Whose znodes are looked after; `None` unless we lead.
     pub(super) live_payers: Option<&'a [BootId]>,
     /// Whether there is so much that orphans without a value are to go before their time.
@@ -100,9 +100,9 @@ impl Context<'_> {
         let version = seen.version(self.boots);
         let is_to_keep = own.version == version
             && seen.payer == Boot::OWN
-            && self.is_old(known, self.ttl_millis)
+            && self.is_old(known, self.lifetimes.ttl_millis)
             // One that ends before the ensemble collects it needs no care.
-            && own.expires_at_millis > self.cluster_millis.saturating_add(self.ttl_millis / 2);
+            && own.expires_at_millis > self.cluster_millis.saturating_add(self.lifetimes.ttl_millis / 2);
         if seen.kind == Kind::Unreadable || !(own.version > version || is_to_keep) {
             return Plan::Nothing;
         }
@@ -134,7 +134,11 @@ impl Context<'_> {
     fn plan_of_others(&self, seen: &Seen) -> Plan {
         let payer = self.boots.at(seen.payer);
         let is_orphan = self.live_payers.is_some_and(|live| !live.contains(&payer));
-        if is_orphan && self.is_expired(seen.expires_at_millis.saturating_add(SWEEP_GRACE_MILLIS)) {
+        if is_orphan
+            && self.is_expired(
+                seen.expires_at_millis.saturating_add(self.lifetimes.orphan_grace_millis),
+            )
+        {
             return Plan::Delete(seen.znode_version);
         }
         if is_orphan && self.is_crowded && seen.kind == Kind::Registration {
@@ -145,7 +149,7 @@ impl Context<'_> {
 
     /// Whether half of what it lives has passed since it was written.
     fn is_old(&self, known: &Known, lives_millis: u64) -> bool {
-        let half = lives_millis.min(self.ttl_millis) / 2;
+        let half = lives_millis.min(self.lifetimes.ttl_millis) / 2;
         self.now.saturating_since(known.written_at) >= half
     }
 
@@ -168,6 +172,3 @@ impl Draft {
         }
     }
 }
-
-/// A payer that comes back at once may find its own first.
-const SWEEP_GRACE_MILLIS: u64 = 60_000;

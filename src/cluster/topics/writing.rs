@@ -238,7 +238,7 @@ impl Topics {
         }
         let path = path_of(&name);
         let data = draft.data.clone();
-        let ttl_millis = self.options.ttl_millis;
+        let ttl_millis = self.options.lifetimes.ttl_millis;
         let change = match version {
             None => {
                 Change::Create { path, data, mode: CreateMode::PersistentWithTtl { ttl_millis } }

@@ -5,17 +5,16 @@
 
 mod bell;
 mod hearing;
-mod latest;
 mod link_metrics;
 mod metrics;
 mod phase;
 mod reach;
 mod receiver;
-mod registry;
 mod relaying;
 mod spreading;
 mod status;
 mod task;
+mod terms;
 
 use std::fs;
 use std::io;
@@ -34,14 +33,15 @@ pub(super) use status::Status;
 use self::bell::Bell;
 use self::reach::Reach;
 use self::receiver::LinkReceiver;
-use self::registry::TopicRegistry;
 use self::relaying::LinkNews;
 use self::task::ClusterTask;
+use self::terms::terms_of;
 use crate::activity::ActivityLog;
 use crate::admin::Health;
 use crate::broker::Broker;
 use crate::broker::durable::{Registrar, RetainedReader};
 use crate::broker::peers::Peers;
+use crate::broker::peers::topic_registry::TopicRegistry;
 use crate::cluster::clock::ClusterClock;
 use crate::cluster::identity::{BootId, WireVersions};
 use crate::cluster::lane::LaneOptions;
@@ -260,8 +260,8 @@ impl Reachable {
         let tickets = TicketSource::new(Owner::Clock);
         let cluster_clock = ClusterClock::new(options.session_timeout_millis, tickets);
         let seeds = [super::draw_seed(), super::draw_seed()];
-        let budget = registry::budget(config);
-        let registry = TopicRegistry::new(&options, cluster.boot_id, budget, seeds);
+        let terms = terms_of(config);
+        let registry = TopicRegistry::new(&options, cluster.boot_id, terms, seeds);
         let has_links = config.cluster.propagation == Propagation::Links;
         let relay = RelayOptions {
             name: Arc::clone(&options.name),
@@ -293,7 +293,7 @@ impl Reachable {
             link_news,
             reach: Reach::default(),
             has_links,
-            budget,
+            terms,
             bell: task_bell,
             background: background.clone(),
             links: links.clone(),
@@ -307,11 +307,8 @@ impl Reachable {
             awaited: None,
             pinged_at: clock.now(),
             slots_wanted_at: clock.now(),
-            latest_at: clock.now(),
             has_name_holder_answered: Arc::default(),
             is_up: false,
-            live: Arc::from([]),
-            is_leading: false,
             is_over: false,
             has_let_go: false,
             registrar: ground.broker.durable().map(|durable| Registrar::new(Arc::clone(durable))),

@@ -1,4 +1,4 @@
-//! The relay of the task of the cluster: what it wants done is done, and who pays for it.
+//! The relay of the task of the cluster: what it wants done is done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 
 use super::bell::Bell;
 use super::task::ClusterTask;
-use crate::cluster::bank::Funds;
+use crate::broker::peers::Peers;
+use crate::broker::peers::relaying::RelayChore;
+use crate::broker::turn::Turn;
 use crate::cluster::identity::{BootId, Member};
 use crate::cluster::lane::Lane;
-use crate::cluster::relay::{RING_BYTES, RelayOutput};
-use crate::cluster::wire::Batch;
 use crate::ports::clock::Tick;
 
 /// Which links have come up or broken since the task last looked: one entry for each peer.
@@ -58,19 +58,13 @@ impl ClusterTask {
                 LinkTurn::Mistrusted => self.relay.mistrust(now, boot_id),
             }
         }
-        for peer in peers.live().iter() {
-            self.relay.note_heard(peer.boot_id(), peer.heard().at);
-        }
-        if peers.knows_time() {
-            self.relay.begin_reading(now);
-        }
-        if self.relay.wants_funds(now) {
-            let is_funded = self.registry.pay(now, RING_COST);
-            self.relay.fund(now, is_funded);
-        }
-        self.relay.handle_timeout(now);
+        self.registry.attend_relay(now, peers, &mut self.relay);
         while let Some(output) = self.relay.poll_output(now) {
-            self.carry_out_relay(now, output);
+            let relay = &mut self.relay;
+            let hear = |turn: &mut Turn<'_>| turn.hear_relay(peers, relay, output);
+            if let Some(chore) = self.context.run(&self.broker, now, hear) {
+                self.carry_out_relay(peers, chore);
+            }
         }
         self.registry.keep_relay(now, &mut self.relay);
         self.status.note_relay(&self.relay, peers);
@@ -90,43 +84,19 @@ impl ClusterTask {
         self.relay.bury(boot_id);
     }
 
-    fn carry_out_relay(&mut self, now: Tick, output: RelayOutput) {
-        match output {
-            RelayOutput::Submit(ticket, request) => self.coordination.submit(ticket, request),
-            RelayOutput::Resume { from, gone } => {
-                let Some(peers) = self.broker.peers() else { return };
-                let Some(peer) = peers.find(from) else { return };
-                let received =
-                    self.context.run(&self.broker, now, |turn| turn.greet(peers, &peer, gone));
-                self.relay.note_received(from, received);
-            }
-            RelayOutput::Batch { from, batch } => self.take_relayed(now, from, &batch),
-            RelayOutput::CutLink(boot_id) => self.links.redial(boot_id),
-            RelayOutput::Changed { peer, lane } => {
-                let peer = self.broker.peers().and_then(|peers| peers.find(peer));
-                let peer = peer.map(|peer| peer.name().to_string()).unwrap_or_default();
+    fn carry_out_relay(&self, peers: &Peers, chore: RelayChore) {
+        let name = |boot_id| peers.find(boot_id).map(|peer| peer.name().to_string());
+        match chore {
+            RelayChore::Submit(ticket, request) => self.coordination.submit(ticket, request),
+            RelayChore::CutLink(boot_id) => self.links.redial(boot_id),
+            RelayChore::Changed(peer, lane) => {
+                let peer = name(peer).unwrap_or_default();
                 tracing::info!(peer, lane = lane.as_str(), "frames go by another lane");
             }
-        }
-    }
-
-    fn take_relayed(&mut self, now: Tick, from: BootId, batch: &Batch) {
-        let Some(peers) = self.broker.peers() else { return };
-        let Some(peer) = peers.find(from) else { return };
-        let taken =
-            self.context.run(&self.broker, now, |turn| turn.receive_relayed(peers, &peer, batch));
-        match taken {
-            Ok(()) => {
-                let received = peer.inbound().lock().received();
-                self.relay.note_received(from, received);
-            }
-            Err(error) => {
-                tracing::warn!(peer = %peer.name(), %error, "what is relayed is not taken");
-                self.relay.refuse(from);
+            RelayChore::NotTaken(peer, error) => {
+                let peer = name(peer).unwrap_or_default();
+                tracing::warn!(%peer, %error, "what is relayed is not taken");
             }
         }
     }
 }
-
-/// What the ring of this broker may come to.
-const RING_COST: Funds = Funds { topics: 0, znode_bytes: 0, relay_bytes: RING_BYTES };

@@ -13,7 +13,6 @@ use super::bell::Bell;
 use super::hearing::with_those_behind;
 use super::phase::Phase;
 use super::reach::Reach;
-use super::registry::{RegistryNews, TopicRegistry};
 use super::relaying::LinkNews;
 use super::status::Status;
 use crate::activity::ActivityLog;
@@ -23,8 +22,8 @@ use crate::broker::durable::{Registrar, RetainedReader};
 use crate::broker::letting_go::LetGo;
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
+use crate::broker::peers::topic_registry::{RegistryNews, RegistryTerms, TopicRegistry};
 use crate::broker::turn::Turn;
-use crate::cluster::bank::Funds;
 use crate::cluster::clock::{self, ClusterClock};
 use crate::cluster::frame::{ControlFrame, STORED_WIRE_MIN};
 use crate::cluster::identity::{BootId, Member, MemberState};
@@ -65,8 +64,8 @@ pub(super) struct ClusterTask {
     pub(super) reach: Reach,
     /// Whether other brokers are dialled.
     pub(super) has_links: bool,
-    /// All that may exist in the tree.
-    pub(super) budget: Funds,
+    /// What may be registered.
+    pub(super) terms: RegistryTerms,
     pub(super) bell: Arc<Bell>,
     pub(super) links: Links,
     pub(super) phase: watch::Sender<Phase>,
@@ -86,16 +85,10 @@ pub(super) struct ClusterTask {
     pub(super) pinged_at: Tick,
     /// When others are asked next for a later slot map.
     pub(super) slots_wanted_at: Tick,
-    /// When latest values are taken next.
-    pub(super) latest_at: Tick,
     /// Whether a living broker has our name.
     pub(super) has_name_holder_answered: Arc<AtomicBool>,
     /// Whether the others have been told that this broker is up.
     pub(super) is_up: bool,
-    /// The peers that the registry knows as live.
-    pub(super) live: Arc<[Arc<Peer>]>,
-    /// Whether the bank knows this broker as the leader.
-    pub(super) is_leading: bool,
     /// Whether it has left, or cannot stay.
     pub(super) is_over: bool,
     /// Whether clients have been let go because the lease had ended.
@@ -126,7 +119,6 @@ impl ClusterTask {
             }
             self.spread_slots(&waker);
             self.keep_relay();
-            self.take_latest();
             self.keep_registry(&waker);
             self.say_how_it_is();
             let wait = self.until_next();
@@ -291,64 +283,26 @@ impl ClusterTask {
 
     /// Tells the registry what is new here, and the broker what is new elsewhere.
     fn keep_registry(&mut self, waker: &Waker) {
-        let Some(peers) = self.broker.peers() else { return };
+        let broker = Arc::clone(&self.broker);
+        let Some(peers) = broker.peers() else { return };
         let now = self.clock.now();
-        if self.cluster_clock.offset_millis().is_some() {
-            self.registry.set_clock(now, peers.cluster_millis(now));
-        }
-        let (live, is_leading) = (peers.live(), self.membership.is_leading());
-        let has_changed = self.is_leading != is_leading;
-        if has_changed || !Arc::ptr_eq(&live, &self.live) {
-            let boot_ids = live.iter().map(|peer| peer.boot_id()).chain([peers.boot_id()]);
-            self.registry.set_members(boot_ids.collect(), is_leading);
-            self.live = live;
-        }
-        if has_changed {
-            self.is_leading = is_leading;
-            let lock = self.membership.leader_check();
-            self.relay.set_leading(now, lock.clone());
-            self.registry.set_leading(now, lock);
-        }
         self.context.run(&self.broker, now, |turn| turn.poll_exports(peers, waker));
         self.context.run(&self.broker, now, |turn| turn.poll_adoptions(peers, waker));
         self.context.run(&self.broker, now, |turn| turn.poll_wills(peers, waker));
-        self.registry.take_in(now, peers.topics().take(waker));
-        self.registry.pass_time(now);
-        for news in self.registry.carry_out(&*self.coordination) {
-            match news {
-                RegistryNews::Value(value) => {
-                    self.context.run(&self.broker, now, |turn| turn.merge_value(peers, value));
-                }
-                RegistryNews::Latest(value) => {
-                    let merge = |turn: &mut Turn<'_>| turn.merge_latest_value(peers, value);
-                    self.context.run(&self.broker, now, merge);
-                }
-                RegistryNews::Compare(question) => {
-                    let frame = ControlFrame::DigestsWanted(question);
-                    for peer in peers.live().iter().take(ASKED_MAX) {
-                        self.context.run(&self.broker, now, |turn| turn.tell(peer, &frame));
-                    }
-                }
-                RegistryNews::Digests(to, number, parts) => {
-                    let frame = ControlFrame::Digests { number, parts };
-                    if let Some(peer) = peers.find(to) {
-                        self.context.run(&self.broker, now, |turn| turn.tell(&peer, &frame));
-                    }
-                }
-                RegistryNews::Unwritten(topic) => {
-                    let share = |turn: &mut Turn<'_>| turn.share_latest(peers, &topic);
-                    self.context.run(&self.broker, now, share);
-                }
-                RegistryNews::Fading(topic) => {
-                    if self.broker.is_wanted(&topic) {
-                        self.registry.keep(now, &topic);
-                    }
-                }
-                RegistryNews::NoTtl => tracing::warn!(
+        let registry = &mut self.registry;
+        if registry.is_latest_due(now, peers) {
+            self.context.run(&self.broker, now, |turn| registry.take_latest(turn, peers));
+        }
+        registry.keep(now, peers, &self.membership, &mut self.relay, waker);
+        let coordination = &self.coordination;
+        for news in registry.carry_out(|ticket, request| coordination.submit(ticket, request)) {
+            if matches!(news, RegistryNews::NoTtl) {
+                tracing::warn!(
                     "topics are not registered: ZooKeeper keeps no TTL nodes, put \
                      extendedTypesEnabled=true into zoo.cfg"
-                ),
+                );
             }
+            self.context.run(&self.broker, now, |turn| registry.tell_broker(turn, peers, news));
         }
         let (topics, bank) = self.registry.readings();
         self.status.note_registry(topics, bank);
@@ -359,8 +313,9 @@ impl ClusterTask {
         let now = self.clock.now();
         let ping = self.membership.ping_due(self.pinged_at);
         let due = self.membership.next_timeout().into_iter().chain([ping]);
-        let due = due.chain(self.registry.next_timeout()).chain(self.relay.next_timeout());
-        let due = due.chain(self.next_latest()).min();
+        let peers = self.broker.peers();
+        let due = due.chain(peers.and_then(|peers| self.registry.next_timeout(peers)));
+        let due = due.chain(self.relay.next_timeout()).min();
         let millis = due.map_or(0, |due| due.saturating_since(now));
         // The phase depends on what peers say, which wakes nobody here.
         let longest =
@@ -620,8 +575,7 @@ impl ClusterTask {
         self.awaited = None;
         // The tickets go from one life to the next: a late answer must not meet another question.
         let seeds = [crate::node::draw_seed(), crate::node::draw_seed()];
-        self.registry.begin_life(&self.options, boot_id, self.budget, seeds);
-        self.is_leading = false;
+        self.registry.begin_life(&self.options, boot_id, self.terms, seeds);
         let tickets = self.membership.take_tickets();
         self.membership = Membership::new(self.options.clone(), boot_id, tickets, now);
         self.membership.set_guard(Box::new(self.seal.clone()));
@@ -715,8 +669,6 @@ fn has_told(peers: &Peers, boot_id: BootId) -> bool {
     peers.find(boot_id).is_some_and(|peer| peer.has_told_interest() && peer.has_told_retained())
 }
 
-/// How many brokers are asked what they have of the topics: some may have been cut off as well.
-const ASKED_MAX: usize = 3;
 /// How long at most until the phase is looked at again.
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;

@@ -13,7 +13,7 @@ use crate::mqtt::{
 };
 use crate::sim::chance::Chance;
 use crate::sim::cluster::ledger::{
-    Draft, FILTERS, FIRST_RETAINED, FIRST_SHARED, Ledger, SHARED, TOPICS,
+    Draft, FILTERS, FIRST_LATEST, FIRST_RETAINED, FIRST_SHARED, LATEST, Ledger, SHARED, TOPICS,
 };
 use crate::sim::cluster::persistent::Lasting;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
@@ -33,6 +33,10 @@ pub(super) struct SimClient {
     pub(super) connection: Option<usize>,
     /// Whether it publishes messages that are retained.
     pub(super) retains: bool,
+    /// Whether it publishes messages of which brokers keep the latest.
+    pub(super) keeps_latest: bool,
+    /// Whether it does not ask for latest values for the moment.
+    holds_back: bool,
     /// How long its Session does.
     pub(super) lasting: Lasting,
     /// Whether it stays where it is while it can.
@@ -104,6 +108,8 @@ impl SimClient {
             phase: Phase::Offline,
             connection: None,
             retains: false,
+            keeps_latest: false,
+            holds_back: false,
             lasting: if chance.one_in(3) { Lasting::Broker } else { Lasting::Connection },
             is_stable: chance.one_in(3),
             is_promised: false,
@@ -143,7 +149,12 @@ impl SimClient {
 
     /// Whether everything has been answered.
     pub(super) fn is_done(&self) -> bool {
-        self.outgoing.is_empty() && self.wishes.iter().all(|wish| wish.state == WishState::On)
+        let is_settled = |wish: &Wish| match wish.state {
+            WishState::On => true,
+            WishState::Off => self.holds_back && wish.filter == LATEST,
+            WishState::Asked(_) | WishState::Leaving(_) => false,
+        };
+        self.outgoing.is_empty() && self.wishes.iter().all(is_settled)
     }
 
     pub(super) fn take_output(&mut self) -> Bytes {
@@ -297,7 +308,7 @@ impl SimClient {
         let publish = Publish {
             dup,
             qos: publication.qos,
-            retain: publication.topic >= FIRST_RETAINED,
+            retain: (FIRST_RETAINED..FIRST_LATEST).contains(&publication.topic),
             topic: (*TOPICS.get(publication.topic).expect("topics are numbered")).into(),
             packet_id,
             topic_alias: None,
@@ -312,7 +323,11 @@ impl SimClient {
     pub(super) fn subscribe_all(&mut self, ledger: &mut Ledger) {
         let id = self.draw_id();
         let mut filters = Vec::new();
-        for wish in self.wishes.iter_mut().filter(|wish| wish.state == WishState::Off) {
+        let holds_back = self.holds_back;
+        let may_ask = |wish: &&mut Wish| {
+            wish.state == WishState::Off && !(holds_back && wish.filter == LATEST)
+        };
+        for wish in self.wishes.iter_mut().filter(may_ask) {
             wish.state = WishState::Asked(id);
             ledger.note_asked(self.session, wish.filter, wish.qos);
             let options = SubscriptionOptions { qos: wish.qos, ..SubscriptionOptions::default() };
@@ -333,8 +348,30 @@ impl SimClient {
         if self.wishes.is_empty() {
             return;
         }
-        let id = self.draw_id();
         let place = chance.place(self.wishes.len());
+        self.unsubscribe_from(place, now, ledger);
+    }
+
+    /// Whether it wants latest values.
+    pub(super) fn wants_latest(&self) -> bool {
+        self.wishes.iter().any(|wish| wish.filter == LATEST)
+    }
+
+    /// Does without latest values until it may ask for them again.
+    pub(super) fn hold_back(&mut self, now: u64, ledger: &mut Ledger) {
+        self.holds_back = true;
+        if let Some(place) = self.wishes.iter().position(|wish| wish.filter == LATEST) {
+            self.unsubscribe_from(place, now, ledger);
+        }
+    }
+
+    /// It may ask for latest values again.
+    pub(super) fn go_ahead(&mut self) {
+        self.holds_back = false;
+    }
+
+    fn unsubscribe_from(&mut self, place: usize, now: u64, ledger: &mut Ledger) {
+        let id = self.draw_id();
         let Some(wish) = self.wishes.get_mut(place) else { return };
         if wish.state != WishState::On {
             return;

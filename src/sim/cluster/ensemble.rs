@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use crate::cluster::paths::{SLOTS, below};
 use crate::cluster::slots::SlotMap;
 use crate::cluster::znodes::Tree;
@@ -198,11 +200,28 @@ impl Ensemble {
         }
     }
 
-    /// The slot map as it is.
-    pub(super) fn slots(&mut self) -> Option<SlotMap> {
-        let found = self.tree.apply(self.observer, Request::Get(SLOTS.to_owned()), 0);
+    /// The slot map as it is, unless it is the one that was written then.
+    pub(super) fn slots_since(&mut self, zxid: i64) -> Option<SlotMap> {
+        let found = self.look(Request::Get(SLOTS.to_owned()));
         let Ok(Reply::Data { data, stat }) = found else { return None };
-        SlotMap::decode(stat.mzxid, data).ok()
+        if stat.mzxid == zxid { None } else { SlotMap::decode(stat.mzxid, data).ok() }
+    }
+
+    /// What somebody sees who looks from outside.
+    pub(super) fn look(&mut self, request: Request) -> Result<Reply, CoordinationError> {
+        self.tree.apply(self.observer, request, 0)
+    }
+
+    /// What stands below a path, by name.
+    pub(super) fn children(&mut self, path: &str) -> Vec<String> {
+        let found = self.look(Request::List(path.to_owned()));
+        if let Ok(Reply::Children(names)) = found { names } else { Vec::new() }
+    }
+
+    /// What stands at a path.
+    pub(super) fn data(&mut self, path: &str) -> Option<Bytes> {
+        let found = self.look(Request::Get(path.to_owned()));
+        if let Ok(Reply::Data { data, .. }) = found { Some(data) } else { None }
     }
 }
 

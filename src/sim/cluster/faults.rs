@@ -42,6 +42,9 @@ pub(super) enum Fault {
     TreeLeads,
     /// No server can be reached.
     TreeOutage,
+    /// The ensemble collects znodes of topics that were refreshed after it had looked for those that have
+    /// outlived their time.
+    TreeCollects,
     /// A process is killed.
     Crash,
     /// A process is stopped, perhaps until its session has ended.
@@ -80,6 +83,11 @@ const STORED: [Fault; 8] = [
 ];
 
 impl Plan {
+    /// The ensemble keeps topics as well: it may collect them, and it more often does not.
+    pub(super) fn add_topics(&mut self) {
+        self.kinds.push(Fault::TreeCollects);
+    }
+
     /// The plan of brokers that have a database.
     pub(super) fn draw_stored(chance: &mut Chance) -> Self {
         let plan = Self::draw(chance);

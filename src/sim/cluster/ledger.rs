@@ -391,19 +391,23 @@ impl Ledger {
     }
 }
 
-pub(super) const TOPICS: [&str; 9] =
-    ["t/0", "t/1", "t/2", "t/3", "s/0", "s/1", "r/0", "r/1", "r/2"];
+pub(super) const TOPICS: [&str; 11] =
+    ["t/0", "t/1", "t/2", "t/3", "s/0", "s/1", "r/0", "r/1", "r/2", "l/0", "l/1"];
 /// The first of the topics that only Shared Subscriptions match.
 pub(super) const FIRST_SHARED: usize = 4;
 /// The first of those that are published to with RETAIN.
 pub(super) const FIRST_RETAINED: usize = 6;
-pub(super) const FILTERS: [&str; 9] =
-    ["t/0", "t/1", "t/+", "t/2", "t/3/#", "$share/g/s/+", "$share/h/s/1", "r/+", "r/1"];
-const MATCHES: [&[usize]; 9] =
-    [&[0], &[1], &[0, 1, 2, 3], &[2], &[3], &[4, 5], &[5], &[6, 7, 8], &[7]];
+/// The first of those of which brokers may keep the latest value.
+pub(super) const FIRST_LATEST: usize = 9;
+pub(super) const FILTERS: [&str; 10] =
+    ["t/0", "t/1", "t/+", "t/2", "t/3/#", "$share/g/s/+", "$share/h/s/1", "r/+", "r/1", "l/+"];
+const MATCHES: [&[usize]; 10] =
+    [&[0], &[1], &[0, 1, 2, 3], &[2], &[3], &[4, 5], &[5], &[6, 7, 8], &[7], &[9, 10]];
 pub(super) const SHARED: [usize; 2] = [5, 6];
 /// Filters of retained messages.
 pub(super) const RETAINED: [usize; 2] = [7, 8];
+/// The filter of latest values.
+pub(super) const LATEST: usize = 9;
 /// How long a subscriber must have been there after an acknowledgement for its absence to be held
 /// against anybody: a process may stand still with the message in its hands, three session time-outs
 /// at most.

@@ -8,7 +8,8 @@
 //! promised. The same seed gives the same run; a [`Plant`] breaks one rule of the protocol and shows
 //! that a checker notices.
 //!
-//! [`Habits`] are what clients do in some runs only: a Session in memory goes where its client goes.
+//! [`Habits`] are what clients do in some runs only: a Session in memory goes where its client goes. In
+//! some, brokers register topics in use, pay for them, and relay through the tree what no link carries.
 //! [`run_stored`] is the same of brokers whose Sessions are in one database: their clients sleep, and
 //! come back to another broker.
 //!
@@ -22,6 +23,8 @@ mod ensemble;
 mod faults;
 mod forging;
 mod habits;
+mod keeping;
+mod latest;
 mod ledger;
 mod link;
 mod persistent;

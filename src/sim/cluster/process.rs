@@ -18,9 +18,10 @@ use crate::cluster::inbound::Inbound;
 use crate::cluster::lane::{Lane, LaneOptions};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
+use crate::cluster::relay::LaneInUse;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::wire::Batch;
-use crate::mqtt::ReasonCode;
+use crate::mqtt::{ReasonCode, TopicFilter};
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{CoordinationEvent, Request, Ticket};
 use crate::ports::store::OwnerId;
@@ -29,6 +30,7 @@ use crate::sim::chance::Chance;
 use crate::sim::cluster::database::Connected;
 use crate::sim::cluster::ensemble::{SESSION_MILLIS, name};
 use crate::sim::cluster::forging::forged;
+use crate::sim::cluster::keeping::{Keeper, LATEST_FILTER, LATEST_MILLIS, Terms};
 use crate::sim::cluster::verdict::Plant;
 use crate::sim::endpoint::{Endpoint, Ready, TurnBounds};
 
@@ -40,6 +42,10 @@ pub(super) enum Effect {
     Open(Member, Arc<Lane>),
     /// Never mind that one.
     Close(BootId),
+    /// Close the link to that one, and dial again.
+    CutLink(BootId),
+    /// Frames to somebody go this way from now on.
+    LaneChanged(LaneInUse),
     /// It is in the tree from now on.
     Registered,
     /// Its connections end, and so many Sessions stay: it has no lease.
@@ -78,7 +84,9 @@ pub(super) struct Process {
     pub(super) boot_id: BootId,
     chance: Chance,
     skew_millis: u64,
-    plant: Plant,
+    pub(super) plant: Plant,
+    /// What it keeps in the tree beside its membership, if anything.
+    pub(super) keeper: Option<Box<Keeper>>,
     pub(super) effects: Vec<Effect>,
     /// Connections that want a turn.
     pub(super) ready: Arc<Ready>,
@@ -96,6 +104,7 @@ pub(super) struct Start {
     pub(super) skew_millis: u64,
     pub(super) plant: Plant,
     pub(super) has_clock: bool,
+    pub(super) terms: Option<Terms>,
     pub(super) store: Option<Connected>,
 }
 
@@ -114,7 +123,12 @@ impl Process {
         let peers = Peers::new(boot_id, options.name.clone(), hash, start.lane);
         // Nothing is acknowledged before there is a lease.
         peers.set_lease(Tick::ZERO);
-        let broker_options = BrokerOptions { cached_routes_max: 8, ..BrokerOptions::default() };
+        let mut broker_options = BrokerOptions { cached_routes_max: 8, ..BrokerOptions::default() };
+        if start.terms.is_some() {
+            broker_options.latest.filters =
+                TopicFilter::try_from(LATEST_FILTER).into_iter().collect();
+            broker_options.latest.ttl_millis = LATEST_MILLIS;
+        }
         let seeds = Seeds { hash, instance: chance.draw() };
         let mut broker = Broker::new(broker_options, Guards::default(), seeds).with_peers(peers);
         let (mut registrar, mut retained_reader) = (None, None);
@@ -127,7 +141,9 @@ impl Process {
         }
         let now = Tick::from_millis(start.now);
         let tickets = TicketSource::new(Owner::Membership);
+        let keeper = start.terms.map(|terms| Keeper::new(&options, boot_id, terms, &mut chance));
         Self {
+            keeper: keeper.map(Box::new),
             number: start.number,
             shard: Shard::new(&broker),
             link_shard: Shard::new(&broker),
@@ -172,6 +188,9 @@ impl Process {
             CoordinationEvent::Disconnected | CoordinationEvent::Expired => self.session = None,
             CoordinationEvent::Answered { .. } | CoordinationEvent::Changed { .. } => {}
         }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.hear(Tick::from_millis(now), event, self.plant);
+        }
         if !self.hear_clock(now, event) {
             self.tell(now, |membership, tick| membership.handle(tick, event));
         }
@@ -202,7 +221,10 @@ impl Process {
         let longest =
             if self.awaited.is_some() || !self.is_joined { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
         let timeout = self.membership.next_timeout().map(Tick::as_millis);
-        let due = timeout.into_iter().chain([self.ping_due(), now + longest]).min();
+        let keeper = self.keeper.as_ref().and_then(|keeper| keeper.next_timeout(self.peers()));
+        let keeper = keeper.map(|due| due.as_millis().max(now + KEEPING_MILLIS));
+        let due = timeout.into_iter().chain(keeper);
+        let due = due.chain([self.ping_due(), now + longest]).min();
         due.unwrap_or(now).max(now)
     }
 
@@ -294,14 +316,14 @@ impl Process {
         }
     }
 
-    fn say(&mut self, words: String) {
+    pub(super) fn say(&mut self, words: String) {
         self.effects.push(Effect::Say(words));
     }
 
     fn meet(&mut self, now: u64, member: Member) {
         self.say(format!("meets {} {:?}", member.name, member.boot_id));
         let lane = self.turn(now, |turn, peers| turn.add_peer(peers, &member));
-        self.effects.push(Effect::Open(member, lane));
+        self.open_lane(now, member, lane);
     }
 
     fn suspect(&mut self, boot_id: BootId, is_suspect: bool) {
@@ -323,6 +345,9 @@ impl Process {
         }
         self.turn(now, |turn, peers| turn.remove_peer(peers, boot_id));
         self.effects.push(Effect::Close(boot_id));
+        if let Some(keeper) = &mut self.keeper {
+            keeper.relay.bury(boot_id);
+        }
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(&boot_id);
         }
@@ -343,12 +368,18 @@ impl Process {
         self.turn(now, |turn, peers| turn.begin_life(peers, boot_id));
         self.boot_id = boot_id;
         self.awaited = None;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.begin_life(&self.options, boot_id, &mut self.chance);
+        }
         let tickets = self.membership.take_tickets();
         let tick = Tick::from_millis(now);
         self.membership = Membership::new(self.options.clone(), boot_id, tickets, tick);
         if let Some(session) = self.session {
             let event = CoordinationEvent::Connected { session, is_new: true };
             self.membership.handle(tick, &event);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.registry.hear(tick, &event);
+            }
         }
     }
 
@@ -433,6 +464,7 @@ impl Process {
 
     fn settle_phase(&mut self, now: u64) {
         self.keep_store(now);
+        self.keep_tree(now);
         // The task of the node is called for this by whoever has something to hand over.
         self.turn(now, |turn, peers| turn.poll_exports(peers, Waker::noop()));
         self.spread_slots(now);
@@ -527,7 +559,11 @@ impl Process {
         run(&self.broker, &mut self.shard, &mut self.outbox, now, self.plant, work)
     }
 
-    fn link_turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Turn<'_>, &Peers) -> R) -> R {
+    pub(super) fn link_turn<R>(
+        &mut self,
+        now: u64,
+        work: impl FnOnce(&mut Turn<'_>, &Peers) -> R,
+    ) -> R {
         run(&self.broker, &mut self.link_shard, &mut self.outbox, now, self.plant, work)
     }
 
@@ -599,6 +635,8 @@ fn draw_boot_id(chance: &mut Chance) -> BootId {
 }
 
 const BOUNDS: TurnBounds = TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
+/// What is due in the tree is looked at no sooner than after so long, unless somebody has news.
+const KEEPING_MILLIS: u64 = 10;
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;
 /// A store that fails is told again after so long.

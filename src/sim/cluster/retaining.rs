@@ -2,18 +2,18 @@
 //!
 //! Which of two is the later one is certain where the one was sent after the other had been
 //! acknowledged: by then every broker had it. Of others, either may stay. With QoS 0 links alone do not
-//! bring it to a broker that is in doubt; znodes do, and they are not simulated.
+//! bring it to a broker that is in doubt; znodes do, in the runs that have them.
 
 use crate::mqtt::QoS;
 use crate::sim::chance::Chance;
 use crate::sim::cluster::client::SimClient;
-use crate::sim::cluster::ledger::{Draft, FIRST_RETAINED, Ledger, TOPICS};
+use crate::sim::cluster::ledger::{Draft, FIRST_LATEST, FIRST_RETAINED, Ledger};
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 
 /// A topic of the retained ones, a QoS, and whether its message is to go.
 pub(super) fn draw_retained(chance: &mut Chance) -> Draft {
     Draft {
-        topic: FIRST_RETAINED + chance.place(TOPICS.len() - FIRST_RETAINED),
+        topic: FIRST_RETAINED + chance.place(FIRST_LATEST - FIRST_RETAINED),
         qos: chance.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]),
         is_deletion: chance.one_in(6),
     }

@@ -23,6 +23,14 @@ pub enum Checker {
     Session,
     /// Brokers have different retained messages, or one that is out of date.
     Retained,
+    /// A broker has a latest value whose time is over, or has none that all should have.
+    Latest,
+    /// Brokers have other topics registered than the tree, or one is registered for ever, or not again.
+    Registry,
+    /// More is in the tree than may be, or than was paid for, or something was paid for nothing.
+    Bank,
+    /// What no link carries is not relayed, or is relayed although a link carries it.
+    Relay,
     /// A packet that does not fit what was said before.
     Protocol,
 }
@@ -109,4 +117,18 @@ pub enum Plant {
     MarksAtOnce,
     /// A broker that joins is not told what is retained.
     EmptySnapshot,
+    /// Brokers do not notice that the ensemble has collected the znode of a topic.
+    CollectionUnheard,
+    /// Latest values in the tree are not taken from there.
+    LatestUnheard,
+    /// Those that are taken from there hold for an hour more.
+    LatestForEver,
+    /// Nobody takes away the znode of a topic.
+    NothingSwept,
+    /// What the lease of a broker grows by is taken from nobody.
+    FreeForAll,
+    /// What is to be relayed is not written into the tree.
+    NotRelayed,
+    /// Who is relayed to forgets what it had with each run.
+    ForgetRelayed,
 }

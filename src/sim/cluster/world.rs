@@ -5,10 +5,13 @@ mod clients;
 mod database;
 mod ending;
 mod happening;
+mod latest;
 mod lines;
 mod links;
 mod moving;
 mod processes;
+mod registering;
+mod relaying;
 mod retaining;
 mod sessions;
 mod trouble;
@@ -28,6 +31,7 @@ use crate::sim::cluster::database::Database;
 use crate::sim::cluster::ensemble::Ensemble;
 use crate::sim::cluster::faults::Plan;
 use crate::sim::cluster::habits::Habits;
+use crate::sim::cluster::keeping::Terms;
 use crate::sim::cluster::ledger::Ledger;
 use crate::sim::cluster::link::{Link, ReadyLinks};
 use crate::sim::cluster::process::Process;
@@ -81,6 +85,10 @@ struct World {
     plan: Plan,
     plant: Plant,
     habits: Habits,
+    /// How brokers keep topics in the tree, if they do.
+    terms: Option<Terms>,
+    /// What the ensemble has found to have outlived its time.
+    outlived: Vec<String>,
     trace: u64,
     lines_said: VecDeque<String>,
     tally: BTreeMap<&'static str, u64>,
@@ -101,6 +109,7 @@ struct World {
     slots_zxid: i64,
     is_calm: bool,
     is_quiet: bool,
+    is_ending: bool,
 }
 
 /// A machine.
@@ -131,7 +140,7 @@ struct Line {
 impl World {
     fn new(seed: u64, (plant, habits): (Plant, Habits), store: Option<Arc<dyn Store>>) -> Self {
         let mut chance = Chance::new(seed);
-        let plan = match store {
+        let mut plan = match store {
             Some(_) => Plan::draw_stored(&mut chance),
             None => Plan::draw(&mut chance),
         };
@@ -142,6 +151,10 @@ impl World {
         let mut clients: Vec<_> =
             (0..plan.clients).map(|number| draw(number, &mut chance)).collect();
         habits.teach(&mut clients, seed);
+        let terms = habits.register.then(|| {
+            plan.add_topics();
+            Terms::draw(&mut Chance::new(mixed(seed ^ TERMS)), habits.relay_all)
+        });
         let ledger = Ledger::new(store.is_some(), plan.fault_millis.is_none());
         Self {
             seed,
@@ -150,6 +163,8 @@ impl World {
             chance,
             plant,
             habits,
+            terms,
+            outlived: Vec::new(),
             trace: seed,
             lines_said: VecDeque::new(),
             tally: BTreeMap::new(),
@@ -171,6 +186,7 @@ impl World {
             slots_zxid: 0,
             is_calm: false,
             is_quiet: false,
+            is_ending: false,
             plan,
         }
     }
@@ -181,6 +197,9 @@ impl World {
             self.at(at, Happening::Restart { node });
         }
         self.at(self.now, Happening::Sessions);
+        if self.terms.is_some() {
+            self.at(self.now, Happening::Collect);
+        }
         for client in 0..self.plan.clients {
             let at = self.now + self.chance.below(500);
             self.at(at, Happening::Act { client });
@@ -195,13 +214,21 @@ impl World {
         if self.habits.retain {
             self.judge_retained()?;
         }
+        if self.terms.is_some() {
+            self.judge_relay()?;
+        }
         self.publish_once_more()?;
         self.drain()?;
         if self.habits.retain {
             self.retain_once_more()?;
         }
+        if self.terms.is_some() {
+            self.judge_latest()?;
+            self.judge_registry()?;
+        }
         self.ledger.judge()?;
-        self.tear_down()
+        self.tear_down()?;
+        if self.terms.is_some() { self.judge_end_of_topics() } else { Ok(()) }
     }
 
     fn report(mut self) -> Report {
@@ -273,6 +300,10 @@ impl World {
             if self.node(node).is_paused {
                 continue;
             }
+            if self.process(node).is_some_and(|process| process.is_rung()) {
+                self.ring(node);
+                has_moved = true;
+            }
             let ready = self.process(node).map(|process| Arc::clone(&process.ready));
             let next = ready.and_then(|ready| ready.lock().pop_front());
             if let Some(connection) = next {
@@ -317,4 +348,6 @@ const FAULTS_MILLIS: u64 = 20_000;
 const TURNS_MAX: usize = 100_000;
 /// Happenings of one moment: somebody who is due and does nothing is due for ever.
 const HAPPENINGS_AT_ONCE_MAX: usize = 100_000;
+/// Makes the terms of a run be drawn apart.
+const TERMS: u64 = 0x7465_726d_73;
 const LINES_SAID_MAX: usize = 2_000;

@@ -34,6 +34,7 @@ impl World {
                 Taken::Nothing => return Ok(()),
                 Taken::Restart => {
                     found.break_off(0);
+                    self.tell_link(link, false);
                     self.count("control streams cut");
                     self.redial(link);
                     return Ok(());

@@ -112,6 +112,9 @@ impl World {
         let now = self.now;
         let Self { clients, ledger, chance, .. } = self;
         let found = clients.get_mut(client).expect("clients are numbered");
+        if found.keeps_latest && chance.one_in(8) {
+            return found.publish_latest(chance, now, ledger);
+        }
         match chance.below(100) {
             0..=64 => {
                 for _ in 0..chance.between(1, 4) {

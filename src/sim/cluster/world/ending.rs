@@ -41,7 +41,7 @@ impl World {
     }
 
     /// What has not come to an end.
-    fn pending(&mut self) -> Option<(Checker, String)> {
+    pub(super) fn pending(&mut self) -> Option<(Checker, String)> {
         for node in &self.nodes {
             let Some(process) = &node.process else {
                 return Some((Checker::Progress, "a process is not running".to_owned()));

@@ -53,6 +53,8 @@ pub(super) enum Happening {
     },
     /// The ensemble looks for sessions to end.
     Sessions,
+    /// The ensemble collects what it has found to have outlived its time, and looks again.
+    Collect,
     /// The ensemble can be reached again.
     Restore,
     /// A link is to be dialled.
@@ -139,6 +141,7 @@ impl World {
             | Happening::Reconnect { .. }
             | Happening::Unstale { .. }
             | Happening::Sessions
+            | Happening::Collect
             | Happening::Restore
             | Happening::Down { .. }
             | Happening::DownEnd { .. }
@@ -172,6 +175,7 @@ impl World {
                 self.hear_database(door, *completion);
             }
             Happening::Sessions => self.end_sessions(),
+            Happening::Collect => return self.collect(),
             Happening::Restore => self.restore_ensemble(),
             Happening::Dial { link, number } => self.dial(link, number),
             Happening::Hello { link, number, hello } => self.arrive_hello(link, number, &hello),

@@ -89,6 +89,7 @@ impl World {
                 found.under_way.clear();
                 self.count("links made");
                 let _ = number;
+                self.tell_link(link, true);
                 self.pump(link)
             }
             Welcome::Refused { .. } => {
@@ -109,7 +110,18 @@ impl World {
         }
         found.break_off(late);
         if !found.is_closed {
+            self.tell_link(link, false);
             self.redial(link);
+        }
+    }
+
+    /// Whoever dials a link knows whether it stands.
+    pub(super) fn tell_link(&mut self, link: usize, is_up: bool) {
+        let (now, found) = (self.now, self.link(link));
+        let (from, from_boot, to_boot) = (found.from, found.from_boot, found.to_boot);
+        if let Some(process) = self.process(from).filter(|process| process.boot_id == from_boot) {
+            process.note_link(now, to_boot, is_up);
+            self.arm(from);
         }
     }
 }

@@ -25,7 +25,8 @@ impl World {
             },
             skew_millis: self.chance.below(self.plan.skew_millis + 1),
             plant: self.plant,
-            has_clock: self.habits.retain,
+            has_clock: self.habits.retain || self.terms.is_some(),
+            terms: self.terms,
             store: self.database.as_ref().map(|it| it.connect(node, self.starts(node))),
         };
         let process = Box::new(Process::new(start));
@@ -102,6 +103,13 @@ impl World {
                         }
                     }
                 }
+                Effect::CutLink(boot_id) => {
+                    let is_it = |link: &Link| link.from == node && link.to_boot == boot_id;
+                    if let Some(link) = self.links.iter().rposition(is_it) {
+                        self.break_link(link, 0);
+                    }
+                }
+                Effect::LaneChanged(lane) => self.count_lane(lane),
                 Effect::Registered => self.spare_the_lonely(),
                 Effect::LetGo(kept) => {
                     self.say(format_args!("b{node} lets its clients go: no lease, {kept} kept"));
@@ -136,6 +144,7 @@ impl World {
             } else if found.to == node && !found.is_closed {
                 found.break_off(0);
                 let number = found.number;
+                self.tell_link(link, false);
                 self.at(self.now + 20, Happening::Dial { link, number });
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::mqtt::{Publish, QoS};
 use crate::ports::clock::Tick;
-use crate::sim::cluster::ledger::{Draft, FIRST_RETAINED, TOPICS};
+use crate::sim::cluster::ledger::{Draft, FIRST_LATEST, FIRST_RETAINED, TOPICS};
 use crate::sim::cluster::process::Process;
 use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 use crate::sim::cluster::world::World;
@@ -28,6 +28,10 @@ impl World {
         let (node, client) = (self.line(connection).node, self.line(connection).client);
         let session = self.client(client).session;
         let number = number_of(&publish.payload).unwrap_or(usize::MAX);
+        if self.ledger.publication(number).is_some_and(|one| one.topic >= FIRST_LATEST) {
+            self.count("latest values replayed");
+            return self.ledger.note_latest_replayed(session, number);
+        }
         self.count("retained messages replayed");
         let sent_at = self.ledger.publication(number).map_or(u64::MAX, |one| one.sent_at);
         if self.process(node).is_some_and(|process| process.started_at > sent_at) {
@@ -38,7 +42,7 @@ impl World {
 
     /// Everything is at rest: all brokers have the same, and the latest.
     pub(super) fn judge_retained(&mut self) -> Result<(), Complaint> {
-        for topic in FIRST_RETAINED..TOPICS.len() {
+        for topic in FIRST_RETAINED..FIRST_LATEST {
             let kept = self.retained(topic)?;
             self.ledger.judge_retained(topic, kept)?;
         }
@@ -46,7 +50,7 @@ impl World {
     }
 
     /// The message that all brokers have of a topic.
-    fn retained(&self, topic: usize) -> Result<Option<usize>, Complaint> {
+    pub(super) fn retained(&self, topic: usize) -> Result<Option<usize>, Complaint> {
         let name = TOPICS.get(topic).expect("topics are numbered");
         let now = Tick::from_millis(self.now);
         let mut found: Option<Option<usize>> = None;
@@ -69,7 +73,7 @@ impl World {
     /// One message more for each topic, when nothing else is under way: that is what is retained.
     pub(super) fn retain_once_more(&mut self) -> Result<(), Complaint> {
         let mut last = Vec::new();
-        for topic in FIRST_RETAINED..TOPICS.len() {
+        for topic in FIRST_RETAINED..FIRST_LATEST {
             let client = self.chance.place(self.clients.len());
             let now = self.now;
             let Self { clients, ledger, .. } = self;

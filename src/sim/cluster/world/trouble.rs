@@ -72,6 +72,7 @@ impl World {
                     self.at(until, Happening::Restore);
                 }
             }
+            Fault::TreeCollects => self.collect_too_early(),
             Fault::DatabaseDown | Fault::DatabaseSlow | Fault::DatabaseInDoubt => {
                 self.trouble_database(fault, until);
             }
@@ -116,6 +117,17 @@ impl World {
         if is_both {
             self.cuts.insert((to, from), until);
         }
+        self.break_cut_links();
+    }
+
+    /// Two brokers cannot reach each other until somebody says otherwise.
+    pub(super) fn cut_for_good(&mut self, one: usize, other: usize) {
+        self.cuts.insert((one, other), u64::MAX);
+        self.cuts.insert((other, one), u64::MAX);
+        self.break_cut_links();
+    }
+
+    fn break_cut_links(&mut self) {
         for link in 0..self.links.len() {
             let (a, b) = (self.link(link).from, self.link(link).to);
             if self.is_cut(a, b) {

@@ -24,13 +24,13 @@ impl World {
     }
 
     /// Sends everybody what watches have to tell.
-    fn tell_changes(&mut self) {
+    pub(super) fn tell_changes(&mut self) {
         for node in 0..self.nodes.len() {
             while let Some(change) = self.ensemble.next_change(node) {
                 self.tell_node(node, change);
             }
         }
-        if let Some(map) = self.ensemble.slots().filter(|map| map.epoch() != self.slots_zxid) {
+        if let Some(map) = self.ensemble.slots_since(self.slots_zxid) {
             self.slots_zxid = map.epoch();
             for boot_id in map.dead() {
                 if self.dead.insert(boot_id) {
