@@ -6,6 +6,7 @@
 //! a number, also one that there was no room for, so that what is missing is written, too.
 
 mod codec;
+mod copy;
 mod file;
 mod portion;
 mod ring;

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Transaction};
+use futures_util::SinkExt as _;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement, Transaction};
 
+use super::copy::{COPY, CopyBuffer};
 use super::portion::{Gap, Portion, Start};
 use super::row::{Kind, Row};
 use super::sink::Trouble;
@@ -27,10 +29,26 @@ impl From<tokio_postgres::Error> for Trouble {
 /// A connection, and what it has made sure of.
 pub(super) struct Link {
     client: Client,
+    statements: Statements,
     /// Starts that have a row.
     boots: BTreeSet<i64>,
     /// Days that have a partition.
     days: BTreeSet<u64>,
+}
+
+/// What each portion is written with: the server reads it once.
+struct Statements {
+    newest: Statement,
+    copy: Statement,
+    note: Statement,
+}
+
+impl Statements {
+    async fn prepare(client: &Client) -> Result<Self, Trouble> {
+        let (newest, copy, note) =
+            tokio::try_join!(client.prepare(NEWEST), client.prepare(COPY), client.prepare(NOTE))?;
+        Ok(Self { newest, copy, note })
+    }
 }
 
 impl Link {
@@ -39,8 +57,9 @@ impl Link {
         // What counts as written is on the server's disk. A standby is not waited for.
         client.batch_execute("SET lock_timeout = 3000; SET synchronous_commit = local").await?;
         make_schema(&mut client).await?;
+        let statements = Statements::prepare(&client).await?;
         let (boots, days) = Default::default();
-        let mut link = Self { client, boots, days };
+        let mut link = Self { client, statements, boots, days };
         link.introduce(start).await?;
         Ok(link)
     }
@@ -71,14 +90,13 @@ impl Link {
         for day in days.collect::<BTreeSet<_>>() {
             self.make_day(day).await?;
         }
-        let transaction = self.client.transaction().await?;
-        let newest = "SELECT number FROM mqtt_log.writer WHERE boot = $1 FOR UPDATE";
+        let Self { client, statements: Statements { newest, copy, note }, .. } = self;
+        let transaction = client.transaction().await?;
         let written: i64 = transaction.query_one(newest, &[&start.boot]).await?.try_get(0)?;
         let rows: Vec<_> = portion.rows_after(written).collect();
         let Some(last) = rows.last() else { return Ok(()) };
         note_gaps(&transaction, &portion.gaps_after(written), start).await?;
-        copy(&transaction, &rows, start).await?;
-        let note = "UPDATE mqtt_log.writer SET number = $2, is_complete = $3 WHERE boot = $1";
+        copy_rows(&transaction, copy, &rows, start).await?;
         let is_complete = last.kind == Kind::Stopped;
         transaction.execute(note, &[&start.boot, &last.number, &is_complete]).await?;
         Ok(transaction.commit().await?)
@@ -150,36 +168,25 @@ async fn note_gaps(
     Ok(())
 }
 
-async fn copy(transaction: &Transaction<'_>, rows: &[&Row], start: &Start) -> Result<(), Trouble> {
-    let (broker, boot) = (&*start.broker, start.boot);
-    let writer = BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &TYPES);
-    let mut writer = pin!(writer);
-    for (index, row) in rows.iter().enumerate() {
-        if index % ROWS_AT_ONCE == 0 {
-            give_way();
+async fn copy_rows(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+    rows: &[&Row],
+    start: &Start,
+) -> Result<(), Trouble> {
+    let mut sink = pin!(transaction.copy_in::<_, Bytes>(statement).await?);
+    let mut buffer = CopyBuffer::new(start);
+    for rows in rows.chunks(ROWS_AT_ONCE) {
+        give_way();
+        for row in rows {
+            buffer.put(row);
         }
-        let (at, kind) = (time(row.at_millis), row.kind.as_str());
-        let values: [&(dyn ToSql + Sync); COLUMNS] = [
-            &at,
-            &broker,
-            &boot,
-            &row.number,
-            &kind,
-            &row.client_id.as_deref(),
-            &row.user_name.as_deref(),
-            &row.address.as_deref(),
-            &row.listener.as_deref(),
-            &row.topic.as_deref(),
-            &row.qos,
-            &row.reason_code,
-            &row.reason.as_deref(),
-            &row.bytes,
-            &row.preview.as_deref(),
-            &row.count,
-        ];
-        writer.as_mut().write(&values).await?;
+        if let Some(ready) = buffer.full() {
+            sink.send(ready).await?;
+        }
     }
-    writer.finish().await?;
+    sink.send(buffer.end()).await?;
+    sink.finish().await?;
     Ok(())
 }
 
@@ -226,12 +233,14 @@ const PREFIX: &str = "event_";
 /// The name of the schema, as a number.
 const LOCK: i64 = 0x6d71_7474_5f6c_6f67;
 
-/// Rows that are made ready in some tens of microseconds.
-const ROWS_AT_ONCE: usize = 8;
+/// Rows that are made ready in a few microseconds.
+const ROWS_AT_ONCE: usize = 16;
 
 /// Starts of which we remember that they have a row.
 const BOOTS_MAX: usize = 1_024;
 
+const NEWEST: &str = "SELECT number FROM mqtt_log.writer WHERE boot = $1 FOR UPDATE";
+const NOTE: &str = "UPDATE mqtt_log.writer SET number = $2, is_complete = $3 WHERE boot = $1";
 const INTRODUCE: &str = "INSERT INTO mqtt_log.writer (boot, broker, since) VALUES ($1, $2, $3)
     ON CONFLICT (boot) DO NOTHING";
 const BELIEVE: &str = "WITH wrong AS
@@ -248,27 +257,6 @@ const NOTE_GAPS: &str = "INSERT INTO mqtt_log.gap (at, broker, boot, first, last
     FROM unnest($3::timestamptz[], $4::bigint[], $5::bigint[], $6::text[])
         AS gap (at, first, last, reason)";
 
-const COPY: &str = "COPY mqtt_log.event (at, broker, boot, number, kind, client_id, user_name,
-    address, listener, topic, qos, reason_code, reason, bytes, preview, count) FROM STDIN BINARY";
-const COLUMNS: usize = 16;
-const TYPES: [Type; COLUMNS] = [
-    Type::TIMESTAMPTZ,
-    Type::TEXT,
-    Type::INT8,
-    Type::INT8,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::INT2,
-    Type::INT2,
-    Type::TEXT,
-    Type::INT8,
-    Type::BYTEA,
-    Type::INT8,
-];
 const PARTITIONS: &str = "SELECT child.relname::text FROM pg_inherits
     JOIN pg_class AS child ON child.oid = inhrelid
     WHERE inhparent = 'mqtt_log.event'::regclass";

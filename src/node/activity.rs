@@ -1,5 +1,6 @@
 //! The activity log put together: who is told what happens, and what is measured of it.
 
+use std::io;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -11,7 +12,7 @@ use crate::gateway::mqtt::Observer;
 use crate::metrics::{Readings, Source};
 use crate::node::cluster::broker_name;
 use crate::runtime::Clock;
-use crate::runtime::background::BackgroundHandle;
+use crate::runtime::background::{Background, BackgroundHandle};
 use crate::store::PostgresOptions;
 
 /// What of it is in the database, in words.
@@ -22,30 +23,38 @@ pub(super) fn kept_in_database(config: &Config) -> &'static str {
     }
 }
 
-/// What the broker has to tell for it.
-pub(super) fn telling(config: &Config) -> Telling {
-    let is_kept = match config.activity.activity_log {
+fn is_kept(config: &Config) -> bool {
+    match config.activity.activity_log {
         Wanted::Database => config.database.is_given(),
         Wanted::File => true,
         Wanted::Off => false,
-    };
-    if !is_kept {
+    }
+}
+
+/// What the broker has to tell for it.
+pub(super) fn telling(config: &Config) -> Telling {
+    if !is_kept(config) {
         return Telling::default();
     }
     Telling { subscriptions: true, publishes: config.activity.samples() }
 }
 
-/// Starts it, where the configuration wants one.
+/// Starts it, where the configuration wants one. It has a thread of its own: what is written takes the
+/// processor for a while each time, and who stores messages beside the shards is not to wait for it.
 pub(super) fn start(
     config: &Config,
     database: Option<&PostgresOptions>,
     clock: Clock,
-    tasks: &BackgroundHandle,
-) -> Option<ActivityLog> {
-    let place = match config.activity.activity_log {
-        Wanted::Database => Place::Server(connect(database?.clone(), tasks.clone())),
-        Wanted::File => Place::File(config.broker.data_dir.join(FILE)),
-        Wanted::Off => return None,
+    background: &Background,
+) -> io::Result<Option<(ActivityLog, Background)>> {
+    if !is_kept(config) {
+        return Ok(None);
+    }
+    let beside = background.beside(THREAD)?;
+    let tasks = beside.handle();
+    let place = match database.filter(|_| config.activity.activity_log == Wanted::Database) {
+        Some(database) => Place::Server(connect(database.clone(), tasks.clone())),
+        None => Place::File(config.broker.data_dir.join(FILE)),
     };
     let is_remote = matches!(place, Place::Server(_));
     let bytes_max = config.activity.activity_spool_bytes_max.filter(|_| is_remote);
@@ -61,7 +70,7 @@ pub(super) fn start(
         days: config.activity.activity_days.get(),
         limits: RingLimits::default(),
     };
-    Some(ActivityLog::start(options, clock, tasks))
+    Ok(Some((ActivityLog::start(options, clock, &tasks), beside)))
 }
 
 fn connect(database: PostgresOptions, tasks: BackgroundHandle) -> Connect {
@@ -123,5 +132,6 @@ impl Source for ActivitySource {
     }
 }
 
+const THREAD: &str = "activity log";
 const FILE: &str = "activity.sqlite";
 const SPOOL: &str = "activity-spool";

@@ -102,6 +102,8 @@ pub struct Node {
     kept: Option<Kept>,
     /// What is written down of clients.
     activity: Option<ActivityLog>,
+    /// Where it is written.
+    activity_thread: Option<Background>,
     logging: Logging,
     background: Background,
     shards: Shards,
@@ -184,7 +186,9 @@ impl Node {
             broker = broker.with_peers(cluster.peers(seeds.hash));
         }
         let database = database::options(&config).map_err(OpenError::from)?;
-        let activity = activity::start(&config, database.as_ref(), clock, &background.handle());
+        let activity = activity::start(&config, database.as_ref(), clock, &background)
+            .map_err(StartError::System)?;
+        let (activity, activity_thread) = activity.unzip();
         let member = cluster.as_ref().map(Cluster::boot_id);
         let kept = store::open(&config, database, member, &background, clock)?;
         if let Some(Kept { durable, .. }) = &kept {
@@ -201,6 +205,7 @@ impl Node {
             clock,
             kept,
             activity,
+            activity_thread,
             logging,
             background,
             shards,
@@ -433,6 +438,9 @@ impl Node {
         }
         if let Some(activity) = &self.activity {
             self.background.block_on(activity.finish(STOP_TIMEOUT));
+        }
+        if let Some(thread) = self.activity_thread {
+            thread.stop(STOP_TIMEOUT);
         }
         self.background.stop(STOP_TIMEOUT);
         tracing::info!("mqttzoo has stopped");

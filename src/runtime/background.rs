@@ -28,14 +28,21 @@ impl Background {
     ///
     /// When the system gives no thread or event loop.
     pub fn start(threads: usize) -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("background")
-            .enable_io()
-            .enable_time()
-            .build()?;
+        let runtime = runtime("background", threads.max(1))?;
         let handle = BackgroundHandle { tasks: Tasks::new(runtime.handle().clone()) };
+        Ok(Self { runtime, handle })
+    }
+
+    /// A thread of this name with an event loop of its own, for work that takes the processor for longer
+    /// than others should wait. Tasks that wake each other there need no second thread for it. They are
+    /// counted and joined with those that are here.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or event loop.
+    pub fn beside(&self, name: &'static str) -> io::Result<Self> {
+        let runtime = runtime(name, 1)?;
+        let handle = BackgroundHandle { tasks: self.handle.tasks.on(runtime.handle().clone()) };
         Ok(Self { runtime, handle })
     }
 
@@ -86,6 +93,16 @@ impl BackgroundHandle {
     }
 }
 
+fn runtime(name: &'static str, threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name(name)
+        .enable_io()
+        .enable_time()
+        .build()
+}
+
 /// Lets a shard go first that waits for the same processor. Work of some hundred microseconds that never
 /// waits calls it between its parts: a shard would have to wait for the end of a time slice, which is
 /// longer than all that a message takes.
@@ -112,6 +129,24 @@ mod tests {
         assert_eq!(handle.task_counts(), [TaskCount { name: "waits", running: 1 }]);
         stop.send(()).unwrap();
         background.block_on(background.join_tasks(Duration::from_secs(10))).unwrap();
+        background.stop(Duration::from_secs(10));
+    }
+
+    #[test]
+    fn tasks_beside_run_elsewhere_and_are_counted_here() {
+        let background = Background::start(1).unwrap();
+        let beside = background.beside("beside").unwrap();
+        let (tell, told) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        beside.handle().spawn("waits", async move {
+            tell.send(std::thread::current().name().map(str::to_owned)).unwrap();
+            let _ = stopped.await;
+        });
+        assert_eq!(background.block_on(told).unwrap().as_deref(), Some("beside"));
+        assert_eq!(background.handle().task_counts(), [TaskCount { name: "waits", running: 1 }]);
+        stop.send(()).unwrap();
+        background.block_on(background.join_tasks(Duration::from_secs(10))).unwrap();
+        beside.stop(Duration::from_secs(10));
         background.stop(Duration::from_secs(10));
     }
 }

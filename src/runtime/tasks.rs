@@ -47,6 +47,11 @@ impl Tasks {
         Self { handle, counters: Arc::default(), ended: Arc::default() }
     }
 
+    /// The same for tasks on another runtime, counted together with these.
+    pub(super) fn on(&self, handle: Handle) -> Self {
+        Self { handle, ..self.clone() }
+    }
+
     /// Starts `future` as a task. It must not panic: a release build aborts the whole broker then,
     /// because what the task shared with others may be half changed. Where panics unwind, as in
     /// tests, the task ends and is no longer counted.

@@ -44,6 +44,33 @@ impl Pinning {
     }
 }
 
+/// The cores that a thread may use, before it is put anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores(CpuSet);
+
+impl Cores {
+    /// Those of the calling thread.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn of_thread() -> io::Result<Self> {
+        sched_getaffinity(None).map(Self).map_err(io::Error::from)
+    }
+
+    /// Does `work` on all of them, and puts the calling thread back to where it was: what is started
+    /// meanwhile runs where there is room.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn open_to<R>(self, work: impl FnOnce() -> R) -> io::Result<R> {
+        let before = sched_getaffinity(None)?;
+        sched_setaffinity(None, &self.0)?;
+        let outcome = work();
+        sched_setaffinity(None, &before)?;
+        Ok(outcome)
+    }
+}
+
 /// A started program. Dropping it ends it.
 #[derive(Debug)]
 pub struct Started {

@@ -27,6 +27,7 @@ pub mod error;
 pub mod floor;
 pub mod frames;
 pub mod guardian;
+pub mod holders;
 pub mod measure;
 pub mod number;
 pub mod poll;

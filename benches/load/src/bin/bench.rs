@@ -16,7 +16,7 @@ use mqttzoo_load::{
         outcome::{self, Heading},
         report::Frame,
     },
-    child::Pinning,
+    child::{Cores, Pinning},
     cli::Cli,
     cluster::{self, brokers::Ground, ensemble::Ensemble},
     durable::{self, postgres::Postgres},
@@ -113,10 +113,10 @@ fn run_durable(cli: &Cli) -> Outcome {
     }
     let rows = cli.chosen_durable_rows()?;
     // Before anything is pinned: the server runs where there is room.
-    let postgres = Postgres::start()?;
+    let (cores, postgres) = (Cores::of_thread()?, Postgres::start()?);
     let pinning = Pinning::from_machine()?;
     let (ours, mosquitto) = (cli.ours.clone(), cli.mosquitto.clone());
-    let ground = durable::Ground { ours, mosquitto, postgres, pinning, stop: &stop };
+    let ground = durable::Ground { ours, mosquitto, postgres, pinning, cores, stop: &stop };
     let run = |row: &durable::rows::Row| row.run(&ground, timing);
     let outcomes = outcome::run(&rows, repetitions, &stop, run);
     let frame = Frame {

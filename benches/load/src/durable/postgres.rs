@@ -107,6 +107,14 @@ impl Postgres {
         Frozen(pids)
     }
 
+    /// Writes down what it has in memory, so that it need not do so soon.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn settle(&self) -> Result<(), StartError> {
+        self.query("CHECKPOINT")
+    }
+
     fn wait(&self) -> Result<(), StartError> {
         for _ in 0..START_CHECKS {
             if self.query("SELECT 1").is_ok() {

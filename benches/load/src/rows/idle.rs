@@ -6,13 +6,10 @@ use crate::{
     brokers::{Running, Transport},
     clock,
     error::LoadError,
-    floor::Side,
-    frames::Version,
+    holders::Holders,
     measure::{self, Failure, Measured, SETUP_MAX, Timing},
-    number::{count, float},
-    target::{Opening, Session, Target, hello},
+    number::float,
     transport::Door,
-    wire::{Start, digits},
 };
 
 /// Bytes of resident memory per connection.
@@ -44,28 +41,11 @@ pub(super) fn connections(
 /// Bytes of resident memory per subscription.
 pub(super) fn filters(running: &Running, timing: Timing) -> Result<Measured, Failure> {
     let target = running.target(SETUP_MAX);
-    let number = FILTERS / timing.divisor / count(HOLDERS);
-    let mut held = Vec::new();
-    for at in 0..HOLDERS {
-        held.push(holder(&target, at)?);
-    }
+    let mut holders = Holders::open(&target)?;
     let before = settled(running)?;
-    for (at, session) in held.iter_mut().enumerate() {
-        let filters: Vec<_> =
-            (0..number).map(|filter| format!("load/{at:02}/{}/+", digits(filter))).collect();
-        session.subscribe(&filters, 0)?;
-    }
+    let held = holders.subscribe(FILTERS / timing.divisor)?;
     let after = settled(running)?;
-    per_thing(running, after.saturating_sub(before), number * count(HOLDERS))
-}
-
-fn holder(target: &Target, at: usize) -> Result<Session, LoadError> {
-    target.open(&Opening {
-        version: Version::V311,
-        client_id: &format!("load-holder-{at}"),
-        start: Start::Clean,
-        hello: hello(Side::Subscriber, at, 0),
-    })
+    per_thing(running, after.saturating_sub(before), held)
 }
 
 /// Resident memory once the broker has had a moment for what it does later.
@@ -99,7 +79,6 @@ const WARM: u64 = 100;
 const PLAIN: u64 = 10_000;
 const DRESSED: u64 = 2_000;
 const FILTERS: u64 = 100_000;
-const HOLDERS: usize = 10;
 const SETTLE: Duration = Duration::from_millis(400);
 /// As long as a connection does nothing before it counts as idle, for every broker alike.
 const REST: Duration = Duration::from_secs(8);

@@ -8,12 +8,9 @@ use crate::{
     clock,
     cluster::brokers::{Broker, Cluster, Ground},
     error::LoadError,
-    floor::Side,
-    frames::Version,
+    holders::Holders,
     measure::{Failure, Timing},
-    number::{count, float},
-    target::{Opening, Session, hello},
-    wire::{Start, digits},
+    number::float,
 };
 
 /// A broker joins, leaves, and joins again when clients of the first one hold the filters.
@@ -24,7 +21,9 @@ pub(super) fn run(ground: &Ground, timing: Timing) -> Result<Vec<Case>, Failure>
     let empty = memory(&cluster)?;
     cluster.part()?;
     let start = clock::now();
-    let _held = subscribe(&cluster, filters)?;
+    // Clients of the first broker have them all.
+    let mut holders = Holders::open(&cluster.target(HOLDER, PATIENCE))?;
+    holders.subscribe(filters)?;
     let subscribed = clock::now() - start;
     let with = cluster.join()?;
     let told = newcomer(&cluster)?.interest_of("broker-1");
@@ -49,25 +48,6 @@ pub(super) fn run(ground: &Ground, timing: Timing) -> Result<Vec<Case>, Failure>
     ])
 }
 
-/// Clients of the first broker that hold so many filters together.
-fn subscribe(cluster: &Cluster, filters: u64) -> Result<Vec<Session>, Failure> {
-    let target = cluster.target(HOLDER, PATIENCE);
-    let each = filters / count(HOLDERS);
-    let mut held = Vec::new();
-    for holder in 0..HOLDERS {
-        let mut session = target.open(&Opening {
-            version: Version::V311,
-            client_id: &format!("load-holder-{holder}"),
-            start: Start::Clean,
-            hello: hello(Side::Subscriber, holder, 0),
-        })?;
-        let filter = |at| format!("load/{holder:02}/{}/+", digits(at));
-        session.subscribe(&(0..each).map(filter).collect::<Vec<_>>(), 0)?;
-        held.push(session);
-    }
-    Ok(held)
-}
-
 fn newcomer<'a>(cluster: &'a Cluster) -> Result<&'a Broker, LoadError> {
     cluster.broker(NEWCOMER).ok_or(LoadError::Closed("joining"))
 }
@@ -89,6 +69,5 @@ const HOLDER: usize = 0;
 const PEER: usize = 1;
 const NEWCOMER: usize = 3;
 const FILTERS: u64 = 1_000_000;
-const HOLDERS: usize = 10;
 const SETTLE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(600);

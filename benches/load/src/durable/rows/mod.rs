@@ -2,6 +2,7 @@
 
 mod activity;
 mod fan_out;
+mod quiet;
 mod returning;
 mod start;
 mod stored;
