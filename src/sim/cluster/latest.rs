@@ -36,8 +36,9 @@ impl Ledger {
         if publication.was_repeated() || accepted_at <= self.forgotten_at {
             return Ok(());
         }
-        let of_topic = self.standing_of(publication.topic).filter(|one| one.session == session);
-        let asked = of_topic.filter(|one| !one.is_revived).map(|one| one.from).min();
+        let standing = self.standing_of(publication.topic);
+        let of_session = standing.filter(|(receiver, _)| *receiver == session).map(|(_, one)| one);
+        let asked = of_session.filter(|one| !one.is_revived).map(|one| one.from).min();
         match asked.filter(|from| *from != u64::MAX) {
             Some(asked) if asked > accepted_at + LATEST_MILLIS + TROUBLED_SLACK_MILLIS => {
                 let words = format!(

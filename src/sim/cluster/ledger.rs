@@ -133,7 +133,12 @@ impl Publication {
     /// From when on no broker comes upon it as something new; nothing when that cannot be told.
     pub(super) fn settled_at(&self) -> Option<u64> {
         let at = self.accepted_at.unwrap_or(self.sent_at + 2 * GRACE_MILLIS);
-        (self.sends == 1).then_some(at)
+        (!self.was_repeated()).then_some(at)
+    }
+
+    /// Whether its publisher has sent it again.
+    pub(super) fn was_repeated(&self) -> bool {
+        self.sends > 1
     }
 }
 
