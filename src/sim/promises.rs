@@ -284,7 +284,9 @@ impl<W: Wish> Promises<W> {
     /// The same of all that a receiver has.
     pub fn end_all(&mut self, receiver: usize, until: u64, now: u64) {
         let promises = &mut self.receiver_mut(receiver).promises;
-        promises.iter_mut().for_each(|one| one.end(until, now));
+        for one in promises.iter_mut() {
+            one.end(until, now);
+        }
     }
 
     fn receiver_mut(&mut self, receiver: usize) -> &mut Receiver<W> {
@@ -917,7 +919,7 @@ mod tests {
     #[test]
     fn members_have_no_order_and_get_qos_1_again_when_something_fails() {
         for (leave, is_told) in [(FAILING, false), (CALM, true)] {
-            let (mut story, [one, other], message) = group(leave);
+            let (mut story, [one, _other], message) = group(leave);
             let later = story.publish("t/x", AtLeastOnce);
             story.accept(later);
             story.arrive(one, later, AtLeastOnce);
@@ -926,7 +928,6 @@ mod tests {
             story.arrive(one, later, AtLeastOnce);
             let expected = (Breach::Doubled, one, later);
             story.check(if is_told { std::slice::from_ref(&expected) } else { &[] });
-            let _quiet = other;
         }
     }
 

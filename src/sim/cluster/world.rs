@@ -349,5 +349,5 @@ const TURNS_MAX: usize = 100_000;
 /// Happenings of one moment: somebody who is due and does nothing is due for ever.
 const HAPPENINGS_AT_ONCE_MAX: usize = 100_000;
 /// Makes the terms of a run be drawn apart.
-const TERMS: u64 = 0x7465_726d_73;
+const TERMS: u64 = 0x0074_6572_6d73;
 const LINES_SAID_MAX: usize = 2_000;

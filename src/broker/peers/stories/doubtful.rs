@@ -20,7 +20,9 @@ fn returned(cluster: &mut Cluster) {
     cluster.begin_life(1);
     cluster.pump();
     for _ in 0..3 {
-        [2, 3].into_iter().for_each(|node| cluster.ping(node));
+        for node in [2, 3] {
+            cluster.ping(node);
+        }
         cluster.pump();
     }
 }

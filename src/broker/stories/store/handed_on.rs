@@ -32,11 +32,13 @@ fn published(stage: &mut Stage, publisher: &mut Actor, topic: &str, payload: &st
 }
 
 fn delivered(packets: &[Packet]) -> Vec<&[u8]> {
-    let payload = |packet| match packet {
-        &Packet::Publish(ref publish) => Some(&publish.payload[..]),
-        _ => None,
-    };
-    packets.iter().filter_map(payload).collect()
+    let mut payloads = Vec::new();
+    for packet in packets {
+        if let Packet::Publish(publish) = packet {
+            payloads.push(&publish.payload[..]);
+        }
+    }
+    payloads
 }
 
 /// It was in the queue of neither then: who had it was done with it, and the store was told so later.

@@ -44,7 +44,9 @@ impl World {
     }
 
     fn go_ahead(&mut self) -> Result<(), Complaint> {
-        self.clients.iter_mut().for_each(|client| client.go_ahead());
+        for client in &mut self.clients {
+            client.go_ahead();
+        }
         self.drain()
     }
 
