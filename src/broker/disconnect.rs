@@ -224,7 +224,7 @@ impl Turn<'_> {
         let mut unsent = mailbox.detach();
         let stays = self.broker.collects_left_behind();
         unsent.retain(|delivery| {
-            let is_taken = !stays && self.reroute(delivery, mailbox.key(), Members::Attended);
+            let is_taken = !stays && self.reroute(delivery, Some(mailbox.key()), Members::Attended);
             if is_taken {
                 self.forget_delivery(mailbox.stored_as(), delivery);
             }
@@ -303,7 +303,7 @@ impl Turn<'_> {
         if self.is_in_doubt_elsewhere(delivery) {
             return;
         }
-        if self.reroute(delivery, from, Members::All) {
+        if self.reroute(delivery, Some(from), Members::All) {
             return;
         }
         // Whoever published it has its answer: nobody waits for what comes of it.
@@ -311,16 +311,26 @@ impl Turn<'_> {
         let is_kept = match self.offer_to_other_brokers(delivery, &ticket) {
             Elsewhere::Sent => true,
             Elsewhere::Busy => self.keep_ownerless(delivery),
-            Elsewhere::Nobody => false,
+            // Between two lives it knows nobody, and will.
+            Elsewhere::Nobody => {
+                let is_outside =
+                    self.broker.peers().is_some_and(|peers| !peers.is_part_of_cluster());
+                is_outside && self.keep_ownerless(delivery)
+            }
         };
         if !is_kept {
             self.shard.counters.deliveries_dropped.increment();
         }
     }
 
+    /// Offers what no Session has any more to a member that is here. `false` when none takes it.
+    pub(crate) fn hand_to_anybody(&mut self, delivery: &Delivery) -> bool {
+        self.reroute(delivery, None, Members::All)
+    }
+
     /// Offers a delivery that `from` has not finished to another member of its group, to one that
     /// is there if any is.
-    fn reroute(&mut self, delivery: &Delivery, from: SessionKey, members: Members) -> bool {
+    fn reroute(&mut self, delivery: &Delivery, from: Option<SessionKey>, members: Members) -> bool {
         let Some(filter) = delivery.shared_filter() else { return false };
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
@@ -376,14 +386,14 @@ impl Turn<'_> {
         &self,
         group: &'a SharedGroup<Destination>,
         delivery: &Delivery,
-        from: SessionKey,
+        from: Option<SessionKey>,
         is_fit: impl Fn(&Mailbox, QoS) -> bool,
     ) -> Option<(&'a Arc<Mailbox>, &'a Target<Destination>)> {
         let bytes = delivery.message.charged_bytes();
         group.in_turn().filter_map(|place| group.members().get(place)).find_map(|member| {
             let Destination::Mailbox(mailbox) = &member.subscriber else { return None };
             let qos = delivery.message.qos.min(member.qos);
-            if mailbox.key() == from || !is_fit(mailbox, qos) {
+            if Some(mailbox.key()) == from || !is_fit(mailbox, qos) {
                 return None;
             }
             let is_taken =

@@ -62,7 +62,7 @@ impl Turn<'_> {
     pub(super) fn lend(&mut self, peers: &Peers, held_up: &[HeldUp]) {
         let mut state = std::mem::take(&mut *peers.lending().0.lock());
         let coming_back = self.settle_loans(&mut state.loans);
-        while state.loans.len() < LOANS_MAX {
+        while state.loans.len() < LOANS_MAX && peers.is_part_of_cluster() {
             let Some(delivery) = state.ownerless.pop_front() else { break };
             match self.offer_loan(&delivery, PublishTicket::new(false)) {
                 Ok(ticket) => state.loans.push(Loan { delivery, owner: None, ticket }),
@@ -70,6 +70,7 @@ impl Turn<'_> {
                     state.ownerless.push_front(delivery);
                     break;
                 }
+                Err(_) if self.hand_to_anybody(&delivery) => {}
                 Err(_) => self.shard.counters.deliveries_dropped.increment(),
             }
         }
@@ -82,7 +83,7 @@ impl Turn<'_> {
         *kept = state;
     }
 
-    /// Keeps what a Session that has ended left until another broker has room for it. `false` when
+    /// Keeps what a Session that has ended left until another broker is known and has room for it. `false` when
     /// too much of that is kept already.
     pub(crate) fn keep_ownerless(&self, delivery: &Delivery) -> bool {
         let Some(peers) = self.broker.peers() else { return false };

@@ -188,7 +188,7 @@ impl Peers {
     }
 
     /// Whether it takes clients, lease or not.
-    fn is_part_of_cluster(&self) -> bool {
+    pub(crate) fn is_part_of_cluster(&self) -> bool {
         self.is_admitting.load(Ordering::Acquire)
     }
 

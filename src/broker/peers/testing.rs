@@ -376,6 +376,7 @@ impl Cluster {
         self.kill(node);
         let number = self.nodes.len();
         self.at(node, |turn, peers| {
+            peers.set_admitting(false);
             let _let_go = turn.end_all_sessions(ReasonCode::ServerBusy);
             for peer in peers.live().iter() {
                 turn.remove_peer(peers, peer.boot_id());
@@ -390,6 +391,13 @@ impl Cluster {
         for line in self.lines.iter_mut().filter(|line| line.node == node) {
             line.node = number;
         }
+        // Connections end before it has joined again.
+        for line in 0..self.lines.len() {
+            if self.lines[line].node == number {
+                self.turn(LineId(line), |_, _, _| {});
+            }
+        }
+        self.at(number, |_, peers| peers.set_admitting(true));
         self.meet_all(number);
         self.assign_slots();
         number

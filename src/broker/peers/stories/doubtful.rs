@@ -86,3 +86,20 @@ fn what_was_given_to_nobody_is_taken_by_a_member_where_it_came_from() {
     returned(&mut cluster);
     assert_eq!(worked_off(&mut cluster, other), numbers(2..=4));
 }
+
+/// Its connection ended when its broker knew nobody: what it had was dropped, although its publishers had
+/// been told that it was there.
+#[test]
+fn what_a_member_leaves_between_two_lives_of_its_broker_waits_for_others() {
+    for qos in [QoS::AtLeastOnce, QOS] {
+        let mut cluster = Cluster::new(3);
+        let stuck = worker_at(qos, &mut cluster, 1, 0);
+        published_at(qos, &mut cluster, 1..=1);
+        assert_eq!(payloads(&cluster.received(stuck)), ["1"]);
+        published_at(qos, &mut cluster, 2..=4);
+        let other = worker_at(qos, &mut cluster, 2, 0);
+        returned(&mut cluster);
+        let got = worked_off(&mut cluster, other);
+        assert!(got.ends_with(&numbers(2..=4)), "{got:?}");
+    }
+}
