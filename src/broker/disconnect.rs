@@ -311,6 +311,8 @@ impl Turn<'_> {
         let is_kept = match self.offer_to_other_brokers(delivery, &ticket) {
             Elsewhere::Sent => true,
             Elsewhere::Busy => self.keep_ownerless(delivery),
+            // All others were at dead brokers.
+            Elsewhere::Nobody if self.hold_for_group(delivery, &ticket) => true,
             // Between two lives it knows nobody, and will.
             Elsewhere::Nobody => {
                 let is_outside =

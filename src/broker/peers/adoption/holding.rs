@@ -17,7 +17,7 @@ use crate::broker::routes::{Fanout, FanoutGroup};
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, ReasonCode, TopicFilter};
 use crate::ports::clock::Tick;
-use crate::ports::message::{Message, MessageId};
+use crate::ports::message::{Delivery, Message, MessageId};
 
 /// A dead broker whose Sessions not everybody has taken.
 pub(super) struct Mourned {
@@ -259,6 +259,25 @@ impl Turn<'_> {
         ticket: &Arc<PublishTicket>,
     ) {
         self.hold_or_offer(message, ticket, HeldFor::STORED);
+    }
+
+    /// Holds what a member of a Shared Subscription left, where all others were at dead brokers. `false`
+    /// where that is not so.
+    pub(crate) fn hold_for_group(
+        &mut self,
+        delivery: &Delivery,
+        ticket: &Arc<PublishTicket>,
+    ) -> bool {
+        let Some(filter) = delivery.shared_filter().filter(|_| self.is_mourning()) else {
+            return false;
+        };
+        let Some(fanout) = self.fanout(&delivery.message.topic) else { return false };
+        if !self.groups_to_hold_for(&fanout, delivery.qos).contains(filter) {
+            return false;
+        }
+        let held_for = HeldFor { groups: vec![filter.clone()], ..HeldFor::default() };
+        self.hold_or_offer(&delivery.message, ticket, held_for);
+        true
     }
 
     /// The same for whoever is meant.

@@ -111,3 +111,30 @@ fn a_group_whose_sessions_ended_with_their_broker_is_over() {
     let answers = cluster.received(writer);
     assert_eq!(count(&answers, |one| matches!(one, Packet::Puback(_))), 2, "{answers:?}");
 }
+
+/// Its Session was on its way from there to another broker, which collected for it meanwhile: that ended with
+/// the move, and was for nobody.
+#[test]
+fn what_was_collected_for_a_session_whose_former_holder_died_goes_to_it() {
+    let (mut cluster, _ways, writer, id) = with_worker(600);
+    // So that nothing is frozen.
+    cluster.hold(0, 2);
+    let worker = cluster.connect(1, &connect(&id, 600));
+    cluster.pump();
+    for number in 1..=4 {
+        written(&mut cluster, writer, &number.to_string(), number);
+    }
+    assert_eq!(successes(&cluster.received(writer)), 0, "it is to be stored first");
+    cluster.kill(0);
+    cluster.pump();
+    cluster.elapse(1);
+    cluster.pump();
+    let got = cluster.received(worker);
+    assert!(session_present(&got), "{got:?}");
+    let mut payloads = payloads(&got);
+    payloads.sort();
+    // What broker 0 had stored of it comes twice (docs/design/0015).
+    payloads.dedup();
+    assert_eq!(payloads, ["1", "2", "3", "4"]);
+    assert_eq!(count(&cluster.received(writer), |one| matches!(one, Packet::Puback(_))), 4);
+}
