@@ -12,6 +12,7 @@ use crate::{
     stop::Stop,
 };
 
+mod idle_group;
 pub mod postgres;
 pub mod publisher;
 pub mod receiver;

@@ -17,6 +17,7 @@ use crate::{
     child::{Pinning, Started},
     clock,
     directory::Directory,
+    durable::idle_group::IdleGroup,
     guardian::Guardian,
 };
 
@@ -96,7 +97,13 @@ impl Postgres {
     pub fn step_back(&self) -> Result<SteppedBack, StartError> {
         let pids = self.pids();
         schedule(&pids, "--idle")?;
-        Ok(SteppedBack(pids))
+        let group = IdleGroup::around(&pids);
+        if group.is_none() {
+            eprintln!(
+                "PostgreSQL runs under chrt --idle alone: there is no control group with cpu.idle"
+            );
+        }
+        Ok(SteppedBack { pids, _group: group })
     }
 
     /// Stops all of its processes where they are, until what is returned is dropped.
@@ -138,12 +145,15 @@ impl Postgres {
 
 /// Processes, and what they start, that run only where nobody else would, until this is dropped.
 #[derive(Debug)]
-pub struct SteppedBack(Vec<u32>);
+pub struct SteppedBack {
+    pids: Vec<u32>,
+    _group: Option<IdleGroup>,
+}
 
 impl Drop for SteppedBack {
     fn drop(&mut self) {
         // Who has ended needs nothing.
-        let _ = schedule(&self.0, "--other");
+        let _ = schedule(&self.pids, "--other");
     }
 }
 
