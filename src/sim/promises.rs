@@ -935,7 +935,7 @@ mod tests {
     fn what_a_broker_had_that_died_another_member_may_have_again() {
         let leave = Leave { outlive_brokers: true, ..FAILING };
         let (mut story, [one, other], message) = group(leave);
-        story.check(&[]);
+        story.check(&[(Breach::Lost, one, message)]);
         for member in [one, other, other] {
             story.arrive(member, message, ExactlyOnce);
         }
