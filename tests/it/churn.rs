@@ -41,7 +41,8 @@ fn held(broker: &Broker) -> Held {
     HELD.iter().map(|name| (*name, metrics.sum(name))).collect()
 }
 
-/// Waits until the broker holds no more and no less than `before`; else says what it does hold.
+/// Waits until the broker holds no more and no less than `before`; else says what it does hold. Of tasks there
+/// may be less: the connection by which it was asked whether it serves may have been on its way out.
 fn check_leaks(broker: &Broker, before: &Held, patience: Duration) -> Result<(), String> {
     let deadline = Instant::now() + patience;
     loop {
@@ -49,6 +50,7 @@ fn check_leaks(broker: &Broker, before: &Held, patience: Duration) -> Result<(),
         let differing: Vec<_> = HELD
             .iter()
             .filter(|name| before[**name] != now[**name])
+            .filter(|name| **name != "tasks" || now[**name] > before[**name])
             .map(|name| format!("{name}: {} and not {}", now[name], before[name]))
             .collect();
         if differing.is_empty() {

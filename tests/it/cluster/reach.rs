@@ -99,6 +99,8 @@ fn a_broker_whose_address_leads_nowhere_says_so_itself() {
     let line = log.lines().find(|line| line.contains(UNREACHED)).unwrap();
     assert!(line.contains("WARN") && line.contains(&nowhere), "{line}");
     assert!(line.contains("--link-advertise"), "{line}");
+    // It may say so before it has joined by relay.
+    astray.wait_until("it is ready", |broker| broker.ask_admin("GET", "/readyz").unwrap().0 == 200);
     wait_for_readiness(&astray, |body| body.contains(UNREACHED));
     assert_eq!(astray.metrics().value("link_unreached"), 1);
     let report: Value = serde_json::from_str(&astray.admin("GET", "/cluster")).unwrap();
