@@ -53,6 +53,11 @@ fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
     let polite = s.enter(&s.connect("polite").will(Will::new("will/polite", "gone"))).unwrap();
     polite.leave().unwrap();
     cluster.broker(2).wait_for_metric("wills_secured", |secured| secured == 12);
+    // A broker that is killed before they know of it cannot tell who left politely.
+    cluster.wait_until(2, "the others keep twelve", |cluster| {
+        let kept = |broker| cluster.broker(broker).metrics().value("wills_of_others");
+        kept(1) + kept(3) == 12
+    });
     cluster.kill(2);
     for watcher in &mut watchers {
         assert_eq!(
