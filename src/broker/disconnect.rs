@@ -358,14 +358,8 @@ impl Turn<'_> {
     /// Hands a member that has room set aside, if its QoS is above 0, what another one had. `false` when
     /// its Session has ended, or takes no QoS 0 now.
     pub(crate) fn hand_to_member(&mut self, target: &FanoutTarget, delivery: &Delivery) -> bool {
-        let qos = delivery.message.qos.min(target.qos);
-        let again = Delivery {
-            tag: target.tag.clone(),
-            qos,
-            sequence: 0,
-            progress: Progress::New,
-            ..delivery.clone()
-        };
+        let again = handed_to(target, delivery);
+        let qos = again.qos;
         if qos == QoS::AtMostOnce {
             return self.offer_at_most_once(target, again, &mut None);
         }
@@ -415,6 +409,17 @@ impl Turn<'_> {
             expires_at: expiry.map(|secs| self.now.plus_secs(secs)),
             ..Message::of_broker(will.topic.clone(), will.payload.clone())
         });
+    }
+}
+
+/// What another member had, as `target` gets it.
+pub(crate) fn handed_to(target: &FanoutTarget, delivery: &Delivery) -> Delivery {
+    Delivery {
+        tag: target.tag.clone(),
+        qos: delivery.message.qos.min(target.qos),
+        sequence: 0,
+        progress: Progress::New,
+        ..delivery.clone()
     }
 }
 

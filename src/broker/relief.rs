@@ -21,7 +21,8 @@ impl Turn<'_> {
     /// Whether there was any.
     #[inline]
     pub(crate) fn relieve_others(&mut self, client: &Client) -> bool {
-        if self.broker.queue_budget.behind() == 0 {
+        // A store that did not take what was handed on is given nothing more of that kind.
+        if self.broker.queue_budget.behind() == 0 || !self.shard.homeless.is_empty() {
             return false;
         }
         let mut filters = client.session.shared_filters().take(GROUPS_LOOKED_AT_MAX);

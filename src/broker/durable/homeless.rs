@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use crate::broker::disconnect::handed_to;
 use crate::broker::durable::messages::Manner;
 use crate::broker::relief::member_target;
 use crate::broker::turn::Turn;
-use crate::ports::message::{Delivery, Progress};
+use crate::ports::message::Delivery;
 use crate::session::mailbox::{Mailbox, Offer};
 
-/// A delivery that is in no queue, and where it was to be. There are no more than have been in queues.
+/// A delivery that is in no queue, and where it was to be.
 pub(crate) struct Homeless {
     mailbox: Arc<Mailbox>,
     delivery: Delivery,
@@ -20,6 +21,9 @@ pub(crate) struct Homeless {
 
 impl Turn<'_> {
     pub(super) fn note_homeless(&mut self, mailbox: &Arc<Mailbox>, delivery: Delivery) {
+        if self.shard.homeless.len() >= HOMELESS_MAX {
+            return self.shard.counters.deliveries_given_up.increment();
+        }
         self.shard.counters.deliveries_offered_again.increment();
         self.shard.homeless.push(Homeless { mailbox: Arc::clone(mailbox), delivery });
     }
@@ -36,20 +40,12 @@ impl Turn<'_> {
         let Some(target) = group.and_then(|group| member_target(&group, mailbox)) else {
             return self.pass_on(&delivery, mailbox.key());
         };
-        let qos = delivery.message.qos.min(target.qos);
-        let again = Delivery {
-            tag: target.tag.clone(),
-            qos,
-            sequence: 0,
-            progress: Progress::New,
-            ..delivery.clone()
-        };
+        let again = handed_to(&target, &delivery);
         match mailbox.offer_again(&again, self.now) {
             Offer::Stored(place) => {
-                let (message, retain) = (Arc::clone(&delivery.message), delivery.retain);
+                let Delivery { message, qos, retain, tag, .. } = again;
                 let handed_on = Some(Box::new(delivery));
-                let manner = Manner { qos, retain, tag: target.tag, handed_on };
-                self.keep_at(place, mailbox, &message, manner);
+                self.keep_at(place, mailbox, &message, Manner { qos, retain, tag, handed_on });
             }
             Offer::Queued(wake) => {
                 self.shard.wake_later(wake);
@@ -63,3 +59,7 @@ impl Turn<'_> {
         }
     }
 }
+
+/// Of one shard. Nothing more is handed on as long as there are any, so that it is what was on its way to the
+/// store, and what Sessions that end leave.
+const HOMELESS_MAX: usize = 65_536;
