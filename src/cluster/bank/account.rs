@@ -73,6 +73,9 @@ pub(super) struct Account {
     used: Funds,
     /// The largest wish that was refused since the last top-up.
     wanted: Funds,
+    /// What the last top-up was wished for, until it is taken or nobody comes for it in time.
+    granted: Funds,
+    granted_until: Tick,
     is_exhausted: bool,
     /// Whether there is something to show to whoever asks how much may still be had.
     has_read_free: bool,
@@ -93,6 +96,8 @@ impl Account {
             is_unsure: false,
             used: Funds::ZERO,
             wanted: Funds::ZERO,
+            granted: Funds::ZERO,
+            granted_until: Tick::ZERO,
             is_exhausted: false,
             has_read_free: false,
             step: Step::Idle,
@@ -107,6 +112,7 @@ impl Account {
         let is_room = self.room().covers(cost);
         if is_room {
             self.used = self.used.plus(cost);
+            self.granted = self.granted.saturating_minus(cost);
         } else {
             readings.refusals += 1;
             self.wanted = self.wanted.max(cost);
@@ -183,6 +189,10 @@ impl Account {
             }
             return;
         }
+        if self.granted != Funds::ZERO && self.granted_until <= now {
+            self.granted = Funds::ZERO;
+            self.ask_at(now);
+        }
         let is_due = self.due.is_some_and(|due| due <= now);
         if !is_due || !self.is_connected || !matches!(self.step, Step::Idle) {
             return;
@@ -197,7 +207,8 @@ impl Account {
 
     pub(super) fn next_timeout(&self) -> Option<Tick> {
         let is_idle = self.is_connected && matches!(self.step, Step::Idle);
-        self.due.filter(|_| is_idle)
+        let granted = (self.granted != Funds::ZERO).then_some(self.granted_until);
+        self.due.into_iter().chain(granted).min().filter(|_| is_idle)
     }
 
     /// Whether [`Self::advance`] waits for a figure of what exists.
@@ -272,8 +283,8 @@ impl Account {
 
     /// What the lease should be, with so much free.
     fn lease_after(&self, lease: Funds, free: Funds) -> Funds {
-        let Self { used, wanted, .. } = *self;
-        lease_after(&Books { lease, used, wanted, chunk: self.options.chunk, free })
+        let Self { used, wanted, granted, .. } = *self;
+        lease_after(&Books { lease, used, wanted, granted, chunk: self.options.chunk, free })
     }
 
     fn created(&self, funds: Funds) -> Change {
@@ -290,5 +301,7 @@ pub(super) fn read_free(outcome: &Result<Reply, CoordinationError>) -> Option<(F
 /// The first pause after a failure; it doubles.
 const RETRY_MILLIS: u64 = 50;
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// How long room is kept for a wish that is not made again.
+const GRANT_MILLIS: u64 = 2_000;
 /// The pause after the bank had nothing.
 const EXHAUSTED_MILLIS: u64 = 2_000;

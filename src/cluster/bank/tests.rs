@@ -42,6 +42,29 @@ fn a_leader_that_is_polled_all_the_time_still_looks() {
     assert!(world.is_at_rest(), "free was not counted anew");
 }
 
+/// The story: a value that costs more than the four chunks that may lie idle was granted, and what was
+/// granted was given back before the value was tried again; it was never written, and never refused.
+#[test]
+fn a_wish_of_more_than_may_lie_idle_is_granted_and_waits() {
+    let mut world = World::new(1, 1, Plant::None);
+    world.settle().unwrap();
+    let before = world.room();
+    assert!(!world.take_bytes(LARGE), "there is room from the beginning");
+    for _ in 0..20 {
+        world.poll_all_after(10);
+    }
+    assert!(world.take_bytes(LARGE), "of {LARGE} bytes {} are left", world.room());
+    world.give_back_bytes(LARGE);
+    assert!(!world.take_bytes(2 * LARGE), "as much again has been granted");
+    for _ in 0..30 {
+        world.poll_all_after(100);
+    }
+    assert!(world.room() <= before.max(LARGE), "nobody came for it, and {} are left", world.room());
+}
+
+/// More bytes than lie idle in a lease.
+const LARGE: u64 = 2_000;
+
 /// N brokers that each refund what one of them left behind print money.
 #[test]
 fn a_refund_by_each_is_caught() {

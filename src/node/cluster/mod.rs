@@ -16,6 +16,7 @@ mod status;
 mod task;
 mod terms;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -305,6 +306,7 @@ impl Reachable {
             left: left.clone(),
             session: None,
             awaited: None,
+            peers_draining: BTreeSet::new(),
             pinged_at: clock.now(),
             slots_wanted_at: clock.now(),
             has_name_holder_answered: Arc::default(),

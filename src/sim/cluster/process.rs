@@ -222,7 +222,7 @@ impl Process {
             if self.awaited.is_some() || !self.is_joined { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
         let timeout = self.membership.next_timeout().map(Tick::as_millis);
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.next_timeout(self.peers()));
-        let keeper = keeper.map(|due| due.as_millis().max(now + KEEPING_MILLIS));
+        let keeper = keeper.map(|due| due.as_millis());
         let due = timeout.into_iter().chain(keeper);
         let due = due.chain([self.ping_due(), now + longest]).min();
         due.unwrap_or(now).max(now)
@@ -635,8 +635,6 @@ fn draw_boot_id(chance: &mut Chance) -> BootId {
 }
 
 const BOUNDS: TurnBounds = TurnBounds { packets: 128, deliveries: 4_096, outbox_bytes: 1 << 20 };
-/// What is due in the tree is looked at no sooner than after so long, unless somebody has news.
-const KEEPING_MILLIS: u64 = 10;
 const JOIN_POLL_MILLIS: u64 = 10;
 const IDLE_MILLIS: u64 = 1_000;
 /// A store that fails is told again after so long.

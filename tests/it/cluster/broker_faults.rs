@@ -10,7 +10,7 @@ use crate::conformance::{Event, kind};
 
 /// A broker that is silent for two seconds is declared dead.
 fn start() -> Option<ClusterUnderTest> {
-    ClusterUnderTest::start_as(Plan { timeout_secs: 3, ..Plan::default() })
+    ClusterUnderTest::start_as(Plan::mortal(3))
 }
 
 /// A subscriber that turns to another broker when it has lost its own.
@@ -46,7 +46,7 @@ fn a_broker_is_killed_and_comes_back_under_load() {
 /// name and with another boot id.
 #[test]
 fn a_broker_that_comes_back_at_once_waits_for_its_own_former_znode() {
-    let Some(mut cluster) = ClusterUnderTest::start(2) else { return };
+    let Some(mut cluster) = ClusterUnderTest::start_as(Plan::mortal(2)) else { return };
     cluster.kill(2);
     cluster.restart(2);
     let mut subscriber = cluster.client(1, "subscriber");
@@ -99,7 +99,7 @@ fn a_broker_that_stood_still_too_long_lets_its_clients_go_and_joins_anew() {
 /// A pause that is shorter than a session: nobody is declared dead, no client is let go.
 #[test]
 fn a_broker_that_stood_still_for_a_moment_goes_on() {
-    let Some(cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(cluster) = ClusterUnderTest::start_as(Plan::mortal(3)) else { return };
     let subscriber = cluster.subscribe(SubscriberPlan::to_all("one", 1, QoS::AtLeastOnce));
     let publishers = [1, 2].map(|id| cluster.publish(PublisherPlan::endless(id, &[id as usize])));
     let mut client = cluster.client(3, "with the paused one");

@@ -11,9 +11,8 @@ use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Connect, Version, prop};
 use crate::harness::{Broker, Metrics};
 
-/// Brokers none of which dies, however busy the machine is that has all of them.
 fn start(brokers: usize) -> Option<ClusterUnderTest> {
-    let plan = Plan { brokers, timeout_secs: 10, has_network: true, ..Plan::default() };
+    let plan = Plan { brokers, has_network: true, ..Plan::default() };
     ClusterUnderTest::start_as(plan)
 }
 

@@ -20,6 +20,7 @@ fn the_cluster_is_shown_with_all_that_an_operator_asks_for() {
         let report = report(cluster, 1);
         report["members"][0]["link"]["round_trip_micros"].is_u64()
             && report["members"][0]["slots"].as_u64() > Some(0)
+            && report["members"][0]["link"]["accepted_from"].is_string()
             && report["bank"]["free"].is_object()
     });
     let reports = [1, 2].map(|broker| report(&cluster, broker));
@@ -37,7 +38,7 @@ fn the_cluster_is_shown_with_all_that_an_operator_asks_for() {
     assert_eq!(first["leader"]["boot_id"], leader["boot_id"]);
     let slots = |report: &Value| report["slots"].as_u64().unwrap();
     assert_eq!(slots(first) + slots(second), 1_024);
-    assert_eq!(first["session_timeout_millis"], 3_000);
+    assert_eq!(first["session_timeout_millis"], 12_000);
     assert_eq!(first["declared_dead"], Value::Array(Vec::new()));
     assert!(first["bank"]["free"]["topics"].is_u64(), "{}", first["bank"]);
     assert!(first["clock"]["own_ahead_millis"].is_i64(), "{}", first["clock"]);

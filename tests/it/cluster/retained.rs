@@ -3,8 +3,8 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use super::ClusterUnderTest;
 use super::late::{self, first_messages, texts};
+use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Client, Publish, Version, prop};
 
 /// Subscribes and returns the retained messages that come with it.
@@ -181,7 +181,7 @@ fn a_broker_that_comes_later_has_everything() {
 /// A broker that comes back after a crash, in memory nothing, learns what is retained from the others.
 #[test]
 fn a_broker_that_was_killed_comes_back_with_what_is_retained() {
-    let Some(mut cluster) = ClusterUnderTest::start(2) else { return };
+    let Some(mut cluster) = ClusterUnderTest::start_as(Plan::mortal(2)) else { return };
     let mut publisher = cluster.client(1, "publisher");
     publisher.retain("r", "before").unwrap();
     cluster.kill(2);

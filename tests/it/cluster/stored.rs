@@ -21,7 +21,7 @@ fn start() -> Option<ClusterUnderTest> {
     let server = Postgres::shared()?;
     let stored = "--cluster-sessions=database".to_owned();
     let arguments = vec!["--db".to_owned(), server.fresh_database(), stored];
-    ClusterUnderTest::start_as(Plan { arguments, ..Plan::default() })
+    ClusterUnderTest::start_as(Plan { arguments, ..Plan::mortal(3) })
 }
 
 /// The client whose Session is kept, at a broker. It may be told to try again.
@@ -246,7 +246,7 @@ fn a_broker_without_the_database_is_named_by_the_others_and_not_waited_for() {
     const DIFFERS: &str = "a broker keeps Sessions in memory";
     let Some(server) = Postgres::shared() else { return };
     let arguments = vec!["--db".to_owned(), server.fresh_database()];
-    let plan = Plan { brokers: 2, arguments, ..Plan::default() };
+    let plan = Plan { arguments, ..Plan::mortal(2) };
     let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
     cluster.add_told(Vec::new(), 1);
     for broker in [1, 2] {

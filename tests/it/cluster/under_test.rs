@@ -27,8 +27,16 @@ pub(crate) struct Plan {
 }
 
 impl Default for Plan {
+    /// Brokers none of which is to die: a machine that is busy with other tests may hold them up for seconds.
     fn default() -> Self {
-        Self { brokers: 3, timeout_secs: 3, has_network: false, arguments: Vec::new() }
+        Self { brokers: 3, timeout_secs: 12, has_network: false, arguments: Vec::new() }
+    }
+}
+
+impl Plan {
+    /// So many brokers of which one that falls silent is soon dead to the others.
+    pub(crate) fn mortal(brokers: usize) -> Self {
+        Self { brokers, timeout_secs: 3, ..Self::default() }
     }
 }
 

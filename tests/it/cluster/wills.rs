@@ -1,6 +1,6 @@
 //! The will of a client reaches the subscribers of all brokers.
 
-use super::ClusterUnderTest;
+use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Client, Version, Will, prop};
 
 /// Who wants every will.
@@ -41,7 +41,7 @@ fn a_will_reaches_subscribers_on_every_broker() {
 /// Whoever could have published them is gone without a word: another broker has them.
 #[test]
 fn the_wills_of_a_killed_broker_reach_subscribers_on_the_others() {
-    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(mut cluster) = ClusterUnderTest::start_as(Plan::mortal(3)) else { return };
     let mut watchers = [1, 3].map(|broker| watcher(&cluster, broker));
     let s = cluster.stage(2, Version::V5);
     // Enough that some of them belong to slots of each broker.

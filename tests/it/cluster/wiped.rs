@@ -4,8 +4,8 @@
 use mqttzoo::mqtt::QoS;
 use serde_json::Value;
 
-use super::ClusterUnderTest;
 use super::load::{PublisherPlan, SubscriberPlan, all_go_on, finish_all};
+use super::{ClusterUnderTest, Plan};
 use crate::conformance::{Connect, Version};
 
 fn slot_epoch(cluster: &ClusterUnderTest, broker: usize) -> i64 {
@@ -41,7 +41,7 @@ fn wipe(cluster: &mut ClusterUnderTest) {
 /// Messages that were acknowledged before, meanwhile and after all come, over one connection each.
 #[test]
 fn the_ensemble_comes_back_empty_under_load() {
-    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(mut cluster) = ClusterUnderTest::start_as(Plan::mortal(3)) else { return };
     let subscriber = cluster.subscribe(SubscriberPlan::to_all("reader", 2, QoS::ExactlyOnce));
     let publishers = [1, 3].map(|id| {
         let plan =
@@ -59,7 +59,7 @@ fn the_ensemble_comes_back_empty_under_load() {
 /// Clients come back on other brokers, also once a broker has died: somebody owns their slots.
 #[test]
 fn sessions_move_after_the_ensemble_came_back_empty() {
-    let Some(mut cluster) = ClusterUnderTest::start(3) else { return };
+    let Some(mut cluster) = ClusterUnderTest::start_as(Plan::mortal(3)) else { return };
     let version = Version::V5;
     let kept = |name: &str| Connect::new(version, name).kept();
     let names: Vec<String> = (0..20).map(|number| format!("roaming {number}")).collect();

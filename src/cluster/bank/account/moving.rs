@@ -5,7 +5,7 @@ use super::super::desk::Desk;
 use super::super::funds::Funds;
 use super::super::readings::BankReadings;
 use super::super::sizing::UNLIMITED;
-use super::{Account, EXHAUSTED_MILLIS, Lease, RETRY_MILLIS, Step, read_free};
+use super::{Account, EXHAUSTED_MILLIS, GRANT_MILLIS, Lease, RETRY_MILLIS, Step, read_free};
 use crate::cluster::paths::BANK;
 use crate::ports::Tick;
 use crate::ports::coordination::{Change, CoordinationError, Reply, Request};
@@ -59,7 +59,8 @@ impl Account {
             Ok(_) => {
                 let version = before.version + 1;
                 self.open(now, Lease { funds: after, version });
-                self.wanted = Funds::ZERO;
+                self.granted = std::mem::take(&mut self.wanted);
+                self.granted_until = now.plus_millis(GRANT_MILLIS);
                 readings.top_ups += u64::from(!before.funds.covers(after));
                 readings.refunds += u64::from(!after.covers(before.funds));
             }

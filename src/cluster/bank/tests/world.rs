@@ -170,6 +170,20 @@ impl World {
         (self.leases().len(), self.brokers.len())
     }
 
+    /// Whether the first broker has so much room.
+    pub(super) fn take_bytes(&mut self, znode_bytes: u64) -> bool {
+        self.take(0, Funds { znode_bytes, ..Funds::ZERO })
+    }
+
+    pub(super) fn give_back_bytes(&mut self, znode_bytes: u64) {
+        self.brokers[0].bank.give_back(self.now, Funds { znode_bytes, ..Funds::ZERO });
+    }
+
+    pub(super) fn room(&self) -> u64 {
+        let readings = self.brokers[0].bank.readings();
+        readings.lease.saturating_minus(readings.used).znode_bytes
+    }
+
     /// Everything that is under way to or from `broker` arrives.
     fn catch_up(&mut self, broker: usize) {
         while !self.brokers[broker].requests.is_empty() {
