@@ -1,5 +1,5 @@
 //! Runs the simulation of a cluster for many seeds, on all cores; `bin/simulate` builds and calls it:
-//! `simulate_cluster [--stored] [--broken] [--trace] [--tally] [FROM [COUNT]]`.
+//! `simulate_cluster [--stored] [--registering [--relaying]] [--broken] [--trace] [--tally] [FROM [COUNT]]`.
 //!
 //! A seed that fails is printed, with the command that plays it again.
 
@@ -12,13 +12,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqttzoo::sim::cluster::{Failure, Plant, Report, run, run_stored};
+use mqttzoo::sim::cluster::{Failure, Habits, Plant, Report, run, run_stored, run_with};
 use mqttzoo::store::MemoryStore;
 use parking_lot::Mutex;
 
 /// What is to be played.
 struct Order {
     is_stored: bool,
+    /// Instead of those that are drawn from the seed.
+    habits: Option<Habits>,
     plant: Plant,
     shows_trace: bool,
     from: u64,
@@ -36,8 +38,11 @@ struct Outcome {
 fn main() -> ExitCode {
     let flag = |flag: &str| std::env::args().any(|argument| argument == flag);
     let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let registering =
+        Habits { retain: true, register: true, relay_all: flag("--relaying"), ..Habits::NONE };
     let order = Order {
         is_stored: flag("--stored"),
+        habits: flag("--registering").then_some(registering),
         plant: if flag("--broken") { Plant::AcknowledgeBeforeDone } else { Plant::Nothing },
         shows_trace: flag("--trace"),
         from: numbers.first().copied().unwrap_or(1),
@@ -102,10 +107,13 @@ fn play(order: &Order, seed: u64) -> Result<Report, Failure> {
     if order.is_stored {
         return run_stored(seed, order.plant, Arc::new(MemoryStore::new()));
     }
-    run(seed, order.plant)
+    match order.habits {
+        Some(habits) => run_with(seed, order.plant, habits),
+        None => run(seed, order.plant),
+    }
 }
 
 /// What a run depends on beside its seed.
-const KINDS: [&str; 2] = ["--stored ", "--broken "];
+const KINDS: [&str; 4] = ["--stored ", "--registering ", "--relaying ", "--broken "];
 /// How far it is is said after so many.
 const SAID_EACH: u64 = 1_000;
