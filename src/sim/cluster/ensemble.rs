@@ -31,6 +31,8 @@ pub(super) struct Ensemble {
 #[derive(Default)]
 pub(super) struct Way {
     pub(super) session: i64,
+    /// The last session that the process has heard of: it asks for no other one.
+    heard_of: i64,
     pub(super) is_connected: bool,
     /// Counts connections: what belongs to an older one is lost.
     pub(super) number: u64,
@@ -116,6 +118,11 @@ impl Ensemble {
         self.way(node).outstanding.retain(|one| one.0 != ticket);
     }
 
+    /// It has come to the process that its connection stands.
+    pub(super) fn heard(&mut self, node: usize, session: i64) {
+        self.way(node).heard_of = session;
+    }
+
     /// The connection breaks. Requests under way are made or not; nobody is told.
     pub(super) fn disconnect(
         &mut self,
@@ -146,9 +153,13 @@ impl Ensemble {
         events
     }
 
-    /// A connection is made, with the old session if there still is one.
+    /// A connection is made, with the old session if there still is one. A session of which the process
+    /// never heard, as the connection broke before, is nobody's.
     pub(super) fn connect(&mut self, node: usize, now: u64) -> Vec<CoordinationEvent> {
-        let former = self.way(node).session;
+        let Way { session, heard_of: former, .. } = *self.way(node);
+        if session != former {
+            self.ghosts.push((session, now));
+        }
         let is_new = !self.tree.is_open(former);
         let session = if is_new { self.tree.open_session() } else { former };
         self.tree.lose_changes(session);
@@ -241,4 +252,37 @@ pub(super) fn name(node: usize) -> String {
 /// True time, in milliseconds since 1970.
 pub(super) fn wall(now: u64) -> i64 {
     1_700_000_000_000 + i64::try_from(now).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(events: &[CoordinationEvent]) -> Option<(i64, bool)> {
+        events.iter().find_map(|event| {
+            let CoordinationEvent::Connected { session, is_new } = *event else { return None };
+            Some((session, is_new))
+        })
+    }
+
+    /// A broker was given a new session and the connection broke before it heard so. The next one went
+    /// on with that session as if it were known: without a watch in it, and with a lease that had ended
+    /// with the former session. Whoever does not know the number of a session cannot ask for it.
+    #[test]
+    fn a_session_that_its_broker_never_heard_of_is_nobodys() {
+        let mut ensemble = Ensemble::new(1);
+        let (unheard, _) = connected(&ensemble.connect(0, 0)).unwrap();
+        ensemble.disconnect(0, 1, false, true);
+        let (session, is_new) = connected(&ensemble.connect(0, 2)).unwrap();
+        assert!(is_new && session != unheard, "{session} is new: {is_new}");
+        ensemble.heard(0, session);
+        ensemble.disconnect(0, 3, false, true);
+        assert_eq!(
+            connected(&ensemble.connect(0, 4)),
+            Some((session, false)),
+            "one it has heard of"
+        );
+        ensemble.end_sessions(2 + SESSION_MILLIS, |_| false);
+        assert!(!ensemble.tree.is_open(unheard) && ensemble.tree.is_open(session));
+    }
 }

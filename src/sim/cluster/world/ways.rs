@@ -57,6 +57,9 @@ impl World {
         if let CoordinationEvent::Answered { ticket, .. } = event {
             self.ensemble.answered(node, *ticket);
         }
+        if let CoordinationEvent::Connected { session, .. } = event {
+            self.ensemble.heard(node, *session);
+        }
         let now = self.now;
         if let Some(process) = self.process(node) {
             process.handle(now, event);
