@@ -278,6 +278,7 @@ impl TopicRegistry {
         if relay.wants_funds(now) {
             relay.fund(now, self.bank.take(now, RING_COST) == Spending::Taken);
         }
+        relay.set_covered(self.bank.is_covered(RING_COST));
         relay.handle_timeout(now);
     }
 

@@ -27,8 +27,12 @@ pub(super) struct Writing {
     /// Something was read of others that the header does not say yet.
     pub(super) has_header_news: bool,
     not_before: Tick,
+    /// Whether it is there as this life wrote it.
+    is_ours: bool,
     /// Whether the bank was paid.
     is_funded: bool,
+    /// Whether the lease still covers that.
+    pub(super) is_covered: bool,
     funds_due: Tick,
 }
 
@@ -53,7 +57,9 @@ impl Writing {
             served_first: BootId(0),
             has_header_news: false,
             not_before: Tick::ZERO,
+            is_ours: false,
             is_funded: false,
+            is_covered: false,
             funds_due: Tick::ZERO,
         }
     }
@@ -83,7 +89,8 @@ impl Writing {
     /// When the next write may leave, if there is one.
     pub(super) fn due(&self, has_work: bool) -> Option<Tick> {
         let is_due = self.has_header_news || has_work;
-        (is_due && self.is_funded && self.awaited.is_none()).then_some(self.not_before)
+        let is_paid = self.is_funded && (self.is_ours || self.is_covered);
+        (is_due && is_paid && self.awaited.is_none()).then_some(self.not_before)
     }
 
     pub(super) fn is_awaited(&self, ticket: Ticket) -> bool {
@@ -95,6 +102,7 @@ impl Writing {
         let error = match outcome {
             Ok(_) => {
                 self.standing = Standing::Written;
+                self.is_ours = true;
                 self.not_before = sent.plus_millis(PACE_MILLIS);
                 return;
             }
@@ -107,6 +115,7 @@ impl Writing {
         self.standing = Standing::Unsure;
         if *error == CoordinationError::NoNode {
             self.standing = Standing::Absent;
+            self.is_ours = false;
         }
         if *error == CoordinationError::NodeExists {
             // The ring of a former life, or our own, of which we never heard.

@@ -52,6 +52,7 @@ struct Node {
     is_connected: bool,
     is_paused: bool,
     is_poor: bool,
+    is_overdrawn: bool,
     answers: VecDeque<(Ticket, Result<Reply, CoordinationError>)>,
     lanes: BTreeMap<usize, Arc<Lane>>,
     inbound: BTreeMap<usize, Inbound>,
@@ -148,6 +149,7 @@ impl World {
             is_connected: false,
             is_paused: false,
             is_poor: false,
+            is_overdrawn: false,
             answers: VecDeque::new(),
             lanes: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -227,6 +229,11 @@ impl World {
 
     pub(super) fn set_poor(&mut self, node: usize, is_poor: bool) {
         self.nodes[node].is_poor = is_poor;
+    }
+
+    /// The lease of this broker is gone, or is less than it took.
+    pub(super) fn set_overdrawn(&mut self, node: usize, is_overdrawn: bool) {
+        self.nodes[node].is_overdrawn = is_overdrawn;
     }
 
     pub(super) fn lead(&mut self, node: usize) {
@@ -334,6 +341,7 @@ impl World {
         if this.relay.wants_funds(now) {
             this.relay.fund(now, !this.is_poor);
         }
+        this.relay.set_covered(!this.is_overdrawn);
         if this.relay.next_timeout().is_some_and(|due| due <= now) {
             this.relay.handle_timeout(now);
         }
