@@ -31,8 +31,8 @@ pub(super) struct Ensemble {
 #[derive(Default)]
 pub(super) struct Way {
     pub(super) session: i64,
-    /// The last session that the process has heard of: it asks for no other one.
-    heard_of: i64,
+    /// The session before that, as long as the broker has not heard of the new one.
+    former: Option<i64>,
     pub(super) is_connected: bool,
     /// Counts connections: what belongs to an older one is lost.
     pub(super) number: u64,
@@ -118,9 +118,9 @@ impl Ensemble {
         self.way(node).outstanding.retain(|one| one.0 != ticket);
     }
 
-    /// It has come to the process that its connection stands.
-    pub(super) fn heard(&mut self, node: usize, session: i64) {
-        self.way(node).heard_of = session;
+    /// A broker has heard that its session is new.
+    pub(super) fn greeted(&mut self, node: usize) {
+        self.way(node).former = None;
     }
 
     /// The connection breaks. Requests under way are made or not; nobody is told.
@@ -149,21 +149,23 @@ impl Ensemble {
         let mut events: Vec<_> = way.outstanding.drain(..).map(lost).collect();
         events.push(CoordinationEvent::Disconnected);
         let session = way.session;
+        if let Some(former) = way.former.take() {
+            // Its client asks for the one it knows: the new one is nobody's.
+            way.session = former;
+            self.ghosts.push((session, now));
+        }
         self.tree.lose_changes(session);
         events
     }
 
-    /// A connection is made, with the old session if there still is one. A session of which the process
-    /// never heard, as the connection broke before, is nobody's.
+    /// A connection is made, with the old session if there still is one.
     pub(super) fn connect(&mut self, node: usize, now: u64) -> Vec<CoordinationEvent> {
-        let Way { session, heard_of: former, .. } = *self.way(node);
-        if session != former {
-            self.ghosts.push((session, now));
-        }
+        let former = self.way(node).session;
         let is_new = !self.tree.is_open(former);
         let session = if is_new { self.tree.open_session() } else { former };
         self.tree.lose_changes(session);
         let way = self.way(node);
+        way.former = is_new.then_some(former);
         way.session = session;
         way.is_connected = true;
         way.last_heard = now;
@@ -275,7 +277,7 @@ mod tests {
         ensemble.disconnect(0, 1, false, true);
         let (session, is_new) = connected(&ensemble.connect(0, 2)).unwrap();
         assert!(is_new && session != unheard, "{session} is new: {is_new}");
-        ensemble.heard(0, session);
+        ensemble.greeted(0);
         ensemble.disconnect(0, 3, false, true);
         assert_eq!(
             connected(&ensemble.connect(0, 4)),

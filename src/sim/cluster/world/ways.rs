@@ -57,8 +57,8 @@ impl World {
         if let CoordinationEvent::Answered { ticket, .. } = event {
             self.ensemble.answered(node, *ticket);
         }
-        if let CoordinationEvent::Connected { session, .. } = event {
-            self.ensemble.heard(node, *session);
+        if let CoordinationEvent::Connected { .. } = event {
+            self.ensemble.greeted(node);
         }
         let now = self.now;
         if let Some(process) = self.process(node) {
