@@ -45,6 +45,7 @@ pub(super) struct World {
     next: u64,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Node {
     boot_id: BootId,
     relay: Relay,
