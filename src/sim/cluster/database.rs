@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
@@ -45,12 +46,18 @@ struct Door {
     node: usize,
     process: u32,
     answers: Mutex<VecDeque<Completion>>,
+    /// The last batch that was handed over.
+    last: AtomicU64,
 }
 
 /// The other end of it.
 struct Way {
     submitter: Box<dyn Submitter>,
     waiting: VecDeque<Handed>,
+    /// Answers under way that say that a batch was given up.
+    given_up: usize,
+    /// What was handed over before such an answer was heard is given up as well.
+    given_up_through: u64,
     /// Nothing of it comes any more: its process is gone.
     is_cut: bool,
     /// Order holds on the way there and back.
@@ -67,7 +74,6 @@ pub(super) struct Connected {
 
 struct Client {
     door: usize,
-    last: u64,
     own: Arc<Door>,
     desk: Arc<Desk>,
 }
@@ -81,11 +87,11 @@ impl Wake for Nobody {
 impl Store for Connected {
     fn submitter(&self) -> Box<dyn Submitter> {
         let mut doors = self.desk.doors.lock();
-        let answers = Mutex::default();
-        let own = Arc::new(Door { node: self.node, process: self.process, answers });
+        let (answers, last) = Default::default();
+        let own = Arc::new(Door { node: self.node, process: self.process, answers, last });
         doors.push(Arc::clone(&own));
         let (door, desk) = (doors.len() - 1, Arc::clone(&self.desk));
-        Box::new(Client { door, last: 0, own, desk })
+        Box::new(Client { door, own, desk })
     }
 
     fn health(&self) -> StoreHealth {
@@ -95,8 +101,8 @@ impl Store for Connected {
 
 impl Submitter for Client {
     fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
-        self.last += 1;
-        let (ticket, since) = (Ticket(self.last), 0);
+        let last = self.own.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (ticket, since) = (Ticket(last), 0);
         self.desk.handed.lock().push_back(Handed { door: self.door, ticket, batch, since });
         Ok(ticket)
     }
@@ -133,8 +139,15 @@ impl Database {
         let doors = self.desk.doors.lock().len();
         while self.ways.len() < doors {
             let (submitter, waiting) = (self.store.submitter(), VecDeque::new());
-            let way = Way { submitter, waiting, is_cut: false, there_at: 0, back_at: 0 };
-            self.ways.push(way);
+            self.ways.push(Way {
+                submitter,
+                waiting,
+                given_up: 0,
+                given_up_through: 0,
+                is_cut: false,
+                there_at: 0,
+                back_at: 0,
+            });
         }
         handed
     }
@@ -173,7 +186,9 @@ impl Database {
 
     /// Its process is gone: nothing of it comes any more.
     pub(super) fn cut(&mut self, door: usize) {
-        self.way(door).is_cut = true;
+        let way = self.way(door);
+        way.is_cut = true;
+        way.waiting.clear();
     }
 
     /// The next batch of a door that waits.
@@ -186,9 +201,16 @@ impl Database {
         self.way(handed.door).waiting.push_front(handed);
     }
 
+    /// Whether one that was handed over before was given up, and its process did not know.
+    pub(super) fn is_behind(&mut self, handed: &Handed) -> bool {
+        let way = self.way(handed.door);
+        way.given_up > 0 || handed.ticket.0 <= way.given_up_through
+    }
+
     /// Carries a batch out.
     pub(super) fn carry_out(&mut self, handed: Handed, fate: &Fate) -> Completion {
         let Handed { door, ticket, batch, .. } = handed;
+        self.way(door).given_up += usize::from(matches!(fate, Fate::GivenUp));
         let outcome = match fate {
             Fate::GivenUp => Err(StoreError::Transient("it is down".to_owned())),
             Fate::Stored => self.apply(door, batch),
@@ -238,9 +260,13 @@ impl Database {
 
     /// An answer has come back.
     pub(super) fn answer(&mut self, door: usize, completion: Completion) {
-        if let Some(door) = self.desk.doors.lock().get(door) {
-            door.answers.lock().push_back(completion);
+        let Some(own) = self.desk.doors.lock().get(door).cloned() else { return };
+        if matches!(&completion.outcome, Err(StoreError::Transient(_))) {
+            let way = self.way(door);
+            way.given_up = way.given_up.saturating_sub(1);
+            way.given_up_through = own.last.load(Ordering::Relaxed);
         }
+        own.answers.lock().push_back(completion);
     }
 }
 

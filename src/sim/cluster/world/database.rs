@@ -53,22 +53,28 @@ impl World {
     pub(super) fn work_off(&mut self, door: usize) {
         loop {
             let now = self.now;
+            let is_gone = !self.is_at(door);
             let Some(database) = &mut self.database else { return };
             let (down_until, doubtful) = (database.down_until, database.doubtful);
             let Some(handed) = database.take_waiting(door) else { return };
             let is_down = now < down_until;
-            if is_down && now < handed.since + PATIENCE_MILLIS {
+            let is_behind = database.is_behind(&handed);
+            if is_down && !is_behind && now < handed.since + PATIENCE_MILLIS {
                 let at = down_until.min(handed.since + PATIENCE_MILLIS);
                 database.put_back(handed);
                 return self.at(at, Happening::DatabaseGoesOn { door });
             }
             let is_in_doubt = now < doubtful.0 && self.chance.one_in(doubtful.1);
-            let fate = match (is_down, is_in_doubt) {
+            let fate = match (is_down || is_behind, is_in_doubt) {
                 (true, _) => Fate::GivenUp,
                 (false, true) if self.chance.one_in(2) => Fate::GivenUp,
                 (false, true) => Fate::StoredTwice,
                 (false, false) => Fate::Stored,
             };
+            if is_gone && matches!(fate, Fate::GivenUp) {
+                // It is its process that gives a batch up and goes on with the next: this one is gone.
+                return database.cut(door);
+            }
             self.count(match fate {
                 Fate::Stored => "batches stored",
                 Fate::StoredTwice => "batches stored twice",
