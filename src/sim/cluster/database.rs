@@ -54,9 +54,9 @@ struct Door {
 struct Way {
     submitter: Box<dyn Submitter>,
     waiting: VecDeque<Handed>,
-    /// Answers under way that say that a batch was given up.
-    given_up: usize,
-    /// What was handed over before such an answer was heard is given up as well.
+    /// A batch was given up, and its process has not heard of it.
+    has_given_up: bool,
+    /// What was handed over before it heard was given up as well.
     given_up_through: u64,
     /// Nothing of it comes any more: its process is gone.
     is_cut: bool,
@@ -142,7 +142,7 @@ impl Database {
             self.ways.push(Way {
                 submitter,
                 waiting,
-                given_up: 0,
+                has_given_up: false,
                 given_up_through: 0,
                 is_cut: false,
                 there_at: 0,
@@ -179,7 +179,7 @@ impl Database {
     /// A batch has come.
     pub(super) fn arrive(&mut self, handed: Handed) {
         let way = self.way(handed.door);
-        if !way.is_cut {
+        if !way.is_cut && handed.ticket.0 > way.given_up_through {
             way.waiting.push_back(handed);
         }
     }
@@ -191,9 +191,10 @@ impl Database {
         way.waiting.clear();
     }
 
-    /// The next batch of a door that waits.
+    /// The next batch of a door that waits. None behind one that was given up.
     pub(super) fn take_waiting(&mut self, door: usize) -> Option<Handed> {
-        self.way(door).waiting.pop_front()
+        let way = self.way(door);
+        if way.has_given_up { None } else { way.waiting.pop_front() }
     }
 
     /// It is not its time yet.
@@ -201,16 +202,10 @@ impl Database {
         self.way(handed.door).waiting.push_front(handed);
     }
 
-    /// Whether one that was handed over before was given up, and its process did not know.
-    pub(super) fn is_behind(&mut self, handed: &Handed) -> bool {
-        let way = self.way(handed.door);
-        way.given_up > 0 || handed.ticket.0 <= way.given_up_through
-    }
-
     /// Carries a batch out.
     pub(super) fn carry_out(&mut self, handed: Handed, fate: &Fate) -> Completion {
         let Handed { door, ticket, batch, .. } = handed;
-        self.way(door).given_up += usize::from(matches!(fate, Fate::GivenUp));
+        self.way(door).has_given_up |= matches!(fate, Fate::GivenUp);
         let outcome = match fate {
             Fate::GivenUp => Err(StoreError::Transient("it is down".to_owned())),
             Fate::Stored => self.apply(door, batch),
@@ -258,15 +253,23 @@ impl Database {
         }
     }
 
-    /// An answer has come back.
+    /// An answer has come back. One that says that a batch was given up says it of all behind it.
     pub(super) fn answer(&mut self, door: usize, completion: Completion) {
         let Some(own) = self.desk.doors.lock().get(door).cloned() else { return };
-        if matches!(&completion.outcome, Err(StoreError::Transient(_))) {
-            let way = self.way(door);
-            way.given_up = way.given_up.saturating_sub(1);
-            way.given_up_through = own.last.load(Ordering::Relaxed);
+        let (first, outcome) = (completion.ticket.0, completion.outcome.clone());
+        let mut answers = own.answers.lock();
+        answers.push_back(completion);
+        if !matches!(outcome, Err(StoreError::Transient(_))) {
+            return;
         }
-        own.answers.lock().push_back(completion);
+        let last = own.last.load(Ordering::Relaxed);
+        for number in first + 1..=last {
+            answers.push_back(Completion { ticket: Ticket(number), outcome: outcome.clone() });
+        }
+        let way = self.way(door);
+        way.has_given_up = false;
+        way.given_up_through = last;
+        way.waiting.retain(|handed| handed.ticket.0 > last);
     }
 }
 

@@ -58,14 +58,13 @@ impl World {
             let (down_until, doubtful) = (database.down_until, database.doubtful);
             let Some(handed) = database.take_waiting(door) else { return };
             let is_down = now < down_until;
-            let is_behind = database.is_behind(&handed);
-            if is_down && !is_behind && now < handed.since + PATIENCE_MILLIS {
+            if is_down && now < handed.since + PATIENCE_MILLIS {
                 let at = down_until.min(handed.since + PATIENCE_MILLIS);
                 database.put_back(handed);
                 return self.at(at, Happening::DatabaseGoesOn { door });
             }
             let is_in_doubt = now < doubtful.0 && self.chance.one_in(doubtful.1);
-            let fate = match (is_down || is_behind, is_in_doubt) {
+            let fate = match (is_down, is_in_doubt) {
                 (true, _) => Fate::GivenUp,
                 (false, true) if self.chance.one_in(2) => Fate::GivenUp,
                 (false, true) => Fate::StoredTwice,
