@@ -278,8 +278,10 @@ impl Intake {
             .partition::<VecDeque<Job>, _>(|job| Arc::ptr_eq(&job.answers, answers));
         waiting.jobs = others;
         waiting.bytes -= behind.iter().map(|job| job.bytes).sum::<usize>();
-        behind.iter().for_each(|_| self.0.counters.note_failure());
-        let behind = behind.into_iter().map(|job| job.answered(Err(given_up(why))));
+        let behind = behind.into_iter().map(|job| {
+            self.0.counters.note_failure();
+            job.answered(Err(given_up(why)))
+        });
         let mut state = answers.state.lock();
         state.completions.extend(known.into_iter().chain(behind));
         answers.has_given_up.store(true, Ordering::Relaxed);
