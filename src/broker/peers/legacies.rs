@@ -14,6 +14,7 @@ use crate::cluster::frame::{ControlFrame, RetainedValue};
 use crate::cluster::identity::BootId;
 use crate::cluster::lane::Lane;
 use crate::mqtt::TopicName;
+use crate::ports::clock::Tick;
 
 /// What is still to be told, in the order in which brokers died.
 #[derive(Default)]
@@ -50,11 +51,16 @@ impl Turn<'_> {
     /// `dead` was declared dead: the others are to know what it had retained. They are told by
     /// [`Self::tell_legacies`].
     pub(super) fn inherit(&self, peers: &Peers, dead: &Peer) {
-        let heard_millis = peers.cluster_millis(dead.heard().at.min(self.now));
-        let live = peers.live();
-        let heirs = live.iter().map(|peer| Heir::new(peer.boot_id())).collect();
-        let legacy = Legacy { dead: dead.boot_id(), heard_millis, topics: None, heirs };
-        peers.retained.lock().legacies.0.push(legacy);
+        peers.inherit_of(dead.boot_id(), dead.heard().at.min(self.now));
+    }
+
+    /// Whether a change is of a broker that died not long ago, and nobody has told us of it.
+    pub(in crate::broker) fn is_left_behind(&self, peers: &Peers, value: &RetainedValue) -> bool {
+        let RetainedValue { topic, version, .. } = value;
+        let since = peers.cluster_millis(self.now).saturating_sub(TOMBSTONE_MILLIS);
+        version.millis() >= since
+            && peers.find(version.boot_id).is_none()
+            && peers.retained.lock().is_later(topic, *version)
     }
 
     /// Tells peers that keep up some more of what the dead had retained. To be called now and then.
@@ -157,6 +163,15 @@ impl Legacies {
 }
 
 impl Peers {
+    /// The others are to know what a broker had retained that was last heard of then.
+    pub(in crate::broker) fn inherit_of(&self, dead: BootId, heard_at: Tick) {
+        let heard_millis = self.cluster_millis(heard_at);
+        let live = self.live();
+        let heirs = live.iter().map(|peer| Heir::new(peer.boot_id())).collect();
+        let legacy = Legacy { dead, heard_millis, topics: None, heirs };
+        self.retained.lock().legacies.0.push(legacy);
+    }
+
     /// Whether there is something to be told of what brokers had retained that are dead.
     #[must_use]
     pub fn has_legacies(&self) -> bool {

@@ -67,7 +67,7 @@ struct Entry {
 
 impl State {
     /// Whether `version` is later than what is known.
-    fn is_later(&self, topic: &TopicName, version: Version) -> bool {
+    pub(super) fn is_later(&self, topic: &TopicName, version: Version) -> bool {
         self.versions.get(topic).is_none_or(|known| *known < version)
     }
 
