@@ -214,6 +214,9 @@ counters! {
         /// Deletions of retained messages that were forgotten before their time, because there were
         /// too many: an older value that comes late is kept.
         deletions_forgotten,
+        /// Retained messages, and deletions, of brokers that died of which others were not told again,
+        /// because there were too many.
+        retained_untold,
         /// Client Identifiers given up to another broker.
         sessions_moved_away,
         /// Client Identifiers taken over from another broker.

@@ -3,7 +3,10 @@
 //! The broker that took a publish has it stored, under the version that all brokers know it by: the
 //! store keeps the later of two by the order in which the brokers do. Whoever joins reads them all,
 //! before it takes clients, and merges each as if a peer had told it: what is known to be later stays.
+//! What nobody had told it is of a broker that died as soon as it was stored: whoever reads it tells the
+//! others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -31,6 +34,8 @@ pub struct RetainedReader {
     life: Option<OwnerId>,
     /// What comes next is behind this topic.
     after: Option<TopicName>,
+    /// Whose changes were known to the store alone.
+    untold: BTreeSet<BootId>,
     is_done: bool,
     /// In which life it asked for what is not answered.
     asked: Option<OwnerId>,
@@ -47,6 +52,7 @@ impl RetainedReader {
             submitter,
             life: None,
             after: None,
+            untold: BTreeSet::new(),
             is_done: false,
             asked: None,
             again_at: Tick::ZERO,
@@ -66,6 +72,7 @@ impl RetainedReader {
         if self.life != Some(owner) {
             self.life = Some(owner);
             self.after = None;
+            self.untold.clear();
             self.is_done = false;
             self.again_at = Tick::ZERO;
         }
@@ -99,12 +106,20 @@ impl RetainedReader {
             self.again_at = turn.now.plus_millis(AGAIN_MILLIS);
             return;
         };
-        match records.last() {
-            Some(last) => self.after = Some(last.topic.clone()),
-            None => self.is_done = true,
-        }
+        let Some(last) = records.last() else {
+            self.is_done = true;
+            for dead in std::mem::take(&mut self.untold) {
+                peers.inherit_of(dead, turn.now);
+            }
+            return;
+        };
+        self.after = Some(last.topic.clone());
         for record in records {
-            turn.merge_value(peers, told(record, peers.cluster_millis(turn.now)));
+            let value = told(record, peers.cluster_millis(turn.now));
+            if turn.is_left_behind(peers, &value) {
+                self.untold.insert(value.version.boot_id);
+            }
+            turn.merge_value(peers, value);
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod handover;
 pub mod interest;
 mod latest;
 pub mod leases;
+mod legacies;
 mod lending;
 pub(crate) mod message_ids;
 pub(crate) mod outcomes;
@@ -283,6 +284,7 @@ impl Turn<'_> {
     pub fn begin_life(&mut self, peers: &Peers, boot_id: BootId) {
         peers.set_lease(Tick::ZERO);
         *peers.boot_id.write() = boot_id;
+        peers.retained.lock().legacies.clear();
         if let Some(durable) = self.broker.durable() {
             durable.begin_life(OwnerId(boot_id.0));
         }
@@ -336,6 +338,7 @@ impl Turn<'_> {
         // Last: what it was to have of Shared Subscriptions goes to others by the new routes.
         self.release_unanswered(&peer);
         self.bury_owner(peers, boot_id);
+        self.inherit(peers, &peer);
         self.shard.wake_later(peers.wills.bury(boot_id, self.now));
     }
 }

@@ -74,6 +74,7 @@ impl Turn<'_> {
         let mut wakes = Vec::new();
         peers.interest().catch_up(&mut wakes);
         self.shard.wake_each(wakes);
+        self.tell_legacies(peers);
         for peer in peers.live().iter().filter(|peer| peer.lane().has_control_room()) {
             if peer.take_owed_confirmation() {
                 self.confirm_interest(peer);

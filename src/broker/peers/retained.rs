@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::broker::Broker;
 use crate::broker::latest::Replayable;
 use crate::broker::peers::Peers;
+use crate::broker::peers::legacies::Legacies;
 use crate::broker::peers::peer::Peer;
 use crate::broker::peers::tombstones::{self, Grounds, Tombstones};
 use crate::broker::turn::Turn;
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) latest: HashMap<TopicName, Version, FixedState>,
     /// Of those in `versions` the ones without a value.
     tombstones: Tombstones,
+    /// What others are to be told of the dead.
+    pub(super) legacies: Legacies,
 }
 
 impl RetainedVersions {
@@ -45,6 +48,7 @@ impl RetainedVersions {
             versions: HashMap::with_hasher(hashing.clone()),
             latest: HashMap::with_hasher(hashing),
             tombstones: Tombstones::default(),
+            legacies: Legacies::default(),
         }))
     }
 
@@ -63,8 +67,13 @@ struct Entry {
 
 impl State {
     /// Whether `version` is later than what is known.
-    fn is_later(&self, topic: &TopicName, version: Version) -> bool {
+    pub(super) fn is_later(&self, topic: &TopicName, version: Version) -> bool {
         self.versions.get(topic).is_none_or(|known| *known < version)
+    }
+
+    /// Whether the version of this topic is that of a deletion.
+    pub(super) fn has_deletion(&self, topic: &TopicName) -> bool {
+        self.tombstones.has(topic)
     }
 
     /// The topic has a value of this version.
@@ -202,25 +211,13 @@ impl Turn<'_> {
         for (OrderedTopic(topic), Entry { layers, deleted }) in
             page.into_iter().take(PAGE_TOPICS_MAX)
         {
-            let told = |kept: Kept<Replayable>, version: &Version| RetainedValue {
-                topic: topic.clone(),
-                version: *version,
-                message: Some(RetainedMessage {
-                    payload: kept.message.message.payload.clone(),
-                    properties: kept.message.message.properties.clone(),
-                    qos: kept.message.message.qos,
-                    expires_at_millis: kept
-                        .expires_at_ms
-                        .map(|millis| peers.cluster_millis(Tick::from_millis(millis))),
-                }),
-            };
             if let (Some(kept), Some(version)) = (layers.lasting, state.versions.get(&topic)) {
                 bytes += kept.bytes_pinned;
-                self.tell(peer, &ControlFrame::Retained(told(kept, version)));
+                self.tell(peer, &ControlFrame::Retained(told(peers, &topic, &kept, *version)));
             }
             if let (Some(kept), Some(version)) = (layers.latest, state.latest.get(&topic)) {
                 bytes += kept.bytes_pinned;
-                self.tell(peer, &ControlFrame::Latest(told(*kept, version)));
+                self.tell(peer, &ControlFrame::Latest(told(peers, &topic, &kept, *version)));
             }
             if let Some(version) = deleted {
                 bytes += tombstones::bytes_of(&topic);
@@ -283,7 +280,25 @@ impl Turn<'_> {
     }
 }
 
-/// A retained message as other brokers are told it.
+/// What is kept, as other brokers are told it.
+pub(super) fn told(
+    peers: &Peers,
+    topic: &TopicName,
+    kept: &Kept<Replayable>,
+    version: Version,
+) -> RetainedValue {
+    let message = &kept.message.message;
+    let expires_at = kept.expires_at_ms.map(Tick::from_millis);
+    let message = RetainedMessage {
+        payload: message.payload.clone(),
+        properties: message.properties.clone(),
+        qos: message.qos,
+        expires_at_millis: expires_at.map(|at| peers.cluster_millis(at)),
+    };
+    RetainedValue { topic: topic.clone(), version, message: Some(message) }
+}
+
+/// A retained message that was published here, as other brokers are told it.
 fn value_of(peers: &Peers, message: &Message, topic: TopicName, version: Version) -> RetainedValue {
     let retained = (!message.payload.is_empty()).then(|| RetainedMessage {
         payload: Bytes::copy_from_slice(&message.payload),

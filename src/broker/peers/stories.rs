@@ -21,6 +21,7 @@ mod gone;
 mod groups;
 mod latest;
 mod left_behind;
+mod legacies;
 mod lending;
 mod letting_go;
 mod levels;

@@ -124,7 +124,7 @@ pub(super) fn bytes_of(topic: &TopicName) -> usize {
 }
 
 /// How long a deletion is remembered.
-const TOMBSTONE_MILLIS: u64 = 10 * 60 * 1_000;
+pub(super) const TOMBSTONE_MILLIS: u64 = 10 * 60 * 1_000;
 /// Deletions remembered at most, and their bytes.
 const TOMBSTONES_MAX: usize = 100_000;
 const BYTES_MAX: usize = 16 * 1_024 * 1_024;

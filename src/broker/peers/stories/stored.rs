@@ -151,3 +151,26 @@ fn a_store_that_fails_is_asked_again_and_each_life_reads_anew() {
     }
     assert_eq!(store.owners().last(), Some(&OwnerId(2)));
 }
+
+/// A broker had a change stored, and was killed before it had told anybody: the next one that joined read
+/// it, and nobody else ever had it.
+#[test]
+fn what_the_store_alone_had_of_a_dead_broker_is_told_to_all() {
+    let mut cluster = Cluster::new(2);
+    let (store, _durable, mut reader) = reader();
+    cluster.elapse(11 * 60 * 1_000);
+    cluster.merge_value(1, value("c/later", Some("a peer's"), 600_002));
+    assert!(!poll(&mut cluster, &mut reader));
+    store.answer_with(Ok(page(vec![
+        record("a/long ago", Some("stored"), 4),
+        record("b/untold", Some("stored"), 600_001),
+        record("c/later", Some("stored"), 600_001),
+    ])));
+    assert!(!poll(&mut cluster, &mut reader));
+    store.answer_with(Ok(page(Vec::new())));
+    assert!(poll(&mut cluster, &mut reader));
+    assert_eq!(seen(&mut cluster, 1), ["a peer's"]);
+    cluster.ping(0);
+    cluster.pump();
+    assert_eq!(seen(&mut cluster, 1), ["stored", "a peer's"]);
+}

@@ -68,6 +68,10 @@ impl World {
             if adoptions.mourned > 0 {
                 return Some((Checker::Progress, format!("{boot_id:?}: {adoptions:?}")));
             }
+            if peers.has_legacies() {
+                let words = format!("{boot_id:?} has not told what the dead had retained");
+                return Some((Checker::Progress, words));
+            }
             if peers.live().len() + 1 != self.nodes.len() {
                 let words = format!("{boot_id:?} has {} peers", peers.live().len());
                 return Some((Checker::Progress, words));
