@@ -269,6 +269,11 @@ impl Account {
         self.due = Some(now.plus_millis(window / 2 + self.jitter.below(window)));
     }
 
+    /// The bank was not counted when it was asked. It is nobody's failure, and will not be long.
+    fn await_count(&mut self, now: Tick) {
+        self.due = Some(now.plus_millis(COUNT_MILLIS / 2 + self.jitter.below(COUNT_MILLIS)));
+    }
+
     /// Something has changed that may call for a move, unless one is planned for later.
     fn ask_at(&mut self, now: Tick) {
         if self.due.is_none() && self.lease.is_some() && self.is_move_needed() {
@@ -301,6 +306,8 @@ pub(super) fn read_free(outcome: &Result<Reply, CoordinationError>) -> Option<(F
 /// The first pause after a failure; it doubles.
 const RETRY_MILLIS: u64 = 50;
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// How often the bank is asked until the leader has counted it.
+const COUNT_MILLIS: u64 = 400;
 /// How long room is kept for a wish that is not made again.
 const GRANT_MILLIS: u64 = 2_000;
 /// The pause after the bank had nothing.

@@ -62,6 +62,25 @@ fn a_wish_of_more_than_may_lie_idle_is_granted_and_waits() {
     assert!(world.room() <= before.max(LARGE), "nobody came for it, and {} are left", world.room());
 }
 
+/// The story: whoever asked before the leader had counted took it for a failure and paused twice as long
+/// each time. In an ensemble that was slow to list, the relay took over many seconds after there was
+/// something to pay it with.
+#[test]
+fn who_waits_for_the_first_count_asks_soon_after_it() {
+    let mut world = World::new(2, 1, Plant::None);
+    world.depose();
+    assert!(!world.take_bytes(1), "nothing was counted yet");
+    for _ in 0..100 {
+        world.poll_all_after(100);
+    }
+    assert!(!world.take_bytes(1), "nobody leads");
+    world.elect(0);
+    for _ in 0..60 {
+        world.poll_all_after(20);
+    }
+    assert!(world.take_bytes(1), "it was counted a second ago");
+}
+
 /// More bytes than lie idle in a lease.
 const LARGE: u64 = 2_000;
 

@@ -31,6 +31,8 @@ pub(super) struct Ensemble {
 #[derive(Default)]
 pub(super) struct Way {
     pub(super) session: i64,
+    /// The session before that, as long as the broker has not heard of the new one.
+    former: Option<i64>,
     pub(super) is_connected: bool,
     /// Counts connections: what belongs to an older one is lost.
     pub(super) number: u64,
@@ -116,6 +118,11 @@ impl Ensemble {
         self.way(node).outstanding.retain(|one| one.0 != ticket);
     }
 
+    /// A broker has heard that its session is new.
+    pub(super) fn greeted(&mut self, node: usize) {
+        self.way(node).former = None;
+    }
+
     /// The connection breaks. Requests under way are made or not; nobody is told.
     pub(super) fn disconnect(
         &mut self,
@@ -142,6 +149,11 @@ impl Ensemble {
         let mut events: Vec<_> = way.outstanding.drain(..).map(lost).collect();
         events.push(CoordinationEvent::Disconnected);
         let session = way.session;
+        if let Some(former) = way.former.take() {
+            // Its client asks for the one it knows: the new one is nobody's.
+            way.session = former;
+            self.ghosts.push((session, now));
+        }
         self.tree.lose_changes(session);
         events
     }
@@ -153,6 +165,7 @@ impl Ensemble {
         let session = if is_new { self.tree.open_session() } else { former };
         self.tree.lose_changes(session);
         let way = self.way(node);
+        way.former = is_new.then_some(former);
         way.session = session;
         way.is_connected = true;
         way.last_heard = now;

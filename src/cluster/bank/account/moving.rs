@@ -23,7 +23,7 @@ impl Account {
         if is_uncounted(outcome) {
             // What there is will be known soon: wishes are put off and not refused.
             self.is_exhausted = false;
-            return self.pause(now);
+            return self.await_count(now);
         }
         let Some((free, version)) = read_free(outcome) else { return self.try_again(now) };
         let Some(before) = self.lease else { return self.try_again(now) };

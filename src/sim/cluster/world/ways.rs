@@ -57,6 +57,9 @@ impl World {
         if let CoordinationEvent::Answered { ticket, .. } = event {
             self.ensemble.answered(node, *ticket);
         }
+        if let CoordinationEvent::Connected { .. } = event {
+            self.ensemble.greeted(node);
+        }
         let now = self.now;
         if let Some(process) = self.process(node) {
             process.handle(now, event);

@@ -10,7 +10,7 @@ use crate::cluster::paths::BANK;
 use crate::ports::coordination::{Change, CoordinationEvent, Reply, Request};
 
 impl World {
-    pub(super) fn elect(&mut self, leader: usize) {
+    pub(in super::super) fn elect(&mut self, leader: usize) {
         let session = self.brokers[leader].session;
         let change = Change::Set { path: LOCK.into(), data: Bytes::new(), version: None };
         let Ok(Reply::Changed(stat)) = self.tree.apply(session, Request::Change(change), 0) else {
@@ -20,6 +20,11 @@ impl World {
         self.leader = leader;
         let check = Change::Check { path: LOCK.into(), version: stat.version };
         self.brokers[leader].bank.set_leading(self.now, Some(check));
+    }
+
+    /// The leader finds out that it is none.
+    pub(in super::super) fn depose(&mut self) {
+        self.brokers[self.leader].bank.set_leading(self.now, None);
     }
 
     pub(super) fn fault(&mut self, broker: usize) {
