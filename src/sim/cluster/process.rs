@@ -226,7 +226,7 @@ impl Process {
             if self.awaited.is_some() || !self.is_joined { JOIN_POLL_MILLIS } else { IDLE_MILLIS };
         let timeout = self.membership.next_timeout().map(Tick::as_millis);
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.next_timeout(self.peers()));
-        let keeper = keeper.map(|due| due.as_millis());
+        let keeper = keeper.map(Tick::as_millis);
         let due = timeout.into_iter().chain(keeper);
         let due = due.chain([self.ping_due(), now + longest]).min();
         due.unwrap_or(now).max(now)

@@ -7,13 +7,13 @@ use super::{ClusterUnderTest, Plan};
 use crate::conformance::Client;
 
 fn keeping(brokers: usize, ttl_secs: u32) -> Option<ClusterUnderTest> {
-    keeping_as(Plan { brokers, ..Plan::default() }, ttl_secs)
+    keeping_as(&Plan { brokers, ..Plan::default() }, ttl_secs)
 }
 
-fn keeping_as(plan: Plan, ttl_secs: u32) -> Option<ClusterUnderTest> {
+fn keeping_as(plan: &Plan, ttl_secs: u32) -> Option<ClusterUnderTest> {
     let ttl_secs = ttl_secs.to_string();
     let arguments = ["--last-value", "s/#", "--last-value-ttl-secs", &ttl_secs].map(str::to_owned);
-    ClusterUnderTest::start_as(Plan { arguments: arguments.into(), ..plan })
+    ClusterUnderTest::start_as(Plan { arguments: arguments.into(), ..*plan })
 }
 
 /// What a new subscription is sent, with RETAIN set.
@@ -111,7 +111,7 @@ fn values_of_many_topics_are_there_before_their_time_is_over() {
 /// The broker that took a value is gone: the others have it, and so has one that comes later.
 #[test]
 fn a_value_outlives_its_broker() {
-    let Some(mut cluster) = keeping_as(Plan::mortal(3), 60) else { return };
+    let Some(mut cluster) = keeping_as(&Plan::mortal(3), 60) else { return };
     let mut publisher = cluster.client(1, "publisher");
     publisher.publish("s/a", "kept", 1).unwrap();
     wait_for(&mut cluster.client(2, "reader"), "s/#", &[("s/a", "kept")]);
