@@ -521,6 +521,9 @@ impl Process {
         if hello.to != own && self.plant != Plant::WrongLife {
             return refused("another life is meant");
         }
+        if !self.peers().knows_time() {
+            return refused("the time of the cluster is not known yet");
+        }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused("no common version");
         };
