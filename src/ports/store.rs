@@ -63,7 +63,9 @@ pub trait Store: Send + Sync {
     }
 }
 
-/// One submitter's way in. Its batches are carried out, and answered, in the order of their tickets.
+/// One submitter's way in. Its batches are carried out, and answered, in the order of their tickets. One that
+/// is given up ([`StoreError::Transient`]) takes those with it that were handed over before its answer was
+/// fetched: what is offered again would come behind them.
 pub trait Submitter: Send {
     /// Hands a batch over.
     ///

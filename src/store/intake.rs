@@ -3,10 +3,12 @@
 //! Invariants: a ticket is answered once, in its submitter's order, also when the store closes; what
 //! one submitter has not fetched counts against its bound, so that nothing here grows without one; a
 //! submitter that found no room is woken when there is, and until it has come back nobody goes before
-//! it: what two submitters have of one Session stays in its order.
+//! it: what two submitters have of one Session stays in its order. What a submitter has handed over behind
+//! a batch that is given up is given up with it: else what it offers again would come behind later messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -90,7 +92,12 @@ pub(super) struct Job {
 
 /// What one submitter has not fetched.
 #[derive(Debug, Default)]
-struct Answers(Mutex<AnswersState>);
+struct Answers {
+    state: Mutex<AnswersState>,
+    /// A batch was given up, and its submitter has not fetched all of its answers. Written while the state
+    /// is locked.
+    has_given_up: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct AnswersState {
@@ -99,21 +106,36 @@ struct AnswersState {
 }
 
 impl Answers {
-    fn push(&self, completion: Completion) {
-        self.0.lock().completions.push_back(completion);
+    fn push(&self, completions: impl IntoIterator<Item = Completion>) {
+        self.state.lock().completions.extend(completions);
     }
 
     fn wake(&self) {
-        let waker = self.0.lock().waker.take();
+        let waker = self.state.lock().waker.take();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 }
 
+/// What one submitter is told.
+struct Told {
+    answers: Arc<Answers>,
+    completions: Vec<Completion>,
+    /// Why the last batch that was given up was.
+    given_up: Option<String>,
+}
+
 impl Job {
-    fn answer(&self, outcome: Result<Done, StoreError>) {
-        self.answers.push(Completion { ticket: self.ticket, outcome });
+    fn answered(self, outcome: Result<Done, StoreError>) -> Completion {
+        Completion { ticket: self.ticket, outcome }
+    }
+
+    /// Gives it up at once.
+    fn give_up(self, why: &str) {
+        let answers = Arc::clone(&self.answers);
+        answers.push([self.answered(Err(given_up(why)))]);
+        answers.wake();
     }
 }
 
@@ -224,7 +246,7 @@ impl Intake {
     /// Answers a group, batch by batch. Each submitter is woken once.
     pub(super) fn answer(&self, group: Vec<Job>, outcomes: Vec<Result<Done, StoreError>>) {
         debug_assert_eq!(group.len(), outcomes.len(), "each batch has one answer");
-        let mut woken: Vec<Arc<Answers>> = Vec::new();
+        let mut all: Vec<Told> = Vec::new();
         for (job, outcome) in group.into_iter().zip(outcomes) {
             match &outcome {
                 Ok(done) => {
@@ -233,12 +255,38 @@ impl Intake {
                 }
                 Err(_) => self.0.counters.note_failure(),
             }
-            job.answer(outcome);
-            if !woken.iter().any(|answers| Arc::ptr_eq(answers, &job.answers)) {
-                woken.push(job.answers);
+            let told = told_of(&mut all, &job.answers);
+            if let Err(StoreError::Transient(why)) = &outcome {
+                told.given_up = Some(why.clone());
             }
+            told.completions.push(job.answered(outcome));
         }
-        for answers in &woken {
+        for Told { answers, completions, given_up } in all {
+            match given_up {
+                None => answers.push(completions),
+                Some(why) => self.give_up_behind(&answers, completions, &why),
+            }
+            answers.wake();
+        }
+    }
+
+    /// A batch was given up: all that its submitter has handed over since is, too, until it knows.
+    fn give_up_behind(&self, answers: &Arc<Answers>, known: Vec<Completion>, why: &str) {
+        let mut waiting = self.0.waiting.lock();
+        let (behind, others) = std::mem::take(&mut waiting.jobs)
+            .into_iter()
+            .partition::<VecDeque<Job>, _>(|job| Arc::ptr_eq(&job.answers, answers));
+        waiting.jobs = others;
+        waiting.bytes -= behind.iter().map(|job| job.bytes).sum::<usize>();
+        behind.iter().for_each(|_| self.0.counters.note_failure());
+        let behind = behind.into_iter().map(|job| job.answered(Err(given_up(why))));
+        let mut state = answers.state.lock();
+        state.completions.extend(known.into_iter().chain(behind));
+        answers.has_given_up.store(true, Ordering::Relaxed);
+        drop(state);
+        let first = waiting.line.front().cloned();
+        drop(waiting);
+        if let Some(answers) = first {
             answers.wake();
         }
     }
@@ -248,8 +296,13 @@ impl Intake {
         let mut waiting = self.0.waiting.lock();
         if waiting.is_closed {
             drop(waiting);
-            job.answer(Err(StoreError::Transient(CLOSED.to_owned())));
-            job.answers.wake();
+            job.give_up(CLOSED);
+            return Ok(());
+        }
+        if job.answers.has_given_up.load(Ordering::Relaxed) {
+            drop(waiting);
+            self.0.counters.note_failure();
+            job.give_up(BEHIND);
             return Ok(());
         }
         let is_full = waiting.jobs.len() >= limits.batches_max
@@ -327,11 +380,14 @@ impl Submitter for Door {
     }
 
     fn poll(&mut self, waker: &Waker) -> Option<Completion> {
-        let mut state = self.answers.0.lock();
+        let mut state = self.answers.state.lock();
         let Some(completion) = state.completions.pop_front() else {
             state.waker = Some(waker.clone());
             return None;
         };
+        if state.completions.is_empty() {
+            self.answers.has_given_up.store(false, Ordering::Relaxed);
+        }
         self.unanswered -= 1;
         Some(completion)
     }
@@ -347,7 +403,22 @@ impl Drop for Door {
     }
 }
 
+fn given_up(why: &str) -> StoreError {
+    StoreError::Transient(why.to_owned())
+}
+
+fn told_of<'a>(all: &'a mut Vec<Told>, answers: &Arc<Answers>) -> &'a mut Told {
+    let known = all.iter().position(|told| Arc::ptr_eq(&told.answers, answers));
+    let place = known.unwrap_or_else(|| {
+        let answers = Arc::clone(answers);
+        all.push(Told { answers, completions: Vec::new(), given_up: None });
+        all.len() - 1
+    });
+    all.get_mut(place).expect("it was found, or is the last")
+}
+
 const CLOSED: &str = "the store is closed";
+const BEHIND: &str = "a batch before it was given up";
 
 #[cfg(test)]
 mod tests {
@@ -454,6 +525,32 @@ mod tests {
         let outcomes: Vec<_> =
             std::iter::from_fn(|| door.poll(Waker::noop())).map(|it| it.outcome.is_ok()).collect();
         assert_eq!(outcomes, [true, false]);
+    }
+
+    /// The story: a message was given up after a server had been away for long, and one that was handed over
+    /// behind it was stored, since the server was there again. Whoever offered the first one again found
+    /// it behind the second.
+    #[test]
+    fn what_is_handed_over_behind_a_batch_that_is_given_up_is_given_up_with_it() {
+        let intake = intake(8);
+        let (mut door, mut other) = (intake.door(), intake.door());
+        door.submit(batch()).unwrap();
+        let group = intake.take_group();
+        other.submit(batch()).unwrap();
+        door.submit(batch()).unwrap();
+        intake.answer(group, vec![Err(StoreError::Transient("away".to_owned()))]);
+        door.submit(batch()).unwrap();
+        let mut outcomes = Vec::new();
+        while let Some(Completion { ticket, outcome }) = door.poll(Waker::noop()) {
+            outcomes.push((ticket.0, outcome.is_ok()));
+        }
+        assert_eq!(outcomes, [(1, false), (2, false), (3, false)]);
+        // It knows by now: what it has from here on is in its order.
+        door.submit(batch()).unwrap();
+        answer_all(&intake);
+        for door in [&mut door, &mut other] {
+            assert!(door.poll(Waker::noop()).unwrap().outcome.is_ok(), "the others wait on");
+        }
     }
 
     fn counting_waker() -> (Waker, Arc<Woken>) {

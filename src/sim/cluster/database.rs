@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
@@ -45,12 +46,18 @@ struct Door {
     node: usize,
     process: u32,
     answers: Mutex<VecDeque<Completion>>,
+    /// The last batch that was handed over.
+    last: AtomicU64,
 }
 
 /// The other end of it.
 struct Way {
     submitter: Box<dyn Submitter>,
     waiting: VecDeque<Handed>,
+    /// A batch was given up, and its process has not heard of it.
+    has_given_up: bool,
+    /// What was handed over before it heard was given up as well.
+    given_up_through: u64,
     /// Nothing of it comes any more: its process is gone.
     is_cut: bool,
     /// Order holds on the way there and back.
@@ -67,7 +74,6 @@ pub(super) struct Connected {
 
 struct Client {
     door: usize,
-    last: u64,
     own: Arc<Door>,
     desk: Arc<Desk>,
 }
@@ -81,11 +87,11 @@ impl Wake for Nobody {
 impl Store for Connected {
     fn submitter(&self) -> Box<dyn Submitter> {
         let mut doors = self.desk.doors.lock();
-        let answers = Mutex::default();
-        let own = Arc::new(Door { node: self.node, process: self.process, answers });
+        let (answers, last) = Default::default();
+        let own = Arc::new(Door { node: self.node, process: self.process, answers, last });
         doors.push(Arc::clone(&own));
         let (door, desk) = (doors.len() - 1, Arc::clone(&self.desk));
-        Box::new(Client { door, last: 0, own, desk })
+        Box::new(Client { door, own, desk })
     }
 
     fn health(&self) -> StoreHealth {
@@ -95,8 +101,8 @@ impl Store for Connected {
 
 impl Submitter for Client {
     fn submit(&mut self, batch: Batch) -> Result<Ticket, Full> {
-        self.last += 1;
-        let (ticket, since) = (Ticket(self.last), 0);
+        let last = self.own.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (ticket, since) = (Ticket(last), 0);
         self.desk.handed.lock().push_back(Handed { door: self.door, ticket, batch, since });
         Ok(ticket)
     }
@@ -133,8 +139,15 @@ impl Database {
         let doors = self.desk.doors.lock().len();
         while self.ways.len() < doors {
             let (submitter, waiting) = (self.store.submitter(), VecDeque::new());
-            let way = Way { submitter, waiting, is_cut: false, there_at: 0, back_at: 0 };
-            self.ways.push(way);
+            self.ways.push(Way {
+                submitter,
+                waiting,
+                has_given_up: false,
+                given_up_through: 0,
+                is_cut: false,
+                there_at: 0,
+                back_at: 0,
+            });
         }
         handed
     }
@@ -166,19 +179,22 @@ impl Database {
     /// A batch has come.
     pub(super) fn arrive(&mut self, handed: Handed) {
         let way = self.way(handed.door);
-        if !way.is_cut {
+        if !way.is_cut && handed.ticket.0 > way.given_up_through {
             way.waiting.push_back(handed);
         }
     }
 
     /// Its process is gone: nothing of it comes any more.
     pub(super) fn cut(&mut self, door: usize) {
-        self.way(door).is_cut = true;
+        let way = self.way(door);
+        way.is_cut = true;
+        way.waiting.clear();
     }
 
-    /// The next batch of a door that waits.
+    /// The next batch of a door that waits. None behind one that was given up.
     pub(super) fn take_waiting(&mut self, door: usize) -> Option<Handed> {
-        self.way(door).waiting.pop_front()
+        let way = self.way(door);
+        if way.has_given_up { None } else { way.waiting.pop_front() }
     }
 
     /// It is not its time yet.
@@ -189,6 +205,7 @@ impl Database {
     /// Carries a batch out.
     pub(super) fn carry_out(&mut self, handed: Handed, fate: &Fate) -> Completion {
         let Handed { door, ticket, batch, .. } = handed;
+        self.way(door).has_given_up |= matches!(fate, Fate::GivenUp);
         let outcome = match fate {
             Fate::GivenUp => Err(StoreError::Transient("it is down".to_owned())),
             Fate::Stored => self.apply(door, batch),
@@ -236,11 +253,23 @@ impl Database {
         }
     }
 
-    /// An answer has come back.
+    /// An answer has come back. One that says that a batch was given up says it of all behind it.
     pub(super) fn answer(&mut self, door: usize, completion: Completion) {
-        if let Some(door) = self.desk.doors.lock().get(door) {
-            door.answers.lock().push_back(completion);
+        let Some(own) = self.desk.doors.lock().get(door).cloned() else { return };
+        let (first, outcome) = (completion.ticket.0, completion.outcome.clone());
+        let mut answers = own.answers.lock();
+        answers.push_back(completion);
+        if !matches!(outcome, Err(StoreError::Transient(_))) {
+            return;
         }
+        let last = own.last.load(Ordering::Relaxed);
+        for number in first + 1..=last {
+            answers.push_back(Completion { ticket: Ticket(number), outcome: outcome.clone() });
+        }
+        let way = self.way(door);
+        way.has_given_up = false;
+        way.given_up_through = last;
+        way.waiting.retain(|handed| handed.ticket.0 > last);
     }
 }
 

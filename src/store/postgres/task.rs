@@ -15,7 +15,7 @@ use crate::store::backoff::Backoff;
 use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Intake, Job};
-use crate::store::retry::{Failure, Outcomes};
+use crate::store::retry::{Failure, Outcomes, given_up};
 
 pub(super) struct Task {
     options: PostgresOptions,
@@ -84,6 +84,10 @@ impl Task {
             Err(Failure::Refused(_)) if batches.len() > 1 => {
                 let mut outcomes = Outcomes::with_capacity(batches.len());
                 for batch in batches {
+                    if let Some(error) = given_up(&outcomes) {
+                        outcomes.push(Err(error));
+                        continue;
+                    }
                     match self.store(&[batch]).await {
                         Ok(alone) => outcomes.extend(alone),
                         Err(failure) => outcomes.push(Err(failure.into())),

@@ -15,7 +15,7 @@ use crate::store::codec::{millis, owner_bytes};
 use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Arrival, Intake, Job};
-use crate::store::retry::{Failure, Outcomes};
+use crate::store::retry::{Failure, Outcomes, given_up};
 
 /// A moment at which the process may end.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -120,11 +120,18 @@ impl Worker {
         match self.store(&batches) {
             Ok(outcomes) => outcomes,
             Err(Failure::Refused(_)) if batches.len() > 1 => {
-                let alone = batches.iter().map(|batch| match self.store(&[*batch]) {
-                    Ok(mut outcomes) => outcomes.pop().expect("one batch has one outcome"),
-                    Err(failure) => Err(failure.into()),
-                });
-                alone.collect()
+                let mut outcomes = Outcomes::with_capacity(batches.len());
+                for batch in batches {
+                    if let Some(error) = given_up(&outcomes) {
+                        outcomes.push(Err(error));
+                        continue;
+                    }
+                    match self.store(&[batch]) {
+                        Ok(alone) => outcomes.extend(alone),
+                        Err(failure) => outcomes.push(Err(failure.into())),
+                    }
+                }
+                outcomes
             }
             Err(failure) => {
                 let error = crate::ports::store::StoreError::from(failure);

@@ -53,6 +53,7 @@ impl World {
     pub(super) fn work_off(&mut self, door: usize) {
         loop {
             let now = self.now;
+            let is_gone = !self.is_at(door);
             let Some(database) = &mut self.database else { return };
             let (down_until, doubtful) = (database.down_until, database.doubtful);
             let Some(handed) = database.take_waiting(door) else { return };
@@ -69,6 +70,10 @@ impl World {
                 (false, true) => Fate::StoredTwice,
                 (false, false) => Fate::Stored,
             };
+            if is_gone && matches!(fate, Fate::GivenUp) {
+                // It is its process that gives a batch up and goes on with the next: this one is gone.
+                return database.cut(door);
+            }
             self.count(match fate {
                 Fate::Stored => "batches stored",
                 Fate::StoredTwice => "batches stored twice",
