@@ -278,6 +278,7 @@ impl TopicRegistry {
         if relay.wants_funds(now) {
             relay.fund(now, self.bank.take(now, RING_COST) == Spending::Taken);
         }
+        relay.set_covered(self.bank.is_covered(RING_COST));
         relay.handle_timeout(now);
     }
 
@@ -340,12 +341,14 @@ const LATEST_PERIOD_MILLIS: u64 = 50;
 
 #[cfg(test)]
 mod tests {
-    use crate::cluster::identity::WireVersions;
     use std::collections::VecDeque;
 
     use super::*;
     use crate::cluster::bank::decode_lease;
-    use crate::cluster::paths::{FIXED, below};
+    use crate::cluster::identity::{Member, MemberState, WireVersions};
+    use crate::cluster::lane::{Lane, LaneOptions};
+    use crate::cluster::paths::{BANK, FIXED, below};
+    use crate::cluster::relay::{RelayOptions, RelayOutput};
     use crate::cluster::znodes::Tree;
     use crate::ports::coordination::{Change, CreateMode, Reply};
 
@@ -376,6 +379,23 @@ mod tests {
 
         fn connected(&self) -> CoordinationEvent {
             CoordinationEvent::Connected { session: self.session, is_new: true }
+        }
+
+        /// So much may be had.
+        fn set_free(&mut self, free: Funds) {
+            let data = format!("free/1 {free}").into();
+            let set = Change::Set { path: BANK.into(), data, version: None };
+            self.tree.apply(self.session, Request::Change(set), 0).unwrap();
+        }
+
+        /// Nobody was heard of for too long, and goes on.
+        fn expire(&mut self, registry: &mut TopicRegistry, relay: &mut Relay) {
+            self.tree.expire(self.session);
+            self.session = self.tree.open_session();
+            for event in [CoordinationEvent::Expired, self.connected()] {
+                registry.hear(NOW, &event);
+                relay.handle(NOW, &event);
+            }
         }
 
         fn ask(&mut self, registry: &mut TopicRegistry) {
@@ -414,6 +434,58 @@ mod tests {
 
     fn registry() -> TopicRegistry {
         TopicRegistry::new(&membership(), BootId(1), TERMS, SEEDS)
+    }
+
+    /// A relay that carries everything, and somebody to carry it to.
+    fn relay() -> Relay {
+        let options = RelayOptions {
+            name: NAME.into(),
+            boot_id: BootId(1),
+            session_timeout_millis: 6_000,
+            message_bytes_max: 1 << 20,
+            is_always: true,
+        };
+        let mut relay = Relay::new(options, Waker::noop().clone());
+        let member = Member {
+            name: "other".into(),
+            boot_id: BootId(9),
+            link_address: String::new(),
+            zone: String::new(),
+            wire: WireVersions::OURS,
+            state: MemberState::Up,
+        };
+        relay.meet(NOW, &member, Arc::new(Lane::new(LaneOptions::default())));
+        relay
+    }
+
+    fn makes_ring(relay: &mut Relay, now: Tick) -> bool {
+        let outputs: Vec<_> = std::iter::from_fn(|| relay.poll_output(now)).collect();
+        let is_write =
+            |output: &RelayOutput| matches!(output, RelayOutput::Submit(_, Request::All(_)));
+        outputs.iter().any(is_write)
+    }
+
+    /// A broker that was frozen had paid for the ring of its relay and not made it. Its lease ended with
+    /// its session, the leader counted what was not there as free, and the first thing that the broker did
+    /// in its next session was to make the ring: there was one more than the budget had room for.
+    #[test]
+    fn a_ring_is_made_under_the_lease_of_this_session() {
+        let (mut way, mut registry, mut relay) = (Way::new(), registry(), relay());
+        let peers = Peers::new(BootId(1), NAME.into(), 1, LaneOptions::default());
+        way.set_free(Funds { relay_bytes: 2 * RING_BYTES, ..BUDGET });
+        registry.hear(NOW, &way.connected());
+        way.settle(&mut registry);
+        relay.handle(NOW, &way.connected());
+        registry.attend_relay(NOW, &peers, &mut relay);
+        assert!(!makes_ring(&mut relay, NOW), "nothing is leased yet");
+        let later = NOW.plus_secs(3);
+        registry.pass_time(later);
+        way.settle(&mut registry);
+        registry.attend_relay(later, &peers, &mut relay);
+        assert!(!relay.wants_funds(later.plus_secs(1)), "it is paid for");
+        way.expire(&mut registry, &mut relay);
+        registry.attend_relay(later, &peers, &mut relay);
+        assert!(!makes_ring(&mut relay, later), "nothing is leased any more");
     }
 
     /// The registry and the bank of a new life counted their tickets from one again: the answer to

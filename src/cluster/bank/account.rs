@@ -221,6 +221,12 @@ impl Account {
         !self.is_exhausted
     }
 
+    /// Whether the lease covers what is used of each currency that `cost` is in.
+    pub(super) fn is_covered(&self, cost: Funds) -> bool {
+        let overdrawn = self.used.saturating_minus(self.lease());
+        overdrawn.min(cost) == Funds::ZERO
+    }
+
     pub(super) fn is_crowded(&self, total: Funds) -> bool {
         !self.options.budget.covers(total.plus(total))
     }

@@ -123,6 +123,13 @@ impl Bank {
         self.account.take(now, cost, &mut self.readings)
     }
 
+    /// Whether what was taken at `cost` is still covered. The lease goes with its session, and others may
+    /// have then what is not there yet: whoever has taken and not made anything asks before making it.
+    #[must_use]
+    pub fn is_covered(&self, cost: Funds) -> bool {
+        self.account.is_covered(cost)
+    }
+
     /// What was taken has not come to be, or is gone, or somebody else pays for it.
     pub fn give_back(&mut self, now: Tick, cost: Funds) {
         self.account.give_back(now, cost);

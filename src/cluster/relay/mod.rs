@@ -212,6 +212,13 @@ impl Relay {
         self.writing.fund(now, is_funded);
     }
 
+    /// Whether the lease covers what was taken from it. The room for a ring that is not there goes with
+    /// the session in which it was taken, and to others: until there is a lease again that covers it,
+    /// no ring is made.
+    pub fn set_covered(&mut self, is_covered: bool) {
+        self.writing.is_covered = is_covered;
+    }
+
     /// This broker leads, and each of its writes must stand together with this check of its lock; or
     /// it leads no more.
     pub fn set_leading(&mut self, now: Tick, lock: Option<Change>) {

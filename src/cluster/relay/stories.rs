@@ -320,6 +320,41 @@ fn without_funds_nothing_is_written() {
     world.check_all();
 }
 
+/// A broker paid for its ring and lost its session before it had made it. The leader counted what had been
+/// leased and was not there as free, another broker took it, and the first one made its ring in its next
+/// session: there was more than the budget.
+#[test]
+fn a_ring_that_was_paid_for_in_a_session_that_ended_waits_for_a_lease() {
+    let mut world = World::with_links(2);
+    world.run_for(100);
+    world.disconnect(0);
+    world.set_links(0, 1, LinkState::Down);
+    world.offer(0, 1, QoS::AtLeastOnce, 10);
+    world.run_for(T / 2);
+    world.set_overdrawn(0, true);
+    world.connect(0, true);
+    world.run_for(T);
+    let ring = Request::Get(below(RELAY, "b0"));
+    assert_eq!(world.apply(1, ring), Err(CoordinationError::NoNode));
+    world.set_overdrawn(0, false);
+    world.run(T, World::is_flushed);
+    world.check_all();
+}
+
+/// One that is there costs nothing more: it is written to while the lease is made again.
+#[test]
+fn a_ring_that_is_there_does_not_wait_for_a_lease() {
+    let mut world = World::always(2);
+    world.offer(0, 1, QoS::AtLeastOnce, 10);
+    world.run(T, World::is_flushed);
+    world.disconnect(0);
+    world.set_overdrawn(0, true);
+    world.connect(0, true);
+    world.offer(0, 1, QoS::AtLeastOnce, 10);
+    world.run(T, World::is_flushed);
+    world.check_all();
+}
+
 /// A broker that was declared dead comes back under its name with another boot id: the ring of
 /// before is taken over, and what it said counts no more.
 #[test]

@@ -29,6 +29,8 @@ pub(super) struct Writing {
     not_before: Tick,
     /// Whether the bank was paid.
     is_funded: bool,
+    /// Whether the lease still covers that.
+    pub(super) is_covered: bool,
     funds_due: Tick,
 }
 
@@ -37,10 +39,30 @@ pub(super) struct Writing {
 enum Standing {
     /// It is not there.
     Absent,
-    /// It may be there, with whatever in it: all of it is to be written.
+    /// It may be there, by whoever has written it: all of it is to be written.
     Unsure,
+    /// This life has made it; whatever is in it now, all of it is to be written.
+    Stale,
     /// It is there, as it was written.
     Written,
+}
+
+impl Standing {
+    /// After a write of which nobody knows whether it was made.
+    fn in_doubt(self) -> Self {
+        match self {
+            Self::Absent | Self::Unsure => Self::Unsure,
+            Self::Stale | Self::Written => Self::Stale,
+        }
+    }
+
+    /// Whether this life has made it, so that it stands in the books as its own.
+    fn is_ours(self) -> bool {
+        match self {
+            Self::Absent | Self::Unsure => false,
+            Self::Stale | Self::Written => true,
+        }
+    }
 }
 
 impl Writing {
@@ -54,6 +76,7 @@ impl Writing {
             has_header_news: false,
             not_before: Tick::ZERO,
             is_funded: false,
+            is_covered: false,
             funds_due: Tick::ZERO,
         }
     }
@@ -65,7 +88,7 @@ impl Writing {
 
     pub(super) fn note_connected(&mut self, now: Tick) {
         if self.standing == Standing::Written {
-            self.standing = Standing::Unsure;
+            self.standing = Standing::Stale;
         }
         self.has_header_news = true;
         self.not_before = now;
@@ -83,7 +106,8 @@ impl Writing {
     /// When the next write may leave, if there is one.
     pub(super) fn due(&self, has_work: bool) -> Option<Tick> {
         let is_due = self.has_header_news || has_work;
-        (is_due && self.is_funded && self.awaited.is_none()).then_some(self.not_before)
+        let is_paid = self.is_funded && (self.standing.is_ours() || self.is_covered);
+        (is_due && is_paid && self.awaited.is_none()).then_some(self.not_before)
     }
 
     pub(super) fn is_awaited(&self, ticket: Ticket) -> bool {
@@ -104,7 +128,7 @@ impl Writing {
         self.has_header_news = true;
         self.not_before = now.plus_millis(RETRY_MILLIS);
         // Of most errors nobody knows whether the write was made.
-        self.standing = Standing::Unsure;
+        self.standing = self.standing.in_doubt();
         if *error == CoordinationError::NoNode {
             self.standing = Standing::Absent;
         }

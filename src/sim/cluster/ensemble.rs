@@ -255,3 +255,36 @@ pub(super) fn name(node: usize) -> String {
 pub(super) fn wall(now: u64) -> i64 {
     1_700_000_000_000 + i64::try_from(now).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(events: &[CoordinationEvent]) -> Option<(i64, bool)> {
+        events.iter().find_map(|event| {
+            let CoordinationEvent::Connected { session, is_new } = *event else { return None };
+            Some((session, is_new))
+        })
+    }
+
+    /// A broker was given a new session and the connection broke before it heard so. The next one went
+    /// on with that session as if it were known: without a watch in it, and with a lease that had ended
+    /// with the former session. Whoever does not know the number of a session cannot ask for it.
+    #[test]
+    fn a_session_that_its_broker_never_heard_of_is_nobodys() {
+        let mut ensemble = Ensemble::new(1);
+        let (unheard, _) = connected(&ensemble.connect(0, 0)).unwrap();
+        ensemble.disconnect(0, 1, false, true);
+        let (session, is_new) = connected(&ensemble.connect(0, 2)).unwrap();
+        assert!(is_new && session != unheard, "{session} is new: {is_new}");
+        ensemble.greeted(0);
+        ensemble.disconnect(0, 3, false, true);
+        assert_eq!(
+            connected(&ensemble.connect(0, 4)),
+            Some((session, false)),
+            "one it has heard of"
+        );
+        ensemble.end_sessions(2 + SESSION_MILLIS, |_| false);
+        assert!(!ensemble.tree.is_open(unheard) && ensemble.tree.is_open(session));
+    }
+}

@@ -45,6 +45,7 @@ pub(super) struct World {
     next: u64,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Node {
     boot_id: BootId,
     relay: Relay,
@@ -52,6 +53,7 @@ struct Node {
     is_connected: bool,
     is_paused: bool,
     is_poor: bool,
+    is_overdrawn: bool,
     answers: VecDeque<(Ticket, Result<Reply, CoordinationError>)>,
     lanes: BTreeMap<usize, Arc<Lane>>,
     inbound: BTreeMap<usize, Inbound>,
@@ -148,6 +150,7 @@ impl World {
             is_connected: false,
             is_paused: false,
             is_poor: false,
+            is_overdrawn: false,
             answers: VecDeque::new(),
             lanes: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -227,6 +230,11 @@ impl World {
 
     pub(super) fn set_poor(&mut self, node: usize, is_poor: bool) {
         self.nodes[node].is_poor = is_poor;
+    }
+
+    /// The lease of this broker is gone, or is less than it took.
+    pub(super) fn set_overdrawn(&mut self, node: usize, is_overdrawn: bool) {
+        self.nodes[node].is_overdrawn = is_overdrawn;
     }
 
     pub(super) fn lead(&mut self, node: usize) {
@@ -334,6 +342,7 @@ impl World {
         if this.relay.wants_funds(now) {
             this.relay.fund(now, !this.is_poor);
         }
+        this.relay.set_covered(!this.is_overdrawn);
         if this.relay.next_timeout().is_some_and(|due| due <= now) {
             this.relay.handle_timeout(now);
         }
