@@ -20,6 +20,7 @@ pub mod member_record;
 pub mod membership;
 pub mod paths;
 pub mod relay;
+pub mod shown_time;
 pub mod slot_record;
 pub mod slots;
 mod sync;

@@ -237,6 +237,7 @@ impl Peers {
     /// The moment that a time of the cluster is here; what was before our start is our start.
     #[must_use]
     pub fn tick(&self, cluster_millis: u64) -> Tick {
+        debug_assert!(self.knows_time(), "what ends then would last for ever");
         let offset = self.clock_offset_millis.load(Ordering::Relaxed);
         Tick::from_millis(cluster_millis.saturating_add_signed(offset.saturating_neg()))
     }

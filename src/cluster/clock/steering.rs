@@ -5,6 +5,7 @@ use super::readings::{JUMP_MILLIS, Reading};
 use super::skew::{SkewTable, start_of_reign};
 use super::{Asked, ClusterClock};
 use crate::cluster::paths::{CLOCK, below};
+use crate::cluster::shown_time::ShownTime;
 use crate::cluster::slots::MEMBERS_MAX;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Request, Stat};
@@ -20,6 +21,8 @@ pub(super) struct Survey {
 #[derive(Clone, Copy, Debug)]
 struct Wall {
     shown_millis: i64,
+    /// What the broker took the time of the cluster to be, if it knew it.
+    held_millis: Option<i64>,
     mtime_millis: i64,
     zxid: i64,
 }
@@ -32,11 +35,11 @@ impl Survey {
 
     /// The heartbeat of a broker was read.
     pub(super) fn note(&mut self, data: &[u8], stat: Stat) {
-        let text = std::str::from_utf8(data).ok();
-        if let Some(shown_millis) = text.and_then(|text| text.parse().ok()) {
-            let (mtime_millis, zxid) = (stat.mtime_millis, stat.mzxid);
-            self.walls.push(Wall { shown_millis, mtime_millis, zxid });
-        }
+        let Some(shown) = ShownTime::decode(data) else { return };
+        let Ok(shown_millis) = i64::try_from(shown.wall_millis) else { return };
+        let held_millis = shown.cluster_millis.and_then(|millis| i64::try_from(millis).ok());
+        let (mtime_millis, zxid) = (stat.mtime_millis, stat.mzxid);
+        self.walls.push(Wall { shown_millis, held_millis, mtime_millis, zxid });
     }
 
     /// What the median of the own clocks is ahead of the ensemble, where it adds what `skew_at` says.
@@ -50,11 +53,43 @@ impl Survey {
                 Some(wall.shown_millis.saturating_sub(cluster_millis))
             })
             .collect();
-        ahead.sort_unstable();
-        let high = *ahead.get(ahead.len() / 2)?;
-        let low = *ahead.get(ahead.len().saturating_sub(1) / 2)?;
-        Some(low.midpoint(high))
+        median(&mut ahead)
     }
+
+    /// What those who know the time of the cluster add to what the ensemble shows in the reign that
+    /// began at `from`.
+    fn known_skew(&self, from: i64) -> KnownSkew {
+        let is_of_reign = |wall: &Wall| start_of_reign(wall.zxid) == from;
+        let knowing = || self.walls.iter().filter(|wall| wall.held_millis.is_some());
+        let skews = knowing().filter(|wall| is_of_reign(wall)).filter_map(Wall::skew_millis);
+        match median(&mut skews.collect::<Vec<_>>()) {
+            Some(skew_millis) => KnownSkew::Known(skew_millis),
+            None if knowing().next().is_some() => KnownSkew::NotYet,
+            None => KnownSkew::ByNobody,
+        }
+    }
+}
+
+/// What others know of a reign that nobody has measured.
+enum KnownSkew {
+    Known(i64),
+    /// The last heartbeat of one who knows is of an earlier reign: the next one comes, or it ends with its
+    /// session.
+    NotYet,
+    ByNobody,
+}
+
+impl Wall {
+    fn skew_millis(&self) -> Option<i64> {
+        Some(self.held_millis?.saturating_sub(self.mtime_millis))
+    }
+}
+
+fn median(values: &mut [i64]) -> Option<i64> {
+    values.sort_unstable();
+    let high = *values.get(values.len() / 2)?;
+    let low = *values.get(values.len().saturating_sub(1) / 2)?;
+    Some(low.midpoint(high))
 }
 
 impl ClusterClock {
@@ -105,13 +140,20 @@ impl ClusterClock {
         self.ask(now, Asked::Write, Request::All(vec![check, set]));
     }
 
-    /// Another server leads. The clock goes on from where it is; the first one of all begins where
-    /// most brokers' own clocks are.
+    /// Another server leads. The clock goes on from where it is, which others may know and this broker
+    /// not; where nobody knows it, it begins where most brokers' own clocks are.
     fn measure_reign(&self, table: &SkewTable, latest: Reading) -> Option<SkewTable> {
         let from = start_of_reign(latest.zxid);
-        let skew_millis = match self.held {
-            Some(held) => held.millis_at(latest.at).saturating_sub(latest.mtime_millis),
-            None => self.survey.median_ahead(|zxid| (start_of_reign(zxid) == from).then_some(0))?,
+        if let Some(held) = self.held {
+            let skew_millis = held.millis_at(latest.at).saturating_sub(latest.mtime_millis);
+            return Some(table.with(from, skew_millis));
+        }
+        let own_clocks =
+            || self.survey.median_ahead(|zxid| (start_of_reign(zxid) == from).then_some(0));
+        let skew_millis = match self.survey.known_skew(from) {
+            KnownSkew::Known(skew_millis) => skew_millis,
+            KnownSkew::NotYet => return None,
+            KnownSkew::ByNobody => own_clocks()?,
         };
         Some(table.with(from, skew_millis))
     }

@@ -6,18 +6,21 @@ use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
 
 use super::{ClusterClock, Output};
 use crate::cluster::membership::output::Heartbeat;
+use crate::cluster::shown_time::ShownTime;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::znodes::Tree;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, CreateMode, Reply, Request};
 
-/// Brokers with clocks of their own on an ensemble with another. The first broker leads.
+/// Brokers with clocks of their own on an ensemble with another.
 struct World {
     tree: Tree,
     /// Milliseconds since 1970, in truth.
     now: i64,
     server_ahead: i64,
     trip_millis: u64,
+    /// Which broker leads, and has its turn before the others.
+    leader: usize,
     nodes: Vec<Node>,
     trace: String,
 }
@@ -28,6 +31,7 @@ struct Node {
     /// What its ticks show less than the truth.
     started: i64,
     wall_ahead: i64,
+    is_gone: bool,
 }
 
 const SURVEY_MILLIS: u64 = 6_000;
@@ -40,6 +44,7 @@ impl World {
             now: 1_700_000_000_000,
             server_ahead,
             trip_millis: 2,
+            leader: 0,
             nodes: Vec::new(),
             trace: String::new(),
         };
@@ -64,6 +69,7 @@ impl World {
             session,
             started: self.now - 100_000 - 5_000 * number,
             wall_ahead,
+            is_gone: false,
         });
     }
 
@@ -81,7 +87,8 @@ impl World {
             let number: i64 = number.parse().unwrap();
             self.event(verb, number);
             if verb == "beats" {
-                let clocks: Vec<String> = self.nodes.iter().map(|node| self.shown(node)).collect();
+                let there = self.nodes.iter().filter(|node| !node.is_gone);
+                let clocks: Vec<String> = there.map(|node| self.shown(node)).collect();
                 writeln!(self.trace, "    {}", clocks.join(", ")).unwrap();
             }
         }
@@ -102,20 +109,37 @@ impl World {
             "join" => self.join(number),
             // The last broker's ticks stand still for a while, as those of a sleeping machine.
             "sleep" => self.nodes.last_mut().unwrap().started += number,
+            // Another broker leads.
+            "follow" => self.leader = usize::try_from(number).unwrap(),
+            "gone" => self.end(usize::try_from(number).unwrap()),
             "wall" => self.nodes.last_mut().unwrap().wall_ahead = number,
             other => panic!("no such event: {other}"),
         }
     }
 
+    /// The process ends, and so does its session.
+    fn end(&mut self, index: usize) {
+        self.nodes[index].is_gone = true;
+        let session = self.nodes[index].session;
+        let delete = Change::Delete { path: format!("/clock/{index}"), version: None };
+        self.tree.apply(session, Request::Change(delete), 0).unwrap();
+    }
+
     /// Every broker writes its heartbeat, and what follows is done.
     fn beat(&mut self) {
         self.now += BEAT_MILLIS;
-        for index in 0..self.nodes.len() {
-            let (session, wall) = (self.nodes[index].session, self.wall(index));
+        let count = self.nodes.len();
+        for index in (self.leader..count).chain(0..self.leader) {
+            if self.nodes[index].is_gone {
+                continue;
+            }
+            let session = self.nodes[index].session;
             let sent = self.tick(index);
+            let cluster_millis = self.nodes[index].clock.cluster_millis(sent);
+            let shown = ShownTime { wall_millis: self.wall(index), cluster_millis };
             self.now += i64::try_from(self.trip_millis / 2).unwrap();
             let path = format!("/clock/{index}");
-            let data = Bytes::from(wall.to_string());
+            let data = shown.encode();
             let heartbeat = Change::Set { path, data, version: None };
             let server_millis = self.now + self.server_ahead;
             let reply =
@@ -123,7 +147,7 @@ impl World {
             let Reply::Changed(stat) = reply else { panic!("{reply:?}") };
             self.now += i64::try_from(self.trip_millis - self.trip_millis / 2).unwrap();
             let heartbeat = Heartbeat { sent, answered: self.tick(index), stat };
-            let leads = index == 0;
+            let leads = index == self.leader;
             let check = Change::Check { path: "/leader/first".to_owned(), version: 0 };
             let wall = self.wall(index);
             self.nodes[index].clock.handle_heartbeat(&heartbeat, wall, leads.then_some(check));
@@ -229,6 +253,74 @@ fn a_server_an_hour_ahead_leads_and_nothing_jumps() {
         lead 0
         beats 100
             -1 +-4, -1 +-4, -1 +-4, -1 +-4
+    "]],
+    );
+}
+
+/// The story: the ensemble had another leader and so had the brokers, since all others were cut off: one
+/// that had just come and did not know the time yet. It took the own clocks of all to begin with, and the
+/// clock of the cluster went by a minute, although three brokers knew it.
+#[test]
+fn a_leader_that_does_not_know_the_time_has_it_from_those_who_do() {
+    let story = "
+        beats 10
+        wall -60000
+        join -60000
+        join -60000
+        lead 3600000
+        follow 4
+        beats 1
+        beats 1
+        beats 100
+    ";
+    check(
+        World::new(0, &[0, 0, 0]),
+        story,
+        &expect![[r"
+        beats 10
+            -1 +-4, -1 +-4, -1 +-4
+        wall -60000
+        join -60000
+        join -60000
+        lead 3600000
+        follow 4
+        beats 1
+            2: Some(Own)
+            -1 +-5, -1 +-5, -1 +-5, none, none
+        beats 1
+            -2 +-4, -2 +-4, -2 +-4, -2 +-4, -2 +-4
+        beats 100
+            4: Some(Own)
+            3: Some(Own)
+            4: Some(Brokers)
+            -2 +-4, -2 +-4, -2 +-4, -2 +-4, -2 +-4
+    "]],
+    );
+}
+
+/// As long as the heartbeat of one stands there that knew it, it may come back and say it.
+#[test]
+fn who_knew_the_time_and_is_gone_is_not_waited_for() {
+    let story = "
+        beats 10
+        join 700
+        lead 3600000
+        follow 1
+        gone 0
+        beats 1
+    ";
+    check(
+        World::new(0, &[0]),
+        story,
+        &expect![[r"
+        beats 10
+            -1 +-4
+        join 700
+        lead 3600000
+        follow 1
+        gone 0
+        beats 1
+            +699 +-4
     "]],
     );
 }

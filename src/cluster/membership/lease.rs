@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::desk::{Asked, Desk};
 use super::output::{Heartbeat, Output, PeerLease};
 use crate::cluster::paths::{CLOCK, below};
+use crate::cluster::shown_time::ShownTime;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, CreateMode, Request, Stat};
 
@@ -75,12 +76,12 @@ impl Lease {
         std::mem::take(&mut self.has_znode)
     }
 
-    /// Sends a heartbeat. It bears the own clock, of which the median steers that of the cluster.
-    pub(super) fn beat(&mut self, now: Tick, wall_millis: u64, desk: &mut Desk) {
+    /// Sends a heartbeat. It bears what the clocks show.
+    pub(super) fn beat(&mut self, now: Tick, shown: ShownTime, desk: &mut Desk) {
         self.due = None;
         self.last_sent = now;
         let path = self.path.clone();
-        let data = Bytes::from(wall_millis.to_string());
+        let data = shown.encode();
         let change = if self.has_znode {
             Change::Set { path, data, version: None }
         } else {

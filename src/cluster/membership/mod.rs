@@ -39,6 +39,7 @@ use voices::Strangers;
 
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::paths::{BROKERS, CLOCK, FIXED, LEADER, RELAY, SLOTS, below, child_of};
+use crate::cluster::shown_time::ShownTime;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::ports::clock::Tick;
@@ -168,8 +169,8 @@ impl Membership {
         self.go_on(now);
     }
 
-    /// Time has come. `wall_millis` is what the clock of this node shows, in milliseconds since 1970.
-    pub fn handle_timeout(&mut self, now: Tick, wall_millis: u64) {
+    /// Time has come. `shown` is what the clocks of this node show now.
+    pub fn handle_timeout(&mut self, now: Tick, shown: ShownTime) {
         debug_assert!(self.desk.is_drained(), "outputs of the previous input were not drained");
         if self.ending == Ending::Over || !self.is_connected {
             return;
@@ -179,7 +180,7 @@ impl Membership {
             self.look();
         }
         if self.lease.due().is_some_and(|at| at <= now) {
-            self.lease.beat(now, wall_millis, &mut self.desk);
+            self.lease.beat(now, shown, &mut self.desk);
         }
         self.go_on(now);
     }

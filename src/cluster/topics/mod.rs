@@ -87,7 +87,8 @@ pub struct Topics {
     readings: TopicsReadings,
     is_connected: bool,
     is_watching: bool,
-    /// What the cluster clock shows when our own is at zero. Nothing is written before it is known.
+    /// What the cluster clock shows when our own is at zero. Nothing is written before it is known, and
+    /// nothing is read: the broker could not tell when it ends.
     clock_at_zero: Option<i64>,
     live: Vec<BootId>,
     is_leading: bool,
@@ -191,7 +192,8 @@ impl Topics {
             return None;
         }
         let sweep = (self.table.count() > 0).then_some(self.sweep.due);
-        let times = [self.listing.due(), self.reading.due(), sweep, self.next_write()];
+        let reading = self.reading.due().filter(|_| self.clock_at_zero.is_some());
+        let times = [self.listing.due(), reading, sweep, self.next_write()];
         times.into_iter().flatten().min()
     }
 

@@ -96,7 +96,8 @@ impl Topics {
     }
 
     pub(super) fn read_due(&mut self, now: Tick) {
-        if !self.is_connected || self.reading.paused_until > now {
+        let knows_time = self.clock_at_zero.is_some();
+        if !self.is_connected || !knows_time || self.reading.paused_until > now {
             return;
         }
         while self.reading.room() > 0 {

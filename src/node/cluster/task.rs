@@ -31,6 +31,7 @@ use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
 use crate::cluster::membership::vetting::objection_to_wire;
 use crate::cluster::relay::Relay;
+use crate::cluster::shown_time::ShownTime;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::Owner;
 use crate::gateway::mqtt::ShardContext;
@@ -329,7 +330,9 @@ impl ClusterTask {
         let now = self.clock.now();
         if self.membership.next_timeout().is_some_and(|due| due <= now) {
             let wall_millis = self.clock.unix_millis();
-            self.tell(|membership, now| membership.handle_timeout(now, wall_millis));
+            let cluster_millis = self.cluster_clock.cluster_millis(now);
+            let shown = ShownTime { wall_millis, cluster_millis };
+            self.tell(|membership, now| membership.handle_timeout(now, shown));
         }
         if self.membership.ping_due(self.pinged_at) <= now {
             self.pinged_at = now;

@@ -19,6 +19,7 @@ use crate::cluster::lane::{Lane, LaneOptions};
 use crate::cluster::membership::Membership;
 use crate::cluster::membership::output::{Heartbeat, MembershipOptions, Output, PeerLease};
 use crate::cluster::relay::LaneInUse;
+use crate::cluster::shown_time::ShownTime;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::wire::Batch;
 use crate::mqtt::{ReasonCode, TopicFilter};
@@ -201,7 +202,10 @@ impl Process {
         let tick = Tick::from_millis(now);
         if self.membership.next_timeout().is_some_and(|due| due <= tick) {
             let wall_millis = WALL_MILLIS + now + self.skew_millis;
-            self.tell(now, |membership, tick| membership.handle_timeout(tick, wall_millis));
+            let clock = self.clock.as_ref();
+            let cluster_millis = clock.and_then(|clock| clock.cluster_millis(tick));
+            let shown = ShownTime { wall_millis, cluster_millis };
+            self.tell(now, |membership, tick| membership.handle_timeout(tick, shown));
         }
         if self.ping_due() <= now {
             self.pinged_at = now;
@@ -516,6 +520,9 @@ impl Process {
         };
         if hello.to != own && self.plant != Plant::WrongLife {
             return refused("another life is meant");
+        }
+        if !self.peers().knows_time() {
+            return refused("the time of the cluster is not known yet");
         }
         let Some(wire) = WireVersions::OURS.common(hello.wire) else {
             return refused("no common version");

@@ -10,6 +10,7 @@ use super::super::output::{MembershipOptions, Output, PeerLease};
 use super::super::vetting::Guard;
 use crate::cluster::identity::{BootId, Member, MemberState, WireVersions};
 use crate::cluster::member_record::{self, Seal};
+use crate::cluster::shown_time::ShownTime;
 use crate::cluster::slots::SlotMap;
 use crate::cluster::tickets::{Owner, TicketSource};
 use crate::cluster::znodes::Tree;
@@ -405,7 +406,9 @@ impl World {
             let now = self.now;
             for node in self.nodes.values_mut().filter(|node| node.is_running()) {
                 if node.membership.next_timeout().is_some_and(|at| at <= now) {
-                    node.membership.handle_timeout(now, wall_millis(now));
+                    let wall_millis = wall_millis(now);
+                    let shown = ShownTime { wall_millis, cluster_millis: None };
+                    node.membership.handle_timeout(now, shown);
                 }
             }
             self.settle();

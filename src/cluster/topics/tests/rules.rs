@@ -104,6 +104,25 @@ fn an_expired_value_that_nobody_swept_is_not_told() {
     assert_eq!(world.brokers[late].told, 0);
 }
 
+/// The story: a broker came whose name was still taken by its former life. It listed the topics as soon
+/// as it had a session, which was before its first reading of the clock of the cluster, and took the time
+/// at which a value ends for one of its own ticks. It had that value for fifty years.
+#[test]
+fn who_does_not_know_the_time_is_told_no_value_and_all_of_them_then() {
+    let mut world = World::new(1, ROOMY);
+    world.publish(0, "short", "x", Some(MINUTE));
+    world.publish(0, "long", "y", Some(HOUR));
+    world.run(1_000);
+    let late = world.start_broker_without_clock();
+    world.run(MINUTE);
+    assert_eq!(world.brokers[late].told, 0);
+    world.set_clock(late);
+    world.run(5_000);
+    assert_eq!(world.value(late, "long").as_deref(), Some("y"));
+    assert_eq!(world.brokers[late].told, 1, "the other one is over");
+    assert_exact(&mut world);
+}
+
 /// Whoever is to have it must hear of it by link.
 #[test]
 fn a_value_that_finds_no_place_in_the_tree_is_said_to() {

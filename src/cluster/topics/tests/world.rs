@@ -72,10 +72,22 @@ impl World {
     }
 
     pub(super) fn start_broker(&mut self) -> usize {
+        let broker = self.start_broker_without_clock();
+        self.set_clock(broker);
+        broker
+    }
+
+    /// One that has not had a reading of the clock yet.
+    pub(super) fn start_broker_without_clock(&mut self) -> usize {
         let broker = self.started();
         self.brokers.push(broker);
         self.tell_members();
         self.brokers.len() - 1
+    }
+
+    pub(super) fn set_clock(&mut self, broker: usize) {
+        let (now, millis) = (self.now, self.millis());
+        self.brokers[broker].topics.set_clock(now, millis);
     }
 
     fn started(&mut self) -> Broker {
@@ -91,8 +103,7 @@ impl World {
             chunk,
             jitter_seed: seed,
         });
-        let mut topics = Topics::new(TopicsOptions::new(boot_id, seed, seed));
-        topics.set_clock(self.now, EPOCH_MILLIS + self.now.as_millis());
+        let topics = Topics::new(TopicsOptions::new(boot_id, seed, seed));
         let session = self.tree.open_session();
         Broker {
             boot_id,
