@@ -150,6 +150,7 @@ impl Account {
     pub(super) fn handle_expired(&mut self) {
         self.lease = None;
         self.is_unsure = false;
+        self.is_exhausted = false;
         self.step = Step::Idle;
     }
 

@@ -124,7 +124,7 @@ impl Bank {
     }
 
     /// Whether what was taken at `cost` is still covered. The lease goes with its session, and others may
-    /// have then what is not there yet: whoever has taken and not made anything asks before making it.
+    /// have then what is not there yet, or not any more: whoever has taken something asks before making it.
     #[must_use]
     pub fn is_covered(&self, cost: Funds) -> bool {
         self.account.is_covered(cost)

@@ -19,6 +19,11 @@ impl Topics {
     ) -> Spending {
         let Some(known) = self.table.get_mut(topic) else { return Spending::Short };
         let missing = cost_of(bytes).saturating_minus(cost_of(known.charged));
+        // What was charged in a session that has ended is nobody's any more: the znode that stood for it may
+        // be another one by now, of the same version.
+        if !bank.is_covered(cost_of(bytes)) {
+            return Spending::Short;
+        }
         if bank.take(now, missing) == Spending::Short {
             return Spending::Short;
         }

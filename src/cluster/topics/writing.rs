@@ -355,7 +355,7 @@ impl Topics {
     }
 }
 
-fn path_of(topic: &str) -> String {
+pub(super) fn path_of(topic: &str) -> String {
     TopicPath::of(topic).expect("only topics that have a path are known").path()
 }
 

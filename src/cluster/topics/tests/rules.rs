@@ -5,9 +5,10 @@ use super::world::{MINUTE, ROOMY, World};
 use crate::cluster::bank::Funds;
 use crate::cluster::identity::BootId;
 use crate::cluster::topics::ValueKind;
+use crate::cluster::topics::writing::path_of;
 use crate::cluster::version::Version;
 use crate::cluster::znodes::Tree;
-use crate::ports::coordination::CoordinationEvent;
+use crate::ports::coordination::{Change, CoordinationEvent, Request};
 
 const HOUR: u64 = 60 * MINUTE;
 
@@ -443,6 +444,35 @@ fn what_may_exist_is_paid_for_at_every_moment() {
     let conflicts = world.brokers[0].topics.readings().conflicts;
     assert_eq!(conflicts, 3, "nothing is tried again before it is known");
     world.run(1_000);
+    assert_exact(&mut world);
+}
+
+/// The story: a broker lost its session, and with it the lease that paid for its topics. One of them was
+/// collected meanwhile and made again by another broker, with the version that every znode begins with. The
+/// first broker wrote what it had, as if its znode was still there, and so took over what it had no lease
+/// for.
+#[test]
+fn nothing_is_written_without_a_lease() {
+    let mut world = World::new(2, ROOMY);
+    world.elect(1);
+    world.publish(0, "a", "x", None);
+    world.run(1_000);
+    world.renew(0);
+    let (session, path) = (world.brokers[1].session, path_of("a"));
+    let delete = Change::Delete { path, version: None };
+    world.tree.apply(session, Request::Change(delete), 0).unwrap();
+    world.gather_changes();
+    world.run_without(0, 100);
+    world.publish(1, "a", "y", None);
+    world.run_without(0, 1_000);
+    while world.hear(0) {}
+    world.publish(0, "a", "z", None);
+    world.tick(0);
+    while world.serve(0) {
+        world.audit().unwrap();
+    }
+    world.run(5_000);
+    assert_eq!(world.value(1, "a").as_deref(), Some("z"));
     assert_exact(&mut world);
 }
 
