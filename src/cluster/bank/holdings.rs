@@ -48,8 +48,10 @@ impl Holdings {
 
     /// Something has changed and must be read. Give the mark back with [`Self::note_read`].
     pub fn note_change(&mut self) -> Mark {
-        *self.unread.entry(self.generation).or_default() += 1;
-        Mark(self.generation)
+        // What a listing finds may have been there before anything.
+        let generation = if self.is_listed { self.generation } else { 0 };
+        *self.unread.entry(generation).or_default() += 1;
+        Mark(generation)
     }
 
     /// What had changed at `mark` has been read.
@@ -129,6 +131,19 @@ mod tests {
         assert!(!holdings.is_settled(after));
         holdings.set_untracked(1);
         assert!(!holdings.is_settled(mark), "the books are incomplete");
+    }
+
+    /// The story: a leader that had just started asked for the figures while it listed what there was, and
+    /// what was found after that was taken for a change of later: it gave away what was taken.
+    #[test]
+    fn what_is_found_by_a_listing_was_there_before() {
+        let mut holdings = Holdings::default();
+        let mark = holdings.mark();
+        let found = holdings.note_change();
+        holdings.note_listed();
+        assert!(!holdings.is_settled(mark), "it was there before");
+        holdings.note_read(found);
+        assert!(holdings.is_settled(mark));
     }
 
     #[test]
