@@ -50,6 +50,15 @@ fn what_a_broker_had_that_slept_comes_to_one_member() {
     let _report = run(997, Plant::Nothing).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// What happened: a broker alone that had been given another session went on acknowledging by nobody's word,
+/// and past its own death.
+#[test]
+fn seeds_of_clients_with_habits_that_found_faults_stay_clean() {
+    for seed in [746] {
+        let _report = run(seed, Plant::Nothing).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
 #[test]
 fn every_broken_rule_of_the_cluster_is_noticed() {
     for (plant, checkers) in PLANTS {
