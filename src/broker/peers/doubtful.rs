@@ -5,7 +5,9 @@
 //! not answered. The broker may only have slept: awake, it has the message and does not know whether
 //! its answer has come. So it asks who sent it, once both know each other again: it offers the message
 //! there, before anybody else, and is told that it is taken when it was given to another member. Who
-//! sent it is the only one to know; when that broker has gone as well, nobody else has it.
+//! sent it is the only one to know; when that broker has gone as well, nobody else has it. A broker that is
+//! declared dead once more before it has its answer asks again, and who has not heard that it had the
+//! answer gives the same one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::slice;
@@ -32,18 +34,20 @@ pub(super) struct Unconfirmed(Mutex<VecDeque<Received>>);
 struct Received {
     seq: u64,
     message: MessageId,
+    /// It was a question, and the answer that another member was given the message.
+    was_given: bool,
     /// The control frame that answers it.
     answered_by: Option<u64>,
 }
 
 impl Unconfirmed {
     /// One has come. The peer has all control frames up to `heard`.
-    pub(super) fn note(&self, seq: u64, message: MessageId, heard: u64) {
+    pub(super) fn note(&self, seq: u64, message: MessageId, was_given: bool, heard: u64) {
         let mut received = self.0.lock();
         while received.front().is_some_and(|one| one.is_confirmed(heard)) {
             received.pop_front();
         }
-        received.push_back(Received { seq, message, answered_by: None });
+        received.push_back(Received { seq, message, was_given, answered_by: None });
     }
 
     /// These are answered by the control frame of this number.
@@ -59,9 +63,9 @@ impl Unconfirmed {
         }
     }
 
-    fn take(&self, heard: u64) -> impl Iterator<Item = MessageId> + use<> {
+    fn take(&self, heard: u64) -> impl Iterator<Item = Received> + use<> {
         let received = std::mem::take(&mut *self.0.lock());
-        received.into_iter().filter(move |one| !one.is_confirmed(heard)).map(|one| one.message)
+        received.into_iter().filter(move |one| !one.is_confirmed(heard))
     }
 }
 
@@ -82,8 +86,16 @@ struct State {
     senders: BTreeMap<MessageId, BootId>,
     /// To be asked about.
     waiting: VecDeque<(BootId, Delivery)>,
-    asked: Vec<(Delivery, Arc<PublishTicket>)>,
+    asked: Vec<Question>,
     given: Given,
+}
+
+/// A message that its sender was asked about.
+#[derive(Debug)]
+struct Question {
+    sender: BootId,
+    delivery: Delivery,
+    ticket: Arc<PublishTicket>,
 }
 
 /// What was given to others, the oldest forgotten beyond a bound.
@@ -99,7 +111,8 @@ impl Doubtful {
     pub(super) fn begin(&self, peers: &[Arc<Peer>]) {
         let of_peer = |peer: &Arc<Peer>| {
             let (sender, heard) = (peer.boot_id(), peer.lane().gone().control);
-            peer.unconfirmed().take(heard).map(move |message| (message, sender))
+            let received = peer.unconfirmed().take(heard).filter(|one| !one.was_given);
+            received.map(move |one| (one.message, sender))
         };
         // What an earlier life was in doubt about has been passed on, or is asked about.
         let senders = peers.iter().flat_map(of_peer).collect();
@@ -107,6 +120,21 @@ impl Doubtful {
         state.senders = senders;
         // Nobody asks a former life.
         state.given = Given::default();
+        // Whom it has asked, its next life asks again.
+        let asked = std::mem::take(&mut state.asked);
+        let is_answered = |one: &Question| one.ticket.poll(Waker::noop()).is_some();
+        let (answered, unanswered): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_answered);
+        state.asked = answered;
+        state.waiting.extend(unanswered.into_iter().map(|one| (one.sender, one.delivery)));
+    }
+
+    /// A peer was declared dead: what it asked about, and may have had no answer to, it asks again in its next
+    /// life.
+    pub(super) fn bury(&self, dead: &Peer) {
+        let unheard = dead.unconfirmed().take(dead.lane().gone().control);
+        for question in unheard.filter(|one| one.was_given) {
+            self.0.lock().given.insert(Arc::clone(dead.name()), question.message);
+        }
     }
 
     /// A message that `dead` had not answered goes to another member.
@@ -160,15 +188,15 @@ impl Turn<'_> {
     pub(super) fn settle_doubts(&mut self, peers: &Peers) {
         let asked = std::mem::take(&mut peers.doubtful().0.lock().asked);
         let mut unanswered = Vec::new();
-        for (delivery, ticket) in asked {
-            match ticket.poll(Waker::noop()) {
-                None => unanswered.push((delivery, ticket)),
+        for question in asked {
+            match question.ticket.poll(Waker::noop()) {
+                None => unanswered.push(question),
                 // It has been given to another member, or has been taken now.
                 Some(RemoteOutcome::Enqueued) => {
                     self.shard.counters.shared_deliveries_moved.increment();
                 }
                 Some(RemoteOutcome::Unknown) => self.shard.counters.deliveries_dropped.increment(),
-                Some(_) => self.pass_on(&delivery, SessionKey::BROKER),
+                Some(_) => self.pass_on(&question.delivery, SessionKey::BROKER),
             }
         }
         // Who is there is known when this broker is part of the cluster again.
@@ -182,18 +210,14 @@ impl Turn<'_> {
         peers.doubtful().0.lock().asked.append(&mut unanswered);
     }
 
-    fn ask_about(
-        &mut self,
-        sender: &Peer,
-        delivery: Delivery,
-    ) -> Option<(Delivery, Arc<PublishTicket>)> {
+    fn ask_about(&mut self, sender: &Peer, delivery: Delivery) -> Option<Question> {
         let filter = delivery.shared_filter()?.clone();
         let ticket = Arc::new(PublishTicket::new(false));
         let errand = Errand::to_groups(QoS::ExactlyOnce, slice::from_ref(&filter));
         self.forward_errand(&delivery.message, sender, errand, &ticket, &[]);
         // What is answered already is settled in turn, as what is answered later.
         let _outcome = ticket.seal();
-        Some((delivery, ticket))
+        Some(Question { sender: sender.boot_id(), delivery, ticket })
     }
 }
 

@@ -3,7 +3,8 @@
 //! Every change goes to every broker from the one that it was published at. When that one dies, some may
 //! have heard of it and others not, and nobody is left who would tell them: so everybody who knows of a
 //! change tells all others, and the higher version wins as always. Of what is older than deletions are
-//! remembered everybody has heard.
+//! remembered everybody has heard. What only the tree of znodes still knows is told by who finds it there:
+//! others may be cut off from the tree for as long as it is kept.
 
 use crate::broker::peers::Peers;
 use crate::broker::peers::peer::Peer;
@@ -61,6 +62,17 @@ impl Turn<'_> {
         version.millis() >= since
             && peers.find(version.boot_id).is_none()
             && peers.retained.lock().is_later(topic, *version)
+    }
+
+    /// Takes what the tree of znodes says of a topic. If it is of a broker that has died, it may have had the
+    /// time to write it there and not to tell everybody: the others are to know it.
+    pub(super) fn merge_found(&mut self, peers: &Peers, value: RetainedValue) {
+        let is_left_behind = self.is_left_behind(peers, &value);
+        let (dead, topic) = (value.version.boot_id, value.topic.clone());
+        self.merge_value(peers, value);
+        if is_left_behind && !peers.inherit_topic(dead, topic) {
+            self.shard.counters.retained_untold.increment();
+        }
     }
 
     /// Tells peers that keep up some more of what the dead had retained. To be called now and then.
@@ -156,6 +168,15 @@ impl Heir {
 }
 
 impl Legacies {
+    /// One of all of `live` that has not been begun, to which topics of `dead` may be added.
+    fn unbegun(&mut self, dead: BootId, live: usize) -> Option<&mut Vec<TopicName>> {
+        let is_unbegun = |one: &&mut Legacy| {
+            let is_told = |heir: &Heir| heir.told > 0 || heir.last_seq > 0;
+            one.dead == dead && one.heirs.len() == live && !one.heirs.iter().any(is_told)
+        };
+        self.0.iter_mut().filter(is_unbegun).find_map(|one| one.topics.as_mut())
+    }
+
     /// Nothing of it is ours to tell: we were dead ourselves.
     pub(super) fn clear(&mut self) {
         self.0.clear();
@@ -166,10 +187,28 @@ impl Peers {
     /// The others are to know what a broker had retained that was last heard of then.
     pub(in crate::broker) fn inherit_of(&self, dead: BootId, heard_at: Tick) {
         let heard_millis = self.cluster_millis(heard_at);
-        let live = self.live();
-        let heirs = live.iter().map(|peer| Heir::new(peer.boot_id())).collect();
+        let heirs = self.heirs();
         let legacy = Legacy { dead, heard_millis, topics: None, heirs };
         self.retained.lock().legacies.0.push(legacy);
+    }
+
+    /// The others are to know what a broker that is dead had retained for one topic. `false` when there is
+    /// too much to be told.
+    fn inherit_topic(&self, dead: BootId, topic: TopicName) -> bool {
+        let heirs = self.heirs();
+        let legacies = &mut self.retained.lock().legacies;
+        if let Some(topics) = legacies.unbegun(dead, heirs.len()) {
+            let has_room = topics.len() < TOPICS_MAX;
+            topics.extend(has_room.then_some(topic));
+            return has_room;
+        }
+        legacies.0.push(Legacy { dead, heard_millis: 0, topics: Some(vec![topic]), heirs });
+        true
+    }
+
+    /// Everybody else, told of nothing yet.
+    fn heirs(&self) -> Vec<Heir> {
+        self.live().iter().map(|peer| Heir::new(peer.boot_id())).collect()
     }
 
     /// Whether there is something to be told of what brokers had retained that are dead.

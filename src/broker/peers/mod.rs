@@ -324,6 +324,7 @@ impl Turn<'_> {
         }
         // Whoever still reads a batch of it is waited for: its routes would come back behind this.
         peer.inbound().lock().close();
+        peers.doubtful.bury(&peer);
         let is_mourned = self.mourn(peers, &peer);
         let wake = peer.lane().close();
         self.shard.wake_later(wake);

@@ -137,10 +137,11 @@ impl Turn<'_> {
         last_route: &mut Option<LastRoute>,
     ) -> Fate {
         let message = MessageId(frame.message_id);
-        if peers.doubtful().was_given(peer, message) {
+        let was_given = peers.doubtful().was_given(peer, message);
+        peer.unconfirmed().note(seq, message, was_given, peer.lane().gone().control);
+        if was_given {
             return Fate::Enqueued;
         }
-        peer.unconfirmed().note(seq, message, peer.lane().gone().control);
         self.receive_publish(peers, frame, last_route)
     }
 

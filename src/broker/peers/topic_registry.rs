@@ -242,7 +242,7 @@ impl TopicRegistry {
     /// The broker hears what is new elsewhere.
     pub fn tell_broker(&mut self, turn: &mut Turn<'_>, peers: &Peers, news: RegistryNews) {
         match news {
-            RegistryNews::Value(value) => turn.merge_value(peers, value),
+            RegistryNews::Value(value) => turn.merge_found(peers, value),
             RegistryNews::Latest(value) => turn.merge_latest_value(peers, value),
             RegistryNews::Compare(question) => {
                 let frame = ControlFrame::DigestsWanted(question);

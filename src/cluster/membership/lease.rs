@@ -32,6 +32,8 @@ pub(super) struct Lease {
     /// What the clock of the ensemble showed at which moment.
     ensemble: Option<(Tick, i64)>,
     is_frozen: bool,
+    /// Whether a session was made behind the last commit.
+    is_session_new: bool,
 }
 
 impl Lease {
@@ -47,6 +49,7 @@ impl Lease {
             prompt_since: None,
             ensemble: None,
             is_frozen: false,
+            is_session_new: false,
         }
     }
 
@@ -70,8 +73,13 @@ impl Lease {
         self.due = None;
     }
 
-    /// The znode is not ours, or not there: a new session has no ephemeral ones. Returns whether it
-    /// was believed to be.
+    /// There is another session: the ensemble has made it, and has no znode of ours in it.
+    pub(super) fn change_session(&mut self) {
+        self.has_znode = false;
+        self.is_session_new = true;
+    }
+
+    /// The znode is not there. Returns whether it was believed to be.
     pub(super) fn lose_znode(&mut self) -> bool {
         std::mem::take(&mut self.has_znode)
     }
@@ -96,7 +104,7 @@ impl Lease {
             self.prompt_since = Some(now);
         }
         self.has_znode = true;
-        self.is_frozen = false;
+        (self.is_frozen, self.is_session_new) = (false, false);
         self.committed = Some(sent);
         self.ensemble = Some((now, stat.mtime_millis));
         self.due = Some(self.last_sent.plus_millis(self.timeout_millis / BEATS).max(now));
@@ -133,9 +141,11 @@ impl Lease {
     /// said so.
     ///
     /// One that has ended is not taken up again: somebody may have had the ensemble meanwhile, and
-    /// have declared us dead. Only a commit tells.
+    /// have declared us dead. Only a commit tells. It is the same once the ensemble has made a session
+    /// for us: it is there, whatever those say who are known, and may be there for one who is not.
     pub(super) fn freeze(&mut self, now: Tick, desk: &mut Desk) {
-        if now < self.until && self.own_lease(now) == PeerLease::Uncommitted {
+        let is_vain = self.is_session_new || now >= self.until;
+        if !is_vain && self.own_lease(now) == PeerLease::Uncommitted {
             self.is_frozen = true;
             self.extend(now.plus_millis(self.timeout_millis / 2), desk);
         }

@@ -321,7 +321,7 @@ impl Membership {
             self.fixed_made.clear();
             self.watched.clear();
             self.registration.lose();
-            self.lease.lose_znode();
+            self.lease.change_session();
             self.lock.open_session(session);
         }
         self.is_connected = true;

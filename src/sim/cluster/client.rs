@@ -414,7 +414,9 @@ impl SimClient {
                     ledger.end_session(self.session, now);
                     self.forget();
                     let home = self.home.map_or(BootId(0), |home| home.1);
-                    self.session = ledger.open_session(self.number, home, self.lasting);
+                    let next = ledger.open_session(self.number, home, self.lasting);
+                    ledger.pass_suitors_on(self.session, next);
+                    self.session = next;
                     ledger.attach(self.connection.unwrap_or(0), self.session);
                 }
                 ledger.note_back(self.session, now);

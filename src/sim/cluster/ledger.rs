@@ -180,6 +180,15 @@ impl Ledger {
         }
     }
 
+    /// A Session has begun in the place of another one: brokers that were asked for that by connections
+    /// which stand beside may be given this one.
+    pub(super) fn pass_suitors_on(&mut self, former: usize, next: usize) {
+        let suitors = self.sessions.get(former).map(|record| record.homes.clone());
+        if let Some(record) = self.sessions.get_mut(next) {
+            record.homes.extend(suitors.unwrap_or_default());
+        }
+    }
+
     /// All of it is here, and it may come to nobody but these.
     pub(super) fn note_here(&mut self, session: usize, homes: BTreeSet<BootId>) {
         if let Some(record) = self.sessions.get_mut(session) {

@@ -76,7 +76,12 @@ impl Ledger {
             let words = format!("{number} {publication:?} is retained in place of {later:?}");
             return complaint(Checker::Retained, words);
         }
-        let Some(accepted_at) = publication.accepted_at else { return Ok(()) };
+        // What was gone with all brokers that had it is back from the tree: that delivers nothing to
+        // whoever had subscribed before.
+        let is_lasting = publication.sent_at > self.forgotten_at;
+        let Some(accepted_at) = publication.accepted_at.filter(|_| is_lasting) else {
+            return Ok(());
+        };
         let mut later_ones = self.standing_of(topic).filter(|(_, one)| {
             let is_asked = one.from != u64::MAX && one.from > accepted_at && !one.is_revived;
             is_asked && one.qos.min(publication.qos) > QoS::AtMostOnce

@@ -49,6 +49,40 @@ fn what_was_given_to_another_member_is_not_passed_on_besides() {
     }
 }
 
+/// It asked about them, and was declared dead once more before it had the answer: what it had asked was over with
+/// its life, and it passed all of it on.
+#[test]
+fn what_was_asked_about_in_vain_is_asked_about_in_the_next_life() {
+    let mut cluster = Cluster::new(3);
+    let _stuck = waiting_at_one(&mut cluster);
+    cluster.hold(1, 0);
+    let writer = open(&mut cluster, 0, "unanswered", 0);
+    for number in 2..=4 {
+        cluster.send(writer, &publish("t", &number.to_string(), QOS, number));
+    }
+    cluster.pump();
+    let other = worker_at(QOS, &mut cluster, 2, 0);
+    cluster.begin_life(1);
+    cluster.pump();
+    cluster.hold(0, 3);
+    for _ in 0..3 {
+        cluster.ping(3);
+        cluster.pump();
+    }
+    cluster.begin_life(3);
+    cluster.pump();
+    for _ in 0..3 {
+        for node in [2, 4] {
+            cluster.ping(node);
+        }
+        cluster.pump();
+    }
+    assert_eq!(worked_off(&mut cluster, other), numbers(2..=4));
+    for node in [0, 2, 4] {
+        assert_eq!(cluster.broker(node).counters().totals().deliveries_dropped, 0, "{node}");
+    }
+}
+
 /// Its answers came, which it does not know. Whoever kept back what it is not sure of lost it.
 #[test]
 fn what_was_answered_and_perhaps_not_heard_is_passed_on() {

@@ -113,6 +113,37 @@ fn what_was_given_up_is_told_again() {
     assert_eq!(seen(&mut cluster, 2), ["new"]);
 }
 
+/// A broker was killed together with all that it had told, and one that came later found in the tree of znodes
+/// what it had written there. Another one had come as well and was cut off from the tree, until the ensemble
+/// had collected that: it never had it.
+#[test]
+fn what_only_the_tree_knew_of_a_dead_broker_is_told_to_all() {
+    let mut cluster = Cluster::new(3);
+    let dead = cluster.at(0, |_, peers| peers.boot_id());
+    cluster.kill(0);
+    cluster.pump();
+    ping_all(&mut cluster, &[1, 2]);
+    for topic in ["first", "second"] {
+        let mut found = value(topic, Some(topic), 1);
+        found.version.boot_id = dead;
+        cluster.at(1, |turn, peers| turn.merge_found(peers, found));
+    }
+    ping_all(&mut cluster, &[1, 2]);
+    assert_eq!(seen(&mut cluster, 2), ["first", "second"]);
+    cluster.ping(1);
+    assert!(!cluster.at(1, |_, peers| peers.has_legacies()));
+    // What is known is nobody's legacy, nor is what somebody who lives has written.
+    let mut known = value("first", Some("first"), 1);
+    known.version.boot_id = dead;
+    let mut living = value("third", Some("third"), 1);
+    living.version.boot_id = cluster.at(2, |_, peers| peers.boot_id());
+    cluster.at(1, |turn, peers| {
+        turn.merge_found(peers, known);
+        turn.merge_found(peers, living);
+        assert!(!peers.has_legacies());
+    });
+}
+
 /// Of more than others are told it is the latest changes, a part at a time.
 #[test]
 fn of_too_many_changes_the_latest_are_told() {

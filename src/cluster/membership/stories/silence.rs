@@ -161,3 +161,30 @@ fn a_newcomer_that_was_heard_once_is_not_forgotten() {
     world.play_line("run 30000");
     world.check_agreement();
 }
+
+/// *A broker alone was cut off, and another one came, to which it had no link.* It was let go on by its
+/// own word that nobody has the ensemble, and went on with that when the ensemble had made a session
+/// for it, whose answers were slow: until it was declared dead, and behind that.
+#[test]
+fn whoever_is_given_another_session_knows_that_the_ensemble_is_there() {
+    let mut world = World::checked();
+    world.serve("a");
+    world.play_line("run 7000");
+    for line in ["cut a", "start-if-down b"] {
+        world.play_line(line);
+    }
+    // They have never heard of each other.
+    world.unlinked.insert(('a', 'b'));
+    world.play_line("run 7000");
+    assert!(world.nodes[&'a'].membership.is_frozen(world.now), "{}", world.trace);
+    for line in ["heal a", "run 3000"] {
+        world.node('a').is_slow = true;
+        world.play_line(line);
+    }
+    assert!(!world.nodes[&'a'].membership.is_frozen(world.now), "{}", world.trace);
+    world.play_line("run 3000");
+    assert!(world.trace.contains("buries a1"), "{}", world.trace);
+    world.end_faults();
+    world.play_line("run 30000");
+    world.check_agreement();
+}
