@@ -15,7 +15,8 @@ impl Turn<'_> {
     /// was its own.
     pub(super) fn lose_life(&mut self, owner: OwnerId) {
         let is_news = self.shard.keeper.as_ref().is_some_and(|it| it.durable().note_refused(owner));
-        if is_news && self.broker.peers().is_some() {
+        if is_news && let Some(peers) = self.broker.peers() {
+            peers.interest().fall_silent();
             let _let_go = self.end_all_sessions(ReasonCode::SessionTakenOver);
         }
     }

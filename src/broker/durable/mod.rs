@@ -62,6 +62,8 @@ pub struct Durable {
     era: AtomicU64,
     /// Whether the store knows this owner, and has not said that it is dead.
     is_registered: AtomicBool,
+    /// Whether it has said that this owner is dead, or that it does not know it.
+    is_refused: AtomicBool,
     /// Milliseconds since 1970 when ticks were zero.
     epoch_millis: u64,
     next_session: AtomicU64,
@@ -81,6 +83,7 @@ impl Durable {
             start: AtomicU64::new(0),
             era: AtomicU64::new(0),
             is_registered: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             epoch_millis,
             next_session: AtomicU64::new(1),
             next_message: AtomicU64::new(1),
@@ -115,6 +118,7 @@ impl Durable {
     pub fn note_registered(&self, registered: Registered) {
         self.start.store(registered.number, Ordering::Relaxed);
         self.note_era(registered.era);
+        self.is_refused.store(false, Ordering::Release);
         self.is_registered.store(true, Ordering::Release);
     }
 
@@ -133,11 +137,22 @@ impl Durable {
     pub fn begin_life(&self, owner: OwnerId) {
         self.is_registered.store(false, Ordering::Release);
         *self.owner.write() = owner;
+        self.is_refused.store(false, Ordering::Release);
+    }
+
+    /// Whether the store takes nothing of this life any more.
+    #[must_use]
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Acquire)
     }
 
     /// The store says that `owner` is dead, or does not know it. `true` when that was news.
     fn note_refused(&self, owner: OwnerId) -> bool {
-        self.owner() == owner && self.is_registered.swap(false, Ordering::AcqRel)
+        if self.owner() != owner || !self.is_registered.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        self.is_refused.store(true, Ordering::Release);
+        true
     }
 
     fn start(&self) -> u64 {

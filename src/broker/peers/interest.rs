@@ -21,6 +21,8 @@ struct State {
     listeners: Vec<Listener>,
     /// Connections that wait, by the version they wait for.
     waiting: BTreeMap<u64, Vec<Waker>>,
+    /// Nobody is told of changes: what was wanted here is others' by now.
+    is_silent: bool,
 }
 
 struct Listener {
@@ -35,7 +37,8 @@ impl AnnouncedInterest {
     #[must_use]
     pub fn new(hash_seed: u64) -> Self {
         let local = LocalInterest::new(hash_seed);
-        Self(Mutex::new(State { local, listeners: Vec::new(), waiting: BTreeMap::new() }))
+        let (listeners, waiting) = (Vec::new(), BTreeMap::new());
+        Self(Mutex::new(State { local, listeners, waiting, is_silent: false }))
     }
 
     /// A client subscribes to all of these. The version that every peer must have applied before it
@@ -134,16 +137,38 @@ impl AnnouncedInterest {
     pub fn enter(&self, peer: &Arc<Peer>, wakes: &mut Vec<Waker>) {
         let mut state = self.0.lock();
         state.listeners.retain(|listener| listener.peer.boot_id() != peer.boot_id());
-        state.tell_all(peer, wakes);
+        let is_behind = state.is_silent;
+        if !is_behind {
+            state.tell_all(peer, wakes);
+        }
         let peer = Arc::clone(peer);
-        state.listeners.push(Listener { peer, applied: 0, is_behind: false });
+        state.listeners.push(Listener { peer, applied: 0, is_behind });
+    }
+
+    /// This broker is dead, and others do not know it yet: that its Sessions end here is not told to them. What
+    /// they publish is to go to it, and to wait for those who have the Sessions next.
+    pub(crate) fn fall_silent(&self) {
+        let mut state = self.0.lock();
+        state.is_silent = true;
+        for listener in &mut state.listeners {
+            listener.is_behind = true;
+        }
+    }
+
+    /// It lives after all, or anew. Whoever was not told of changes is told all by [`Self::catch_up`].
+    pub(crate) fn speak(&self) {
+        self.0.lock().is_silent = false;
     }
 
     /// A broker has lost what it was told: it is told again. What it has applied it still has.
     pub fn repeat(&self, boot_id: BootId, wakes: &mut Vec<Waker>) {
         let mut state = self.0.lock();
+        let is_silent = state.is_silent;
         let listener = state.listeners.iter_mut().find(|one| one.peer.boot_id() == boot_id);
         let Some(listener) = listener else { return };
+        if is_silent {
+            return;
+        }
         listener.is_behind = false;
         let peer = Arc::clone(&listener.peer);
         state.tell_all(&peer, wakes);
@@ -153,6 +178,9 @@ impl AnnouncedInterest {
     pub(crate) fn catch_up(&self, wakes: &mut Vec<Waker>) {
         let mut state = self.0.lock();
         let mut ready = Vec::new();
+        if state.is_silent {
+            return;
+        }
         for listener in &mut state.listeners {
             if listener.is_behind && listener.peer.lane().has_control_room() {
                 listener.is_behind = false;

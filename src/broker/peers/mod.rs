@@ -289,6 +289,7 @@ impl Turn<'_> {
         if let Some(durable) = self.broker.durable() {
             durable.begin_life(OwnerId(boot_id.0));
         }
+        peers.interest.speak();
         self.begin_life_of_ownership(peers, boot_id);
         self.leave_what_was_held();
         peers.wills.begin_life();

@@ -13,7 +13,7 @@ use crate::cluster::inbound::Gap;
 use crate::cluster::interest::RouteChanges;
 use crate::cluster::version::Version;
 use crate::cluster::wire::{Batch, ENTRIES_MAX, WireError};
-use crate::mqtt::QoS;
+use crate::mqtt::{QoS, ReasonCode};
 use crate::ports::message::{Message, MessageId, Publisher};
 
 /// Why a batch of another broker is not taken; its link is closed and resumes behind what was.
@@ -28,6 +28,9 @@ pub enum BatchError {
     /// The peer was declared dead while it was on its way here.
     #[error("the broker it is from was declared dead")]
     Gone,
+    /// The store says that this broker is dead: its Sessions are others'.
+    #[error("this broker was declared dead")]
+    Over,
 }
 
 /// By which lane something came.
@@ -74,11 +77,21 @@ impl Turn<'_> {
         batch: &Batch,
         via: Via,
     ) -> Result<(), BatchError> {
+        if batch.kind == StreamKind::Data && self.is_life_over() {
+            // It would match nobody here, and whoever published it would be told so before it knows that
+            // this broker is dead: it is to be held for those who have the Sessions next.
+            return Err(BatchError::Over);
+        }
         let mut outcomes = Outcomes::default();
         let taken = self.take_frames(peers, peer, (batch, via), &mut outcomes);
         if batch.kind == StreamKind::Data {
             self.shard.wake_later(peers.ownership().note_data());
             self.shard.wake_later(peers.adoptions().note_data());
+        }
+        if self.is_life_over() {
+            // It has ended meanwhile, at another shard.
+            let refused = Fate::Refused(ReasonCode::ServerBusy);
+            outcomes.at_once.iter_mut().for_each(|one| one.fate = refused.clone());
         }
         // Also of a batch that is broken further on: what was taken does not come again.
         for part in outcomes.at_once.chunks(ENTRIES_MAX) {
@@ -87,6 +100,11 @@ impl Turn<'_> {
         }
         self.tell_when_stored(peer, outcomes.when_stored);
         taken
+    }
+
+    /// Whether the store has said that this broker is dead, which it is still to hear of.
+    pub(super) fn is_life_over(&self) -> bool {
+        self.broker.durable().is_some_and(|durable| durable.is_refused())
     }
 
     fn take_frames(

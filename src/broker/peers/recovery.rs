@@ -72,6 +72,9 @@ impl Turn<'_> {
     /// Tells every peer that keeps up again what was withheld from it. To be called now and then.
     pub fn catch_up(&mut self, peers: &Peers) {
         let mut wakes = Vec::new();
+        if !self.is_life_over() {
+            peers.interest().speak();
+        }
         peers.interest().catch_up(&mut wakes);
         self.shard.wake_each(wakes);
         self.tell_legacies(peers);

@@ -1,8 +1,9 @@
 //! A publish that other brokers have not answered for yet.
 
-use std::task::Waker;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::broker::peers::again::{LeftOut, Unfinished};
 use crate::mqtt::ReasonCode;
@@ -27,7 +28,18 @@ struct State {
     left_out: Vec<LeftOut>,
     /// Whether somebody did not who is not among those.
     has_unnamed: bool,
+    /// Who else is told the outcome.
+    others: Vec<Arc<PublishTicket>>,
     waker: Option<Waker>,
+}
+
+/// Wakes all of them.
+struct Wakers(Vec<Waker>);
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.0.iter().for_each(Waker::wake_by_ref);
+    }
 }
 
 /// What all brokers together made of a publish.
@@ -59,9 +71,25 @@ impl PublishTicket {
     #[must_use]
     pub fn of(message: MessageId, matched_here: bool) -> Self {
         let outcome = if matched_here { RemoteOutcome::Enqueued } else { RemoteOutcome::NoMatch };
-        let (left_out, has_unnamed) = (Vec::new(), false);
-        let state = State { message, left: 1, outcome, left_out, has_unnamed, waker: None };
+        let state = State {
+            message,
+            left: 1,
+            outcome,
+            left_out: Vec::new(),
+            has_unnamed: false,
+            others: Vec::new(),
+            waker: None,
+        };
         Self { is_loan: false, state: Mutex::new(state) }
+    }
+
+    /// One for a message that several wait for, which is offered once: each of `tickets` expects an answer, and
+    /// gets what all come to together. [`Self::close`] is called when it has been offered.
+    #[must_use]
+    pub(super) fn for_all(message: MessageId, tickets: Vec<Arc<Self>>) -> Self {
+        let joint = Self::of(message, false);
+        joint.state.lock().others = tickets;
+        joint
     }
 
     /// The same of a message that is lent: what the broker that it is sent to does not take goes back
@@ -89,18 +117,52 @@ impl PublishTicket {
         (state.left == 0).then_some(state.outcome)
     }
 
+    /// The same of one that others wait behind. Whoever is to be woken.
+    #[must_use]
+    pub(super) fn close(&self) -> Option<Waker> {
+        self.answer(RemoteOutcome::NoMatch)
+    }
+
     /// One broker has answered, or is dead. Whoever is to be woken.
     pub fn answer(&self, outcome: RemoteOutcome) -> Option<Waker> {
         let mut state = self.state.lock();
         state.has_unnamed |= !outcome.is_success();
-        state.note(outcome)
+        Self::note(state, outcome)
     }
 
     /// The same of one that has not taken its part.
     pub fn leave_out(&self, outcome: RemoteOutcome, left_out: LeftOut) -> Option<Waker> {
         let mut state = self.state.lock();
         state.left_out.push(left_out);
-        state.note(outcome)
+        Self::note(state, outcome)
+    }
+
+    fn note(mut state: MutexGuard<'_, State>, outcome: RemoteOutcome) -> Option<Waker> {
+        let waker = state.note(outcome);
+        if state.left > 0 || state.others.is_empty() {
+            return waker;
+        }
+        let others = std::mem::take(&mut state.others);
+        let (outcome, has_unnamed) = (state.outcome, state.has_unnamed);
+        let left_out = std::mem::take(&mut state.left_out);
+        // No lock of a ticket is held while another one is taken.
+        drop(state);
+        let told = others.iter().filter_map(|other| other.hear(outcome, &left_out, has_unnamed));
+        let wakers: Vec<_> = told.chain(waker).collect();
+        (!wakers.is_empty()).then(|| Waker::from(Arc::new(Wakers(wakers))))
+    }
+
+    /// What came of a message that was offered on behalf of several.
+    fn hear(
+        &self,
+        outcome: RemoteOutcome,
+        left_out: &[LeftOut],
+        has_unnamed: bool,
+    ) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.left_out.extend_from_slice(left_out);
+        state.has_unnamed |= has_unnamed;
+        Self::note(state, outcome)
     }
 
     /// Who has not taken its part, once all have answered; `None` when that is not known of everybody.

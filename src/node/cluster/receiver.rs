@@ -75,7 +75,7 @@ impl Receiver for LinkReceiver {
         taken.map_err(|error| match error {
             BatchError::Gap(gap) => ReceiveError::Gap(gap),
             BatchError::Wire(error) => ReceiveError::Malformed(error),
-            BatchError::Gone => ReceiveError::NotAMember,
+            BatchError::Gone | BatchError::Over => ReceiveError::NotAMember,
         })?;
         Ok(peer.inbound().lock().received())
     }

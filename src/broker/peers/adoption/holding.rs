@@ -362,11 +362,12 @@ impl Turn<'_> {
         // may have been sent since by whom it was not taken.
         let (refused, waiting): (Vec<_>, Vec<_>) =
             tickets.iter().partition(|ticket| ticket.is_refused());
-        if let Some(ticket) = waiting.first() {
-            self.offer_to_held_for(message, held_for, ticket);
-        }
-        for ticket in waiting {
-            let waker = ticket.answer(RemoteOutcome::NoMatch);
+        if !waiting.is_empty() {
+            // Each waits for what comes of it, and not only the first: that may be of somebody who has gone.
+            let waiting = waiting.into_iter().map(Arc::clone).collect();
+            let ticket = Arc::new(PublishTicket::for_all(message.id, waiting));
+            self.offer_to_held_for(message, held_for, &ticket);
+            let waker = ticket.close();
             self.shard.wake_later(waker);
         }
         for ticket in refused {

@@ -1,9 +1,16 @@
 //! Shared Subscriptions all of whose members were at a broker that died, with Sessions that are stored.
 
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::gone::message;
 use super::moves::session_present;
 use super::parting::client_id_in;
 use super::*;
+use crate::broker::peers::adoption::HeldFor;
 use crate::broker::peers::testing::{Closed, Way};
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
+use crate::mqtt::TopicFilter;
 use crate::ports::store::Operation;
 
 const GROUP: &str = "$share/g/t";
@@ -137,4 +144,35 @@ fn what_was_collected_for_a_session_whose_former_holder_died_goes_to_it() {
     payloads.dedup();
     assert_eq!(payloads, ["1", "2", "3", "4"]);
     assert_eq!(count(&cluster.received(writer), |one| matches!(one, Packet::Puback(_))), 4);
+}
+
+/// Whoever had published it waited for it, and so did the member that had collected it for a Session that did not
+/// arrive. It was offered for the first of them, and the other was told that all was well before the store had
+/// answered: which did not take it, so that it was acknowledged and lost.
+#[test]
+fn everybody_who_waits_for_what_is_held_waits_until_it_is_stored() {
+    for (closed, expected) in [
+        (None, Some(RemoteOutcome::Enqueued)),
+        (Some(Closed::Unreached), None),
+        (Some(Closed::Failing), Some(RemoteOutcome::Refused(ReasonCode::ServerBusy))),
+    ] {
+        let (mut cluster, ways, ..) = with_worker(600);
+        ways[1].close(Closed::Unreached, adopts);
+        cluster.kill(0);
+        cluster.pump();
+        let message = message("t");
+        let tickets = [(); 2].map(|()| Arc::new(PublishTicket::of(message.id, false)));
+        for ticket in &tickets {
+            let groups = vec![TopicFilter::parse(GROUP).unwrap()];
+            let held_for = HeldFor { groups, ..HeldFor::default() };
+            cluster.at(1, |turn, _| turn.hold_or_offer(&message, ticket, held_for));
+            assert_eq!(ticket.seal(), None);
+        }
+        ways[1].open();
+        if let Some(closed) = closed {
+            ways[1].close(closed, |operation| matches!(operation, Operation::Enqueue { .. }));
+        }
+        cluster.pump();
+        assert_eq!(tickets.map(|ticket| ticket.poll(Waker::noop())), [expected; 2]);
+    }
 }

@@ -25,7 +25,7 @@ fn filter(text: &str) -> TopicFilter {
 }
 
 /// A message of QoS 1 that nobody here published.
-fn message(topic: &str) -> Arc<Message> {
+pub(super) fn message(topic: &str) -> Arc<Message> {
     let topic = TopicName::try_from(topic).unwrap();
     Arc::new(Message {
         qos: QoS::AtLeastOnce,

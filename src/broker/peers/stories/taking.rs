@@ -214,3 +214,32 @@ fn sessions_that_somebody_else_has_are_let_go_and_no_others() {
     assert!(cluster.broker(0).registry().contains(&ids[3]));
     assert_eq!(cluster.broker(0).registry().len(), 1);
 }
+
+/// It let its Sessions go when the store said that it is dead, and told others, which had not heard of that yet,
+/// that nobody wanted what they published: that was acknowledged, and lost.
+#[test]
+fn who_hears_from_the_store_that_it_is_dead_answers_for_nobody_any_more() {
+    let (mut cluster, ways) = Cluster::over_database(3);
+    let id = client_id_in(|slot| slot % 3 == 1 && slot % 2 == 0);
+    let reader = open(&mut cluster, 0, &id, 600);
+    subscribed(&mut cluster, reader, "t", QoS::AtLeastOnce);
+    cluster.lose(reader);
+    let [first, second] = ["first", "second"].map(|id| open(&mut cluster, 2, id, 0));
+    ways[1].declare_dead(cluster.broker(0).durable().unwrap().owner());
+    cluster.send(first, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert!(!cluster.is_open(first), "it was not stored");
+    cluster.send(second, &publish("t", "two", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert_eq!(cluster.received(second), [], "nobody has it yet");
+    cluster.kill(0);
+    cluster.pump();
+    let answers = cluster.received(second);
+    let [Packet::Puback(puback)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(puback.reason_code, ReasonCode::Success);
+    let reader = cluster.connect(1, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(reader);
+    assert!(session_present(&got));
+    assert_eq!(payloads(&got), ["two"]);
+}

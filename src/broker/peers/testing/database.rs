@@ -118,6 +118,11 @@ impl Way {
         self.run_elsewhere(vec![Operation::Register { root: None }, take]);
     }
 
+    /// Somebody declares a broker dead, which is still to hear of it.
+    pub(crate) fn declare_dead(&self, owner: OwnerId) {
+        self.run_elsewhere(vec![Operation::Register { root: None }, Operation::DeclareDead(owner)]);
+    }
+
     fn run_elsewhere(&self, operations: Vec<Operation>) {
         let mut door = self.database.submitter();
         let batch = Batch { owner: OwnerId(99), now_millis: 0, operations };

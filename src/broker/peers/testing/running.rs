@@ -8,6 +8,7 @@ use super::packets::decode;
 use super::{Cluster, Flag, Line, LineId, News, Node, boot_id, peers};
 use crate::broker::connection::{Connection, Progress};
 use crate::broker::peers::Peers;
+use crate::broker::peers::receive::BatchError;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::StreamKind;
 use crate::cluster::lane::Taken;
@@ -168,8 +169,10 @@ impl Cluster {
         let received = self.at(to, |turn, peers| {
             // Whoever has heard that it is dead takes nothing of it any more.
             let peer = peers.find(boot_id(from))?;
-            turn.receive_batch(peers, &peer, &batch).unwrap();
-            Some(peer.inbound().lock().received())
+            match turn.receive_batch(peers, &peer, &batch) {
+                Err(BatchError::Over) => None,
+                taken => Some(taken.map(|()| peer.inbound().lock().received()).unwrap()),
+            }
         });
         if let Some(received) = received.filter(|_| !is_hushed) {
             lane.received(received).unwrap();
