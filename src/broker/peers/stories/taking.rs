@@ -214,3 +214,41 @@ fn sessions_that_somebody_else_has_are_let_go_and_no_others() {
     assert!(cluster.broker(0).registry().contains(&ids[3]));
     assert_eq!(cluster.broker(0).registry().len(), 1);
 }
+
+/// Each coordinator counts its own tokens. A broker read what it had taken from a dead one under a token that
+/// was also that of a Session which another coordinator had granted it, and which had been handed over by then: it
+/// took that for one of the dead, and two brokers had it.
+#[test]
+fn a_session_that_somebody_else_granted_under_the_same_token_is_not_taken_for_one_of_the_dead() {
+    fn reads(operation: &Operation) -> bool {
+        matches!(operation, Operation::ListSessions { .. })
+    }
+    let (mut cluster, ways) = Cluster::over_database(4);
+    // The token that broker 2 draws is one that broker 1 has not come to.
+    for id in cluster.client_ids_at(2, 4) {
+        let line = open(&mut cluster, 2, &id, 0);
+        cluster.lose(line);
+    }
+    ways[2].close(Closed::Unreached, reads);
+    cluster.kill(0);
+    cluster.pump();
+    let ids = cluster.client_ids_at(1, 16);
+    for id in &ids {
+        let line = open(&mut cluster, 2, id, 600);
+        subscribed(&mut cluster, line, "t", QoS::AtLeastOnce);
+        cluster.lose(line);
+    }
+    ways[3].close(Closed::Unreached, takes);
+    let lines: Vec<_> = ids.iter().map(|id| cluster.connect(3, &connect(id, 600))).collect();
+    cluster.pump();
+    assert_eq!((cluster.broker(2).registry().len(), cluster.ownership(2).exports), (0, ids.len()));
+    ways[2].open();
+    cluster.pump();
+    assert_eq!(cluster.broker(2).registry().len(), 0, "all of them were handed over");
+    ways[3].open();
+    cluster.pump();
+    for line in lines {
+        assert!(session_present(&cluster.received(line)));
+    }
+    assert_eq!([2, 3].map(|node| cluster.broker(node).registry().len()), [0, ids.len()]);
+}
