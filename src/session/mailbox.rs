@@ -371,6 +371,7 @@ impl Mailbox {
             collected.push((Place { session, sequence }, delivery));
         }
         self.note_behind(state);
+        places.has_moved = self.gathering().is_some();
         state.places = Some(Box::new(places));
         if let Some(in_store) = &self.in_store {
             let _first = in_store.session.set(session);
@@ -439,7 +440,7 @@ impl Mailbox {
         };
         let sequence = places.give();
         delivery.sequence = sequence;
-        let is_left_out = places.is_behind() || state.has_all_it_may_keep();
+        let is_left_out = places.is_behind() || places.has_moved || state.has_all_it_may_keep();
         if is_left_out || !self.lease_for(state, 0, 0) {
             state.leave_out(sequence, delivery.message.charged_bytes());
         } else {
@@ -833,6 +834,9 @@ impl Mailbox {
     pub fn forget_moved(&self) {
         if let Content::Open(state) = &mut *self.content.lock() {
             state.moved = None;
+            if let Some(places) = &mut state.places {
+                places.has_moved = false;
+            }
         }
     }
 

@@ -27,6 +27,9 @@ pub(super) struct Places {
     bytes_left_out: usize,
     /// Whether others have taken all there was in memory, and more is in the store.
     pub(super) is_relieved: bool,
+    /// Whether what is offered may have been stored where the Session was before: only the store can tell, so
+    /// nothing of it is kept in memory.
+    pub(super) has_moved: bool,
     /// Whether the Session is over, and not only gone from here.
     pub(super) has_ended: bool,
 }
@@ -83,6 +86,7 @@ impl Places {
             repeat_below: 0,
             bytes_left_out: 0,
             is_relieved: false,
+            has_moved: false,
             has_ended: false,
         }
     }
