@@ -3,7 +3,7 @@
 //! Invariants: places are given in ascending order and never twice; those not in memory are all
 //! behind those that are; what is pending is neither sent nor read, nor is what is doubtful.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ports::message::MessageId;
 
@@ -30,6 +30,9 @@ pub(super) struct Places {
     /// Whether what is offered may have been stored where the Session was before: only the store can tell, so
     /// nothing of it is kept in memory.
     pub(super) has_moved: bool,
+    /// What was collected before there were places, until the store has answered for it: it may come again by
+    /// way of another shard, whose batch is in the store first, and is not to have a second place there.
+    pub(super) collected: BTreeSet<MessageId>,
     /// Whether the Session is over, and not only gone from here.
     pub(super) has_ended: bool,
 }
@@ -87,6 +90,7 @@ impl Places {
             bytes_left_out: 0,
             is_relieved: false,
             has_moved: false,
+            collected: BTreeSet::new(),
             has_ended: false,
         }
     }
