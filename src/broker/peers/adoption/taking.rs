@@ -265,6 +265,11 @@ impl Turn<'_> {
                     self.keep_adopted(peers, &record.client_id, token);
                 }
             }
+            // A client waits for it here, and has asked the store under its claim. That asks again under this
+            // token.
+            Err(_is_wanted) if self.broker.registry().contains(&record.client_id) => {
+                self.keep_adopted(peers, &record.client_id, token);
+            }
             Err(_no_room) => self.shard.counters.sessions_adopted_exceeded.increment(),
         }
     }

@@ -252,3 +252,36 @@ fn a_session_that_somebody_else_granted_under_the_same_token_is_not_taken_for_on
     }
     assert_eq!([2, 3].map(|node| cluster.broker(node).registry().len()), [0, ids.len()]);
 }
+
+/// A client waited here for its Session, under the token by which that was to move, when its former broker was dead and
+/// this one took it from the store under a later token. It could not be parked, since the client was there, and
+/// the client's question was answered by *somebody has it*: nobody had, and what was published was lost.
+#[test]
+fn a_session_of_the_dead_that_a_client_waits_for_here_is_taken_under_the_later_token() {
+    let (mut cluster, ways) = Cluster::over_database(4);
+    // Broker 2 coordinates it when the slots are given to 1, 2 and 3.
+    let id = client_id_in(|slot| slot % 4 == 1 && slot % 3 == 1);
+    sleeper(&mut cluster, &id);
+    let writer = open(&mut cluster, 1, "writer", 0);
+    ways[2].close(Closed::Unreached, takes);
+    cluster.hold(0, 2);
+    cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    cluster.declare_dead(0);
+    cluster.pump();
+    cluster.assign_slots();
+    cluster.pump();
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert_eq!(cluster.received(writer), [], "others are to have the session first");
+    ways[2].open();
+    cluster.pump();
+    cluster.elapse(1);
+    cluster.pump();
+    let line = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got), "{got:?}");
+    assert_eq!(payloads(&got), ["one"]);
+    assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
+}
