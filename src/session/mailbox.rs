@@ -338,20 +338,20 @@ impl Mailbox {
         sent_below: u64,
     ) -> Self {
         self.in_store.get_or_insert_default();
-        let _nothing_was_collected = self.become_stored(session, next, left, sent_below);
+        let ends = (next, left, sent_below);
+        let _nothing_was_collected = self.become_stored(session, ends, &BTreeSet::new());
         self
     }
 
-    /// The Session is stored from now on, as [`Self::stored`] has it. What has been collected is given
-    /// the places behind what was left in it, and is to be stored there: what is offered from now on
-    /// comes behind that.
+    /// The Session is stored from now on, as [`Self::stored`] has it: with its next place, what was left
+    /// in it, and below which place that may have been sent. What has been collected is given the places behind,
+    /// and is to be stored there, but for what is `given_up`: what is offered from now on comes behind that.
     #[must_use]
     pub fn become_stored(
         &self,
         session: SessionRef,
-        next: u64,
-        left: Option<QueueEnds>,
-        sent_below: u64,
+        (next, left, sent_below): (u64, Option<QueueEnds>, u64),
+        given_up: &BTreeSet<MessageId>,
     ) -> Vec<(Place, Delivery)> {
         let mut content = self.content.lock();
         let state = content.open();
@@ -368,9 +368,11 @@ impl Mailbox {
             let bytes = delivery.message.charged_bytes();
             let sequence = places.give();
             places.leave_out(sequence, bytes);
+            places.collected.extend(moved_id(&delivery).filter(|id| !given_up.contains(id)));
             collected.push((Place { session, sequence }, delivery));
         }
         self.note_behind(state);
+        places.has_moved = self.gathering().is_some();
         state.places = Some(Box::new(places));
         if let Some(in_store) = &self.in_store {
             let _first = in_store.session.set(session);
@@ -439,7 +441,7 @@ impl Mailbox {
         };
         let sequence = places.give();
         delivery.sequence = sequence;
-        let is_left_out = places.is_behind() || state.has_all_it_may_keep();
+        let is_left_out = places.is_behind() || places.has_moved || state.has_all_it_may_keep();
         if is_left_out || !self.lease_for(state, 0, 0) {
             state.leave_out(sequence, delivery.message.charged_bytes());
         } else {
@@ -510,7 +512,10 @@ impl Mailbox {
     /// Whether it came with the Session, or was taken lately, here or where the Session was before:
     /// then it is not to come again.
     #[inline]
-    fn is_known(&self, state: &State, delivery: &Delivery) -> bool {
+    fn is_known(&self, state: &mut State, delivery: &Delivery) -> bool {
+        if self.is_collected(state, delivery) {
+            return true;
+        }
         let may_be_recent = delivery.qos == QoS::ExactlyOnce && state.recent.is_some();
         if state.moved.is_none() && !may_be_recent {
             return false;
@@ -520,6 +525,21 @@ impl Mailbox {
             self.budget.known.fetch_add(1, Ordering::Relaxed);
         }
         is_known
+    }
+
+    /// Whether it was collected for the Session, and is on its way to the store. A share of a group is not
+    /// told from another one of it, and has a place of its own.
+    #[inline]
+    fn is_collected(&self, state: &mut State, delivery: &Delivery) -> bool {
+        let places = state.places.as_mut().filter(|places| !places.collected.is_empty());
+        let Some(places) = places else { return false };
+        if self.gathering().is_none_or(|gathering| gathering.has_ended()) {
+            // The store knows it by now, or has refused it.
+            places.collected = BTreeSet::new();
+            return false;
+        }
+        let is_shared = delivery.shared_filter().is_some();
+        !is_shared && moved_id(delivery).is_some_and(|id| places.collected.contains(&id))
     }
 
     fn note_recent(&self, state: &mut State, delivery: &Delivery, now: Tick) {
@@ -833,6 +853,9 @@ impl Mailbox {
     pub fn forget_moved(&self) {
         if let Content::Open(state) = &mut *self.content.lock() {
             state.moved = None;
+            if let Some(places) = &mut state.places {
+                places.has_moved = false;
+            }
         }
     }
 

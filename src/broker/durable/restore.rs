@@ -98,7 +98,8 @@ impl Turn<'_> {
             return None;
         }
         let SessionRecord { session, next_sequence, queue, .. } = *record;
-        let collected = mailbox.become_stored(session, next_sequence, queue, sent_below(record));
+        let ends = (next_sequence, queue, sent_below(record));
+        let collected = mailbox.become_stored(session, ends, given_up);
         for (place, delivery) in collected {
             if given_up.contains(&delivery.message.id) {
                 // Its publisher is not told that it has been taken, and later ones are there already.

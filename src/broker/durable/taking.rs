@@ -14,6 +14,8 @@ use crate::ports::store::{Epoch, Operation, Reply, SessionRecord};
 /// Where the answer is left.
 #[derive(Debug)]
 pub(crate) struct Taking {
+    /// Under which the store was asked.
+    epoch: Epoch,
     state: Mutex<State>,
     /// Until what has come is in effect, and this is let go of.
     flight: Arc<Flight>,
@@ -98,7 +100,7 @@ impl Turn<'_> {
     ) -> Option<Arc<Taking>> {
         let keeper = self.shard.keeper.as_mut()?;
         keeper.push(Operation::TakeSession { client_id: Arc::clone(client_id), epoch });
-        let taking = Arc::new(Taking { state: Mutex::new(State::Asked(None)), flight });
+        let taking = Arc::new(Taking { epoch, state: Mutex::new(State::Asked(None)), flight });
         keeper.await_batch(Awaiting::Taking(Arc::clone(&taking)));
         Some(taking)
     }
@@ -123,6 +125,10 @@ impl Turn<'_> {
                     self.abandon_claim(&client_id, former);
                 }
                 Some(TakingEnd::Failed) => self.take_unattended(&client_id, &taking, waker),
+                // It was this broker that took it, from one that is dead.
+                Some(TakingEnd::Fenced) if self.epoch_held(&client_id) > Some(taking.epoch) => {
+                    self.take_unattended(&client_id, &taking, waker);
+                }
                 Some(TakingEnd::Nobody | TakingEnd::Fenced) => {
                     self.abandon_claim(&client_id, Former::None);
                 }

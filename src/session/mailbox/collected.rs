@@ -1,6 +1,6 @@
 //! A queue that comes to be stored while publishers go on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -26,7 +26,7 @@ fn what_was_collected_has_places_before_all_that_is_offered_later() {
         assert!(matches!(offer(&mailbox, number), Offer::Queued(_)));
     }
     let session = SessionRef { id: SessionId(5), epoch: Epoch::default() };
-    let collected = mailbox.become_stored(session, 7, None, 100);
+    let collected = mailbox.become_stored(session, (7, None, 100), &BTreeSet::new());
     let places: Vec<_> =
         collected.iter().map(|(place, one)| (place.sequence, one.message.id)).collect();
     assert_eq!(places, [(7, MessageId(1)), (8, MessageId(2))]);
@@ -72,4 +72,27 @@ fn what_was_collected_is_lost_with_the_session_unless_it_is_kept() {
         let _left = mailbox.close();
         assert_eq!(gathering.poll(Waker::noop()), Some(expected));
     }
+}
+
+/// Another shard was offered one of them again, and its batch was in the store first: there the message stood at
+/// the later place, and came behind what its publisher had sent after it.
+#[test]
+fn what_was_collected_has_no_second_place_before_the_store_has_answered_for_the_first() {
+    let mailbox = mailbox(bounds(10)).to_be_stored();
+    for number in 1..=3 {
+        assert!(matches!(offer(&mailbox, number), Offer::Queued(_)));
+    }
+    let session = SessionRef { id: SessionId(5), epoch: Epoch::default() };
+    let given_up = BTreeSet::from([MessageId(3)]);
+    let collected = mailbox.become_stored(session, (7, None, 100), &given_up);
+    assert_eq!(collected.len(), 3);
+    let again = |number| {
+        let message = Message { id: MessageId(number), ..message(QoS::AtLeastOnce) };
+        mailbox.offer_again(&delivery_of(message), Tick::ZERO)
+    };
+    assert!(matches!(offer(&mailbox, 1), Offer::Queued(None)), "it waits for what becomes of them");
+    assert!(matches!(again(2), Offer::Queued(None)));
+    assert!(matches!(again(3), Offer::Stored(_)), "it is not to be stored with them");
+    mailbox.gathering().unwrap().end(GatheringEnd::Kept);
+    assert!(matches!(again(2), Offer::Stored(_)), "the store knows it");
 }

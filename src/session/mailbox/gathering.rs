@@ -1,12 +1,17 @@
 //! What becomes of messages that are collected for a Session on its way into a queue that is stored.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use crate::session::sync::Mutex;
 
 /// Of one mailbox: their publishers wait for its end.
 #[derive(Debug)]
-pub struct Gathering(Mutex<State>);
+pub struct Gathering {
+    state: Mutex<State>,
+    /// Looked at where no lock is taken.
+    has_ended: AtomicBool,
+}
 
 #[derive(Debug)]
 enum State {
@@ -28,25 +33,32 @@ pub enum GatheringEnd {
 
 impl Default for Gathering {
     fn default() -> Self {
-        Self(Mutex::new(State::Open(Vec::new())))
+        let state = Mutex::new(State::Open(Vec::new()));
+        Self { state, has_ended: AtomicBool::new(false) }
     }
 }
 
 impl Gathering {
     /// This has become of them; what is said first counts. Whoever waits is woken.
     pub fn end(&self, end: GatheringEnd) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if let State::Open(waiting) = &mut *state {
             let waiting = std::mem::take(waiting);
             *state = State::Ended(end);
+            self.has_ended.store(true, Ordering::Release);
             drop(state);
             waiting.into_iter().for_each(Waker::wake);
         }
     }
 
+    /// Whether that is known.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
     /// What has become of them; else `waker` is called when that is known.
     pub fn poll(&self, waker: &Waker) -> Option<GatheringEnd> {
-        match &mut *self.0.lock() {
+        match &mut *self.state.lock() {
             State::Ended(end) => Some(*end),
             State::Open(waiting) => {
                 // One for each shard that has publishers who wait.

@@ -3,7 +3,7 @@
 //! Invariants: places are given in ascending order and never twice; those not in memory are all
 //! behind those that are; what is pending is neither sent nor read, nor is what is doubtful.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ports::message::MessageId;
 
@@ -27,6 +27,12 @@ pub(super) struct Places {
     bytes_left_out: usize,
     /// Whether others have taken all there was in memory, and more is in the store.
     pub(super) is_relieved: bool,
+    /// Whether what is offered may have been stored where the Session was before: only the store can tell, so
+    /// nothing of it is kept in memory.
+    pub(super) has_moved: bool,
+    /// What was collected before there were places, until the store has answered for it: it may come again by
+    /// way of another shard, whose batch is in the store first, and is not to have a second place there.
+    pub(super) collected: BTreeSet<MessageId>,
     /// Whether the Session is over, and not only gone from here.
     pub(super) has_ended: bool,
 }
@@ -83,6 +89,8 @@ impl Places {
             repeat_below: 0,
             bytes_left_out: 0,
             is_relieved: false,
+            has_moved: false,
+            collected: BTreeSet::new(),
             has_ended: false,
         }
     }

@@ -67,6 +67,9 @@ impl Mailbox {
         if matches!(state.owner, Owner::Gone) {
             return Offer::NotKept;
         }
+        if self.is_collected(state, delivery) {
+            return Offer::Queued(None);
+        }
         if !self.has_room(state, bytes) {
             state.full_since.get_or_insert(now);
             return Offer::Full;

@@ -105,6 +105,12 @@ impl Taking {
 }
 
 impl Job {
+    /// Whether the Session of this client is one of those that it takes.
+    fn is_about(&self, client_id: &str) -> bool {
+        let slot = u16::try_from(Slot::of(client_id).index());
+        slot.is_ok_and(|slot| self.slots.contains(&slot))
+    }
+
     fn operation(&self, durable: &Durable) -> Operation {
         match self.step {
             Step::Fence => Operation::DeclareDead(OwnerId(self.dead.0)),
@@ -226,7 +232,8 @@ impl Turn<'_> {
             }
             (Step::Take, Some(Reply::Count(_there_may_be_more))) => {}
             (Step::Read(_), Some(Reply::Sessions(page))) => {
-                for record in &page {
+                // Who coordinates other slots may have given us one of theirs under the same token.
+                for record in page.iter().filter(|record| job.is_about(&record.client_id)) {
                     self.adopt_session(peers, durable, record, job.token);
                 }
                 match page.last().filter(|_| page.len() >= PAGE_MAX as usize) {
@@ -257,6 +264,11 @@ impl Turn<'_> {
                 if may_keep {
                     self.keep_adopted(peers, &record.client_id, token);
                 }
+            }
+            // A client waits for it here, and has asked the store under its claim. That asks again under this
+            // token.
+            Err(_is_wanted) if self.broker.registry().contains(&record.client_id) => {
+                self.keep_adopted(peers, &record.client_id, token);
             }
             Err(_no_room) => self.shard.counters.sessions_adopted_exceeded.increment(),
         }

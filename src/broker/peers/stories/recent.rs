@@ -2,7 +2,7 @@
 
 use super::moves::session_present;
 use super::*;
-use crate::mqtt::{Pubcomp, Pubrec};
+use crate::mqtt::{Puback, Pubcomp, Pubrec};
 
 /// A writer at broker 2, a reader of QoS 2 at broker 0 that will move, and others at brokers 1 and 3 that
 /// stay.
@@ -16,7 +16,10 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let mut cluster = Cluster::new(4);
+        Self::in_cluster(Cluster::new(4))
+    }
+
+    fn in_cluster(mut cluster: Cluster) -> Self {
         let id = cluster.client_id_at(0);
         let line = open(&mut cluster, 0, &id, 600);
         subscribed(&mut cluster, line, "t", QoS::ExactlyOnce);
@@ -66,7 +69,12 @@ fn answer_to(packet: &Packet) -> Option<Packet> {
     match packet {
         Packet::Publish(publish) => {
             let id = publish.packet_id?;
-            Some(Packet::Pubrec(Pubrec::new(id, ReasonCode::Success)))
+            Some(match publish.qos {
+                QoS::ExactlyOnce => Packet::Pubrec(Pubrec::new(id, ReasonCode::Success)),
+                QoS::AtMostOnce | QoS::AtLeastOnce => {
+                    Packet::Puback(Puback::new(id, ReasonCode::Success))
+                }
+            })
         }
         Packet::Pubrel(pubrel) => {
             Some(Packet::Pubcomp(Pubcomp::new(pubrel.packet_id, ReasonCode::Success)))
@@ -123,4 +131,25 @@ fn what_was_not_completed_moves_and_does_not_come_again() {
     stage.cluster.release(2, 1);
     stage.cluster.pump();
     assert_eq!(stage.complete(), [""; 0]);
+}
+
+/// What its former holder had stored came to the new one, after the Session, by the way from its publisher. The
+/// store left it out, and the client was sent it all the same.
+#[test]
+fn what_the_store_has_of_a_session_does_not_come_again_where_that_is_by_then() {
+    let (cluster, _ways) = Cluster::over_database(4);
+    let mut stage = Stage::in_cluster(cluster);
+    stage.cluster.hold(2, 1);
+    stage.publish("one", QoS::AtLeastOnce, 1);
+    assert_eq!(stage.complete(), ["one"]);
+    stage.cluster.lose(stage.line);
+    stage.publish("two", QoS::AtLeastOnce, 2);
+    stage.move_to(1);
+    assert_eq!(stage.complete(), ["two"]);
+    stage.cluster.release(2, 1);
+    stage.cluster.pump();
+    assert_eq!(stage.complete(), [""; 0]);
+    assert_eq!(payloads(&stage.cluster.received(stage.others[0])), ["one", "two"]);
+    stage.publish("three", QoS::AtLeastOnce, 3);
+    assert_eq!(stage.complete(), ["three"]);
 }

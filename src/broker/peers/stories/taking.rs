@@ -243,3 +243,74 @@ fn who_hears_from_the_store_that_it_is_dead_answers_for_nobody_any_more() {
     assert!(session_present(&got));
     assert_eq!(payloads(&got), ["two"]);
 }
+
+/// Each coordinator counts its own tokens. A broker read what it had taken from a dead one under a token that
+/// was also that of a Session which another coordinator had granted it, and which had been handed over by then: it
+/// took that for one of the dead, and two brokers had it.
+#[test]
+fn a_session_that_somebody_else_granted_under_the_same_token_is_not_taken_for_one_of_the_dead() {
+    fn reads(operation: &Operation) -> bool {
+        matches!(operation, Operation::ListSessions { .. })
+    }
+    let (mut cluster, ways) = Cluster::over_database(4);
+    // The token that broker 2 draws is one that broker 1 has not come to.
+    for id in cluster.client_ids_at(2, 4) {
+        let line = open(&mut cluster, 2, &id, 0);
+        cluster.lose(line);
+    }
+    ways[2].close(Closed::Unreached, reads);
+    cluster.kill(0);
+    cluster.pump();
+    let ids = cluster.client_ids_at(1, 16);
+    for id in &ids {
+        let line = open(&mut cluster, 2, id, 600);
+        subscribed(&mut cluster, line, "t", QoS::AtLeastOnce);
+        cluster.lose(line);
+    }
+    ways[3].close(Closed::Unreached, takes);
+    let lines: Vec<_> = ids.iter().map(|id| cluster.connect(3, &connect(id, 600))).collect();
+    cluster.pump();
+    assert_eq!((cluster.broker(2).registry().len(), cluster.ownership(2).exports), (0, ids.len()));
+    ways[2].open();
+    cluster.pump();
+    assert_eq!(cluster.broker(2).registry().len(), 0, "all of them were handed over");
+    ways[3].open();
+    cluster.pump();
+    for line in lines {
+        assert!(session_present(&cluster.received(line)));
+    }
+    assert_eq!([2, 3].map(|node| cluster.broker(node).registry().len()), [0, ids.len()]);
+}
+
+/// A client waited here for its Session, under the token by which that was to move, when its former broker was dead and
+/// this one took it from the store under a later token. It could not be parked, since the client was there, and
+/// the client's question was answered by *somebody has it*: nobody had, and what was published was lost.
+#[test]
+fn a_session_of_the_dead_that_a_client_waits_for_here_is_taken_under_the_later_token() {
+    let (mut cluster, ways) = Cluster::over_database(4);
+    // Broker 2 coordinates it when the slots are given to 1, 2 and 3.
+    let id = client_id_in(|slot| slot % 4 == 1 && slot % 3 == 1);
+    sleeper(&mut cluster, &id);
+    let writer = open(&mut cluster, 1, "writer", 0);
+    ways[2].close(Closed::Unreached, takes);
+    cluster.hold(0, 2);
+    cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    cluster.declare_dead(0);
+    cluster.pump();
+    cluster.assign_slots();
+    cluster.pump();
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    assert_eq!(cluster.received(writer), [], "others are to have the session first");
+    ways[2].open();
+    cluster.pump();
+    cluster.elapse(1);
+    cluster.pump();
+    let line = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got), "{got:?}");
+    assert_eq!(payloads(&got), ["one"]);
+    assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
+}

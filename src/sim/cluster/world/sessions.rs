@@ -54,6 +54,9 @@ impl World {
     }
 }
 
+/// Whether a broker has a connection with a Session in its hands. One that asks for it has none yet, and neither
+/// has a broker that has frozen it to give it away and waits for the store.
 fn attends(process: &Process, name: &str) -> bool {
-    process.broker.registry().find(name).is_some_and(|listed| listed.is_connected)
+    let listed = process.broker.registry().find(name);
+    listed.is_some_and(|listed| listed.is_connected && listed.mailbox.is_some())
 }
