@@ -67,7 +67,7 @@ pub(super) fn session_of(operation: &Operation) -> Option<SessionRef> {
 }
 
 /// Why the batch before was given up, if it was: those behind it are, too, since it may be offered again.
-pub(super) fn given_up(outcomes: &Outcomes) -> Option<StoreError> {
+pub(super) fn given_up_before(outcomes: &Outcomes) -> Option<StoreError> {
     let Some(Err(error @ StoreError::Transient(_))) = outcomes.last() else { return None };
     Some(error.clone())
 }

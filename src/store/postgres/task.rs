@@ -15,7 +15,7 @@ use crate::store::backoff::Backoff;
 use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Intake, Job};
-use crate::store::retry::{Failure, Outcomes, given_up};
+use crate::store::retry::{Failure, Outcomes, given_up_before};
 
 pub(super) struct Task {
     options: PostgresOptions,
@@ -84,7 +84,7 @@ impl Task {
             Err(Failure::Refused(_)) if batches.len() > 1 => {
                 let mut outcomes = Outcomes::with_capacity(batches.len());
                 for batch in batches {
-                    if let Some(error) = given_up(&outcomes) {
+                    if let Some(error) = given_up_before(&outcomes) {
                         outcomes.push(Err(error));
                         continue;
                     }

@@ -15,7 +15,7 @@ use crate::store::codec::{millis, owner_bytes};
 use crate::store::condition::Condition;
 use crate::store::counters::StoreCounters;
 use crate::store::intake::{Arrival, Intake, Job};
-use crate::store::retry::{Failure, Outcomes, given_up};
+use crate::store::retry::{Failure, Outcomes, given_up_before};
 
 /// A moment at which the process may end.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -122,7 +122,7 @@ impl Worker {
             Err(Failure::Refused(_)) if batches.len() > 1 => {
                 let mut outcomes = Outcomes::with_capacity(batches.len());
                 for batch in batches {
-                    if let Some(error) = given_up(&outcomes) {
+                    if let Some(error) = given_up_before(&outcomes) {
                         outcomes.push(Err(error));
                         continue;
                     }

@@ -27,18 +27,24 @@ fn returned(cluster: &mut Cluster) {
     }
 }
 
+/// A member has messages 2 to 4, which nobody has answered. Who published them.
+fn published_unanswered(cluster: &mut Cluster) -> LineId {
+    let _stuck = waiting_at_one(cluster);
+    cluster.hold(1, 0);
+    let writer = open(cluster, 0, "unanswered", 0);
+    for number in 2..=4 {
+        cluster.send(writer, &publish("t", &number.to_string(), QOS, number));
+    }
+    cluster.pump();
+    writer
+}
+
 /// Its answers did not come, and what it had was given to another member. It passed all of it on
 /// as well: of QoS 2, each message came twice.
 #[test]
 fn what_was_given_to_another_member_is_not_passed_on_besides() {
     let mut cluster = Cluster::new(3);
-    let _stuck = waiting_at_one(&mut cluster);
-    cluster.hold(1, 0);
-    let writer = open(&mut cluster, 0, "unanswered", 0);
-    for number in 2..=4 {
-        cluster.send(writer, &publish("t", &number.to_string(), QOS, number));
-    }
-    cluster.pump();
+    let writer = published_unanswered(&mut cluster);
     assert_eq!(count(&cluster.received(writer), |one| matches!(one, Packet::Pubrec(_))), 0);
     let other = worker_at(QOS, &mut cluster, 2, 0);
     returned(&mut cluster);
@@ -54,13 +60,7 @@ fn what_was_given_to_another_member_is_not_passed_on_besides() {
 #[test]
 fn what_was_asked_about_in_vain_is_asked_about_in_the_next_life() {
     let mut cluster = Cluster::new(3);
-    let _stuck = waiting_at_one(&mut cluster);
-    cluster.hold(1, 0);
-    let writer = open(&mut cluster, 0, "unanswered", 0);
-    for number in 2..=4 {
-        cluster.send(writer, &publish("t", &number.to_string(), QOS, number));
-    }
-    cluster.pump();
+    published_unanswered(&mut cluster);
     let other = worker_at(QOS, &mut cluster, 2, 0);
     cluster.begin_life(1);
     cluster.pump();
