@@ -104,7 +104,7 @@ fn check_noticed(plant: Plant, checkers: &[Checker], found: Option<Failure>) {
     assert!(checkers.contains(&found.checker), "{plant:?}: {found}");
 }
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 120;
 /// A broken rule is noticed within so many: the rarest in one of fifty.
 const PLANT_SEEDS: u64 = 400;
 /// The first one of the rarest. Whatever changes what brokers ask of the ensemble changes it.
