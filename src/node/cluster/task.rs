@@ -207,6 +207,9 @@ impl ClusterTask {
 
     /// What the tree of znodes says goes to whoever asked, or to membership.
     fn hear(&mut self, event: &CoordinationEvent) {
+        if *event == CoordinationEvent::Expired {
+            self.coordination.note_expired();
+        }
         self.note_session(event);
         self.registry.hear(self.clock.now(), event);
         self.relay.handle(self.clock.now(), event);
