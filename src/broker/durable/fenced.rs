@@ -1,13 +1,14 @@
 //! Sessions that somebody else has by now, or that the store has lost, and lives that are over.
 //!
 //! What a batch says of a Session that another broker has taken is left out by the store, which names
-//! it. Whoever waited for that is refused, and the Session is let go here: it is where it was taken.
+//! it and the claim of which the batch spoke. Whoever waited for that is refused, and the Session is let
+//! go here, unless it is here under a later claim: it is where it was taken.
 
 use crate::broker::disconnect::Client;
 use crate::broker::registry::ParkedFate;
 use crate::broker::turn::Turn;
 use crate::mqtt::ReasonCode;
-use crate::ports::store::{OwnerId, SessionId};
+use crate::ports::store::{OwnerId, SessionRef};
 use crate::session::mailbox::Notice;
 
 impl Turn<'_> {
@@ -23,7 +24,7 @@ impl Turn<'_> {
 
     /// Lets those of the Sessions go that are here. Of a broker that is alone nobody takes any: they
     /// are over, and what was late for them is left out, unless the store has lost them.
-    pub(super) fn let_go_fenced(&mut self, fenced: &[SessionId]) {
+    pub(super) fn let_go_fenced(&mut self, fenced: &[SessionRef]) {
         if fenced.is_empty() || self.broker.peers().is_none() && !self.has_lost_sessions() {
             return;
         }

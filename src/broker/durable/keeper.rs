@@ -11,7 +11,7 @@ use crate::broker::peers::ticket::PublishTicket;
 use crate::ports::clock::Tick;
 use crate::ports::message::{Delivery, Message, MessageId};
 use crate::ports::store::{
-    Batch, Done, Full, Operation, OwnerId, Pointer, SessionId, StoreError, StoredMessage,
+    Batch, Done, Full, Operation, OwnerId, Pointer, SessionRef, StoreError, StoredMessage,
     Submitter, Ticket,
 };
 use crate::session::mailbox::{Gathering, GatheringEnd, Mailbox, PageWanted};
@@ -67,7 +67,7 @@ struct Stake {
     owner: OwnerId,
     awaiting: Vec<Awaiting>,
     /// Sessions that it says are ours.
-    put: Vec<SessionId>,
+    put: Vec<SessionRef>,
     /// Since when it is the store's turn.
     since: Tick,
     /// What of it is to be said again if it fails.
@@ -110,7 +110,7 @@ pub(crate) enum Awaiting {
 
 impl Awaiting {
     /// The Session that is to have a message, unless it is over.
-    pub(super) fn session(&self) -> Option<SessionId> {
+    pub(super) fn session(&self) -> Option<SessionRef> {
         let mailbox = match self {
             Self::Place { mailbox, .. } => mailbox,
             Self::Answer(_)
@@ -123,7 +123,7 @@ impl Awaiting {
                 return None;
             }
         };
-        mailbox.stored_as().filter(|_| !mailbox.has_ended()).map(|session| session.id)
+        mailbox.stored_as().filter(|_| !mailbox.has_ended())
     }
 }
 
@@ -133,7 +133,7 @@ pub(crate) struct Settled {
     pub(crate) owner: OwnerId,
     pub(crate) awaiting: Vec<Awaiting>,
     /// Sessions that it said were ours.
-    pub(crate) put: Vec<SessionId>,
+    pub(crate) put: Vec<SessionRef>,
     pub(crate) outcome: Result<Done, StoreError>,
     /// Whether the store was never asked.
     pub(crate) is_overflow: bool,
@@ -432,10 +432,10 @@ fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
 }
 
 /// Sessions that operations say are ours.
-fn put_by(operations: &[Operation]) -> impl Iterator<Item = SessionId> {
+fn put_by(operations: &[Operation]) -> impl Iterator<Item = SessionRef> {
     operations.iter().filter_map(|operation| {
         let Operation::PutSession { session, .. } = operation else { return None };
-        Some(session.id)
+        Some(*session)
     })
 }
 
@@ -460,9 +460,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::ports::store::{
-        Completion, Epoch, OwnerId, SessionId, SessionRef, Store, StoreHealth,
-    };
+    use crate::ports::store::{Completion, Epoch, OwnerId, SessionId, Store, StoreHealth};
 
     /// A store that takes nothing before it is told to, and remembers what it took.
     #[derive(Default)]

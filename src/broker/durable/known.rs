@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::broker::turn::Turn;
-use crate::ports::store::SessionId;
+use crate::ports::store::{SessionId, SessionRef};
 
 /// The clients of all stored Sessions that are here, and of some that were.
 #[derive(Debug, Default)]
@@ -53,11 +53,12 @@ impl Turn<'_> {
         });
     }
 
-    /// The client of a stored Session, if that is here.
-    pub(super) fn client_of_stored(&self, session: SessionId) -> Option<Arc<str>> {
-        let client_id = self.broker.durable()?.clients().client_of(session)?;
-        let mailbox = self.broker.registry.find(&client_id)?.mailbox?;
-        mailbox.stored_as().is_some_and(|stored| stored.id == session).then_some(client_id)
+    /// The client of a stored Session, if that is here under this claim or an earlier one: it may have been
+    /// elsewhere and come back.
+    pub(super) fn client_of_stored(&self, session: SessionRef) -> Option<Arc<str>> {
+        let client_id = self.broker.durable()?.clients().client_of(session.id)?;
+        let stored_as = self.broker.registry.find(&client_id)?.mailbox?.stored_as()?;
+        (stored_as.id == session.id && stored_as.epoch <= session.epoch).then_some(client_id)
     }
 }
 

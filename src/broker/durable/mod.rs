@@ -362,7 +362,7 @@ impl Turn<'_> {
         }
         let is_stored = outcome.is_ok();
         let Done { fenced, replies } = outcome.unwrap_or_default();
-        let is_lost = |session: SessionId| fenced.contains(&session);
+        let is_lost = |session: SessionRef| fenced.contains(&session);
         // Seldom is any: the mailboxes are not asked then.
         let has_lost = !fenced.is_empty();
         let lost_place = |one: &Awaiting| has_lost && one.session().is_some_and(is_lost);

@@ -20,9 +20,9 @@ pub struct Completion {
 /// A batch that is stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Done {
-    /// Sessions that somebody else owns, or that are over: nothing was written for them. Each once,
-    /// in the order of the batch.
-    pub fenced: Vec<SessionId>,
+    /// Sessions that somebody else owns, or that are over, by the claims under which the batch names them:
+    /// nothing was written under these. Each once, in the order of the batch.
+    pub fenced: Vec<SessionRef>,
     /// The answers of those operations that have one, in the order of the batch.
     pub replies: Vec<Reply>,
 }

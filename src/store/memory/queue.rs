@@ -18,7 +18,7 @@ impl State {
     ) {
         for pointer in pointers {
             if !self.is_owned(pointer.session, run.owner) {
-                run.fence(pointer.session.id);
+                run.fence(pointer.session);
                 continue;
             }
             let Some(session) = self.sessions.get_mut(&pointer.session.id) else { continue };

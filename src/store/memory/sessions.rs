@@ -22,7 +22,7 @@ impl State {
         let stored = stored.into_iter().flatten().filter_map(|id| self.sessions.get(&id));
         let is_ours = |stored: &Session| stored.may_be_taken(run.owner, session.epoch);
         if !stored.into_iter().all(is_ours) || self.ended.contains_key(&session.id) {
-            return run.fence(session.id);
+            return run.fence(session);
         }
         if let Some(former) = former.filter(|former| *former != session.id) {
             self.end_session(former);
@@ -61,7 +61,7 @@ impl State {
         let id = *self.clients.get(client_id)?;
         let session = self.sessions.get_mut(&id)?;
         if !session.may_be_taken(run.owner, epoch) {
-            run.fence(id);
+            run.fence(SessionRef { id, epoch });
             return None;
         }
         session.give_to(run.owner, epoch);

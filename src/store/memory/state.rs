@@ -102,7 +102,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn fence(&mut self, session: SessionId) {
+    pub(super) fn fence(&mut self, session: SessionRef) {
         if !self.done.fenced.contains(&session) {
             self.done.fenced.push(session);
         }
@@ -177,7 +177,7 @@ impl State {
     fn write_to_session(&mut self, operation: Operation, run: &mut Run) {
         let Some(session) = session_of(&operation) else { return };
         if !self.is_owned(session, run.owner) {
-            return run.fence(session.id);
+            return run.fence(session);
         }
         match operation {
             Operation::EndSession(_) => self.end_session(session.id),

@@ -47,7 +47,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn fence(&mut self, session: SessionId) {
+    pub(super) fn fence(&mut self, session: SessionRef) {
         if !self.done.fenced.contains(&session) {
             self.done.fenced.push(session);
         }
@@ -148,7 +148,7 @@ impl<'a> Group<'a> {
                 let mut is_kept = false;
                 for pointer in pointers {
                     if !self.is_owned(pointer.session, run.owner) {
-                        run.fence(pointer.session.id);
+                        run.fence(pointer.session);
                         continue;
                     }
                     if !std::mem::replace(&mut is_kept, true) {
@@ -160,7 +160,7 @@ impl<'a> Group<'a> {
             other => {
                 let Some(session) = session_of(other) else { return false };
                 if !self.is_owned(session, run.owner) {
-                    run.fence(session.id);
+                    run.fence(session);
                     return true;
                 }
                 return self.collect_write_to_session(other, session.id, run.now);

@@ -31,7 +31,7 @@ impl Group<'_> {
             || former.as_ref().is_some_and(|(_, stored)| !stored.gives_way_to(&new))
             || !self.query(ended, &[&uid(session.id)]).await?.is_empty();
         if is_fenced {
-            run.fence(session.id);
+            run.fence(session);
             return Ok(());
         }
         if let Some((former, _)) = former.filter(|(former, _)| *former != session.id) {
@@ -80,7 +80,7 @@ impl Group<'_> {
         let new =
             Fence { owner: owner_bytes(run.owner).to_vec(), epoch: epoch_bytes(epoch).to_vec() };
         if !stored.gives_way_to(&new) {
-            run.fence(session);
+            run.fence(SessionRef { id: session, epoch });
             return Ok(None);
         }
         self.execute(TAKE_SESSIONS, &[&new.owner, &new.epoch, &vec![uid(session)]]).await?;

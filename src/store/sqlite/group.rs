@@ -41,7 +41,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn fence(&mut self, session: SessionId) {
+    pub(super) fn fence(&mut self, session: SessionRef) {
         if !self.done.fenced.contains(&session) {
             self.done.fenced.push(session);
         }
@@ -136,7 +136,7 @@ impl<'a> Group<'a> {
             other => {
                 let Some(session) = session_of(other) else { return Ok(()) };
                 if !self.is_owned(session, run.owner)? {
-                    run.fence(session.id);
+                    run.fence(session);
                     return Ok(());
                 }
                 self.write_to_session(other, session, run)?;

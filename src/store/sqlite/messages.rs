@@ -21,7 +21,7 @@ impl Group<'_> {
         let mut is_kept = false;
         for pointer in pointers {
             if !self.is_owned(pointer.session, run.owner)? {
-                run.fence(pointer.session.id);
+                run.fence(pointer.session);
                 continue;
             }
             if !is_kept {

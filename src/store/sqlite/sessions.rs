@@ -33,13 +33,13 @@ impl Group<'_> {
         };
         for stored in [Some(session.id), former].into_iter().flatten() {
             if self.fence(stored)?.is_some_and(|stored| !stored.gives_way_to(&new)) {
-                run.fence(session.id);
+                run.fence(session);
                 return Ok(());
             }
         }
         let ended = "SELECT 1 FROM ended_session WHERE uid = ?1";
         if self.find::<i64>(ended, [uid(session.id)])?.is_some() {
-            run.fence(session.id);
+            run.fence(session);
             return Ok(());
         }
         if let Some(former) = former.filter(|former| *former != session.id) {
@@ -82,7 +82,7 @@ impl Group<'_> {
         let new =
             Fence { owner: owner_bytes(run.owner).to_vec(), epoch: epoch_bytes(epoch).to_vec() };
         if self.fence(session)?.is_some_and(|stored| !stored.gives_way_to(&new)) {
-            run.fence(session);
+            run.fence(SessionRef { id: session, epoch });
             return Ok(None);
         }
         let sql = format!("UPDATE session SET {TO_NEW_OWNER} WHERE uid = ?3");

@@ -157,7 +157,7 @@ fn a_newer_claim_fences_the_older(store: &dyn Store) {
     one.must([put_session(before, "c"), enqueue(&message(1), vec![pointer(before, 1)])]);
     let refused =
         other.run([Operation::TakeSession { client_id: "c".into(), epoch: epoch(1) }]).unwrap();
-    assert_eq!(refused.fenced, [SessionId(1)], "the same claim is another broker's");
+    assert_eq!(refused.fenced, [before], "the same claim is another broker's");
     assert_eq!(refused.replies, [Reply::Session(None)]);
     let after = session(1, 2);
     assert_eq!(take(&mut other, "c", 2).unwrap().session, after);
@@ -201,7 +201,7 @@ fn the_rest_of_a_batch_goes_on(store: &dyn Store) {
             subscribe(kept, "a"),
         ])
         .unwrap();
-    assert_eq!(done.fenced, [SessionId(1)]);
+    assert_eq!(done.fenced, [lost]);
     assert_eq!(sequences(&mut one, 1), [0; 0]);
     assert_eq!(sequences(&mut one, 2), [1]);
     assert_eq!(sessions(&mut one)[0].subscriptions, [subscription("a")]);
@@ -226,9 +226,9 @@ fn a_clean_start_ends_the_former_session(store: &dyn Store) {
     let found = take(&mut broker, "c", 1).unwrap();
     assert_eq!((found.session.id, found.queue.unwrap().last), (SessionId(2), 1));
     let late = broker.run([enqueue(&message(3), vec![pointer(former, 2)])]).unwrap();
-    assert_eq!(late.fenced, [SessionId(1)]);
+    assert_eq!(late.fenced, [former]);
     let again = broker.run([put_session(former, "c")]).unwrap();
-    assert_eq!(again.fenced, [SessionId(1)], "a Session that is over does not come back");
+    assert_eq!(again.fenced, [former], "a Session that is over does not come back");
     assert_eq!(sequences(&mut broker, 1), [0; 0]);
     assert_eq!(queue(&mut broker, 2)[0].message, Some(message(2)));
 }
@@ -494,7 +494,7 @@ fn sessions_change_hands_by_slot_and_owner(store: &dyn Store) {
     assert!(sessions(&mut adopter).iter().all(|it| it.session.epoch == epoch(2)));
     // What was taken within a batch is fenced from there on.
     let late = bystander.run([subscribe(session(7, 1), "a")]).unwrap();
-    assert_eq!(late.fenced, [SessionId(7)]);
+    assert_eq!(late.fenced, [session(7, 1)]);
     adopter.must([subscribe(session(7, 2), "a")]);
 }
 
