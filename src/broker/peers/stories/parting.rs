@@ -44,9 +44,9 @@ fn pubacks(packets: &[Packet]) -> usize {
 /// A client has one message, and acknowledges it.
 fn take_one(cluster: &mut Cluster, line: LineId) {
     let got = cluster.received(line);
-    let id = got.iter().find_map(|packet| match packet {
-        Packet::Publish(publish) => publish.packet_id,
-        _ => None,
+    let id = got.iter().find_map(|packet| {
+        let Packet::Publish(publish) = packet else { return None };
+        publish.packet_id
     });
     cluster.send(line, &Packet::Puback(Puback::new(id.unwrap(), ReasonCode::Success)));
     cluster.pump();
