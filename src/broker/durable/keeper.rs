@@ -423,6 +423,7 @@ fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
             operation,
             Operation::EndSession(_)
                 | Operation::Acknowledge { .. }
+                | Operation::Forget { .. }
                 | Operation::RemoveIncoming { .. }
                 | Operation::RemoveWill { message: Some(_), .. }
                 | Operation::PutSession { .. }

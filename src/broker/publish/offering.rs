@@ -41,7 +41,7 @@ impl Turn<'_> {
                 self.shard.wake_later(wake);
                 self.keep_offered(target, place, kept);
                 for delivery in &oldest {
-                    self.forget_delivery(target.mailbox.stored_as(), delivery);
+                    self.drop_delivery(target.mailbox.stored_as(), delivery);
                 }
                 self.shard.counters.deliveries_dropped.add(oldest.len() as u64);
                 if is_dead_letter {
