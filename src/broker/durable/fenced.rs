@@ -1,7 +1,8 @@
 //! Sessions that somebody else has by now, or that the store has lost, and lives that are over.
 //!
 //! What a batch says of a Session that another broker has taken is left out by the store, which names
-//! it. Whoever waited for that is refused, and the Session is let go here: it is where it was taken.
+//! it and the claim of which the batch spoke. Whoever waited for that is refused, and the Session is let
+//! go here, unless it is here under a later claim: it is where it was taken.
 
 use crate::broker::disconnect::Client;
 use crate::broker::registry::ParkedFate;

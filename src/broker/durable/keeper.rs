@@ -491,9 +491,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::ports::store::{
-        Completion, Epoch, OwnerId, SessionId, SessionRef, Store, StoreHealth,
-    };
+    use crate::ports::store::{Completion, Epoch, OwnerId, SessionId, Store, StoreHealth};
 
     /// A store that takes nothing before it is told to, and remembers what it took.
     #[derive(Default)]

@@ -58,6 +58,9 @@ struct State {
     /// Who died, and has not been looked at.
     news: BTreeSet<BootId>,
     mourning: Mourning,
+    /// Who coordinated slots by an earlier map, and had not said by that what it has of the dead: it may be taking
+    /// Sessions still whose slots are others' by now, and those find none.
+    late: BTreeSet<BootId>,
     /// What each broker, this one included, last said of each dead one: epoch and version.
     heard: BTreeMap<(BootId, BootId), (i64, u64)>,
     task: Option<Waker>,
@@ -91,6 +94,21 @@ impl Adoptions {
         map.dead().all(|dead| self.is_adopted(peers, dead))
     }
 
+    /// Whether, by the map of `epoch`, nobody else is about to say that it has Sessions of the dead whose slots
+    /// are no longer its own.
+    fn is_nothing_late(&self, peers: &Peers, epoch: i64) -> bool {
+        let late = self.state.lock().late.clone();
+        // Those of an earlier version take none.
+        let may_speak = |one: &BootId| peers.find(*one).is_none_or(|peer| adopts(&peer));
+        let late: Vec<_> = late.into_iter().filter(may_speak).collect();
+        let state = self.state.lock();
+        let map = state.map.as_ref().filter(|map| map.epoch() == epoch);
+        // What is said by a later map is said to who goes by that.
+        map.is_some_and(|map| {
+            late.iter().all(|one| state.has_said(*one, map, |said| said == epoch))
+        })
+    }
+
     /// Whether messages for the dead are kept.
     #[inline]
     pub(crate) fn is_mourning(&self) -> bool {
@@ -103,6 +121,7 @@ impl Adoptions {
         if state.map.as_ref().is_some_and(|known| known.epoch() >= map.epoch()) {
             return None;
         }
+        state.late = state.late_by(map);
         state.map = Some(Arc::clone(map));
         let State { heard, mourned, mourning, .. } = &mut *state;
         heard.retain(|(dead, _), said| {
@@ -147,6 +166,24 @@ impl Adoptions {
             let Some(peer) = peers.find(coordinator) else { return false };
             !adopts(&peer) || said.is_some_and(|said| is_in_effect(&peer, said.1))
         })
+    }
+}
+
+impl State {
+    /// Who is late when `map` comes. A broker that knows of no earlier one takes everybody for late.
+    fn late_by(&self, map: &SlotMap) -> BTreeSet<BootId> {
+        let Some(former) = &self.map else { return map.coordinators().into_iter().collect() };
+        let all = self.late.iter().copied().chain(former.coordinators());
+        let is_late = |one: &BootId| {
+            !map.is_dead(*one) && !self.has_said(*one, former, |said| said >= former.epoch())
+        };
+        all.filter(is_late).collect()
+    }
+
+    /// Whether a broker has said what it has of all that are dead by `map`, when it went by a map that counts.
+    fn has_said(&self, from: BootId, map: &SlotMap, counts: impl Fn(i64) -> bool) -> bool {
+        let mut dead = map.dead();
+        dead.all(|dead| self.heard.get(&(dead, from)).is_some_and(|said| counts(said.0)))
     }
 }
 

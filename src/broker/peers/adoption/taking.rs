@@ -36,7 +36,7 @@ pub(super) struct Taking {
     /// Sessions that clients are to have, and the store was asked for before everybody is told: they are
     /// to be here by then.
     flights: Option<u64>,
-    /// Whether it is known of all of them that nothing is left.
+    /// Whether it is known of all of them that nothing is left, here and elsewhere.
     is_complete: bool,
     job: Option<Job>,
     /// Slots of which nothing is left of a dead broker.
@@ -215,7 +215,8 @@ impl Turn<'_> {
             taking.job = Some(Job { dead, slots, token, step: Step::Fence });
             return true;
         }
-        if !std::mem::replace(&mut taking.is_complete, true) {
+        if !taking.is_complete && peers.adoptions().is_nothing_late(peers, taking.epoch) {
+            taking.is_complete = true;
             self.note_sessions_taken(peers, taking.epoch);
         }
         false

@@ -7,7 +7,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::Token;
 
 impl Turn<'_> {
-    /// By the slot map of `epoch` all Sessions of the dead that belong here have been taken.
+    /// By the slot map of `epoch` all Sessions of the dead have been taken, here and elsewhere.
     pub(in crate::broker::peers) fn note_sessions_taken(&mut self, peers: &Peers, epoch: i64) {
         self.own(peers, |state| {
             if state.coordinator.epoch() == epoch {

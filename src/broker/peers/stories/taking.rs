@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::moves::session_present;
-use super::parting::{client_id_in, sleeper, takes};
+use super::parting::{client_id_in, reads, sleeper, takes};
 use super::*;
 use crate::broker::options::BrokerOptions;
 use crate::broker::peers::testing::Closed;
@@ -286,9 +286,6 @@ fn who_hears_from_the_store_that_it_is_dead_answers_for_nobody_any_more() {
 /// took that for one of the dead, and two brokers had it.
 #[test]
 fn a_session_that_somebody_else_granted_under_the_same_token_is_not_taken_for_one_of_the_dead() {
-    fn reads(operation: &Operation) -> bool {
-        matches!(operation, Operation::ListSessions { .. })
-    }
     let (mut cluster, ways) = Cluster::over_database(4);
     // The token that broker 2 draws is one that broker 1 has not come to.
     for id in cluster.client_ids_at(2, 4) {
@@ -345,6 +342,44 @@ fn a_session_of_the_dead_that_a_client_waits_for_here_is_taken_under_the_later_t
     cluster.elapse(1);
     cluster.pump();
     let line = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got), "{got:?}");
+    assert_eq!(payloads(&got), ["one"]);
+    assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
+}
+
+/// A slot went to another broker while the one that had coordinated it took the Sessions of a dead one. The new
+/// coordinator found none left, and granted a client what the former one was about to read. That one gave the Session
+/// up as soon as it had it, before anybody had taken it from the store: what had been held for it matched nobody, and
+/// was acknowledged.
+#[test]
+fn a_session_of_the_dead_that_a_former_coordinator_has_taken_is_granted_to_nobody_before_that_says_so()
+ {
+    let (mut cluster, ways) = Cluster::over_database(4);
+    // Broker 1 coordinates it once broker 0 is dead, and broker 2 when there is one more.
+    let id = client_id_in(|slot| slot % 3 == 0 && slot % 4 == 1);
+    sleeper(&mut cluster, &id);
+    let writer = open(&mut cluster, 3, "writer", 0);
+    ways[1].close(Closed::Unreached, reads);
+    cluster.kill(0);
+    cluster.pump();
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    let _more = cluster.join_speaking(WireVersions::OURS.in_memory());
+    cluster.assign_slots();
+    cluster.pump();
+    ways[3].close(Closed::Unreached, takes);
+    let line = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    assert_eq!(cluster.received(writer), [], "it is held");
+    cluster.hold(1, 3);
+    ways[1].open();
+    cluster.pump();
+    cluster.release(1, 3);
+    cluster.pump();
+    cluster.elapse(1);
+    cluster.pump();
+    ways[3].open();
     cluster.pump();
     let got = cluster.received(line);
     assert!(session_present(&got), "{got:?}");
