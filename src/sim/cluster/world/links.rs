@@ -71,9 +71,11 @@ impl World {
         welcome: &Welcome,
     ) -> Result<(), Complaint> {
         let found = self.link(link);
-        if found.number != number || found.is_closed {
+        let (from, to) = (found.from, found.to);
+        if found.number != number || found.is_closed || self.is_cut(from, to) {
             return Ok(());
         }
+        let found = self.link(link);
         match welcome {
             Welcome::Accepted { received, .. } => {
                 // What the dialling connection is called from here on: the time-out is for another.
