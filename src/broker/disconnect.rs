@@ -10,7 +10,7 @@ use crate::broker::durable::StoredClient;
 use crate::broker::durable::messages::Manner;
 use crate::broker::event::Event;
 use crate::broker::peers::outcomes::Elsewhere;
-use crate::broker::peers::ticket::PublishTicket;
+use crate::broker::peers::ticket::{PublishTicket, RemoteOutcome};
 use crate::broker::peers::waiting::Waiting;
 use crate::broker::permissions::Permissions;
 use crate::broker::registry::{Parked, Released};
@@ -224,7 +224,12 @@ impl Turn<'_> {
         let mut unsent = mailbox.detach();
         let stays = self.broker.collects_left_behind();
         unsent.retain(|delivery| {
-            let is_taken = !stays && self.reroute(delivery, Some(mailbox.key()), Members::Attended);
+            let is_taken = !stays
+                && self.reroute(
+                    delivery,
+                    Some(mailbox.key()),
+                    (Members::Attended, Keeping::Broker),
+                );
             if is_taken {
                 self.forget_delivery(mailbox.stored_as(), delivery);
             }
@@ -255,10 +260,16 @@ impl Turn<'_> {
         self.keep_end(&client);
         self.tell_of_end(&client);
         self.withdraw_subscriptions(&client.session);
-        let unsent = client.session.mailbox().close();
+        let gathering = client.session.mailbox().gathering().filter(|one| !one.has_ended());
+        let gathering = gathering.map(Arc::clone);
+        let unsent = client.session.mailbox().close_for_heirs();
         let unacknowledged = client.session.end();
-        for delivery in unacknowledged.into_iter().chain(unsent) {
-            self.pass_on(&delivery, client.session.key());
+        let left = unacknowledged.into_iter().chain(unsent);
+        match gathering {
+            Some(gathering) => {
+                self.pass_on_gathered(&gathering, left, client.session.key());
+            }
+            None => left.for_each(|delivery| self.pass_on(&delivery, client.session.key())),
         }
     }
 
@@ -294,6 +305,16 @@ impl Turn<'_> {
     /// it goes to another member of its group, here if there is one; for nobody else, it ends with the
     /// Session.
     pub(crate) fn pass_on(&mut self, delivery: &Delivery, from: SessionKey) {
+        self.pass_on_for(delivery, from, None);
+    }
+
+    /// The same for somebody who waits for what comes of it, if there is a ticket.
+    pub(crate) fn pass_on_for(
+        &mut self,
+        delivery: &Delivery,
+        from: SessionKey,
+        awaited: Option<&Arc<PublishTicket>>,
+    ) {
         if delivery.shared_filter().is_none() {
             return;
         }
@@ -303,13 +324,24 @@ impl Turn<'_> {
         if self.is_in_doubt_elsewhere(delivery) {
             return;
         }
-        if self.reroute(delivery, Some(from), Members::All) {
+        // Whose publisher waits is sent again if the store does not take it.
+        let keeping = if awaited.is_some() { Keeping::Publisher } else { Keeping::Broker };
+        if self.reroute(delivery, Some(from), (Members::All, keeping)) {
+            if let Some(ticket) = awaited {
+                let of = (delivery.message.id, true);
+                self.await_store(&mut Some(Arc::clone(ticket)), of, Level::Durable);
+            }
             return;
         }
-        // Whoever published it has its answer: nobody waits for what comes of it.
-        let ticket = Arc::new(PublishTicket::new(false));
+        // Where there is none whoever published it has its answer.
+        let ticket = awaited.cloned().unwrap_or_else(|| Arc::new(PublishTicket::new(false)));
         let is_kept = match self.offer_to_other_brokers(delivery, &ticket) {
             Elsewhere::Sent => true,
+            Elsewhere::Busy if awaited.is_some() => {
+                ticket.expect_another();
+                let _nobody_yet = ticket.answer(RemoteOutcome::Full);
+                true
+            }
             Elsewhere::Busy => self.keep_ownerless(delivery),
             // All others were at dead brokers.
             Elsewhere::Nobody if self.hold_for_group(delivery, &ticket) => true,
@@ -327,12 +359,17 @@ impl Turn<'_> {
 
     /// Offers what no Session has any more to a member that is here. `false` when none takes it.
     pub(crate) fn hand_to_anybody(&mut self, delivery: &Delivery) -> bool {
-        self.reroute(delivery, None, Members::All)
+        self.reroute(delivery, None, (Members::All, Keeping::Broker))
     }
 
     /// Offers a delivery that `from` has not finished to another member of its group, to one that
     /// is there if any is.
-    fn reroute(&mut self, delivery: &Delivery, from: Option<SessionKey>, members: Members) -> bool {
+    fn reroute(
+        &mut self,
+        delivery: &Delivery,
+        from: Option<SessionKey>,
+        (members, keeping): (Members, Keeping),
+    ) -> bool {
         let Some(filter) = delivery.shared_filter() else { return false };
         let Some(id) = GroupId::of(filter) else { return false };
         let Some(group) = self.broker.index.read().group(&id) else { return false };
@@ -348,7 +385,7 @@ impl Turn<'_> {
             let Some((mailbox, member)) = taken else { return false };
             let target = FanoutTarget::new(mailbox, member, Some(filter));
             // A Session that has ended as well has no room again, so the next one is found.
-            if self.hand_to_member(&target, delivery) {
+            if self.hand_to_member(&target, delivery, keeping) {
                 self.call_members(&group);
                 return true;
             }
@@ -357,7 +394,12 @@ impl Turn<'_> {
 
     /// Hands a member that has room set aside, if its QoS is above 0, what another one had. `false` when
     /// its Session has ended, or takes no QoS 0 now.
-    pub(crate) fn hand_to_member(&mut self, target: &FanoutTarget, delivery: &Delivery) -> bool {
+    pub(crate) fn hand_to_member(
+        &mut self,
+        target: &FanoutTarget,
+        delivery: &Delivery,
+        keeping: Keeping,
+    ) -> bool {
         let again = handed_to(target, delivery);
         let qos = again.qos;
         if qos == QoS::AtMostOnce {
@@ -365,12 +407,16 @@ impl Turn<'_> {
         }
         match target.mailbox.commit(again, self.now, &mut None) {
             Commit::Stored(place) => {
-                let handed_on = Some(Box::new(delivery.clone()));
+                let is_ours = keeping == Keeping::Broker;
+                let handed_on = is_ours.then(|| Box::new(delivery.clone()));
                 let (retain, tag) = (delivery.retain, target.tag.clone());
                 let manner = Manner { qos, retain, tag, handed_on };
                 self.keep_at(place, &target.mailbox, &delivery.message, manner);
             }
-            Commit::Queued(wake) => self.shard.wake_later(wake),
+            Commit::Queued(wake) => {
+                self.shard.wake_later(wake);
+                self.note_gathered(&target.mailbox, &delivery.message);
+            }
             Commit::Closed(_) => return false,
         }
         true
@@ -421,6 +467,15 @@ pub(crate) fn handed_to(target: &FanoutTarget, delivery: &Delivery) -> Delivery 
         progress: Progress::New,
         ..delivery.clone()
     }
+}
+
+/// Who has what a member is handed as long as the store has not taken it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Keeping {
+    /// This broker, which offers it again: whoever published it has its answer.
+    Broker,
+    /// Whoever published it, and waits.
+    Publisher,
 }
 
 /// Which members of a group may get what another one leaves.

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::disconnect::Client;
+use crate::broker::disconnect::{Client, Keeping};
 use crate::broker::routes::{Destination, FanoutTarget};
 use crate::broker::turn::Turn;
 use crate::mqtt::{QoS, TopicFilter};
@@ -64,7 +64,7 @@ impl Turn<'_> {
         for delivery in deliveries {
             let bytes = delivery.message.charged_bytes();
             let has_room = target.mailbox.reserve(bytes, self.now) == Room::Reserved;
-            if has_room && self.hand_to_member(target, &delivery) {
+            if has_room && self.hand_to_member(target, &delivery, Keeping::Broker) {
                 self.forget_delivery(other.stored_as(), &delivery);
                 taken += 1;
             } else {

@@ -140,7 +140,7 @@ impl Driver {
                 outcome = &mut done => return Some(outcome),
                 delivered = self.outbox.deliver(), if !self.outbox.is_empty() => delivered.ok()?,
                 input = self.intake.next(has_room) => match input {
-                    Input::Request(ticket, _) => {
+                    Input::Request(ticket, _) | Input::Outdated(ticket) => {
                         self.answer(ticket, Err(CoordinationError::SessionExpired));
                     }
                     Input::Refused(ticket) => self.answer(ticket, Err(CoordinationError::Busy)),
@@ -218,6 +218,7 @@ impl Driver {
         match input {
             Input::Request(ticket, request) => self.send(session, ticket, request),
             Input::Refused(ticket) => self.answer(ticket, Err(CoordinationError::Busy)),
+            Input::Outdated(ticket) => self.answer(ticket, Err(CoordinationError::SessionExpired)),
             Input::Stop => return Some(End::Stopped),
         }
         None
@@ -323,9 +324,10 @@ impl Driver {
                 self.answer(ticket, reply);
             }
         }
-        while let Some((ticket, _)) = self.intake.take_waiting() {
+        while let Some(ticket) = self.intake.take_waiting() {
             self.answer(ticket, Err(CoordinationError::SessionExpired));
         }
+        self.intake.end_session();
         self.outbox.expired();
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -12,17 +13,29 @@ use crate::runtime::Shutdown;
 /// The end that callers hold.
 #[derive(Debug)]
 pub(super) struct IntakeSender {
-    requests: mpsc::Sender<(Ticket, Request)>,
+    requests: mpsc::Sender<Stamped>,
     refusals: Arc<Refusals>,
     stop: Shutdown,
+    /// Sessions whose end the callers have heard of.
+    ends_heard: AtomicU64,
 }
 
 /// The end of the task.
 #[derive(Debug)]
 pub(super) struct Intake {
-    requests: mpsc::Receiver<(Ticket, Request)>,
+    requests: mpsc::Receiver<Stamped>,
     refusals: Arc<Refusals>,
     stop: Shutdown,
+    /// Sessions that have ended.
+    ends: u64,
+}
+
+/// A request, and how many sessions had ended for all that its caller knew.
+#[derive(Debug)]
+struct Stamped {
+    ticket: Ticket,
+    request: Request,
+    ends_heard: u64,
 }
 
 /// What comes in.
@@ -32,6 +45,8 @@ pub(super) enum Input {
     Request(Ticket, Request),
     /// A request for which there was no room.
     Refused(Ticket),
+    /// A request that was meant for a session that is over.
+    Outdated(Ticket),
     /// Nobody will ask any more.
     Stop,
 }
@@ -49,17 +64,24 @@ pub(super) fn intake(bound: usize) -> (IntakeSender, Intake) {
     let (sender, requests) = mpsc::channel(bound);
     let refusals = Arc::<Refusals>::default();
     let stop = Shutdown::new();
-    let intake = Intake { requests, refusals: Arc::clone(&refusals), stop: stop.clone() };
-    (IntakeSender { requests: sender, refusals, stop }, intake)
+    let intake = Intake { requests, refusals: Arc::clone(&refusals), stop: stop.clone(), ends: 0 };
+    let ends_heard = AtomicU64::new(0);
+    (IntakeSender { requests: sender, refusals, stop, ends_heard }, intake)
 }
 
 impl IntakeSender {
     /// Queues a request, or the news that there was no room for it.
     pub(super) fn submit(&self, ticket: Ticket, request: Request) {
-        if self.requests.try_send((ticket, request)).is_err() {
+        let ends_heard = self.ends_heard.load(Ordering::Acquire);
+        if self.requests.try_send(Stamped { ticket, request, ends_heard }).is_err() {
             self.refusals.tickets.lock().push_back(ticket);
             self.refusals.added.notify_one();
         }
+    }
+
+    /// The end of a session was heard of: what is asked from now on is not meant for that one.
+    pub(super) fn note_end_heard(&self) {
+        self.ends_heard.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Nothing more will be asked: the session ends. Saying it twice changes nothing.
@@ -75,15 +97,21 @@ impl Intake {
             biased;
             () = self.stop.begun() => Input::Stop,
             ticket = self.refusals.next() => Input::Refused(ticket),
-            Some((ticket, request)) = self.requests.recv(), if are_requests_wanted => {
-                Input::Request(ticket, request)
+            Some(stamped) = self.requests.recv(), if are_requests_wanted => {
+                let Stamped { ticket, request, ends_heard } = stamped;
+                if ends_heard < self.ends { Input::Outdated(ticket) } else { Input::Request(ticket, request) }
             }
         }
     }
 
-    /// A request that waits, whatever else there is.
-    pub(super) fn take_waiting(&mut self) -> Option<(Ticket, Request)> {
-        self.requests.try_recv().ok()
+    /// A session has ended, which the callers are about to hear of. What still comes for it is outdated.
+    pub(super) fn end_session(&mut self) {
+        self.ends += 1;
+    }
+
+    /// The ticket of a request that waits, whatever else there is.
+    pub(super) fn take_waiting(&mut self) -> Option<Ticket> {
+        self.requests.try_recv().ok().map(|stamped| stamped.ticket)
     }
 }
 
@@ -117,10 +145,33 @@ mod tests {
             seen.push(match input {
                 Input::Request(ticket, _) => ("request", ticket.0),
                 Input::Refused(ticket) => ("refused", ticket.0),
+                Input::Outdated(ticket) => ("outdated", ticket.0),
                 Input::Stop => ("stop", 0),
             });
         }
         assert_eq!(seen, [("refused", 3), ("refused", 4), ("request", 1), ("request", 2)]);
+    }
+
+    /// Whoever has not heard yet that the session is over asks by what was true in it.
+    #[test]
+    fn what_was_meant_for_a_session_that_is_over_goes_to_no_other() {
+        let (sender, mut intake) = intake(4);
+        submit(&sender, 1);
+        intake.end_session();
+        submit(&sender, 2);
+        sender.note_end_heard();
+        submit(&sender, 3);
+        for (expected, is_outdated) in [(1, true), (2, true), (3, false)] {
+            match intake.next(true).now_or_never() {
+                Some(Input::Outdated(ticket)) => {
+                    assert_eq!((ticket.0, true), (expected, is_outdated))
+                }
+                Some(Input::Request(ticket, _)) => {
+                    assert_eq!((ticket.0, false), (expected, is_outdated));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -88,6 +88,10 @@ impl Coordination for ZooKeeper {
         self.intake.submit(ticket, request);
     }
 
+    fn note_expired(&self) {
+        self.intake.note_end_heard();
+    }
+
     fn session_timeout_millis(&self) -> Option<u64> {
         let millis = u64::try_from(self.session_timeout().as_millis()).ok()?;
         (millis > 0).then_some(millis)

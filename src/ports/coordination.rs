@@ -213,6 +213,11 @@ pub trait Coordination: Send + Sync {
     /// implementation that has no room answers [`CoordinationError::Busy`].
     fn submit(&self, ticket: Ticket, request: Request);
 
+    /// To be said once for each [`CoordinationEvent::Expired`], before anything is done about it. What was
+    /// submitted before was meant for the session that is over, and is answered with
+    /// [`CoordinationError::SessionExpired`], also where the next one stands by then.
+    fn note_expired(&self);
+
     /// How long the present session lives without a word from us, in milliseconds, as the tree has
     /// granted it, whatever was asked for. `None` before the first session.
     fn session_timeout_millis(&self) -> Option<u64>;

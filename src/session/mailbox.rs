@@ -744,6 +744,12 @@ impl Mailbox {
     #[must_use]
     pub fn close(&self) -> Vec<Delivery> {
         self.lose_gathering();
+        self.close_for_heirs()
+    }
+
+    /// The same, but for those who wait for what was collected: they are to hear what comes of it.
+    #[must_use]
+    pub fn close_for_heirs(&self) -> Vec<Delivery> {
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;

@@ -542,14 +542,18 @@ impl<W: Wish> Receiver<W> {
     }
 
     /// Whether a message may come behind a later one: of one that was sent again the first copy may have
-    /// come to nobody here, with QoS 0 or before there was a Subscription.
+    /// come to nobody here, with QoS 0 or before there was a Subscription. One with QoS 0 is none for what
+    /// comes with more by another one.
     fn may_come_late(&self, one: &Publication<W::Topic>, qos: QoS, leave: &Leave) -> bool {
         let may_be_second = one.sends > 1;
         if may_be_second && (qos == QoS::AtMostOnce || leave.outlive_brokers) {
             return true;
         }
         let was_there = |promise: &Promise<W>| {
-            promise.from < one.sent_at && promise.stands() && promise.wish.matches(&one.draft.topic)
+            promise.from < one.sent_at
+                && promise.stands()
+                && promise.qos.min(QoS::AtLeastOnce) >= qos.min(QoS::AtLeastOnce)
+                && promise.wish.matches(&one.draft.topic)
         };
         (self.manner.may_come_late || may_be_second) && !self.promises.iter().any(was_there)
     }
@@ -850,6 +854,25 @@ mod tests {
             story.arrive(receiver, message, AtLeastOnce);
         }
         story.check(&[(Breach::Overtaken(2), receiver, 1)]);
+    }
+
+    /// The only Subscription that stood when a message was sent had QoS 0, and the client was away: the message
+    /// came to nobody. By another one, with QoS 1, a later message came, and then the first one, which was sent
+    /// again (schedule 229 of brokers that register).
+    #[test]
+    fn what_was_lost_with_qos_0_may_come_late_by_another_subscription() {
+        for (other, is_promised) in [(AtMostOnce, false), (AtLeastOnce, true)] {
+            let mut story = Story::new(FAILING);
+            let receiver = story.subscribed(CLIENT, Prefix("t/x"), other);
+            let first = story.publish("t/x", AtLeastOnce);
+            story.subscribe(receiver, ALL, AtLeastOnce);
+            let second = story.publish("t/x", AtLeastOnce);
+            story.promises.note_sent(first);
+            story.arrive(receiver, second, AtLeastOnce);
+            story.arrive(receiver, first, AtLeastOnce);
+            let overtaken = (Breach::Overtaken(second), receiver, first);
+            story.check(if is_promised { std::slice::from_ref(&overtaken) } else { &[] });
+        }
     }
 
     #[test]

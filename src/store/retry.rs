@@ -44,6 +44,7 @@ pub(super) fn session_of(operation: &Operation) -> Option<SessionRef> {
         | Operation::PutWill { session, .. }
         | Operation::RemoveWill { session, .. }
         | Operation::Acknowledge { session, .. }
+        | Operation::Forget { session, .. }
         | Operation::Release { session, .. }
         | Operation::PutIncoming { session, .. }
         | Operation::RouteIncoming { session, .. }

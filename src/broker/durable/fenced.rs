@@ -22,7 +22,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Lets those of the Sessions go that are here. Of a broker that is alone nobody takes any: they
+    /// Lets those of the Sessions go that are here under no later claim: one that has come back is ours, whatever
+    /// was said of it before it left. Of a broker that is alone nobody takes any: they
     /// are over, and what was late for them is left out, unless the store has lost them.
     pub(super) fn let_go_fenced(&mut self, fenced: &[SessionRef]) {
         if fenced.is_empty() || self.broker.peers().is_none() && !self.has_lost_sessions() {

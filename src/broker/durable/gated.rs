@@ -16,7 +16,7 @@ use crate::broker::turn::Turn;
 use crate::cluster::frame::{Fate, Outcome, STORED_WIRE_MIN};
 use crate::cluster::wire::ENTRIES_MAX;
 use crate::mqtt::ReasonCode;
-use crate::ports::message::Message;
+use crate::ports::message::{Delivery, Message, SessionKey};
 use crate::session::mailbox::{Gathering, GatheringEnd, Mailbox};
 
 /// Where messages wait in memory.
@@ -108,6 +108,7 @@ impl Turn<'_> {
     pub(super) fn poll_gated(&mut self, waker: &Waker) {
         loop {
             let Some(keeper) = &mut self.shard.keeper else { return };
+            keeper.poll_heirs(waker);
             let ended = keeper.poll_gated(waker);
             if ended.is_empty() {
                 return;
@@ -144,6 +145,32 @@ impl Turn<'_> {
                 let waker = ticket.answer(outcome);
                 self.shard.wake_later(waker);
             }
+        }
+    }
+
+    /// The Session for which this was collected is not to be here. What it was to get as a member of Shared
+    /// Subscriptions goes to others, and whoever published that hears when these have it.
+    pub(crate) fn pass_on_gathered(
+        &mut self,
+        gathering: &Arc<Gathering>,
+        left: impl Iterator<Item = Delivery>,
+        from: SessionKey,
+    ) {
+        let mut tickets = Vec::new();
+        for delivery in left {
+            let ticket = Arc::new(PublishTicket::of(delivery.message.id, false));
+            self.pass_on_for(&delivery, from, Some(&ticket));
+            if ticket.seal().is_none_or(|outcome| !outcome.is_success()) {
+                tickets.push(ticket);
+            }
+        }
+        match &mut self.shard.keeper {
+            Some(keeper) if !tickets.is_empty() => {
+                keeper.wait_for_heirs(gathering, tickets);
+                // So that somebody looks.
+                let _asked = self.tell_when_kept();
+            }
+            Some(_) | None => gathering.end(GatheringEnd::Lost),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     pub(super) unattended: Vec<(Arc<str>, Arc<Taking>)>,
     /// Whose answers wait for such a queue.
     gated: Vec<(Arc<Gathering>, Vec<Gated>)>,
+    /// Queues that have ended, and what other members of Shared Subscriptions were handed of them.
+    heirs: Vec<(Arc<Gathering>, Vec<Arc<PublishTicket>>)>,
     /// Handed over, in the order of their tickets.
     under_way: VecDeque<(Ticket, Stake)>,
     /// The store had no room for it. Until it has, what comes is added to it.
@@ -150,6 +152,7 @@ impl Keeper {
             gathered: Gathered::default(),
             unattended: Vec::new(),
             gated: Vec::new(),
+            heirs: Vec::new(),
             under_way: VecDeque::new(),
             returned: None,
             given_up: None,
@@ -316,6 +319,33 @@ impl Keeper {
         }
     }
 
+    /// Lets those who wait for a queue wait until others have what was in it.
+    pub(super) fn wait_for_heirs(
+        &mut self,
+        gathering: &Arc<Gathering>,
+        tickets: Vec<Arc<PublishTicket>>,
+    ) {
+        self.heirs.push((Arc::clone(gathering), tickets));
+    }
+
+    /// Tells what has come of queues whose heirs have all answered; else `waker` is called when one does.
+    pub(super) fn poll_heirs(&mut self, waker: &Waker) {
+        self.heirs.retain_mut(|(gathering, tickets)| {
+            let mut is_refused = false;
+            tickets.retain(|ticket| {
+                let outcome = ticket.poll(waker);
+                is_refused |= outcome.is_some_and(|outcome| !outcome.is_success());
+                outcome.is_none()
+            });
+            if is_refused {
+                gathering.end(GatheringEnd::Failed);
+            } else if tickets.is_empty() {
+                gathering.end(GatheringEnd::Lost);
+            }
+            !gathering.has_ended()
+        });
+    }
+
     /// Those whose queue has come to an end; else `waker` is called when one has.
     pub(super) fn poll_gated(&mut self, waker: &Waker) -> Vec<(GatheringEnd, Vec<Gated>)> {
         let mut ended = Vec::new();
@@ -423,6 +453,7 @@ fn lasting_of(operations: &[Operation]) -> impl Iterator<Item = Operation> {
             operation,
             Operation::EndSession(_)
                 | Operation::Acknowledge { .. }
+                | Operation::Forget { .. }
                 | Operation::RemoveIncoming { .. }
                 | Operation::RemoveWill { message: Some(_), .. }
                 | Operation::PutSession { .. }

@@ -53,12 +53,12 @@ impl Turn<'_> {
         });
     }
 
-    /// The client of a stored Session, if that is here under this claim or an earlier one: it may have been
-    /// elsewhere and come back.
+    /// The client of a stored Session, if that is here, and under no later claim.
     pub(super) fn client_of_stored(&self, session: SessionRef) -> Option<Arc<str>> {
         let client_id = self.broker.durable()?.clients().client_of(session.id)?;
-        let stored_as = self.broker.registry.find(&client_id)?.mailbox?.stored_as()?;
-        (stored_as.id == session.id && stored_as.epoch <= session.epoch).then_some(client_id)
+        let stored = self.broker.registry.find(&client_id)?.mailbox?.stored_as()?;
+        let is_meant = stored.id == session.id && stored.epoch <= session.epoch;
+        is_meant.then_some(client_id)
     }
 }
 

@@ -54,11 +54,19 @@ impl Turn<'_> {
         keeper.await_batch(place);
     }
 
-    /// A delivery that is stored is done with.
-    pub(crate) fn forget_delivery(&mut self, session: Option<SessionRef>, delivery: &Delivery) {
+    /// A delivery that is stored gives way: it is done with.
+    pub(crate) fn drop_delivery(&mut self, session: Option<SessionRef>, delivery: &Delivery) {
         let (Some(session), 1..) = (session, delivery.sequence) else { return };
         let (sequence, message) = (delivery.sequence, delivery.message.id);
         self.keep(Operation::Acknowledge { session, sequence, message });
+    }
+
+    /// Another member of a Shared Subscription has a delivery that is stored. It may come again: that one may
+    /// hand it on as well.
+    pub(crate) fn forget_delivery(&mut self, session: Option<SessionRef>, delivery: &Delivery) {
+        let (Some(session), 1..) = (session, delivery.sequence) else { return };
+        let (sequence, message) = (delivery.sequence, delivery.message.id);
+        self.keep(Operation::Forget { session, sequence, message });
     }
 
     /// Has a retained message stored, or its deletion: in a cluster under the `version` that all brokers

@@ -127,7 +127,7 @@ impl Turn<'_> {
     fn let_give_way(&mut self, mailbox: &Arc<Mailbox>, refilled: Refilled) {
         let Refilled { given_way, is_dead_letter, page, .. } = refilled;
         for delivery in &given_way {
-            self.forget_delivery(mailbox.stored_as(), delivery);
+            self.drop_delivery(mailbox.stored_as(), delivery);
         }
         self.shard.counters.deliveries_dropped.add(given_way.len() as u64);
         if is_dead_letter {

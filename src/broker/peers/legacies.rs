@@ -2,7 +2,8 @@
 //!
 //! Every change goes to every broker from the one that it was published at. When that one dies, some may
 //! have heard of it and others not, and nobody is left who would tell them: so everybody who knows of a
-//! change tells all others, and the higher version wins as always. Of what is older than deletions are
+//! change tells all others, and the higher version wins as always. So does who came when the dead one was
+//! gone and has it from somebody who may be dead by now as well. Of what is older than deletions are
 //! remembered everybody has heard. What only the tree of znodes still knows is told by who finds it there:
 //! others may be cut off from the tree for as long as it is kept.
 
@@ -53,6 +54,11 @@ impl Turn<'_> {
     /// [`Self::tell_legacies`].
     pub(super) fn inherit(&self, peers: &Peers, dead: &Peer) {
         peers.inherit_of(dead.boot_id(), dead.heard().at.min(self.now));
+    }
+
+    /// The same of one that was gone when we came: others may have told us what nobody else knows any more.
+    pub(super) fn inherit_of_unmet(&self, peers: &Peers, dead: BootId) {
+        peers.inherit_of(dead, self.now);
     }
 
     /// Whether a change is of a broker that died not long ago, and nobody has told us of it.

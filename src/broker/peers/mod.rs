@@ -318,7 +318,7 @@ impl Turn<'_> {
 
     /// A broker was declared dead: nothing more goes to it or comes from it, and nobody waits for it.
     pub fn remove_peer(&mut self, peers: &Peers, boot_id: BootId) {
-        let Some(peer) = peers.find(boot_id) else { return };
+        let Some(peer) = peers.find(boot_id) else { return self.inherit_of_unmet(peers, boot_id) };
         {
             let mut live = peers.live.write();
             *live = live.iter().filter(|other| other.boot_id() != boot_id).cloned().collect();

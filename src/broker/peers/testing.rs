@@ -356,6 +356,12 @@ impl Cluster {
         self.links.get_mut(&(from, to)).unwrap().is_cut = false;
     }
 
+    /// A broker is gone, and nobody has declared it dead yet: who joins meanwhile never meets it.
+    pub(crate) fn vanish(&mut self, node: usize) {
+        self.nodes[node].is_alive = false;
+        self.links.retain(|(from, to), _| *from != node && *to != node);
+    }
+
     /// A broker dies, and all others hear that it was declared dead, each in its own time.
     pub(crate) fn kill(&mut self, node: usize) {
         self.declare_dead(node);
@@ -364,8 +370,7 @@ impl Cluster {
 
     /// The same before its slots are given to others.
     pub(crate) fn declare_dead(&mut self, node: usize) {
-        self.nodes[node].is_alive = false;
-        self.links.retain(|(from, to), _| *from != node && *to != node);
+        self.vanish(node);
         for other in self.nodes.iter_mut().filter(|other| other.is_alive) {
             other.news.push_back(News::Dead(boot_id(node)));
         }

@@ -214,7 +214,7 @@ impl State {
 
 impl RemoteOutcome {
     /// Whether everybody who was asked has what it wants.
-    fn is_success(self) -> bool {
+    pub(crate) fn is_success(self) -> bool {
         match self {
             Self::NoMatch | Self::Enqueued => true,
             Self::Full | Self::Unknown | Self::Refused(_) => false,

@@ -41,7 +41,7 @@ impl Turn<'_> {
                 self.shard.wake_later(wake);
                 self.keep_offered(target, place, kept);
                 for delivery in &oldest {
-                    self.forget_delivery(target.mailbox.stored_as(), delivery);
+                    self.drop_delivery(target.mailbox.stored_as(), delivery);
                 }
                 self.shard.counters.deliveries_dropped.add(oldest.len() as u64);
                 if is_dead_letter {
@@ -138,6 +138,7 @@ pub(crate) fn manner(target: &FanoutTarget, message: &Message, qos: QoS) -> Mann
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::disconnect::Keeping;
     use crate::broker::options::BrokerOptions;
     use crate::broker::stories::Stage;
     use crate::session::fixtures::{self, bounds};
@@ -156,7 +157,7 @@ mod tests {
         let turn = &mut Turn { broker: &broker, shard, now, outbox: &mut outbox };
         let offered = fixtures::delivery(qos);
         assert_eq!(turn.offer_at_most_once(&target, offered.clone(), &mut None), is_taken);
-        assert_eq!(turn.hand_to_member(&target, &offered), is_taken);
+        assert_eq!(turn.hand_to_member(&target, &offered, Keeping::Broker), is_taken);
         assert_eq!(turn.shard.counters.deliveries_dropped.total(), dropped);
     }
 

@@ -4,6 +4,7 @@
 //! [`Reachable::join`] starts the task that does what [`crate::cluster`] decides.
 
 mod bell;
+mod goodbyes;
 mod hearing;
 mod link_metrics;
 mod metrics;
@@ -16,7 +17,6 @@ mod status;
 mod task;
 mod terms;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +32,7 @@ pub(super) use phase::Phase;
 pub(super) use status::Status;
 
 use self::bell::Bell;
+use self::goodbyes::Goodbyes;
 use self::reach::Reach;
 use self::receiver::LinkReceiver;
 use self::relaying::LinkNews;
@@ -306,7 +307,7 @@ impl Reachable {
             left: left.clone(),
             session: None,
             awaited: None,
-            peers_draining: BTreeSet::new(),
+            goodbyes: Goodbyes::default(),
             pinged_at: clock.now(),
             slots_wanted_at: clock.now(),
             has_name_holder_answered: Arc::default(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::bell::Bell;
+use super::goodbyes::Goodbyes;
 use super::hearing::with_those_behind;
 use super::phase::Phase;
 use super::reach::Reach;
@@ -82,8 +83,7 @@ pub(super) struct ClusterTask {
     /// Whose interest and retained messages must be here before clients are taken; nothing before
     /// the own znode is there.
     pub(super) awaited: Option<BTreeSet<BootId>>,
-    /// Who has said that it is about to leave, and has not.
-    pub(super) peers_draining: BTreeSet<BootId>,
+    pub(super) goodbyes: Goodbyes,
     /// When peers were last told that we are there.
     pub(super) pinged_at: Tick,
     /// When others are asked next for a later slot map.
@@ -207,6 +207,9 @@ impl ClusterTask {
 
     /// What the tree of znodes says goes to whoever asked, or to membership.
     fn hear(&mut self, event: &CoordinationEvent) {
+        if *event == CoordinationEvent::Expired {
+            self.coordination.note_expired();
+        }
         self.note_session(event);
         self.registry.hear(self.clock.now(), event);
         self.relay.handle(self.clock.now(), event);
@@ -404,7 +407,7 @@ impl ClusterTask {
                 tracing::info!(member = %member.name, state = ?member.state, "a broker has changed");
                 self.note(&member.name, &format!("it is {:?} now", member.state).to_lowercase());
                 if member.state == MemberState::Draining {
-                    self.peers_draining.insert(member.boot_id);
+                    self.goodbyes.note(member.boot_id, self.clock.now());
                 }
                 if let Some(peer) = self.broker.peers().and_then(|peers| peers.find(member.boot_id))
                 {
@@ -522,20 +525,15 @@ impl ClusterTask {
         let now = self.clock.now();
         self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, boot_id));
         self.close_lane(boot_id);
-        self.peers_draining.remove(&boot_id);
+        self.goodbyes.forget(boot_id);
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(&boot_id);
         }
     }
 
-    /// Whether a broker whose znode is gone, or that is dead, says so itself: a moment ago it was there
-    /// and its writes were committed, or it was draining. One that ended otherwise, or was cut off, has
-    /// been silent or without the ensemble for nearly as long as a session lasts.
     fn may_be_leaving(&self, peer: &Peer) -> bool {
-        let heard = peer.heard();
-        let silent_millis = self.clock.now().saturating_since(heard.at);
-        let may_go = heard.has_lease || self.peers_draining.contains(&peer.boot_id());
-        may_go && silent_millis < self.options.session_timeout_millis / 2
+        let (now, timeout_millis) = (self.clock.now(), self.options.session_timeout_millis);
+        self.goodbyes.may_be_from(peer.boot_id(), peer.heard(), now, timeout_millis)
     }
 
     /// A broker of our name is there, or was: whoever answers at its address says who it is.
@@ -578,7 +576,7 @@ impl ClusterTask {
             self.context.run(&self.broker, now, |turn| turn.remove_peer(peers, peer.boot_id()));
             self.links.close(peer.boot_id());
         }
-        self.peers_draining.clear();
+        self.goodbyes = Goodbyes::default();
         let boot_id = super::draw_boot_id();
         self.context.run(&self.broker, now, |turn| turn.begin_life(peers, boot_id));
         self.links.restart_as(boot_id);

@@ -145,6 +145,16 @@ pub enum Operation {
         /// What was delivered there.
         message: MessageId,
     },
+    /// Another member of a Shared Subscription has what waited here: it counts as never having been in this
+    /// queue, and may be stored for the Session again, at another place.
+    Forget {
+        /// In the queue of this Session.
+        session: SessionRef,
+        /// Its place, which is not given again.
+        sequence: u64,
+        /// What waited there.
+        message: MessageId,
+    },
     /// PUBREC came for a delivery: from now on it is only to be released.
     Release {
         /// In the queue of this Session.
@@ -287,6 +297,7 @@ impl Operation {
                 | Self::RemoveSubscription { .. }
                 | Self::RemoveWill { .. }
                 | Self::Acknowledge { .. }
+                | Self::Forget { .. }
                 | Self::Release { .. }
                 | Self::RouteIncoming { .. }
                 | Self::RemoveIncoming { .. }

@@ -20,8 +20,8 @@ pub struct Completion {
 /// A batch that is stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Done {
-    /// Sessions that somebody else owns, or that are over, by the claims under which the batch names them:
-    /// nothing was written under these. Each once, in the order of the batch.
+    /// Sessions that somebody else owns, or that are over, under the claim by which they were named: nothing
+    /// was written for these. Each once, in the order of the batch.
     pub fenced: Vec<SessionRef>,
     /// The answers of those operations that have one, in the order of the batch.
     pub replies: Vec<Reply>,

@@ -52,7 +52,7 @@ impl Gathering {
     }
 
     /// Whether that is known.
-    pub(super) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
 

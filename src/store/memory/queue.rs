@@ -53,6 +53,20 @@ impl State {
         self.need_no_more(message);
     }
 
+    pub(super) fn forget(&mut self, session: SessionId, sequence: u64, now_millis: u64) {
+        let Some(queue) = self.sessions.get_mut(&session).map(|it| &mut it.queue) else { return };
+        let Some(place) = queue.get_mut(&sequence) else { return };
+        if matches!(place.state, PlaceState::Done(_)) {
+            return;
+        }
+        let message = place.message.take();
+        place.state = PlaceState::Done(now_millis);
+        if place.repeat_key.take().is_none() {
+            queue.remove(&sequence);
+        }
+        self.need_no_more(message);
+    }
+
     pub(super) fn release(&mut self, session: SessionId, sequence: u64) {
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let Some(place) = session.queue.get_mut(&sequence) else { return };

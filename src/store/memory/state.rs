@@ -184,6 +184,9 @@ impl State {
             Operation::Acknowledge { sequence, .. } => {
                 self.acknowledge(session.id, sequence, run.now_millis);
             }
+            Operation::Forget { sequence, .. } => {
+                self.forget(session.id, sequence, run.now_millis);
+            }
             Operation::Release { sequence, .. } => self.release(session.id, sequence),
             Operation::PutIncoming { packet_id, message, .. } => {
                 self.put_incoming(session.id, packet_id, &message);

@@ -126,7 +126,7 @@ impl<'a> Group<'a> {
         let (now, done) = (millis(batch.now_millis), Done::default());
         let mut run = Run { owner: batch.owner, now, done };
         for operation in &batch.operations {
-            if self.pending.is_replaced_by(operation) {
+            if self.pending.goes_before(operation) {
                 self.flush(Then::GoOn).await?;
             }
             if !self.collect_write(operation, &mut run) {
@@ -179,6 +179,9 @@ impl<'a> Group<'a> {
         match operation {
             Operation::Acknowledge { sequence, message, .. } => {
                 pending.acknowledged(session, *sequence, *message, now);
+            }
+            Operation::Forget { sequence, message, .. } => {
+                pending.forgotten(session, *sequence, *message, now);
             }
             Operation::Release { sequence, message, .. } => {
                 pending.released(session, *sequence, *message);

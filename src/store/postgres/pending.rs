@@ -2,7 +2,13 @@
 //!
 //! Each kind has its statement, and the statements have an order: what is added comes before what
 //! changes it, and that before what removes it. Within a kind the last word on a key counts. So the
-//! outcome is the one of the operations in their order, as no key that was removed is added again.
+//! outcome is the one of the operations in their order, as no key that was removed is added again, but for
+//! those that [`Pending::goes_before`] tells.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "few operations are not independent of what was collected before them"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +39,8 @@ pub(super) struct Pending<'a> {
     incoming: BTreeMap<(i64, i32), i64>,
     released: Vec<(i64, i64)>,
     acknowledged: Vec<(i64, i64, i64)>,
+    /// By Session and place, and when.
+    forgotten: BTreeMap<(i64, i64), i64>,
     routed: Vec<(i64, i32, i64)>,
     answered: Vec<(i64, i32, i64)>,
     unneeded: BTreeSet<i64>,
@@ -61,6 +69,17 @@ impl<'a> Pending<'a> {
         self.unneeded.insert(message_id(message));
     }
 
+    pub(super) fn forgotten(
+        &mut self,
+        session: SessionId,
+        sequence: u64,
+        message: MessageId,
+        now: i64,
+    ) {
+        self.forgotten.insert((uid(session), sequence.cast_signed()), now);
+        self.unneeded.insert(message_id(message));
+    }
+
     pub(super) fn released(&mut self, session: SessionId, sequence: u64, message: MessageId) {
         self.released.push((uid(session), sequence.cast_signed()));
         self.unneeded.insert(message_id(message));
@@ -76,14 +95,26 @@ impl<'a> Pending<'a> {
         self.incoming.insert((uid(session), packet_id.get().into()), message_id(message.id));
     }
 
-    /// Whether `operation` puts another message in the place of a packet that was collected: what it
-    /// replaces has to be there first.
-    pub(super) fn is_replaced_by(&self, operation: &Operation) -> bool {
-        let Operation::PutIncoming { session, packet_id, message } = operation else {
-            return false;
-        };
-        let collected = self.incoming.get(&(uid(session.id), packet_id.get().into()));
-        collected.is_some_and(|collected| *collected != message_id(message.id))
+    /// Whether what was collected is to be written before `operation`: that puts another message in the place
+    /// of a packet, which has to be there first, or is about a queue in which something was forgotten, which may
+    /// come again.
+    pub(super) fn goes_before(&self, operation: &Operation) -> bool {
+        match operation {
+            Operation::PutIncoming { session, packet_id, message } => {
+                let collected = self.incoming.get(&(uid(session.id), packet_id.get().into()));
+                collected.is_some_and(|collected| *collected != message_id(message.id))
+            }
+            Operation::Enqueue { pointers, .. } => {
+                pointers.iter().any(|pointer| self.has_forgotten(pointer.session.id))
+            }
+            Operation::Acknowledge { session, .. } => self.has_forgotten(session.id),
+            _ => false,
+        }
+    }
+
+    fn has_forgotten(&self, session: SessionId) -> bool {
+        let session = uid(session);
+        self.forgotten.range((session, i64::MIN)..=(session, i64::MAX)).next().is_some()
     }
 
     pub(super) fn routed(&mut self, session: SessionId, packet_id: PacketId, message: MessageId) {
@@ -138,6 +169,14 @@ impl<'a> Pending<'a> {
                 column(acknowledged.iter().map(|it| it.0)),
                 column(acknowledged.iter().map(|it| it.1)),
                 column(acknowledged.iter().map(|it| it.2)),
+            ]
+        });
+        let forgotten = &this.forgotten;
+        send(&mut sent, FORGET, !forgotten.is_empty(), || {
+            vec![
+                column(forgotten.keys().map(|it| it.0)),
+                column(forgotten.keys().map(|it| it.1)),
+                column(forgotten.values().copied()),
             ]
         });
         send(&mut sent, ROUTE_INCOMING, !this.routed.is_empty(), || packets(&this.routed));
@@ -308,6 +347,15 @@ const ACKNOWLEDGE: &str = "WITH gone AS (
     WHERE (SELECT count(*) FROM gone) < cardinality($1::bigint[])
         AND p.session = a.session AND p.sequence = a.sequence AND p.state <> 2
         AND p.repeat_key IS NOT NULL";
+/// Those that may come again leave a memory of their place alone, so that it is not given again.
+const FORGET: &str = "WITH gone AS (
+        DELETE FROM pointer p USING unnest($1::bigint[], $2::bigint[]) AS a (session, sequence)
+        WHERE p.session = a.session AND p.sequence = a.sequence AND p.repeat_key IS NULL
+            AND p.state <> 2)
+    UPDATE pointer p SET state = 2, message = NULL, repeat_key = NULL, done_at = a.now
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS a (session, sequence, now)
+    WHERE p.session = a.session AND p.sequence = a.sequence AND p.repeat_key IS NOT NULL
+        AND p.state <> 2";
 const ROUTE_INCOMING: &str = "UPDATE incoming i SET state = 1, message = NULL
     FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS a (session, packet_id, message)
     WHERE i.session = a.session AND i.packet_id = a.packet_id AND i.message_id = a.message";

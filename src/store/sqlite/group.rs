@@ -167,6 +167,9 @@ impl<'a> Group<'a> {
             Operation::Acknowledge { sequence, message, .. } => {
                 self.acknowledge(session.id, *sequence, *message, run.now)
             }
+            Operation::Forget { sequence, message, .. } => {
+                self.forget(session.id, *sequence, *message, run.now)
+            }
             Operation::Release { sequence, message, .. } => {
                 self.release(session.id, *sequence, *message)
             }

@@ -80,6 +80,21 @@ impl Group<'_> {
         Ok(())
     }
 
+    pub(super) fn forget(
+        &mut self,
+        session: SessionId,
+        sequence: u64,
+        message: MessageId,
+        now: i64,
+    ) -> Result<(), Failure> {
+        let (session, sequence) = (uid(session), sequence.cast_signed());
+        if self.execute(FORGET_ONCE, [session, sequence])? == 0 {
+            self.execute(FORGET_REPEATABLE, [session, sequence, now])?;
+        }
+        self.drop_unneeded(message_id(message))?;
+        Ok(())
+    }
+
     pub(super) fn release(
         &mut self,
         session: SessionId,
@@ -188,6 +203,12 @@ const WITHDRAW: &str =
 const REMOVE_POINTER: &str =
     "DELETE FROM pointer WHERE session = ?1 AND sequence = ?2 AND repeat_key IS NULL";
 const REMEMBER_POINTER: &str = "UPDATE pointer SET state = 2, message = NULL, done_at = ?3
+    WHERE session = ?1 AND sequence = ?2 AND state <> 2";
+const FORGET_ONCE: &str = "DELETE FROM pointer
+    WHERE session = ?1 AND sequence = ?2 AND repeat_key IS NULL AND state <> 2";
+/// Its place is kept in mind, so that it is not given again.
+const FORGET_REPEATABLE: &str = "UPDATE pointer
+    SET state = 2, message = NULL, repeat_key = NULL, done_at = ?3
     WHERE session = ?1 AND sequence = ?2 AND state <> 2";
 pub(super) const DROP_UNNEEDED: &str = "DELETE FROM message WHERE id = ?1
     AND NOT EXISTS (SELECT 1 FROM pointer WHERE message = ?1)

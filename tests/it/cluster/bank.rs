@@ -108,8 +108,7 @@ impl Chance {
 #[test]
 fn the_books_balance_whoever_crashes() {
     let arguments = ["--bank-topics-max", "60", "--bank-bytes-max", "64 KiB"].map(str::to_owned);
-    let plan =
-        Plan { brokers: BROKERS, timeout_secs: 2, arguments: arguments.into(), ..Plan::default() };
+    let plan = Plan { arguments: arguments.into(), ..Plan::mortal(BROKERS) };
     let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
     let mut tree = Tree::connect(cluster.zookeeper());
     let mut chance = Chance(7);

@@ -42,7 +42,7 @@ impl Load {
 }
 
 fn start() -> Option<ClusterUnderTest> {
-    ClusterUnderTest::start_as(Plan { timeout_secs: 2, has_network: true, ..Plan::default() })
+    ClusterUnderTest::start_as(Plan { has_network: true, ..Plan::mortal(3) })
 }
 
 /// Broker 3 is cut off from all of these for as long as it takes to be declared dead.

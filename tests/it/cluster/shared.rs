@@ -85,7 +85,7 @@ fn a_members_share_goes_to_others_when_it_leaves() {
 /// then on reaches exactly one of them.
 #[test]
 fn a_members_share_goes_to_others_when_its_broker_is_killed() {
-    let plan = Plan { timeout_secs: 2, ..Plan::default() };
+    let plan = Plan::mortal(3);
     let Some(mut cluster) = ClusterUnderTest::start_as(plan) else { return };
     let stays =
         [1, 2].map(|broker| member(&cluster, &format!("stays{broker}"), broker, QoS::AtLeastOnce));

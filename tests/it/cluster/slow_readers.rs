@@ -148,7 +148,6 @@ fn a_queue_that_is_full_at_another_broker_stops_nothing_else() {
 #[test]
 fn a_member_of_a_group_that_is_stuck_is_passed_over() {
     let plan = Plan {
-        timeout_secs: 2,
         arguments: ["--queue-messages-max", "20"].map(str::to_owned).to_vec(),
         ..Plan::default()
     };

@@ -48,7 +48,7 @@ impl Storm {
     fn start(seed: u64) -> Option<Self> {
         // Who cannot come in because of a cut is told so soon.
         let arguments = ["--auth-timeout-secs", "1"].map(str::to_owned).to_vec();
-        let plan = Plan { timeout_secs: 2, has_network: true, arguments, ..Plan::default() };
+        let plan = Plan { has_network: true, arguments, ..Plan::mortal(3) };
         let cluster = ClusterUnderTest::start_as(plan)?;
         let steady = [("one", 1, QoS::AtLeastOnce), ("two", 2, QoS::ExactlyOnce)].map(
             |(name, broker, qos)| cluster.subscribe(SubscriberPlan::to_all(name, broker, qos)),

@@ -136,7 +136,11 @@ impl Client {
         let event =
             background.block_on(async { tokio::time::timeout(PATIENCE, self.events.recv()).await });
         let event = event.unwrap_or_else(|_| panic!("no event came; heard: {:?}", self.heard));
-        event.expect("the task lives as long as its handle")
+        let event = event.expect("the task lives as long as its handle");
+        if event == CoordinationEvent::Expired {
+            self.zookeeper().note_expired();
+        }
+        event
     }
 }
 

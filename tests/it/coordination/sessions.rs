@@ -87,6 +87,22 @@ fn a_session_that_expired_is_followed_by_another() {
     assert_eq!((counters.sessions(), counters.expired()), (2, 1));
 }
 
+/// Whoever was slow to hear that its session was over wrote in the next one what was true in the last.
+#[test]
+fn what_was_asked_before_the_end_of_a_session_was_heard_goes_to_no_later_one() {
+    let Some(ensemble) = Ensemble::start() else { return };
+    let mut client = Client::connect_for(&ensemble.with_fresh_chroot(), Duration::from_secs(1));
+    let counters = client.zookeeper().counters();
+    (0..ensemble.len()).for_each(|index| ensemble.pause(index));
+    client.wait_until(|| counters.expired() == 1);
+    (0..ensemble.len()).for_each(|index| ensemble.resume(index));
+    client.wait_until(|| counters.sessions() == 2);
+    let late = client.submit(Request::Get("/".to_owned()));
+    assert_eq!(client.answer(late), Err(CoordinationError::SessionExpired));
+    // The end was heard by now.
+    client.ask(Request::Get("/".to_owned())).unwrap();
+}
+
 /// The client waits twice as long after each attempt that failed, up to the end of the session: when
 /// the ensemble came back, one broker had it at once, and another, which had just missed it, was taken
 /// for cut off before it tried again.

@@ -15,7 +15,7 @@ use mqttzoo::store::{MemoryStore, PostgresOptions, PostgresStore, SqliteOptions,
 
 use super::client::Client;
 use super::words::{
-    acknowledge, all_retained, enqueue, epoch, life, message, message_of, packet, pointer,
+    acknowledge, all_retained, enqueue, epoch, forget, life, message, message_of, packet, pointer,
     properties, put_session, put_session_of, put_session_sent, queue, release, repeatable,
     retained, sequences, session, sessions, sessions_under, subscribe, subscription, tag, take,
     topic, will,
@@ -66,7 +66,7 @@ fn check(mut empty: impl FnMut() -> Box<dyn Store>) {
 
 type Case = fn(&dyn Store);
 
-const CASES: [(&str, Case); 23] = [
+const CASES: [(&str, Case); 24] = [
     ("brokers_are_numbered", brokers_are_numbered),
     ("a_session_is_read_back", a_session_is_read_back),
     ("a_newer_claim_fences_the_older", a_newer_claim_fences_the_older),
@@ -78,6 +78,7 @@ const CASES: [(&str, Case); 23] = [
     ("an_acknowledged_delivery_is_gone_from_one_queue", an_acknowledged_delivery_is_gone),
     ("a_released_delivery_is_only_released", a_released_delivery_is_only_released),
     ("what_may_repeat_is_taken_once", what_may_repeat_is_taken_once),
+    ("what_another_member_has_may_come_again", what_another_member_has_may_come_again),
     ("a_packet_is_known_until_it_is_released", a_packet_is_known_until_it_is_released),
     ("a_packet_that_comes_anew_replaces_the_former", a_packet_replaces_the_former),
     ("a_batch_may_come_twice", a_batch_may_come_twice),
@@ -179,9 +180,11 @@ fn a_newer_claim_fences_the_older(store: &dyn Store) {
         enqueue(&message(2), vec![pointer(after, 2)]),
         put_session(session(77, 1), "c"),
     ];
-    for write in writes {
+    // By the claim that was named, and not by that which counts.
+    let named = [before; 12].into_iter().chain([after, session(77, 1)]);
+    for (write, named) in writes.into_iter().zip(named) {
         let done = one.run([write.clone()]).unwrap();
-        assert_eq!(done.fenced.len(), 1, "{write:?}");
+        assert_eq!(done.fenced, [named], "{write:?}");
     }
     let found = take(&mut other, "c", 2).unwrap();
     assert_eq!(found.queue, Some(QueueEnds { first: 1, last: 1, count: 1 }));
@@ -329,6 +332,38 @@ fn what_may_repeat_is_taken_once(store: &dyn Store) {
     collect(&mut broker, 100);
     broker.must([enqueue(&message(1), vec![repeatable(ours, 4)])]);
     assert_eq!(sequences(&mut broker, 1), [4], "it is forgotten in the end");
+}
+
+fn what_another_member_has_may_come_again(store: &dyn Store) {
+    let mut broker = Client::registered(store, 1);
+    let (one, other) = (session(1, 1), session(2, 1));
+    broker.must([put_session(one, "one"), put_session(other, "other")]);
+    broker.must([enqueue(&message(1), vec![repeatable(one, 1)])]);
+    let to_other = [enqueue(&message(1), vec![repeatable(other, 1)]), forget(one, 1, 1)];
+    broker.must(to_other.clone());
+    assert_eq!((sequences(&mut broker, 1), sequences(&mut broker, 2)), (vec![], vec![1]));
+    let found = take(&mut broker, "one", 1).unwrap();
+    assert_eq!((found.queue, found.next_sequence), (None, 2), "its place is not given again");
+    // There and back in one batch, which may come twice.
+    let back = [
+        enqueue(&message(1), vec![repeatable(one, 2)]),
+        forget(other, 1, 1),
+        enqueue(&message(1), vec![repeatable(other, 2)]),
+        forget(one, 2, 1),
+        enqueue(&message(1), vec![repeatable(one, 3)]),
+        forget(other, 2, 1),
+    ];
+    for batch in [to_other.to_vec(), back.to_vec(), back.to_vec()] {
+        broker.must(batch);
+    }
+    assert_eq!((sequences(&mut broker, 1), sequences(&mut broker, 2)), (vec![3], vec![]));
+    assert_eq!(queue(&mut broker, 1)[0].message, Some(message(1)));
+    // What was delivered is not to come again.
+    broker.must([acknowledge(one, 3, 1), forget(one, 3, 1)]);
+    broker.must([enqueue(&message(1), vec![repeatable(one, 4)])]);
+    assert_eq!(sequences(&mut broker, 1), [0; 0]);
+    broker.must([enqueue(&message(2), vec![pointer(one, 5)]), forget(one, 5, 2)]);
+    assert_eq!(sequences(&mut broker, 1), [0; 0], "so does what comes once");
 }
 
 fn a_packet_is_known_until_it_is_released(store: &dyn Store) {

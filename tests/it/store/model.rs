@@ -17,8 +17,8 @@ use proptest::test_runner::{Config, TestRunner};
 use super::client::Client;
 use super::contract::{postgres, sqlite};
 use super::words::{
-    acknowledge, all_retained, enqueue, epoch, message, packet, pointer, put_session_sent, queue,
-    release, retained, session, sessions, subscribe, will,
+    acknowledge, all_retained, enqueue, epoch, forget, message, packet, pointer, put_session_sent,
+    queue, release, retained, session, sessions, subscribe, will,
 };
 use crate::harness::{Postgres, fresh_dir};
 
@@ -125,7 +125,9 @@ fn number(mut story: Vec<Step>) -> Vec<Step> {
                     pointer.sequence = places;
                 }
             }
-            Operation::Acknowledge { sequence, .. } | Operation::Release { sequence, .. } => {
+            Operation::Acknowledge { sequence, .. }
+            | Operation::Forget { sequence, .. }
+            | Operation::Release { sequence, .. } => {
                 // Before the first one there is none at place 0.
                 *sequence = known(*sequence, places) * u64::from(places > 0);
             }
@@ -177,6 +179,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         }),
         6 => (id(), pointers).prop_map(|(id, pointers)| enqueue(&message(id), distinct(pointers))),
         3 => (session(), sequence(), id()).prop_map(|(it, at, id)| acknowledge(it, at, id)),
+        3 => (session(), sequence(), id()).prop_map(|(it, at, id)| forget(it, at, id)),
         2 => (session(), sequence(), id()).prop_map(|(it, at, id)| release(it, at, id)),
         3 => (session(), packet_id(), id()).prop_map(|(session, packet_id, id)| {
             Operation::PutIncoming { session, packet_id, message: message(id) }

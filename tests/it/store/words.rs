@@ -89,6 +89,10 @@ pub(crate) fn acknowledge(session: SessionRef, sequence: u64, message: u64) -> O
     Operation::Acknowledge { session, sequence, message: MessageId(message) }
 }
 
+pub(crate) fn forget(session: SessionRef, sequence: u64, message: u64) -> Operation {
+    Operation::Forget { session, sequence, message: MessageId(message) }
+}
+
 pub(crate) fn release(session: SessionRef, sequence: u64, message: u64) -> Operation {
     Operation::Release { session, sequence, message: MessageId(message) }
 }

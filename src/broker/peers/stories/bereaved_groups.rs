@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::gone::message;
 use super::moves::session_present;
-use super::parting::client_id_in;
+use super::parting::{client_id_in, takes};
 use super::*;
 use crate::broker::peers::adoption::HeldFor;
 use crate::broker::peers::testing::{Closed, Way};
@@ -17,6 +17,10 @@ const GROUP: &str = "$share/g/t";
 
 fn adopts(operation: &Operation) -> bool {
     matches!(operation, Operation::TakeSessions { .. })
+}
+
+fn takes_any(operation: &Operation) -> bool {
+    adopts(operation) || takes(operation)
 }
 
 /// Three brokers over a database, a writer at broker 2, and a worker whose Session is at broker 0 while it is
@@ -144,6 +148,37 @@ fn what_was_collected_for_a_session_whose_former_holder_died_goes_to_it() {
     payloads.dedup();
     assert_eq!(payloads, ["1", "2", "3", "4"]);
     assert_eq!(count(&cluster.received(writer), |one| matches!(one, Packet::Puback(_))), 4);
+}
+
+/// It was handed on to be held for whoever has the Session next, and nobody waited for that: whoever had published it
+/// heard that it was taken care of, while one broker had it in memory (seed 2099 of the simulation).
+#[test]
+fn what_was_collected_for_a_member_is_waited_for_until_others_have_it() {
+    let (mut cluster, ways, writer, id) = with_worker(600);
+    // So that nothing is frozen.
+    cluster.hold(0, 2);
+    let _worker = cluster.connect(1, &connect(&id, 600));
+    cluster.pump();
+    // What comes to broker 0 does not get there.
+    cluster.hold(2, 0);
+    for number in 1..=4 {
+        written(&mut cluster, writer, &number.to_string(), number);
+    }
+    ways[1].close(Closed::Unreached, takes_any);
+    cluster.kill(0);
+    cluster.pump();
+    assert_eq!(successes(&cluster.received(writer)), 0, "nobody has taken the session");
+    // Broker 2 takes all of them when broker 1 is dead, too.
+    cluster.kill(1);
+    cluster.pump();
+    cluster.elapse(1);
+    cluster.pump();
+    let worker = cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    let got = cluster.received(worker);
+    assert!(session_present(&got), "{got:?}");
+    assert_eq!(payloads(&got), ["1", "2", "3", "4"]);
+    assert_eq!(successes(&cluster.received(writer)), 4);
 }
 
 /// Whoever had published it waited for it, and so did the member that had collected it for a Session that did not

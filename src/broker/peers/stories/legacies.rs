@@ -41,6 +41,32 @@ fn what_a_dead_broker_told_one_of_the_others_all_of_them_have() {
     }
 }
 
+/// A broker told one of two others of a retained message and was gone. The one that knew of it told a broker that
+/// joined, and was killed. Then the first one was declared dead, which the newcomer had never met: it told
+/// nobody, and nobody else knew of it.
+#[test]
+fn what_a_newcomer_was_told_of_one_that_died_before_it_came_all_have() {
+    let mut cluster = Cluster::new(3);
+    let writer = open(&mut cluster, 0, "writer", 0);
+    cluster.hold(0, 2);
+    cluster.send(writer, &retained("t", "new", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    cluster.vanish(0);
+    let newcomer = cluster.join();
+    cluster.hold(1, newcomer);
+    cluster.pump();
+    cluster.release(1, newcomer);
+    cluster.pump();
+    for dead in [1, 0] {
+        cluster.kill(dead);
+        cluster.pump();
+        ping_all(&mut cluster, &[2, newcomer]);
+    }
+    for node in [newcomer, 2] {
+        assert_eq!(seen(&mut cluster, node), ["new"], "broker {node}");
+    }
+}
+
 /// What somebody who lives has published since then is later than what is told of the dead one.
 #[test]
 fn what_is_told_of_a_dead_broker_does_not_replace_what_is_later() {

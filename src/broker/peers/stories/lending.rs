@@ -117,3 +117,28 @@ fn a_member_here_that_is_full_is_passed_over_for_one_at_another_broker() {
     }
     assert!(cluster.received(stuck).is_empty());
 }
+
+/// What one member had handed on, and another one handed back to it, the store took for what it had already, and
+/// left out: it was acknowledged, and gone when the Session went elsewhere (seeds 31 and 2106 of the simulation).
+#[test]
+fn what_was_lent_may_be_lent_back() {
+    let (mut cluster, _ways) = Cluster::over_database(3);
+    let first = worker(&mut cluster, 1, 600);
+    published(&mut cluster, 1..=4);
+    let second = worker(&mut cluster, 2, 0);
+    for _ in 0..3 {
+        looked(&mut cluster, 3);
+    }
+    assert_eq!(payloads(&cluster.received(second)), ["2"], "3 and 4 wait behind it");
+    assert_eq!(worked_off(&mut cluster, first), ["1"]);
+    for _ in 0..3 {
+        looked(&mut cluster, 3);
+    }
+    cluster.lose(first);
+    let mut connect = connect("worker-1", 600);
+    connect.properties.receive_maximum = NonZeroU16::new(1);
+    let first = cluster.connect(0, &connect);
+    cluster.pump();
+    assert!(matches!(cluster.next_received(first), Some(Packet::Connack(_))));
+    assert_eq!(worked_off(&mut cluster, first), numbers(3..=4));
+}

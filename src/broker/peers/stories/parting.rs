@@ -19,10 +19,6 @@ fn enqueues(operation: &Operation) -> bool {
     matches!(operation, Operation::Enqueue { .. })
 }
 
-fn acknowledges(operation: &Operation) -> bool {
-    matches!(operation, Operation::Acknowledge { .. })
-}
-
 /// A Client Identifier of such a slot.
 pub(super) fn client_id_in(fits: impl Fn(usize) -> bool) -> String {
     let mut ids = (0..).map(|number| format!("sleeper-{number}"));
@@ -39,17 +35,6 @@ pub(super) fn sleeper(cluster: &mut Cluster, id: &str) {
 
 fn pubacks(packets: &[Packet]) -> usize {
     count(packets, |packet| matches!(packet, Packet::Puback(_)))
-}
-
-/// A client has one message, and acknowledges it.
-fn take_one(cluster: &mut Cluster, line: LineId) {
-    let got = cluster.received(line);
-    let id = got.iter().find_map(|packet| {
-        let Packet::Publish(publish) = packet else { return None };
-        publish.packet_id
-    });
-    cluster.send(line, &Packet::Puback(Puback::new(id.unwrap(), ReasonCode::Success)));
-    cluster.pump();
 }
 
 fn publish_one(cluster: &mut Cluster, writer: LineId, payload: &str, id: u16) {
@@ -230,31 +215,4 @@ fn what_the_store_refused_its_former_holder_does_not_come_behind_later_ones() {
     let writer = open(&mut cluster, 1, "writer-1", 0);
     publish_one(&mut cluster, writer, "one", 1);
     assert_eq!(payloads(&cluster.received(second)), ["one"]);
-}
-
-/// What a client had acknowledged could not be stored. It was said again when its Session had been elsewhere and
-/// had come back, under the claim by which the broker had had it before: the store named the Session, and it was let go.
-/// It was nobody's then, and what was published for it was acknowledged and lost.
-#[test]
-fn what_is_said_late_under_an_earlier_claim_does_not_end_a_session_that_has_come_back() {
-    let (mut cluster, ways) = Cluster::over_database(3);
-    let id = cluster.client_id_at(1);
-    let first = open(&mut cluster, 0, &id, 600);
-    subscribed(&mut cluster, first, "t", QoS::AtLeastOnce);
-    let writer = open(&mut cluster, 1, "writer", 0);
-    ways[0].close(Closed::Failing, acknowledges);
-    publish_one(&mut cluster, writer, "one", 1);
-    take_one(&mut cluster, first);
-    let second = cluster.connect(2, &connect(&id, 600));
-    cluster.pump();
-    take_one(&mut cluster, second);
-    let third = cluster.connect(0, &connect(&id, 600));
-    cluster.pump();
-    assert!(session_present(&cluster.received(third)));
-    ways[0].open();
-    publish_one(&mut cluster, writer, "two", 2);
-    publish_one(&mut cluster, writer, "three", 3);
-    assert_eq!(payloads(&cluster.received(third)), ["two", "three"]);
-    assert_eq!(pubacks(&cluster.received(writer)), 3);
-    assert_eq!(cluster.broker(0).counters().totals().sessions_fenced, 0);
 }

@@ -215,6 +215,43 @@ fn sessions_that_somebody_else_has_are_let_go_and_no_others() {
     assert_eq!(cluster.broker(0).registry().len(), 1);
 }
 
+/// A Session had gone elsewhere and come back. The store heard late what was said of it the time before, and
+/// left that out; it was taken for what somebody else has, its client was let go, and what was published until
+/// that came again matched nobody (seed 1571 of the simulation).
+#[test]
+fn a_session_that_has_come_back_stays_whatever_was_said_of_it_before_it_left() {
+    fn acknowledges(operation: &Operation) -> bool {
+        matches!(operation, Operation::Acknowledge { .. })
+    }
+    let (mut cluster, ways) = Cluster::over_database(3);
+    let id = cluster.client_id_at(1);
+    let writer = open(&mut cluster, 1, "writer", 0);
+    let first = open(&mut cluster, 0, &id, 600);
+    subscribed(&mut cluster, first, "t", QoS::AtLeastOnce);
+    cluster.send(writer, &publish("t", "one", QoS::AtLeastOnce, 1));
+    cluster.pump();
+    let got = cluster.received(first);
+    let [Packet::Publish(one)] = &got[..] else { panic!("{got:?}") };
+    ways[0].close(Closed::Failing, acknowledges);
+    cluster.send(first, &puback(one.packet_id.unwrap().get()));
+    cluster.pump();
+    let elsewhere = cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    assert!(session_present(&cluster.received(elsewhere)));
+    let back = cluster.connect(0, &connect(&id, 600));
+    cluster.pump();
+    assert!(session_present(&cluster.received(back)));
+    ways[0].open();
+    // Each brings along what the store has missed.
+    for (number, payload) in [(2, "two"), (3, "three")] {
+        cluster.send(writer, &publish("t", payload, QoS::AtLeastOnce, number));
+        cluster.pump();
+    }
+    assert!(!cluster.is_closed(back));
+    assert_eq!(payloads(&cluster.received(back)), ["two", "three"]);
+    assert_eq!(cluster.broker(0).counters().totals().sessions_fenced, 0);
+}
+
 /// It let its Sessions go when the store said that it is dead, and told others, which had not heard of that yet,
 /// that nobody wanted what they published: that was acknowledged, and lost.
 #[test]

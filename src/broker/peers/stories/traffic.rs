@@ -353,7 +353,7 @@ fn again(packet: &Packet) -> Packet {
 fn a_session_that_moves_under_traffic_gets_each_message_once_and_in_order() {
     let seeds = match std::env::var("MQTTZOO_SEED") {
         Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
-        Err(_) => 0..=std::env::var("MQTTZOO_SEEDS").map_or(999, |last| last.parse().unwrap()),
+        Err(_) => 0..=std::env::var("MQTTZOO_SEEDS").map_or(399, |last| last.parse().unwrap()),
     };
     for seed in seeds {
         Story::new(seed).play();

@@ -8,8 +8,9 @@ use crate::sim::cluster::verdict::{Checker, Complaint, complaint};
 use crate::sim::cluster::world::World;
 
 impl World {
-    /// A process has been killed: what was retained is gone with the last one that had all of it. One
-    /// that was declared dead has what there was before.
+    /// A process has been killed, or declared dead: what was retained is gone with the last one that had all of
+    /// it. One that was declared dead has what there was before, and tells it when it has joined again: who goes
+    /// on without it, and was not told before, has what is older until then.
     pub(super) fn note_forgotten(&mut self) {
         let mut processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let has_all =

@@ -37,6 +37,7 @@ impl World {
                     self.count("brokers declared dead");
                     self.say(format_args!("{boot_id:?} is declared dead"));
                     self.ledger.end_life(boot_id, self.now);
+                    self.note_forgotten();
                 }
             }
         }
