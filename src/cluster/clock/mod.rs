@@ -17,13 +17,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use readings::{Estimate, JUMP_MILLIS, Readings};
 use skew::SkewTable;
+pub use steering::Leading;
 use steering::Survey;
 
 use crate::cluster::membership::output::Heartbeat;
 use crate::cluster::paths::CLOCK;
 use crate::cluster::tickets::TicketSource;
 use crate::ports::clock::Tick;
-use crate::ports::coordination::{Change, CoordinationError, Reply, Request, Ticket};
+use crate::ports::coordination::{CoordinationError, Reply, Request, Ticket};
 
 /// The clock of the cluster, as this broker knows it.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct ClusterClock {
     own_ahead_millis: i64,
     /// What the median of all own clocks is ahead, as the leader knows it.
     brokers_ahead_millis: Option<i64>,
-    leader_check: Option<Change>,
+    leading: Option<Leading>,
     survey: Survey,
     alarm: Option<ClockAlarm>,
 }
@@ -81,7 +82,8 @@ pub enum ClockAlarm {
 enum Asked {
     Table,
     Names,
-    Wall,
+    /// What the broker of that name shows.
+    Wall(String),
     Write,
 }
 
@@ -102,7 +104,7 @@ impl ClusterClock {
             jumped_from: 0,
             own_ahead_millis: 0,
             brokers_ahead_millis: None,
-            leader_check: None,
+            leading: None,
             survey: Survey::default(),
             alarm: None,
         }
@@ -114,20 +116,20 @@ impl ClusterClock {
     }
 
     /// Takes a reading. `wall_millis` is what the clock of this node shows now, that is at the moment
-    /// of the answer; `leader_check` is what [`super::membership::Membership::leader_check`] says.
+    /// of the answer; `leading` is what [`super::membership::Membership::leading`] says.
     ///
     /// Nothing else drives this clock: as long as heartbeats are committed it has all it needs.
     pub fn handle_heartbeat(
         &mut self,
         heartbeat: &Heartbeat,
         wall_millis: u64,
-        leader_check: Option<Change>,
+        leading: Option<Leading>,
     ) {
         let now = heartbeat.answered;
         // Answers that have not come by now were those of another connection.
         let patience_millis = self.survey_every_millis;
         self.pending.retain(|_, (_, since)| now.saturating_since(*since) < patience_millis);
-        self.leader_check = leader_check;
+        self.leading = leading;
         self.readings.push(heartbeat);
         self.count_jump();
         self.follow(now);
@@ -157,11 +159,11 @@ impl ClusterClock {
                 }
             }
             (Asked::Names, Ok(Reply::Children(names))) => self.ask_walls(now, names),
-            (Asked::Wall, outcome) => {
+            (Asked::Wall(name), outcome) => {
                 if let Ok(Reply::Data { data, stat }) = outcome {
-                    self.survey.note(data, *stat);
+                    self.survey.note(name, data, *stat);
                 }
-                if !self.is_asked(&Asked::Wall) {
+                if !self.asks_walls() {
                     self.steer(now);
                 }
             }
@@ -223,7 +225,7 @@ impl ClusterClock {
             self.jumped_from = latest.zxid;
         }
         self.jumped += 1;
-        if self.jumped >= PATIENCE && self.leader_check.is_none() {
+        if self.jumped >= PATIENCE && self.leading.is_none() {
             // The leader sees the same ensemble and does not mind: it is our ticks that stood still.
             self.give_way();
         }
@@ -275,9 +277,9 @@ impl ClusterClock {
         }
     }
 
-    /// Asks, unless the same is asked already. Only the clocks of brokers are several questions.
+    /// Asks, unless the same is asked already.
     fn ask(&mut self, now: Tick, asked: Asked, request: Request) {
-        if asked != Asked::Wall && self.is_asked(&asked) {
+        if self.is_asked(&asked) {
             return;
         }
         let ticket = self.tickets.draw();
@@ -287,6 +289,10 @@ impl ClusterClock {
 
     fn is_asked(&self, asked: &Asked) -> bool {
         self.pending.values().any(|(pending, _)| pending == asked)
+    }
+
+    fn asks_walls(&self) -> bool {
+        self.pending.values().any(|(pending, _)| matches!(pending, Asked::Wall(_)))
     }
 }
 

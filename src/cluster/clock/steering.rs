@@ -1,6 +1,9 @@
 //! What the leading broker does for the clock: it measures each reign of the ensemble, and draws the
 //! clock slowly towards the median of the brokers' own clocks.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::readings::{JUMP_MILLIS, Reading};
 use super::skew::{SkewTable, start_of_reign};
 use super::{Asked, ClusterClock};
@@ -10,11 +13,20 @@ use crate::cluster::slots::MEMBERS_MAX;
 use crate::ports::clock::Tick;
 use crate::ports::coordination::{Change, Request, Stat};
 
+/// What a leading broker goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leading {
+    /// The part that its writes begin with.
+    pub check: Change,
+    /// The names of all brokers that are not declared dead, its own among them.
+    pub members: Vec<Arc<str>>,
+}
+
 /// What all brokers' own clocks show.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     begun: Option<Tick>,
-    walls: Vec<Wall>,
+    walls: BTreeMap<String, Wall>,
 }
 
 /// One of them, when the ensemble stamped it.
@@ -34,12 +46,12 @@ impl Survey {
     }
 
     /// The heartbeat of a broker was read.
-    pub(super) fn note(&mut self, data: &[u8], stat: Stat) {
+    pub(super) fn note(&mut self, name: String, data: &[u8], stat: Stat) {
         let Some(shown) = ShownTime::decode(data) else { return };
         let Ok(shown_millis) = i64::try_from(shown.wall_millis) else { return };
         let held_millis = shown.cluster_millis.and_then(|millis| i64::try_from(millis).ok());
         let (mtime_millis, zxid) = (stat.mtime_millis, stat.mzxid);
-        self.walls.push(Wall { shown_millis, held_millis, mtime_millis, zxid });
+        self.walls.insert(name, Wall { shown_millis, held_millis, mtime_millis, zxid });
     }
 
     /// What the median of the own clocks is ahead of the ensemble, where it adds what `skew_at` says.
@@ -47,7 +59,7 @@ impl Survey {
     fn median_ahead(&self, skew_at: impl Fn(i64) -> Option<i64>) -> Option<i64> {
         let mut ahead: Vec<i64> = self
             .walls
-            .iter()
+            .values()
             .filter_map(|wall| {
                 let cluster_millis = wall.mtime_millis.saturating_add(skew_at(wall.zxid)?);
                 Some(wall.shown_millis.saturating_sub(cluster_millis))
@@ -57,24 +69,22 @@ impl Survey {
     }
 
     /// What those who know the time of the cluster add to what the ensemble shows in the reign that
-    /// began at `from`.
-    fn known_skew(&self, from: i64) -> KnownSkew {
-        let is_of_reign = |wall: &Wall| start_of_reign(wall.zxid) == from;
-        let knowing = || self.walls.iter().filter(|wall| wall.held_millis.is_some());
-        let skews = knowing().filter(|wall| is_of_reign(wall)).filter_map(Wall::skew_millis);
-        match median(&mut skews.collect::<Vec<_>>()) {
-            Some(skew_millis) => KnownSkew::Known(skew_millis),
-            None if knowing().next().is_some() => KnownSkew::NotYet,
-            None => KnownSkew::ByNobody,
+    /// began at `from`; `members` are all who may know it.
+    fn known_skew(&self, from: i64, members: &[Arc<str>]) -> KnownSkew {
+        let of_reign = |wall: &&Wall| start_of_reign(wall.zxid) == from;
+        let skews = self.walls.values().filter(of_reign).filter_map(Wall::skew_millis);
+        if let Some(skew_millis) = median(&mut skews.collect::<Vec<_>>()) {
+            return KnownSkew::Known(skew_millis);
         }
+        let has_said = |name: &Arc<str>| self.walls.get(&**name).filter(of_reign).is_some();
+        if members.iter().all(has_said) { KnownSkew::ByNobody } else { KnownSkew::NotYet }
     }
 }
 
 /// What others know of a reign that nobody has measured.
 enum KnownSkew {
     Known(i64),
-    /// The last heartbeat of one who knows is of an earlier reign: the next one comes, or it ends with its
-    /// session.
+    /// There is no heartbeat of this reign of one who may know: it comes, or that one is declared dead.
     NotYet,
     ByNobody,
 }
@@ -95,7 +105,7 @@ fn median(values: &mut [i64]) -> Option<i64> {
 impl ClusterClock {
     /// Asks for the own clocks of all brokers, if this broker leads and it is time.
     pub(super) fn go_on_leading(&mut self, now: Tick) {
-        if self.leader_check.is_none() {
+        if self.leading.is_none() {
             self.survey.stop();
             self.brokers_ahead_millis = None;
             return;
@@ -103,7 +113,7 @@ impl ClusterClock {
         let every_millis = self.survey_every_millis;
         let is_due =
             self.survey.begun.is_none_or(|begun| now.saturating_since(begun) >= every_millis);
-        let is_under_way = self.is_asked(&Asked::Names) || self.is_asked(&Asked::Wall);
+        let is_under_way = self.is_asked(&Asked::Names) || self.asks_walls();
         if (is_due || self.is_in_doubt()) && !is_under_way {
             self.survey.stop();
             self.survey.begun = Some(now);
@@ -120,7 +130,7 @@ impl ClusterClock {
     pub(super) fn ask_walls(&mut self, now: Tick, names: &[String]) {
         self.survey.walls.clear();
         for name in names.iter().take(MEMBERS_MAX) {
-            self.ask(now, Asked::Wall, Request::Get(below(CLOCK, name)));
+            self.ask(now, Asked::Wall(name.clone()), Request::Get(below(CLOCK, name)));
         }
     }
 
@@ -135,7 +145,8 @@ impl ClusterClock {
             Some(_) => self.slew(),
         };
         let version = Some(self.table.as_ref().expect("it was there a moment ago").version);
-        let (Some(table), Some(check)) = (table, self.leader_check.clone()) else { return };
+        let check = self.leading.as_ref().map(|leading| leading.check.clone());
+        let (Some(table), Some(check)) = (table, check) else { return };
         let set = Change::Set { path: CLOCK.to_owned(), data: table.encode(), version };
         self.ask(now, Asked::Write, Request::All(vec![check, set]));
     }
@@ -150,7 +161,8 @@ impl ClusterClock {
         }
         let own_clocks =
             || self.survey.median_ahead(|zxid| (start_of_reign(zxid) == from).then_some(0));
-        let skew_millis = match self.survey.known_skew(from) {
+        let members = &self.leading.as_ref()?.members;
+        let skew_millis = match self.survey.known_skew(from, members) {
             KnownSkew::Known(skew_millis) => skew_millis,
             KnownSkew::NotYet => return None,
             KnownSkew::ByNobody => own_clocks()?,

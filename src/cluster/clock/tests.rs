@@ -4,7 +4,7 @@ use bytes::Bytes;
 use expect_test::{Expect, expect};
 use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
 
-use super::{ClusterClock, Output};
+use super::{ClusterClock, Leading, Output};
 use crate::cluster::membership::output::Heartbeat;
 use crate::cluster::shown_time::ShownTime;
 use crate::cluster::tickets::{Owner, TicketSource};
@@ -31,6 +31,8 @@ struct Node {
     /// What its ticks show less than the truth.
     started: i64,
     wall_ahead: i64,
+    /// Its session is over, and it may come back.
+    is_lost: bool,
     is_gone: bool,
 }
 
@@ -69,8 +71,18 @@ impl World {
             session,
             started: self.now - 100_000 - 5_000 * number,
             wall_ahead,
+            is_lost: false,
             is_gone: false,
         });
+    }
+
+    /// Those who are gone are known to be.
+    fn leading(&self) -> Leading {
+        let members = self.nodes.iter().enumerate().filter(|(_, node)| !node.is_gone);
+        Leading {
+            check: Change::Check { path: "/leader/first".to_owned(), version: 0 },
+            members: members.map(|(number, _)| number.to_string().into()).collect(),
+        }
     }
 
     fn create(&mut self, session: i64, path: &str) {
@@ -111,18 +123,25 @@ impl World {
             "sleep" => self.nodes.last_mut().unwrap().started += number,
             // Another broker leads.
             "follow" => self.leader = usize::try_from(number).unwrap(),
-            "gone" => self.end(usize::try_from(number).unwrap()),
+            "lost" => self.lose(usize::try_from(number).unwrap()),
+            "back" => self.bring_back(usize::try_from(number).unwrap()),
+            "gone" => self.nodes[usize::try_from(number).unwrap()].is_gone = true,
             "wall" => self.nodes.last_mut().unwrap().wall_ahead = number,
             other => panic!("no such event: {other}"),
         }
     }
 
-    /// The process ends, and so does its session.
-    fn end(&mut self, index: usize) {
-        self.nodes[index].is_gone = true;
+    /// A session ends, and with it its heartbeat.
+    fn lose(&mut self, index: usize) {
+        self.nodes[index].is_lost = true;
         let session = self.nodes[index].session;
         let delete = Change::Delete { path: format!("/clock/{index}"), version: None };
         self.tree.apply(session, Request::Change(delete), 0).unwrap();
+    }
+
+    fn bring_back(&mut self, index: usize) {
+        self.nodes[index].is_lost = false;
+        self.create(self.nodes[index].session, &format!("/clock/{index}"));
     }
 
     /// Every broker writes its heartbeat, and what follows is done.
@@ -130,7 +149,7 @@ impl World {
         self.now += BEAT_MILLIS;
         let count = self.nodes.len();
         for index in (self.leader..count).chain(0..self.leader) {
-            if self.nodes[index].is_gone {
+            if self.nodes[index].is_gone || self.nodes[index].is_lost {
                 continue;
             }
             let session = self.nodes[index].session;
@@ -148,9 +167,9 @@ impl World {
             self.now += i64::try_from(self.trip_millis - self.trip_millis / 2).unwrap();
             let heartbeat = Heartbeat { sent, answered: self.tick(index), stat };
             let leads = index == self.leader;
-            let check = Change::Check { path: "/leader/first".to_owned(), version: 0 };
             let wall = self.wall(index);
-            self.nodes[index].clock.handle_heartbeat(&heartbeat, wall, leads.then_some(check));
+            let leading = leads.then(|| self.leading());
+            self.nodes[index].clock.handle_heartbeat(&heartbeat, wall, leading);
             self.drain(index);
         }
     }
@@ -212,12 +231,12 @@ fn the_clock_begins_where_most_brokers_are() {
         World::new(HOUR, &[3, -7, HOUR]),
         story,
         &expect![[r"
-        beats 1
-            +2 +-4, +2 +-4, +2 +-4
-        beats 10
-            2: Some(Own)
-            +2 +-4, +2 +-4, +2 +-4
-    "]],
+            beats 1
+                none, none, none
+            beats 10
+                2: Some(Own)
+                +2 +-4, +2 +-4, +2 +-4
+        "]],
     );
 }
 
@@ -298,14 +317,48 @@ fn a_leader_that_does_not_know_the_time_has_it_from_those_who_do() {
     );
 }
 
-/// As long as the heartbeat of one stands there that knew it, it may come back and say it.
+/// A broker that had just come led, and began the time anew, while the only one that knew it stood still: its
+/// session was over, and it was not declared dead.
 #[test]
-fn who_knew_the_time_and_is_gone_is_not_waited_for() {
+fn who_knew_the_time_and_may_come_back_is_waited_for() {
     let story = "
         beats 10
         join 700
         lead 3600000
         follow 1
+        lost 0
+        beats 9
+        back 0
+        beats 2
+    ";
+    check(
+        World::new(0, &[0]),
+        story,
+        &expect![[r"
+        beats 10
+            -1 +-4
+        join 700
+        lead 3600000
+        follow 1
+        lost 0
+        beats 9
+            -1 +-6, none
+        back 0
+        beats 2
+            -2 +-4, -2 +-4
+    "]],
+    );
+}
+
+#[test]
+fn who_knew_the_time_and_is_declared_dead_is_not_waited_for() {
+    let story = "
+        beats 10
+        join 700
+        lead 3600000
+        follow 1
+        lost 0
+        beats 9
         gone 0
         beats 1
     ";
@@ -318,6 +371,9 @@ fn who_knew_the_time_and_is_gone_is_not_waited_for() {
         join 700
         lead 3600000
         follow 1
+        lost 0
+        beats 9
+            -1 +-6, none
         gone 0
         beats 1
             +699 +-4
@@ -390,17 +446,17 @@ fn the_clock_is_drawn_to_the_median_by_a_second_a_minute_at_most() {
         World::new(0, &[0, 0]),
         story,
         &expect![[r"
-        beats 1
-            -1 +-4, -1 +-4
-        wall 300
-        join 300
-        join 300
-        beats 60
-            +299 +-4, +299 +-4, +299 +-4, +299 +-4
-        wall 0
-        beats 600
-            +149 +-4, +149 +-4, +149 +-4, +149 +-4
-    "]],
+            beats 1
+                none, none
+            wall 300
+            join 300
+            join 300
+            beats 60
+                +299 +-4, +299 +-4, +299 +-4, +299 +-4
+            wall 0
+            beats 600
+                +149 +-4, +149 +-4, +149 +-4, +149 +-4
+        "]],
     );
 }
 

@@ -37,6 +37,7 @@ use roster::Roster;
 use vetting::Door;
 use voices::Strangers;
 
+use crate::cluster::clock::Leading;
 use crate::cluster::identity::{BootId, Member, MemberState};
 use crate::cluster::paths::{BROKERS, CLOCK, FIXED, LEADER, RELAY, SLOTS, below, child_of};
 use crate::cluster::shown_time::ShownTime;
@@ -313,6 +314,15 @@ impl Membership {
     #[must_use]
     pub fn leader_check(&self) -> Option<Change> {
         self.lock.check()
+    }
+
+    /// What the clock of the cluster goes by, if this broker leads.
+    #[must_use]
+    pub fn leading(&self) -> Option<Leading> {
+        let check = self.leader_check()?;
+        let others = self.present().chain(self.suspect());
+        let members = [&self.own].into_iter().chain(others);
+        Some(Leading { check, members: members.map(|member| Arc::clone(&member.name)).collect() })
     }
 
     fn handle_connected(&mut self, session: i64, is_new: bool) {

@@ -615,9 +615,9 @@ impl ClusterTask {
     }
 
     fn note_heartbeat(&mut self, heartbeat: &Heartbeat) {
-        let leader_check = self.membership.leader_check();
+        let leading = self.membership.leading();
         let wall_millis = self.clock.unix_millis();
-        self.cluster_clock.handle_heartbeat(heartbeat, wall_millis, leader_check);
+        self.cluster_clock.handle_heartbeat(heartbeat, wall_millis, leading);
         self.follow_clock();
     }
 

@@ -431,7 +431,7 @@ impl Process {
     fn note_heartbeat(&mut self, now: u64, heartbeat: &Heartbeat) {
         if let Some(clock) = &mut self.clock {
             let wall_millis = WALL_MILLIS + now + self.skew_millis;
-            clock.handle_heartbeat(heartbeat, wall_millis, self.membership.leader_check());
+            clock.handle_heartbeat(heartbeat, wall_millis, self.membership.leading());
             return self.follow_clock();
         }
         let middle = u64::midpoint(heartbeat.sent.as_millis(), heartbeat.answered.as_millis());
