@@ -491,7 +491,10 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+    use crate::broker::peers::ticket::RemoteOutcome;
+    use crate::mqtt::QoS;
     use crate::ports::store::{Completion, Epoch, OwnerId, SessionId, Store, StoreHealth};
+    use crate::session::fixtures;
 
     /// A store that takes nothing before it is told to, and remembers what it took.
     #[derive(Default)]
@@ -588,5 +591,29 @@ mod tests {
         room.lock().is_open = true;
         assert!(keeper.poll(Waker::noop()).is_none());
         assert_eq!(room.lock().taken.pop().map(|batch| batch.operations), Some(vec![end(9)]));
+    }
+
+    /// Nothing comes from the store by then.
+    #[test]
+    fn who_waits_for_a_queue_on_another_shard_is_called_when_the_last_heir_has_answered() {
+        let [(mut here, _), (mut there, _)] = [keeper(), keeper()];
+        let gathering = Arc::<Gathering>::default();
+        let message = Arc::new(fixtures::message(QoS::AtLeastOnce));
+        let answer = Gated::Answer(Arc::new(PublishTicket::new(false)), message);
+        there.wait_behind(Arc::clone(&gathering), answer);
+        let tickets = [(); 2].map(|()| Arc::new(PublishTicket::new(false)));
+        here.wait_for_heirs(&gathering, tickets.to_vec());
+        let [called_here, called_there] = [(); 2].map(|()| Arc::<Woken>::default());
+        let calls = |woken: &Arc<Woken>| woken.0.load(Ordering::Relaxed);
+        for (ticket, calls_before) in tickets.iter().zip(0..) {
+            here.poll_heirs(&Waker::from(Arc::clone(&called_here)));
+            assert!(there.poll_gated(&Waker::from(Arc::clone(&called_there))).is_empty());
+            assert_eq!((calls(&called_here), calls(&called_there)), (calls_before, 0));
+            ticket.answer(RemoteOutcome::Enqueued).expect("somebody waits").wake();
+        }
+        here.poll_heirs(Waker::noop());
+        assert_eq!((calls(&called_here), calls(&called_there)), (2, 1));
+        let ended = there.poll_gated(Waker::noop());
+        assert!(matches!(&ended[..], [(GatheringEnd::Lost, waiting)] if waiting.len() == 1));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 
 use crate::broker::durable::{Durable, Registrar, RetainedReader};
 use crate::broker::options::BrokerOptions;
@@ -55,6 +56,16 @@ pub(super) enum Effect {
     Say(String),
 }
 
+/// Remembers that the shard of the links was called: what it waited for is there.
+#[derive(Default)]
+struct LinkCall(AtomicBool);
+
+impl Wake for LinkCall {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A process that runs.
 #[expect(clippy::struct_excessive_bools, reason = "each is a step of its own, taken once")]
 pub(super) struct Process {
@@ -62,6 +73,7 @@ pub(super) struct Process {
     pub(super) broker: Broker,
     shard: Shard,
     link_shard: Shard,
+    link_call: Arc<LinkCall>,
     outbox: Outbox,
     /// Makes it known to the database, where there is one.
     registrar: Option<Registrar>,
@@ -148,6 +160,7 @@ impl Process {
             number: start.number,
             shard: Shard::new(&broker),
             link_shard: Shard::new(&broker),
+            link_call: Arc::default(),
             outbox: Outbox::new(),
             registrar,
             retained_reader,
@@ -401,9 +414,14 @@ impl Process {
 
     /// The database has answered.
     pub(super) fn hear_store(&mut self, now: u64) {
-        let owes = self.link_turn(now, |turn, _| turn.poll_store(Waker::noop()));
-        self.remind_store_later(now, owes);
+        self.poll_link_store(now);
         self.settle_phase(now);
+    }
+
+    fn poll_link_store(&mut self, now: u64) {
+        let waker = Waker::from(Arc::clone(&self.link_call));
+        let owes = self.link_turn(now, |turn, _| turn.poll_store(&waker));
+        self.remind_store_later(now, owes);
     }
 
     fn keep_store(&mut self, now: u64) {
@@ -412,6 +430,11 @@ impl Process {
         registrar.poll(Tick::from_millis(now), home, Waker::noop());
         let owes = self.turn(now, |turn, _| turn.poll_store(Waker::noop()));
         self.remind_store_later(now, owes);
+        // The database is not all it waits for: so does what is collected for a Session, of which another shard
+        // may tell what has become.
+        if self.link_call.0.swap(false, Ordering::Relaxed) {
+            self.poll_link_store(now);
+        }
         if self.store_reminder.is_some_and(|at| at <= now) {
             self.store_reminder = None;
             self.turn(now, |turn, _| turn.remind_store());
