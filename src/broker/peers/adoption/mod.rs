@@ -14,6 +14,7 @@
 mod holding;
 mod mourning;
 mod offering;
+mod promised;
 mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,6 +222,7 @@ impl Turn<'_> {
         adoptions.state.lock().task = Some(waker.clone());
         self.tell_mourned(peers);
         self.take_sessions_of_the_dead(peers, &durable, &mut taking, waker);
+        self.let_promised_go(peers, taking.promised(), waker);
         self.release_held(peers, waker);
     }
 

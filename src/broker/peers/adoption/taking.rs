@@ -11,6 +11,7 @@ use std::task::Waker;
 use crate::broker::durable::Durable;
 use crate::broker::peers::Peers;
 use crate::broker::peers::adoption::adopts;
+use crate::broker::peers::adoption::promised::Promised;
 use crate::broker::turn::Turn;
 use crate::cluster::frame::{Adopted, ControlFrame, Token};
 use crate::cluster::identity::BootId;
@@ -39,6 +40,7 @@ pub(super) struct Taking {
     /// Whether it is known of all of them that nothing is left, here and elsewhere.
     is_complete: bool,
     job: Option<Job>,
+    promised: Promised,
     /// Slots of which nothing is left of a dead broker.
     done: BTreeMap<BootId, BTreeSet<u16>>,
 }
@@ -75,6 +77,10 @@ impl Taking {
             .collect();
         self.queue = map.dead().collect();
         self.done.retain(|dead, _| map.is_dead(*dead));
+    }
+
+    pub(super) fn promised(&mut self) -> &mut Promised {
+        &mut self.promised
     }
 
     /// Everybody is told when nothing is left of the slots that are ours by now.
@@ -235,7 +241,7 @@ impl Turn<'_> {
             (Step::Read(_), Some(Reply::Sessions(page))) => {
                 // Who coordinates other slots may have given us one of theirs under the same token.
                 for record in page.iter().filter(|record| job.is_about(&record.client_id)) {
-                    self.adopt_session(peers, durable, record, job.token);
+                    self.adopt_session(peers, durable, record, (job.token, &mut taking.promised));
                 }
                 match page.last().filter(|_| page.len() >= PAGE_MAX as usize) {
                     Some(last) => job.step = Step::Read(Some(last.session.id)),
@@ -251,7 +257,7 @@ impl Turn<'_> {
         peers: &Peers,
         durable: &Durable,
         record: &SessionRecord,
-        token: Token,
+        (token, promised): (Token, &mut Promised),
     ) {
         let may_keep = self.may_adopt(peers, &record.client_id, token);
         if !may_keep && self.broker.registry().contains(&record.client_id) {
@@ -264,6 +270,8 @@ impl Turn<'_> {
                 self.shard.counters.sessions_adopted.increment();
                 if may_keep {
                     self.keep_adopted(peers, &record.client_id, token);
+                } else {
+                    promised.add(&record.client_id, record.session);
                 }
             }
             // A client waits for it here, and has asked the store under its claim. That asks again under this

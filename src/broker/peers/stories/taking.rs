@@ -386,3 +386,42 @@ fn a_session_of_the_dead_that_a_former_coordinator_has_taken_is_granted_to_nobod
     assert_eq!(payloads(&got), ["one"]);
     assert!(matches!(&cluster.received(writer)[..], [Packet::Puback(_)]));
 }
+
+/// A client had been granted what its coordinator was about to read as a Session of the dead, which kept it until the
+/// client's broker would have taken it. Nobody told it of that: nothing was published, and two brokers had the
+/// Session ever after (seed 1059 of the simulation).
+#[test]
+fn a_session_of_the_dead_that_another_broker_was_granted_is_let_go_when_that_has_it() {
+    let (mut cluster, ways) = Cluster::over_database(4);
+    // Broker 1 coordinates it, before and after.
+    let id = client_id_in(|slot| slot % 4 == 1 && slot % 3 == 0);
+    sleeper(&mut cluster, &id);
+    for (way, kind) in [(1, reads as fn(&Operation) -> bool), (2, takes), (3, takes)] {
+        ways[way].close(Closed::Unreached, kind);
+    }
+    // It has begun to come to broker 2 when broker 0 dies.
+    cluster.hold(2, 0);
+    let former = cluster.connect(2, &connect(&id, 600));
+    cluster.pump();
+    cluster.kill(0);
+    cluster.pump();
+    let line = cluster.connect(3, &connect(&id, 600));
+    cluster.pump();
+    cluster.lose(former);
+    cluster.pump();
+    ways[1].open();
+    cluster.pump();
+    assert_eq!(cluster.broker(1).registry().len(), 1, "what is published comes to it here");
+    ways[2].open();
+    ways[3].open();
+    cluster.pump();
+    let got = cluster.received(line);
+    assert!(session_present(&got), "{got:?}");
+    cluster.elapse(PAUSE_MILLIS);
+    cluster.pump();
+    assert_eq!([1, 2, 3].map(|node| cluster.broker(node).registry().len()), [0, 0, 1]);
+    assert!(cluster.is_open(line));
+}
+
+/// How long a broker waits before it asks the store once more whose a Session is.
+const PAUSE_MILLIS: u64 = 500;
