@@ -603,16 +603,16 @@ mod tests {
         there.wait_behind(Arc::clone(&gathering), answer);
         let tickets = [(); 2].map(|()| Arc::new(PublishTicket::new(false)));
         here.wait_for_heirs(&gathering, tickets.to_vec());
-        let [called_here, called_there] = [(); 2].map(|()| Arc::<Woken>::default());
+        let [of_here, beyond] = [(); 2].map(|()| Arc::<Woken>::default());
         let calls = |woken: &Arc<Woken>| woken.0.load(Ordering::Relaxed);
         for (ticket, calls_before) in tickets.iter().zip(0..) {
-            here.poll_heirs(&Waker::from(Arc::clone(&called_here)));
-            assert!(there.poll_gated(&Waker::from(Arc::clone(&called_there))).is_empty());
-            assert_eq!((calls(&called_here), calls(&called_there)), (calls_before, 0));
+            here.poll_heirs(&Waker::from(Arc::clone(&of_here)));
+            assert!(there.poll_gated(&Waker::from(Arc::clone(&beyond))).is_empty());
+            assert_eq!((calls(&of_here), calls(&beyond)), (calls_before, 0));
             ticket.answer(RemoteOutcome::Enqueued).expect("somebody waits").wake();
         }
         here.poll_heirs(Waker::noop());
-        assert_eq!((calls(&called_here), calls(&called_there)), (2, 1));
+        assert_eq!((calls(&of_here), calls(&beyond)), (2, 1));
         let ended = there.poll_gated(Waker::noop());
         assert!(matches!(&ended[..], [(GatheringEnd::Lost, waiting)] if waiting.len() == 1));
     }
