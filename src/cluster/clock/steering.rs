@@ -71,12 +71,13 @@ impl Survey {
     /// What those who know the time of the cluster add to what the ensemble shows in the reign that
     /// began at `from`; `members` are all who may know it.
     fn known_skew(&self, from: i64, members: &[Arc<str>]) -> KnownSkew {
-        let of_reign = |wall: &&Wall| start_of_reign(wall.zxid) == from;
-        let skews = self.walls.values().filter(of_reign).filter_map(Wall::skew_millis);
+        let is_of_reign = |wall: &Wall| start_of_reign(wall.zxid) == from;
+        let of_reign = self.walls.values().filter(|wall| is_of_reign(wall));
+        let skews = of_reign.filter_map(Wall::skew_millis);
         if let Some(skew_millis) = median(&mut skews.collect::<Vec<_>>()) {
             return KnownSkew::Known(skew_millis);
         }
-        let has_said = |name: &Arc<str>| self.walls.get(&**name).filter(of_reign).is_some();
+        let has_said = |name: &Arc<str>| self.walls.get(&**name).is_some_and(is_of_reign);
         if members.iter().all(has_said) { KnownSkew::ByNobody } else { KnownSkew::NotYet }
     }
 }
