@@ -260,8 +260,7 @@ impl Turn<'_> {
         self.keep_end(&client);
         self.tell_of_end(&client);
         self.withdraw_subscriptions(&client.session);
-        let gathering = client.session.mailbox().gathering().filter(|one| !one.has_ended());
-        let gathering = gathering.map(Arc::clone);
+        let gathering = client.session.mailbox().open_gathering();
         let unsent = client.session.mailbox().close_for_heirs();
         let unacknowledged = client.session.end();
         let left = unacknowledged.into_iter().chain(unsent);

@@ -769,10 +769,9 @@ impl Mailbox {
     }
 
     /// The Session goes to another broker: nothing is accepted any more. Returns what waits, in its
-    /// order, and what was taken lately.
+    /// order, and what was taken lately. Those who wait for what was collected are to hear what comes of it.
     #[must_use]
     pub fn hand_over(&self, now: Tick) -> (Vec<Delivery>, Vec<Recalled>) {
-        self.lose_gathering();
         let mut content = self.content.lock();
         let state = content.open();
         state.owner = Owner::Gone;
@@ -901,6 +900,12 @@ impl Mailbox {
     #[must_use]
     pub fn gathering(&self) -> Option<&Arc<Gathering>> {
         self.in_store.as_ref()?.gathering.as_ref()
+    }
+
+    /// The same while nobody knows what becomes of them.
+    #[must_use]
+    pub fn open_gathering(&self) -> Option<Arc<Gathering>> {
+        self.gathering().filter(|gathering| !gathering.has_ended()).map(Arc::clone)
     }
 
     /// What was collected goes with the Session, unless it is known to be kept.

@@ -72,6 +72,6 @@ impl Turn<'_> {
             self.publish_will(&will);
         }
         self.withdraw_subscriptions(&client.session);
-        let _in_the_store = client.session.hand_over(self.now);
+        let _in_the_store = self.hand_over_stored(&mut client.session);
     }
 }

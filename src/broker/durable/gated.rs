@@ -17,7 +17,9 @@ use crate::cluster::frame::{Fate, Outcome, STORED_WIRE_MIN};
 use crate::cluster::wire::ENTRIES_MAX;
 use crate::mqtt::ReasonCode;
 use crate::ports::message::{Delivery, Message, SessionKey};
+use crate::session::handover::Contents;
 use crate::session::mailbox::{Gathering, GatheringEnd, Mailbox};
+use crate::session::session::Session;
 
 /// Where messages wait in memory.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ pub(crate) struct Frames {
     pub(crate) outcomes: Vec<Outcome>,
     /// Where some of them wait in memory.
     pub(crate) gathered: Gathered,
+    /// Whether some are not where they were collected: all are to be offered again.
+    pub(crate) is_lost: bool,
 }
 
 /// Who waits for a queue.
@@ -81,8 +85,12 @@ impl Turn<'_> {
     /// wait in memory.
     pub(super) fn answer_frames(&mut self, mut frames: Frames, is_stored: bool) -> Option<Waker> {
         let Some(gathering) = frames.gathered.queues.pop().filter(|_| is_stored) else {
-            let refused = Fate::Refused(ReasonCode::ServerBusy);
-            return self.tell_outcomes(frames, (!is_stored).then_some(&refused));
+            let fate = match (is_stored, frames.is_lost) {
+                (false, _) => Some(Fate::Refused(ReasonCode::ServerBusy)),
+                (true, true) => Some(Fate::Again),
+                (true, false) => None,
+            };
+            return self.tell_outcomes(frames, fate.as_ref());
         };
         if let Some(keeper) = &mut self.shard.keeper {
             keeper.wait_behind(gathering, Gated::Frames(frames));
@@ -123,12 +131,15 @@ impl Turn<'_> {
 
     fn settle_gated(&mut self, gated: Gated, end: GatheringEnd) {
         match gated {
-            Gated::Frames(frames) => {
+            Gated::Frames(mut frames) => {
                 let is_told_again = frames.peer.wire() >= STORED_WIRE_MIN;
                 let _nobody = match end {
                     GatheringEnd::Kept => self.answer_frames(frames, true),
                     GatheringEnd::Lost if is_told_again => {
-                        self.tell_outcomes(frames, Some(&Fate::Again))
+                        // What is for Shared Subscriptions is not offered again: the other queues may
+                        // have it, or fail.
+                        frames.is_lost = true;
+                        self.answer_frames(frames, true)
                     }
                     GatheringEnd::Lost | GatheringEnd::Failed => self.answer_frames(frames, false),
                 };
@@ -172,6 +183,16 @@ impl Turn<'_> {
             }
             Some(_) | None => gathering.end(GatheringEnd::Lost),
         }
+    }
+
+    /// Takes a stored Session apart that is not to be here any longer: all else of it is in the store.
+    pub(crate) fn hand_over_stored(&mut self, session: &mut Session) -> Contents {
+        let gathering = session.mailbox().open_gathering();
+        let mut contents = session.hand_over(self.now);
+        if let Some(gathering) = gathering {
+            self.pass_on_gathered(&gathering, contents.queue.drain(..), session.key());
+        }
+        contents
     }
 
     /// What was collected for a Session is where it is: in memory.

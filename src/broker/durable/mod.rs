@@ -283,7 +283,12 @@ impl Turn<'_> {
     pub(crate) fn tell_when_stored(&mut self, peer: &Arc<Peer>, outcomes: Vec<Outcome>) {
         if let Some(keeper) = self.shard.keeper.as_mut().filter(|_| !outcomes.is_empty()) {
             let (peer, gathered) = (Arc::clone(peer), keeper.take_gathered());
-            keeper.await_batch(Awaiting::Frames(Frames { peer, outcomes, gathered }));
+            keeper.await_batch(Awaiting::Frames(Frames {
+                peer,
+                outcomes,
+                gathered,
+                is_lost: false,
+            }));
         }
     }
 

@@ -51,7 +51,7 @@ impl Turn<'_> {
         let wanted = client.session.subscriptions();
         let wanted = wanted.map(|(filter, one)| (filter.clone(), one.options.qos)).collect();
         // The store has all of it but what its client has published.
-        let unreleased = client.session.hand_over(self.now).unreleased;
+        let unreleased = self.hand_over_stored(&mut client.session).unreleased;
         let contents = Contents { unreleased, ..Contents::default() };
         let left_out = client.waiting.take().map(|waiting| waiting.left_out).unwrap_or_default();
         Leaving { mailbox, stored: self.tell_when_kept(), contents, left_out, wanted }
