@@ -94,6 +94,8 @@ impl Signals {
         let mut failing = phase.clone();
         loop {
             tokio::select! {
+                // Whoever cannot be part of the cluster goes as well: why counts, and not that it is gone.
+                biased;
                 _ = self.terminate.recv() => return Ok(false),
                 _ = self.interrupt.recv() => return Ok(false),
                 _ = self.hang_up.recv() => node.reload(),
